@@ -10,6 +10,7 @@ Each is a version directory without a number; tests copy or link it to where the
     dtypes           one signature per dtype (`float16`, ..., `string`): x dtype[?] -> y, the same values
     shapes           unknown_rank: x any -> y; unknown_dims: x float32[?,?] -> y; scalar_out: x float32[?] -> total
     classes          classify: inputs string[?] (tf.Example with `x`) -> classes, scores; regress -> outputs
+    loops            times int64[] -> count, after so many turns of a loop
     fails            x float32[?] -> y, but an assertion in the graph refuses negative numbers
 """
 
@@ -111,11 +112,19 @@ def fails(out: Path) -> None:
     save(out, "fails", tf.Module(), serving_default=tf.function(positive, [FLOATS]))
 
 
+def loops(out: Path) -> None:
+    def count(times: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"count": tf.while_loop(lambda n: n < times, lambda n: [n + 1], [tf.constant(0, tf.int64)],
+                                       parallel_iterations=1)[0]}
+
+    save(out, "loops", tf.Module(), serving_default=tf.function(count, [tf.TensorSpec([], tf.int64, name="times")]))
+
+
 def build(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     affine(out, "half_plus_two", 2.0)
     affine(out, "half_plus_three", 3.0)
-    for make in (mnist, two_signatures, vocabulary, dtypes, shapes, classes, fails):
+    for make in (mnist, two_signatures, vocabulary, dtypes, shapes, classes, loops, fails):
         make(out)
 
 

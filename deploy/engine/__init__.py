@@ -10,6 +10,7 @@ The library is opened by the first call that needs it (0.2 s), with local symbol
 from __future__ import annotations
 
 from deploy.engine.library import EngineError, available, ops, quiet, version
+from deploy.engine.memory import keep_freed
 from deploy.engine.session import Session, load
 
-__all__ = ["EngineError", "Session", "available", "load", "ops", "quiet", "version"]
+__all__ = ["EngineError", "Session", "available", "keep_freed", "load", "ops", "quiet", "version"]

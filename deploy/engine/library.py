@@ -178,12 +178,6 @@ def quiet() -> None:
         os.close(nowhere)
 
 
-def give_back() -> None:
-    """Return freed memory to the system, where the C library can (glibc); takes a few milliseconds."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 def version() -> str:
     """TensorFlow's version: `2.21.0`."""
     return str(library().Version().decode())

@@ -6,14 +6,16 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deploy.engine.library import EngineError, Library, Output, give_back, library
+from deploy.engine.library import EngineError, Library, Output, library
+from deploy.engine.memory import give_back
+from deploy.engine.pace import Pace, open_ended
 from deploy.engine.tensors import Array, from_tensor, to_tensor
 from deploy.errors import BadRequest
 from deploy.types import Contract, Signature
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
 _CANCELLED, _INVALID, _NOT_FOUND, _UNIMPLEMENTED = 1, 3, 5, 12  # TF_Code
 _MOST_PLANS = 256
-_BRIEF = 1e-3  # seconds; longer runs gain more from parallel ops than they lose by changing threads
 # RunOptions.inter_op_thread_pool = -1: run the ops in the calling thread (tensorflow/core/protobuf/config.proto).
 _IN_THIS_THREAD = b"\x18" + b"\xff" * 9 + b"\x01"
 
@@ -42,12 +43,12 @@ def load(directory: str | Path, *, tags: Sequence[str] = ("serve",), intra_op: i
 class _Plan:
     """Feeds and fetches looked up in the graph once."""
 
-    __slots__ = ("brief", "feeds", "fetches", "inputs", "outputs")
+    __slots__ = ("feeds", "fetches", "inputs", "outputs", "pace")
 
     def __init__(self, inputs: Sequence[Output], outputs: Sequence[Output]) -> None:
         self.inputs, self.outputs = (Output * len(inputs))(*inputs), (Output * len(outputs))(*outputs)
         self.feeds, self.fetches = ctypes.c_void_p * len(inputs), ctypes.c_void_p * len(outputs)
-        self.brief = True
+        self.pace = Pace()
 
 
 class Session:
@@ -72,6 +73,7 @@ class Session:
             raise
         self._closed = False
         self._contract: Contract | None = None
+        self._open_ended = open_ended(op.name for op in self.metagraph.meta_info_def.stripped_op_list.op)
 
     @property
     def metagraph(self) -> MetaGraphDef:
@@ -101,9 +103,10 @@ class Session:
         self._enter()
         status = tf.NewStatus()
         try:
-            for index, array in enumerate(feeds.values()):
-                values[index] = to_tensor(tf, np.asarray(array))
-            self._run(plan, values, results, status)
+            arrays = [np.asarray(array) for array in feeds.values()]
+            for index, array in enumerate(arrays):
+                values[index] = to_tensor(tf, array)
+            self._run(plan, values, results, status, _size(arrays))
             tf.check(status)
             return _collect(tf, results)
         finally:
@@ -112,6 +115,15 @@ class Session:
                 if value:
                     tf.DeleteTensor(value)
             tf.DeleteStatus(status)
+
+    def is_short(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> bool:
+        """Whether `run` will take a quarter of a millisecond at most, so that a thread with other duties may call it.
+
+        False for what hasn't run yet, for graphs with loops or waiting ops, and for strings, whose length isn't known.
+        """
+        plan = None if self._open_ended else self._plans.get((tuple(feeds), tuple(fetches)))
+        return (plan is not None and not any(array.dtype.hasobject for array in feeds.values())
+                and plan.pace.expects_short(_size(feeds.values())))
 
     def call(self, signature: Signature, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """`signature`'s outputs by name for `inputs` by name.
@@ -146,16 +158,17 @@ class Session:
                  trace: TracebackType | None) -> None:
         self.close()
 
-    def _run(self, plan: _Plan, values: Any, results: Any, status: int) -> None:
+    def _run(self, plan: _Plan, values: Any, results: Any, status: int, size: int) -> None:
         """A brief run stays in this thread: changing threads costs 30 us, three times what a small model takes.
 
         What counts then is this thread's own work, not the time that it waits for the GIL or for a core.
         """
-        clock = time.thread_time if plan.brief else time.perf_counter
+        brief = plan.pace.brief
+        clock = time.thread_time if brief else time.perf_counter
         start = clock()
-        self._tf.SessionRun(self._session, self._here if plan.brief else None, plan.inputs, values, len(values),
+        self._tf.SessionRun(self._session, self._here if brief else None, plan.inputs, values, len(values),
                             plan.outputs, results, len(results), None, 0, None, status)
-        plan.brief = clock() - start < _BRIEF
+        plan.pace.ran(clock() - start, size)
 
     def _plan(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> _Plan:
         plan = self._plans.get((feeds, fetches))
@@ -198,6 +211,10 @@ class Session:
     def _delete(self) -> None:
         self._tf.DeleteGraph(self._graph)
         self._tf.DeleteBuffer(self._here)
+
+
+def _size(arrays: Iterable[Array]) -> int:
+    return sum(array.nbytes for array in arrays)
 
 
 def _config(intra_op: int, inter_op: int) -> bytes:

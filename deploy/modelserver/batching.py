@@ -207,6 +207,9 @@ class BatchedModel:
         by_name = dict(zip(sorted(fetches), results, strict=True))
         return [by_name[fetch] for fetch in fetches]
 
+    def is_short(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> bool:  # noqa: ARG002
+        return False  # a call waits for others
+
     def _rows(self, feeds: Mapping[str, Array]) -> int:
         sizes = set()
         for array in feeds.values():

@@ -27,9 +27,10 @@ class Calls:
     metrics: Metrics
     encode: Encode = tensors.typed
 
-    def predict(self, request: pb.PredictRequest) -> bytes:
+    def predict(self, request: pb.PredictRequest, at_once: bool = False) -> bytes:
+        """at_once: raise Postponed if it isn't sure to be short."""
         with self._servable(request, "Predict") as servable:
-            return predict(servable, request, self.encode, method_check=self.examples.method_check)
+            return predict(servable, request, self.encode, method_check=self.examples.method_check, at_once=at_once)
 
     def classify(self, request: pb.ClassificationRequest) -> pb.ClassificationResponse:
         with self._servable(request, "Classify") as servable:

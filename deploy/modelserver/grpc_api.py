@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError, Message
 
 from deploy.modelserver.rpc.messages import Message as Buffer
 from deploy.modelserver.rpc.server import Handler
-from deploy.modelserver.status import Code, StatusError
+from deploy.modelserver.status import Code, Postponed, StatusError
 
 Request = TypeVar("Request", bound=Message)
 
@@ -17,27 +17,34 @@ HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 
 
 def method(function: Callable[[Request], Message | bytes], request_type: type[Request]) -> Handler:
-    """A handler of serialized messages; the function's reply may be serialized already."""
+    """A handler of serialized messages, for threads; the function's reply may be serialized already."""
 
-    def handle(payload: Buffer) -> bytes:
-        try:
-            request = request_type.FromString(payload)  # type: ignore[arg-type]  # any buffer will do
-        except DecodeError as error:
-            raise StatusError(Code.INTERNAL, "") from error
-        reply = function(request)
+    def handle(payload: Buffer, at_once: bool) -> bytes:
+        if at_once:
+            raise Postponed
+        reply = function(_parsed(request_type, payload))
         return reply if isinstance(reply, bytes) else reply.SerializeToString()
 
     return handle
 
 
-def health(payload: Buffer) -> bytes:
+def prompt(function: Callable[[Request, bool], bytes], request_type: type[Request]) -> Handler:
+    """The same for a function that knows whether it is to answer at once."""
+    return lambda payload, at_once: function(_parsed(request_type, payload), at_once)
+
+
+def _parsed(request_type: type[Request], payload: Buffer) -> Request:
+    try:
+        return request_type.FromString(payload)  # type: ignore[arg-type]  # any buffer will do
+    except DecodeError as error:
+        raise StatusError(Code.INTERNAL, "") from error
+
+
+def health(payload: Buffer, at_once: bool) -> bytes:  # noqa: ARG001  # is always short
     """grpc.health.v1.Health/Check; the names it knows are the real server's. Raises StatusError."""
     from grpc_health.v1 import health_pb2
 
-    try:
-        name = health_pb2.HealthCheckRequest.FromString(payload).service
-    except DecodeError as error:
-        raise StatusError(Code.INTERNAL, "") from error
+    name = _parsed(health_pb2.HealthCheckRequest, payload).service
     if name not in ("", "ModelService", "PredictionService"):
         raise StatusError(Code.NOT_FOUND, "service name unknown")
     return bytes(health_pb2.HealthCheckResponse(status=1).SerializeToString())

@@ -12,7 +12,7 @@ from deploy.modelserver import grpc_api, info, tensors
 from deploy.modelserver.calls import Calls, reload
 from deploy.modelserver.core import Core
 from deploy.modelserver.examples import Examples
-from deploy.modelserver.grpc_api import method
+from deploy.modelserver.grpc_api import method, prompt
 from deploy.modelserver.metrics import Metrics
 from deploy.modelserver.options import Options
 from deploy.modelserver.rest import encode, routes
@@ -48,7 +48,7 @@ def _handlers(core: Core, metrics: Metrics, options: Options) -> dict[str, Handl
     encode = tensors.as_content if options.enable_serialization_as_tensor_content else tensors.typed
     calls = Calls(core, Examples(options.enable_signature_method_name_check), metrics, encode)
     handlers = {
-        methods.PREDICT: method(calls.predict, pb.PredictRequest),
+        methods.PREDICT: prompt(calls.predict, pb.PredictRequest),
         methods.CLASSIFY: method(calls.classify, pb.ClassificationRequest),
         methods.REGRESS: method(calls.regress, pb.RegressionRequest),
         methods.MULTI_INFERENCE: method(calls.multi_inference, pb.MultiInferenceRequest),

@@ -29,6 +29,9 @@ class Model(Protocol):
         Raises StatusError with the graph's own error.
         """
 
+    def is_short(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> bool:
+        """Whether `run` is sure to take a fraction of a millisecond, so that an event loop may call it."""
+
     def close(self) -> None:
         """Free what the version holds."""
 
@@ -77,6 +80,9 @@ class EngineModel:
             return list(self._session.run(feeds, fetches))
         except DeployError as error:
             raise status_error(error) from error
+
+    def is_short(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> bool:
+        return bool(self._session.is_short(feeds, fetches))
 
     def close(self) -> None:
         self._session.close()

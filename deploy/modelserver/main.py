@@ -60,6 +60,9 @@ def versions() -> str:
 
 def serve(options: Options) -> int:
     """Load, listen, wait. Once gRPC listens, what else goes wrong is told, but doesn't end the process."""
+    from deploy import engine
+
+    engine.keep_freed()
     stopping, server = threading.Event(), None
     if options.tfs_drain_seconds > 0:
         signal.signal(signal.SIGTERM, lambda *_: stopping.set())

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from deploy.modelserver.status import Code, NeverAnswered, StatusError
+from deploy.modelserver.status import Code, NeverAnswered, Postponed, StatusError
 
 Labels = tuple[tuple[str, str], ...]
 _MOST_SERIES, _MOST_LENGTH = 4096, 1024  # requests bring names of models, so they must not fill the memory
@@ -89,7 +89,7 @@ class Metrics:
         started = time.perf_counter()
         try:
             yield
-        except NeverAnswered:
+        except (NeverAnswered, Postponed):
             raise
         except Exception as error:
             code = error.code if isinstance(error, StatusError) else Code.INTERNAL

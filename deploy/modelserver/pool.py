@@ -35,6 +35,11 @@ class RefusingPool(Executor):
         """Whether the calling thread has to refuse what it is given."""
         return getattr(self._local, "refusing", False)
 
+    @property
+    def idle(self) -> bool:
+        """Whether a thread has nothing to do."""
+        return None in self._since
+
     def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         future: Future[T] = Future()
         self._queue.put((future, function, args, kwargs))

@@ -9,7 +9,7 @@ from deploy.modelserver import tensors
 from deploy.modelserver.lifecycle import Servable
 from deploy.modelserver.loader import Array
 from deploy.modelserver.plans import Plan
-from deploy.modelserver.status import Code, StatusError, failed_precondition, invalid
+from deploy.modelserver.status import Code, Postponed, StatusError, failed_precondition, invalid
 from deploy.types import CLASSIFY_METHOD, DEFAULT_SIGNATURE, PREDICT_METHOD, REGRESS_METHOD
 from deploy.wire import model_pb2, serving_pb2, tensor_pb2
 from deploy.wire.tensors import decode, varint
@@ -19,10 +19,10 @@ Encode = Callable[[Array], bytes]  # to a serialized TensorProto
 
 
 def predict(servable: Servable, request: serving_pb2.PredictRequest, encode: Encode = tensors.typed, *,
-            method_check: bool = False) -> bytes:
+            method_check: bool = False, at_once: bool = False) -> bytes:
     """Answer a PredictRequest by a serialized PredictResponse.
 
-    method_check: --enable_signature_method_name_check. Raises StatusError.
+    method_check: --enable_signature_method_name_check. at_once: see `run`. Raises StatusError.
     """
     name = request.model_spec.signature_name or DEFAULT_SIGNATURE
     plan = servable.plans.get(name)
@@ -34,7 +34,8 @@ def predict(servable: Servable, request: serving_pb2.PredictRequest, encode: Enc
     if given.keys() != plan.inputs.keys():
         check_inputs(plan.signature, given)
     wanted = wanted_outputs(plan, request.output_filter) if request.output_filter else plan.outputs
-    outputs = run(servable, plan, {alias: _decoded(alias, proto) for alias, proto in given.items()}, wanted)
+    outputs = run(servable, plan, {alias: _decoded(alias, proto) for alias, proto in given.items()}, wanted,
+                  at_once=at_once)
     parts = [plan.reply]
     for alias, array in outputs.items():
         key, value = alias.encode(), encode(array)
@@ -80,11 +81,18 @@ def wanted_outputs(plan: Plan, output_filter: Sequence[str]) -> dict[str, str]:
     return wanted
 
 
-def run(servable: Servable, plan: Plan, inputs: Mapping[str, Array], outputs: Mapping[str, str]) -> dict[str, Array]:
-    """Run the model on named arrays; outputs: alias -> tensor. Raises StatusError."""
+def run(servable: Servable, plan: Plan, inputs: Mapping[str, Array], outputs: Mapping[str, str], *,
+        at_once: bool = False) -> dict[str, Array]:
+    """Run the model on named arrays; outputs: alias -> tensor.
+
+    at_once: only if it is sure to be short, else Postponed is raised. Raises StatusError.
+    """
     feeds = {tensor: inputs[alias] if alias in inputs else _decoded(alias, plan.signature.defaults[alias])
              for alias, tensor in plan.inputs.items()}
-    return dict(zip(outputs, servable.model.run(feeds, list(outputs.values())), strict=True))
+    fetches = list(outputs.values())
+    if at_once and not servable.model.is_short(feeds, fetches):
+        raise Postponed
+    return dict(zip(outputs, servable.model.run(feeds, fetches), strict=True))
 
 
 def _decoded(alias: str, proto: tensor_pb2.TensorProto) -> Array:

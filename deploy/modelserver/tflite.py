@@ -62,6 +62,9 @@ class TfliteModel:
         except DeployError as error:
             raise status_error(error) from error
 
+    def is_short(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> bool:  # noqa: ARG002
+        return False  # a call may wait for an interpreter
+
     def close(self) -> None:
         self._session.close()
 

@@ -240,11 +240,31 @@ def test_long_runs_spread_over_threads(models: Path, monkeypatch: pytest.MonkeyP
     with engine.load(models / "half_plus_two") as session:
         x, results = {"x": np.float32([1, 2])}, []
         for brief in (1e9, 0.0, 0.0, 1e9):
-            monkeypatch.setattr("deploy.engine.session._BRIEF", brief)
+            monkeypatch.setattr("deploy.engine.pace._BRIEF", brief)
             results.append(session.call(session.contract["serving_default"], x)["y"].tolist())
             plan, = session._plans.values()
-            assert plan.brief is bool(brief)
+            assert plan.pace.brief is bool(brief)
     assert results == [[2.5, 3.0]] * 4
+
+
+def test_short_runs_are_foreseen(models: Path) -> None:
+    with engine.load(models / "mnist") as mnist, engine.load(models / "loops") as loops, \
+            engine.load(models / "vocabulary") as vocabulary:
+
+        def is_short(session: engine.Session, **inputs: np.ndarray) -> bool:
+            signature = session.contract["serving_default"]
+            feeds = {spec.tensor: inputs[spec.name] for spec in signature.inputs}
+            fetches = [spec.tensor for spec in signature.outputs]
+            before = session.is_short(feeds, fetches)
+            for _ in range(20):
+                session.run(feeds, fetches)
+            assert not before
+            return session.is_short(feeds, fetches)
+
+        assert is_short(mnist, pixels=np.ones((1, 784), np.float32))
+        assert not is_short(mnist, pixels=np.ones((5000, 784), np.float32))
+        assert not is_short(loops, times=np.int64(1))  # the next may be a billion
+        assert not is_short(vocabulary, words=np.array([b"fox"], object))
 
 
 def broken(models: Path, tmp_path: Path, name: str = "mnist") -> Path:

@@ -33,7 +33,7 @@ from tests.modelserver_support import ROOT, Process, echoable, is_open, publish,
 @pytest.fixture(scope="module")
 def half(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     where = tmp_path_factory.mktemp("half")
-    for name in ("half_plus_two", "two_signatures", "vocabulary", "classes", "fails", "dtypes"):
+    for name in ("half_plus_two", "two_signatures", "vocabulary", "classes", "fails", "dtypes", "loops"):
         shutil.copytree(models / name, where / name / "1")
     listed = "\n".join(f'config {{ name: "{p.name}" base_path: "{p}" model_platform: "tensorflow" }}'
                        for p in where.iterdir() if p.is_dir())
@@ -53,6 +53,29 @@ def test_predict_over_rest(half: Process) -> None:
         "signature_name": "scale", "inputs": {"x": [[1, 2, 3]], "factor": 2}})
     assert (status, reply) == (200, {"outputs": {"scaled": [[2.0, 4.0, 6.0]], "total": [6.0]}})
     assert half.rest("/v1/models/vocabulary:predict", {"instances": ["fox", "cat"]}) == (200, {"predictions": [3, -1]})
+
+
+@pytest.mark.tensorflow
+def test_a_long_run_holds_up_nobody(half: Process) -> None:
+    """Although all before it were short."""
+
+    def over_rest(times: int) -> object:
+        return half.rest("/v1/models/loops:predict", {"inputs": times})
+
+    def over_grpc(times: int) -> object:
+        request = pb.PredictRequest(model_spec=pb.ModelSpec(name="loops"))
+        request.inputs["times"].CopyFrom(tensors.encode(np.int64(times)))
+        return half.grpc(methods.PREDICT, request, pb.PredictResponse)
+
+    for count in (over_rest, over_grpc):
+        for _ in range(50):
+            count(1)
+        with ThreadPoolExecutor(1) as pool:
+            long = pool.submit(count, 1_000_000)
+            for _ in range(50):
+                assert half.rest("/v1/models/half_plus_two:predict", {"instances": [1.0]})[0] == 200
+            assert not long.done()
+            long.result(60)
 
 
 @pytest.mark.tensorflow
@@ -143,7 +166,7 @@ def test_a_taken_rest_port_is_only_fatal_by_flag(tmp_path: Path) -> None:
         taken.listen()
         rest = f"--rest_api_port={taken.getsockname()[1]}"
         with server(tmp_path, *flags, rest, rest=False) as running:
-            assert "Failed to start HTTP Server" in running.log.read_text()
+            assert poll(lambda: "Failed to start HTTP Server" in running.log.read_text() or None, Deadline(30))
         with server(tmp_path, *flags, rest, "--tfs_fail_on_taken_port", rest=False, wait=False) as running:
             assert running.ended() == 255
 

@@ -21,9 +21,9 @@ PREDICT = "/v1/models/m:predict"
 GET = b"GET /v1/models/m HTTP/1.1\r\n\r\n"
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
-    with serve({"m": {1: None}}) as server:
+@pytest.fixture(scope="module", params=[None, lambda inputs: {"y": inputs["x"]}], ids=["in the loop", "in threads"])
+def running(request: pytest.FixtureRequest) -> Iterator[Running]:
+    with serve({"m": {1: request.param}}) as server:
         yield server
 
 

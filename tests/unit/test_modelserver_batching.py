@@ -38,6 +38,9 @@ class Probe:
         assert self.gate.wait(30)
         return [feeds[X] * 2]
 
+    def is_short(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> bool:
+        return True
+
     def close(self) -> None:
         """Nothing to free."""
 

@@ -9,8 +9,9 @@ from deploy.modelserver.core import Core
 from deploy.modelserver.examples import Examples
 from deploy.modelserver.rest import encode, parse
 from deploy.modelserver.rest.decode import format_error, signature_name
+from deploy.modelserver.rest.messages import Request
 from deploy.modelserver.rest.values import base64_bytes, is_base64_object, json_type
-from deploy.modelserver.status import invalid
+from deploy.modelserver.status import Postponed, invalid
 from deploy.wire import example_pb2
 from deploy.wire import serving_pb2 as pb
 
@@ -18,12 +19,14 @@ _KINDS = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
 _MOST = 2**63 - 1
 
 
-def classify(core: Core, examples: Examples) -> Callable[[pb.ModelSpec, bytes], bytes]:
+def classify(core: Core, examples: Examples) -> Callable[[pb.ModelSpec, Request], bytes]:
     """What answers POST ...:classify."""
 
-    def call(spec: pb.ModelSpec, body: bytes) -> bytes:
+    def call(spec: pb.ModelSpec, sent: Request) -> bytes:
+        if sent.at_once:
+            raise Postponed
         request = pb.ClassificationRequest(model_spec=spec)
-        fill(request.input, request.model_spec, body)
+        fill(request.input, request.model_spec, sent.body)
         with core.servable(spec) as servable:
             result = examples.classify(servable, request).result
         return encode.classifications([[(c.label.encode("utf-8", "surrogateescape"), c.score) for c in row.classes]
@@ -32,12 +35,14 @@ def classify(core: Core, examples: Examples) -> Callable[[pb.ModelSpec, bytes], 
     return call
 
 
-def regress(core: Core, examples: Examples) -> Callable[[pb.ModelSpec, bytes], bytes]:
+def regress(core: Core, examples: Examples) -> Callable[[pb.ModelSpec, Request], bytes]:
     """What answers POST ...:regress."""
 
-    def call(spec: pb.ModelSpec, body: bytes) -> bytes:
+    def call(spec: pb.ModelSpec, sent: Request) -> bytes:
+        if sent.at_once:
+            raise Postponed
         request = pb.RegressionRequest(model_spec=spec)
-        fill(request.input, request.model_spec, body)
+        fill(request.input, request.model_spec, sent.body)
         with core.servable(spec) as servable:
             result = examples.regress(servable, request).result
         return encode.regressions([r.value for r in result.regressions])

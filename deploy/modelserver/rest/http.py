@@ -1,7 +1,7 @@
-"""HTTP/1.1 connections: an event loop (uvloop) and a parser (httptools) in C; requests are answered by threads.
+"""HTTP/1.1 connections: an event loop (uvloop) and a parser (httptools) in C.
 
-Replies to requests on one connection go out in their order. What isn't HTTP is answered as libevent does, which the
-real server is built on.
+Short requests are answered in the loop, all others by threads. Replies to requests on one connection go out in their
+order. What isn't HTTP is answered as libevent does, which the real server is built on.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
 import httptools
 
+from deploy.modelserver.haste import Haste
 from deploy.modelserver.rest.messages import Request, Response, html_error, rendered, unpacked
-from deploy.modelserver.status import NeverAnswered
+from deploy.modelserver.status import NeverAnswered, Postponed
 
 log = logging.getLogger("modelserver")
 
@@ -39,7 +41,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._request, self._parts = Request(), [b""]
         self._waiting: deque[Request | Response] = deque()
-        self._busy = self._full = self._deaf = self._ended = self._paused = self._arriving = False
+        self._busy = self._full = self._deaf = self._ended = self._paused = self._arriving = self._closing = False
         self._head: int | None = 0  # bytes of the request's head so far; None: it is complete
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -53,6 +55,7 @@ class _Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """End the connection once what was written is sent."""
+        self._closing = True
         if self._transport is not None:
             self._transport.close()
 
@@ -66,6 +69,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         while data and not self._deaf:
             data = self._parse(data)
+        self._answer_waiting()
         if len(self._waiting) > _MOST_WAITING and not self._paused and self._transport:
             self._paused = True
             self._transport.pause_reading()
@@ -92,7 +96,7 @@ class _Connection(asyncio.Protocol):
         """What comes after this can't be understood."""
         if not self._deaf:
             self._deaf = True
-            self._enqueue(html_error(status))
+            self._waiting.append(html_error(status))
 
     def eof_received(self) -> bool:
         """The client won't send more. True: it still gets the replies."""
@@ -105,8 +109,7 @@ class _Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._full = False
-        if not self._busy:
-            self._next()
+        self._answer_waiting()
 
     # -- parser's callbacks
 
@@ -134,7 +137,7 @@ class _Connection(asyncio.Protocol):
             return  # never answered, as by the real server
         request.body = b"".join(self._parts)
         request.keep_alive = self._parser.should_keep_alive()
-        self._enqueue(request)
+        self._waiting.append(request)
 
     # -- answers
 
@@ -143,37 +146,34 @@ class _Connection(asyncio.Protocol):
         """Whether no other request waits or arrives behind the one that is being answered."""
         return not self._waiting and not self._arriving
 
-    def _enqueue(self, item: Request | Response) -> None:
-        self._waiting.append(item)
-        if not self._busy:
-            self._next()
-
-    def _next(self) -> None:
-        if not self._waiting or self._full:
-            return
-        if self._paused and self._transport and len(self._waiting) <= _MOST_WAITING:
-            self._paused = False
-            self._transport.resume_reading()
-        item = self._waiting.popleft()
-        self._busy = True
-        self._asked += 1
-        if isinstance(item, Response):
-            self.reply(self._asked, rendered(Request(keep_alive=False), item), True)
-        else:
-            self._server.submit(self, self._asked, item)
+    def _answer_waiting(self) -> None:
+        """Answer requests in their order, up to one that a thread has to answer."""
+        while self._waiting and not self._busy and not self._full and self._transport and not self._closing:
+            item = self._waiting.popleft()
+            if self._paused and len(self._waiting) <= _MOST_WAITING:
+                self._paused = False
+                self._transport.resume_reading()
+            if isinstance(item, Response):
+                self._send(rendered(Request(keep_alive=False), item), True)
+            elif (response := self._server.at_once(item)) is not None:
+                self._send(*self._server.reply(self, item, response))
+            else:
+                self._busy = True
+                self._asked += 1
+                self._server.submit(self, self._asked, item)
 
     def reply(self, number: int, data: bytes, close: bool) -> None:
         """Send the reply to this connection's request with this number, unless it has one. Called in the loop."""
-        if number != self._asked or not self._busy:
-            return
-        self._busy = False
-        if self._transport is None:
-            return
-        self._transport.write(data)
-        if close or (self._ended and not self._waiting and not self._arriving):
-            self._transport.close()
-        else:
-            self._next()
+        if number == self._asked and self._busy:
+            self._busy = False
+            self._send(data, close)
+            self._answer_waiting()
+
+    def _send(self, data: bytes, close: bool) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+            if close or (self._ended and self.answers_last):
+                self.close()
 
 
 class RestServer:
@@ -196,6 +196,7 @@ class RestServer:
         self._answer, self._timeout, self._late = answer, timeout, late
         self._pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="rest")
         self._loop, self._ready = _new_loop(), threading.Event()
+        self._haste = Haste()
         self._stopping = False
         self._thread = threading.Thread(target=self._serve, name="rest", daemon=True)
         self._thread.start()
@@ -208,34 +209,58 @@ class RestServer:
         self._ready.set()
         self._loop.run_forever()
 
+    def at_once(self, request: Request) -> Response | None:
+        """The response, if it can be had without keeping others waiting. Called in the loop."""
+        if not self._haste.fits(request.target, len(request.body)) or b"content-encoding" in request.headers:
+            return None
+        request.at_once = True
+        try:
+            return self._answered(request)
+        except Postponed:
+            self._haste.postponed(request.target)
+        except NeverAnswered:
+            pass  # by a thread neither, but there it does no harm
+        request.at_once = False
+        return None
+
     def submit(self, connection: _Connection, number: int, request: Request) -> None:
-        """Answer in a thread. Called in the event loop."""
+        """Answer in a thread. Called in the loop."""
         timer = None
         if self._timeout:
-            late = rendered(request, self._late)
-            timer = self._loop.call_later(self._timeout, connection.reply, number, late, not request.keep_alive)
+            timer = self._loop.call_later(self._timeout, self._finish, None, connection, number, request, self._late)
         self._pool.submit(self._work, connection, number, request, timer)
 
     def _work(self, connection: _Connection, number: int, request: Request, timer: asyncio.Handle | None) -> None:
-        response: Response | None = None
+        done: Callable[[], None] | None
         try:
-            response = self._answer(unpacked(request))
-        except NeverAnswered:
-            pass
+            response = self._answered(unpacked(request))
+            done = partial(self._finish, timer, connection, number, request, response)
+        except NeverAnswered:  # not even when its time is over
+            done = timer.cancel if timer else None
+        if done is not None:
+            with suppress(RuntimeError):  # the loop ended before this request did
+                self._loop.call_soon_threadsafe(done)
+
+    def _answered(self, request: Request) -> Response:
+        try:
+            return self._answer(request)
+        except (NeverAnswered, Postponed):
+            raise
         except Exception:
             log.exception("a request failed")
-            response = html_error(500)
-        with suppress(RuntimeError):  # the loop ended before this request did
-            self._loop.call_soon_threadsafe(self._finish, timer, connection, number, request, response)
+            return html_error(500)
 
     def _finish(self, timer: asyncio.Handle | None, connection: _Connection, number: int, request: Request,
-                response: Response | None) -> None:
+                response: Response) -> None:
         if timer is not None:
             timer.cancel()
-        if response is not None:
-            if self._stopping and connection.answers_last:
-                request.keep_alive = False
-            connection.reply(number, rendered(request, response), response.close or not request.keep_alive)
+        connection.reply(number, *self.reply(connection, request, response))
+
+    def reply(self, connection: _Connection, request: Request, response: Response) -> tuple[bytes, bool]:
+        """A response's bytes, and whether the connection ends with them."""
+        if self._stopping and connection.answers_last:
+            request.keep_alive = False
+        return rendered(request, response), response.close or not request.keep_alive
 
     def stop(self, grace: float) -> None:
         """Take no new connections, give requests that have arrived `grace` seconds, then close all."""

@@ -15,13 +15,17 @@ JSON, HTML, TEXT = "application/json", "text/html", "text/plain"
 
 @dataclass(slots=True)
 class Request:
-    """One request. target: path, query and fragment as sent."""
+    """One request. target: path, query and fragment as sent.
+
+    at_once: it is answered in the event loop, so what might take long has to raise Postponed.
+    """
 
     method: str = ""
     target: str = ""
     headers: dict[bytes, bytes] = field(default_factory=dict)
     body: bytes = b""
     keep_alive: bool = True
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def decimals(values: NDArray[Any]) -> list[str]:
 
 
 def _shortest(flat: NDArray[Any]) -> list[str] | None:
-    """The spellings of float32 values that are all zero or between 1e-4 and 1e6, else None: in a third of the time.
+    """The spellings of float32 values in a third of the time; None unless most are zero or between 1e-4 and 1e6.
 
     Rounded to six or nine digits as doubles, their shortest spelling is it. The products are exact: 24 bits times up to
     5**12 (28 bits) fit into the 53 of a double; so are the quotients' digits, since a double has 15.
@@ -45,13 +45,19 @@ def _shortest(flat: NDArray[Any]) -> list[str] | None:
     wide = flat.astype(np.float64)
     size = np.abs(wide)
     size[size == 0] = 1
-    if not (size.min() >= 1e-4 and size.max() < 1e6):  # NaN, too
+    others = np.flatnonzero(~((size >= 1e-4) & (size < 1e6))).tolist()  # NaN, too
+    if len(others) > flat.size // 4:
         return None
+    if others:
+        size[others] = wide[others] = 1
     places = 8 - np.floor(np.log10(size)).astype(np.intp)
     few, all_ = _TENS[places - 3], _TENS[places]
     six = np.rint(wide * few) / few
     found = np.where(six.astype(np.float32) == flat, six, np.rint(wide * all_) / all_)
-    return orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].decode("ascii").split(",")
+    texts = orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].decode("ascii").split(",")
+    for index in others:
+        texts[index] = decimal(float(flat[index]), 4)
+    return texts
 
 
 def decimal(value: float, width: int = 8) -> str:

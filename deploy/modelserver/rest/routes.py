@@ -26,7 +26,7 @@ _CORS = (("Access-Control-Allow-Origin", "*"), ("Access-Control-Allow-Methods", 
          ("Access-Control-Allow-Headers", "Content-Type"))
 _MOST = 2**63 - 1
 
-Call = Callable[[pb.ModelSpec, bytes], bytes]
+Call = Callable[[pb.ModelSpec, Request], bytes]
 
 
 class _NoText(Exception):
@@ -78,7 +78,7 @@ class Api:
             spec = _spec(name, version, label)
             if verb in self.calls:  # lower case only, although the pattern takes both
                 with self.metrics.request(spec.name, verb, "REST"):
-                    return _shallow(self.calls[verb], spec, request.body)
+                    return _shallow(self.calls[verb], spec, request)
         elif request.method == "GET" and (match := _INFO.fullmatch(target)):
             name, version, label, below = match.groups()
             wants_metadata = below == "metadata"  # lower case only; otherwise it is the status that is shown
@@ -102,10 +102,10 @@ def _spec(name: str, version: str | None, label: str | None) -> pb.ModelSpec:
     return spec
 
 
-def _shallow(call: Call, spec: pb.ModelSpec, body: bytes) -> bytes:
+def _shallow(call: Call, spec: pb.ModelSpec, request: Request) -> bytes:
     """The call's answer. The real server's stack holds deeper lists than ours, but no tensor is so deep."""
     try:
-        return call(spec, body)
+        return call(spec, request)
     except RecursionError:
         raise parse.too_deep() from None
 
@@ -113,7 +113,7 @@ def _shallow(call: Call, spec: pb.ModelSpec, body: bytes) -> bytes:
 def predict(core: Core, *, method_check: bool = False) -> Call:
     """What answers POST ...:predict."""
 
-    def call(spec: pb.ModelSpec, body: bytes) -> bytes:
+    def call(spec: pb.ModelSpec, request: Request) -> bytes:
         with core.lazy_servable(spec) as servable:
 
             def inputs_of(name: str) -> decode.Inputs:
@@ -123,11 +123,11 @@ def predict(core: Core, *, method_check: bool = False) -> Call:
                 except KeyError:
                     raise invalid(f'Serving signature name: "{wanted}" not found in signature def') from None
 
-            asked = decode.predict_body(body, inputs_of)
+            asked = decode.predict_body(request.body, inputs_of, at_once=request.at_once)
             plan = servable().plans[asked.signature or DEFAULT_SIGNATURE]
             if method_check:
                 predicting.check_method(plan.signature)
-            outputs = predicting.run(servable(), plan, asked.arrays, plan.outputs)
+            outputs = predicting.run(servable(), plan, asked.arrays, plan.outputs, at_once=request.at_once)
             return encode.rows(outputs) if asked.row else encode.columns(outputs)
 
     return call

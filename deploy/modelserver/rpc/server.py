@@ -13,14 +13,16 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from deploy.modelserver.haste import Haste
 from deploy.modelserver.pool import RefusingPool
 from deploy.modelserver.rpc import messages
 from deploy.modelserver.rpc.http2 import Connection, Stream
-from deploy.modelserver.status import Code, NeverAnswered, StatusError
+from deploy.modelserver.status import Code, NeverAnswered, Postponed, StatusError
 
 log = logging.getLogger("modelserver")
 
-Handler = Callable[[messages.Message], bytes]
+Handler = Callable[[messages.Message, bool], bytes]
+_SOON = 0.01  # seconds; a deadline that is nearer may be over before a short call is
 _FLUSH = 2.0  # seconds for clients to take the last bytes
 _FAILED = "Failed to BuildAndStart gRPC server"
 
@@ -28,7 +30,8 @@ _FAILED = "Failed to BuildAndStart gRPC server"
 class GrpcServer:
     """Listens as soon as it is made.
 
-    handlers: full method path -> function of a serialized request; it may raise StatusError, and is called in a thread.
+    handlers: full method path -> function of a serialized request; it may raise StatusError. Called in a thread, or, if
+    its second argument is true, in the event loop: then it has to raise Postponed instead of taking long.
     addresses: `host:port` or `unix:path`. share: let other servers listen on the same ports, as gRPC does.
     Raises StatusError if an address can't be had.
     """
@@ -48,7 +51,7 @@ class GrpcServer:
         self.ports = [0 if s.family == socket.AF_UNIX else int(s.getsockname()[1]) for s in self._sockets]
         self._pool = RefusingPool(max(1, max_threads - 1))  # the real server's last thread polls
         self._connections: set[Connection] = set()
-        self._stopping = False
+        self._stopping, self._haste = False, Haste()
         self._loop = _new_loop()
         self._thread = threading.Thread(target=self._run, name="grpc", daemon=True)
         self._thread.start()
@@ -83,7 +86,27 @@ class GrpcServer:
         if seconds is not None:
             stream.timer = self._loop.call_later(seconds, connection.refuse, stream, messages.failure(
                 StatusError(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")))
+        if self._pool.idle and (seconds is None or seconds > _SOON) and self._at_once(connection, stream, handler):
+            return
         self._pool.submit(self._work, connection, stream, handler)
+
+    def _at_once(self, connection: Connection, stream: Stream, handler: Handler) -> bool:
+        """Answer, if that doesn't keep others waiting."""
+        kind = stream.headers[b":path"]
+        if b"grpc-encoding" in stream.headers or not self._haste.fits(kind, len(stream.body)):
+            return False
+        try:
+            reply = messages.framed(handler(messages.unpacked(stream.headers, stream.body), True))
+        except Postponed:
+            self._haste.postponed(kind)
+            return False
+        except NeverAnswered:
+            return False
+        except Exception as error:
+            connection.refuse(stream, _failure(error))
+        else:
+            connection.reply(stream, messages.HEADERS, reply, messages.TRAILERS)
+        return True
 
     def _work(self, connection: Connection, stream: Stream, handler: Handler) -> None:
         if stream.closed:
@@ -91,17 +114,13 @@ class GrpcServer:
         try:
             if self._pool.refusing:
                 raise StatusError(Code.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
-            reply = messages.framed(handler(messages.unpacked(stream.headers, stream.body)))
-        except StatusError as error:
-            self._call(connection.refuse, stream, messages.failure(error))
+            reply = messages.framed(handler(messages.unpacked(stream.headers, stream.body), False))
         except NeverAnswered:
             gone = threading.Event()
             self._call(_when_closed, stream, gone.set)
             gone.wait()
         except Exception as error:
-            log.exception("a call failed")
-            told = StatusError(Code.INTERNAL, f"{type(error).__name__}: {error}")
-            self._call(connection.refuse, stream, messages.failure(told))
+            self._call(connection.refuse, stream, _failure(error))
         else:
             self._call(connection.reply, stream, messages.HEADERS, reply, messages.TRAILERS)
 
@@ -146,6 +165,14 @@ class GrpcServer:
             self._connections.discard(connection)
         if self._stopping and not self._connections:
             self._loop.stop()
+
+
+def _failure(error: Exception) -> bytes:
+    """The reply to a call that failed; an error that isn't meant for clients is logged, too."""
+    if not isinstance(error, StatusError):
+        log.error("a call failed", exc_info=error)
+        error = StatusError(Code.INTERNAL, f"{type(error).__name__}: {error}")
+    return messages.failure(error)
 
 
 def _when_closed(stream: Stream, told: Callable[[], object]) -> None:
