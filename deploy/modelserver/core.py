@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
 
 from deploy.modelserver import config as configs
 from deploy.modelserver.lifecycle import Lifecycle, Servable, reached
@@ -169,22 +169,6 @@ class Core:
                 if self._version(spec) == version:  # else its label has moved just now
                     raise
 
-    @contextmanager
-    def lazy_servable(self, spec: serving_pb2.ModelSpec) -> Iterator[Callable[[], Servable]]:
-        """The same, but looked up by the first call: for requests that may be wrong in other ways before."""
-        held: list[Servable] = []
-
-        def get() -> Servable:
-            if not held:
-                held.append(self.servable(spec))
-            return held[0]
-
-        try:
-            yield get
-        finally:
-            for servable in held:
-                servable.release()
-
     def _version(self, spec: serving_pb2.ModelSpec) -> int | None:
         if not spec.name:
             raise invalid("ModelSpec has no name specified.")
@@ -202,6 +186,30 @@ class Core:
         """Stop polling, and free the models."""
         self._poller.close()
         self.lifecycle.close()
+
+
+class LazyServable:
+    """A servable of a `with`, looked up by the first call: for requests that may be wrong in other ways before."""
+
+    __slots__ = ("_core", "_held", "_spec")
+
+    def __init__(self, core: Core, spec: serving_pb2.ModelSpec) -> None:
+        self._core, self._spec = core, spec
+        self._held: Servable | None = None
+
+    def __call__(self) -> Servable:
+        """Raises StatusError."""
+        if self._held is None:
+            self._held = self._core.servable(self._spec)
+        return self._held
+
+    def __enter__(self) -> LazyServable:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        if self._held is not None:
+            self._held.release()
 
 
 def _describe(name: str, status: VersionStatus) -> str:

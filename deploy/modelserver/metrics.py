@@ -6,8 +6,8 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import TracebackType
 
 from deploy.modelserver.status import Code, NeverAnswered, Postponed, StatusError
 
@@ -83,21 +83,9 @@ class Metrics:
                 histogram = values[key] = _Histogram(bounds)
             histogram.add(value)
 
-    @contextmanager
-    def request(self, model: str, api: str, entrypoint: str) -> Iterator[None]:
-        """Count one request to a model: how it ended, and how long it took if that was well."""
-        started = time.perf_counter()
-        try:
-            yield
-        except (NeverAnswered, Postponed):
-            raise
-        except Exception as error:
-            code = error.code if isinstance(error, StatusError) else Code.INTERNAL
-            self.count("serving:request_count", model_name=model, status=code.name)
-            raise
-        self.count("serving:request_count", model_name=model, status=Code.OK.name)
-        self.observe("serving:request_latency", (time.perf_counter() - started) * 1e6, model_name=model,
-                     API=api, entrypoint=entrypoint)
+    def request(self, model: str, api: str, entrypoint: str) -> Counted:
+        """Count one request to a model, made in a `with`: how it ended, and how long it took if that was well."""
+        return Counted(self, model, api, entrypoint)
 
     def page(self) -> bytes:
         """Everything, in Prometheus' text format."""
@@ -111,6 +99,28 @@ class Metrics:
                 for labels, histogram in self._histograms.get(name, {}).items():
                     lines += _histogram_lines(full, labels, histogram)
         return ("\n".join(lines) + "\n").encode()
+
+
+class Counted:
+    """A request that is being counted."""
+
+    __slots__ = ("_api", "_entrypoint", "_metrics", "_model", "_started")
+
+    def __init__(self, metrics: Metrics, model: str, api: str, entrypoint: str) -> None:
+        self._metrics, self._model, self._api, self._entrypoint = metrics, model, api, entrypoint
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        if isinstance(error, (NeverAnswered, Postponed)):
+            return
+        code = Code.OK if error is None else error.code if isinstance(error, StatusError) else Code.INTERNAL
+        self._metrics.count("serving:request_count", model_name=self._model, status=code.name)
+        if error is None:
+            self._metrics.observe("serving:request_latency", (time.perf_counter() - self._started) * 1e6,
+                                  model_name=self._model, API=self._api, entrypoint=self._entrypoint)
 
 
 def _fits(key: Labels, values: Mapping[Labels, object]) -> bool:

@@ -48,21 +48,29 @@ def html_error(status: int) -> Response:
 
 @lru_cache(1)
 def _date(second: int) -> str:
-    return formatdate(second, usegmt=True)
+    return f"Date: {formatdate(second, usegmt=True)}\r\n"
 
 
 def rendered(request: Request, response: Response) -> bytes:
     """The reply's bytes."""
-    body = b"" if request.method == "HEAD" else response.body
-    reason = HTTPStatus(response.status).phrase if response.status in HTTPStatus._value2member_map_ else "Unknown"
-    lines = [f"HTTP/1.1 {response.status} {reason}", f"Content-Type: {response.content_type}",
-             *(f"{name}: {value}" for name, value in response.headers),
-             f"Date: {_date(int(time.time()))}"]
-    if request.method != "HEAD":
-        lines.append(f"Content-Length: {len(body)}")
+    head = [_fixed(response.status, response.content_type, response.headers), _date(int(time.time()))]
+    body = response.body
+    if request.method == "HEAD":
+        body = b""
+    else:
+        head.append(f"Content-Length: {len(body)}\r\n")
     if response.close or not request.keep_alive:
-        lines.append("Connection: close")
-    return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + body
+        head.append("Connection: close\r\n")
+    head.append("\r\n")
+    return "".join(head).encode("latin-1") + body
+
+
+@lru_cache(64)
+def _fixed(status: int, content_type: str, headers: tuple[tuple[str, str], ...]) -> str:
+    """The lines that many replies share."""
+    reason = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Unknown"
+    return "".join([f"HTTP/1.1 {status} {reason}\r\n", f"Content-Type: {content_type}\r\n",
+                    *(f"{name}: {value}\r\n" for name, value in headers)])
 
 
 def endless(request: Request) -> bool:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from deploy.modelserver import predict as predicting
-from deploy.modelserver.core import Core
+from deploy.modelserver.core import Core, LazyServable
 from deploy.modelserver.metrics import Metrics
 from deploy.modelserver.rest import decode, encode, parse
 from deploy.modelserver.rest.messages import TEXT, Request, Response, endless, html_error
 from deploy.modelserver.rest.metadata import metadata_json, status_json
-from deploy.modelserver.rest.uri import Uri, unescaped
+from deploy.modelserver.rest.uri import Uri, remembered, unescaped
 from deploy.modelserver.status import HTTP_STATUS, StatusError, invalid
 from deploy.types import DEFAULT_SIGNATURE
 from deploy.wire import serving_pb2 as pb
@@ -49,7 +49,7 @@ class Api:
     def answer(self, request: Request) -> Response:
         if request.method not in _METHODS:
             return html_error(501)
-        uri = Uri.of(request.target)
+        uri = _uri(request.target)
         if uri is None or endless(request):
             return html_error(400)
         page = self.pages.get(uri.path)
@@ -73,9 +73,8 @@ class Api:
             return Response(HTTP_STATUS[error.code], encode.error(error.message), headers=headers)
 
     def _dispatch(self, request: Request, target: str) -> bytes:
-        if request.method == "POST" and (match := _CALL.fullmatch(target)):
-            name, version, label, verb = match.groups()
-            spec = _spec(name, version, label)
+        if request.method == "POST" and (called := _called(target)):
+            spec, verb = called
             if verb in self.calls:  # lower case only, although the pattern takes both
                 with self.metrics.request(spec.name, verb, "REST"):
                     return _shallow(self.calls[verb], spec, request)
@@ -88,6 +87,19 @@ class Api:
             with self.metrics.request(spec.name, "GetModelMetadata" if wants_metadata else "GetModelStatus", "REST"):
                 return metadata_json(self.core, spec) if wants_metadata else status_json(self.core, spec)
         raise invalid(f"Malformed request: {request.method} {target}")
+
+
+_uri = remembered(Uri.of)
+
+
+@remembered
+def _called(target: str) -> tuple[pb.ModelSpec, str] | None:
+    """Which model is to be called, and how. Raises _NoText."""
+    match = _CALL.fullmatch(target)
+    if match is None:
+        return None
+    name, version, label, verb = match.groups()
+    return _spec(name, version, label), verb
 
 
 def _spec(name: str, version: str | None, label: str | None) -> pb.ModelSpec:
@@ -114,7 +126,7 @@ def predict(core: Core, *, method_check: bool = False) -> Call:
     """What answers POST ...:predict."""
 
     def call(spec: pb.ModelSpec, request: Request) -> bytes:
-        with core.lazy_servable(spec) as servable:
+        with LazyServable(core, spec) as servable:
 
             def inputs_of(name: str) -> decode.Inputs:
                 wanted = name or DEFAULT_SIGNATURE

@@ -6,7 +6,10 @@ Source: libevent 2.1 http.c; tensorflow_serving/util/net_http/server/internal/ev
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
 
 _CHAR = r"[A-Za-z0-9\-._~!$&'()*+,;=%s]|%%[0-9A-Fa-f]{2}"
 _PATH, _MORE, _HOST = (rf"(?:{_CHAR % more})*" for more in (":@/", ":@/?", ""))
@@ -16,6 +19,16 @@ _TARGET = re.compile(rf"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*:)?"
                      rf"|(?!//))"
                      rf"(?P<path>{_PATH})(?P<more>(?:\?{_MORE})?(?:#{_MORE})?)")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+
+
+_LONG, _REMEMBERED = 256, 512
+T = TypeVar("T")
+
+
+def remembered(function: Callable[[str], T]) -> Callable[[str], T]:
+    """The function of a target, with its last results kept for short targets: clients ask for few."""
+    known = lru_cache(_REMEMBERED)(function)
+    return lambda target: known(target) if len(target) < _LONG else function(target)
 
 
 @dataclass(frozen=True, slots=True)
