@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _CANCELLED, _INVALID, _NOT_FOUND, _UNIMPLEMENTED = 1, 3, 5, 12  # TF_Code
 _MOST_PLANS = 256
+_GRAPH_DEF, _OBJECT_GRAPH_DEF = 2, 7  # numbers of MetaGraphDef's fields
 # RunOptions.inter_op_thread_pool = -1: run the ops in the calling thread (tensorflow/core/protobuf/config.proto).
 _IN_THIS_THREAD = b"\x18" + b"\xff" * 9 + b"\x01"
 
@@ -245,24 +246,10 @@ def _load(tf: Library, graph: int, directory: str | Path, tags: Sequence[str],
 
 def _without_graph(data: bytes) -> bytes:
     """A serialized MetaGraphDef without graph_def and object_graph_def, which TensorFlow keeps in its own form."""
-    kept, start = [], 0
-    while start < len(data):
-        tag, at = _varint(data, start)
-        if tag & 7 != 2:  # all its fields are messages so far; one that isn't ends the shortening
-            return data
-        size, at = _varint(data, at)
-        if tag >> 3 not in (2, 7):
-            kept.append(data[start:at + size])
-        start = at + size
-    return b"".join(kept)
+    from deploy.wire.spans import fields
 
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while data[at] & 0x80:
-        value |= (data[at] & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-    return value | data[at] << shift, at + 1
+    return b"".join([data[start:end] for number, start, _, end in fields(data, 0, len(data), skip=_GRAPH_DEF)
+                     if number != _OBJECT_GRAPH_DEF])
 
 
 def _collect(tf: Library, results: Any) -> list[Array]:

@@ -18,6 +18,7 @@ from deploy.savedmodel import snappy
 from deploy.wire.contracts import shape_from_proto
 from deploy.wire.dtypes import dtype_from_number
 from deploy.wire.model_pb2 import BundleEntryProto, BundleHeaderProto
+from deploy.wire.spans import read_varint
 
 _FOOTER, _TRAILER, _SNAPPY = 48, 5, 1
 _MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
@@ -48,7 +49,6 @@ class Bundle:
         for variable in self.variables.values():
             sizes[variable.shard] = max(sizes[variable.shard], variable.offset + variable.size)
         return {f"{prefix}.data-{shard:05d}-of-{self.shards:05d}": size for shard, size in enumerate(sizes)}
-
 
     @property
     def parameters(self) -> int:
@@ -112,9 +112,9 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
     restarts = int.from_bytes(block[-4:], "little")
     at, end, key = 0, len(block) - 4 * (restarts + 1), b""
     while at < end:
-        shared, at = _varint(block, at)
-        fresh, at = _varint(block, at)
-        length, at = _varint(block, at)
+        shared, at = read_varint(block, at)
+        fresh, at = read_varint(block, at)
+        length, at = read_varint(block, at)
         key = key[:shared] + block[at:at + fresh]
         at += fresh + length
         yield key, block[at - length:at]
@@ -122,14 +122,6 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _handle(data: bytes, at: int) -> tuple[int, int, int]:
     """A block's offset and size, and where the next thing begins."""
-    offset, at = _varint(data, at)
-    size, at = _varint(data, at)
+    offset, at = read_varint(data, at)
+    size, at = read_varint(data, at)
     return offset, size, at
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while data[at] & 0x80:
-        value |= (data[at] & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-    return value | data[at] << shift, at + 1

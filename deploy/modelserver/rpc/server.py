@@ -10,7 +10,8 @@ import ssl
 import stat
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.modelserver.haste import Haste
@@ -218,10 +219,8 @@ def tls_context(key: bytes, certificate: bytes, roots: bytes | None, client_veri
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2"])
     try:
-        with tempfile.TemporaryDirectory() as folder:  # OpenSSL's binding reads them from files only
-            for name, text in (("key", key), ("certificate", certificate)):
-                (Path(folder) / name).write_bytes(text)
-            context.load_cert_chain(Path(folder) / "certificate", Path(folder) / "key")
+        with _as_file(certificate) as certificate_file, _as_file(key) as key_file:
+            context.load_cert_chain(certificate_file, key_file)
         if client_verify:
             context.verify_mode = ssl.CERT_REQUIRED
             if roots:
@@ -229,6 +228,24 @@ def tls_context(key: bytes, certificate: bytes, roots: bytes | None, client_veri
     except (OSError, ValueError) as error:
         raise StatusError(Code.INVALID_ARGUMENT, _FAILED) from error
     return context
+
+
+@contextmanager
+def _as_file(text: bytes) -> Iterator[str]:
+    """A path that has this text, since Python's binding of OpenSSL reads keys from files only.
+
+    Not on a disk, where the system can do that. Raises OSError.
+    """
+    if hasattr(os, "memfd_create"):
+        with os.fdopen(os.memfd_create("pem"), "wb") as file:
+            file.write(text)
+            file.flush()
+            yield f"/proc/self/fd/{file.fileno()}"
+        return
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(text)
+        file.flush()
+        yield file.name
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

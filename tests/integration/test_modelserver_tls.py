@@ -1,0 +1,80 @@
+"""The embedded server's gRPC port with --ssl_config_file."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deploy import client
+from deploy.errors import Unreachable
+from deploy.types import Tls
+from tests.modelserver_support import Process, echoable, server
+
+X = {"x": np.float32([1, 2])}
+CERTIFICATE = ("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1 "
+               "-addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem")
+
+
+@pytest.fixture(scope="module")
+def pems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tls]:
+    """Two who trust in themselves."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl isn't installed")
+    made = {}
+    for name in ("us", "others"):
+        where = tmp_path_factory.mktemp(name)
+        subprocess.run(CERTIFICATE.split(), cwd=where, check=True, capture_output=True)
+        made[name] = Tls(str(where / "cert.pem"), str(where / "cert.pem"), str(where / "key.pem"))
+    return made
+
+
+def config(where: Path, tls: Tls, *, verify: bool = False) -> str:
+    """The flag with an SSLConfig of PEM texts."""
+    def quoted(path: str | None) -> str:
+        return '"' + Path(path or "").read_text().replace("\n", "\\n") + '"'
+
+    file = where / "ssl.config"
+    file.write_text(f"server_key: {quoted(tls.key)}\nserver_cert: {quoted(tls.certificate)}\n"
+                    f"custom_ca: {quoted(tls.ca)}\nclient_verify: {str(verify).lower()}\n")
+    return f"--ssl_config_file={file}"
+
+
+def flags(where: Path) -> tuple[str, ...]:
+    echoable(where / "m", 1)
+    return "--tfs_loader=echo", "--model_name=m", f"--model_base_path={where}/m"
+
+
+def ask(running: Process, tls: Tls | None) -> list[float]:
+    with client.connect(f"127.0.0.1:{running.port}", tls=tls, attempts=1, timeout=5) as connection:
+        return list(connection.predict("m", X)["y"])
+
+
+def test_only_who_trusts_it_is_answered(tmp_path: Path, pems: dict[str, Tls]) -> None:
+    with server(tmp_path, *flags(tmp_path), config(tmp_path, pems["us"])) as running:
+        assert ask(running, Tls(pems["us"].ca)) == [1, 2]
+        for stranger in (None, Tls(pems["others"].ca)):
+            with pytest.raises(Unreachable):
+                ask(running, stranger)
+        assert ask(running, Tls(pems["us"].ca)) == [1, 2]
+
+
+def test_clients_may_have_to_show_a_certificate(tmp_path: Path, pems: dict[str, Tls]) -> None:
+    with server(tmp_path, *flags(tmp_path), config(tmp_path, pems["us"], verify=True)) as running:
+        assert ask(running, pems["us"]) == [1, 2]
+        impostor = Tls(pems["us"].ca, pems["others"].certificate, pems["others"].key)
+        for stranger in (Tls(pems["us"].ca), impostor):
+            with pytest.raises(Unreachable):
+                ask(running, stranger)
+
+
+def test_a_key_of_another_certificate_ends_the_start(tmp_path: Path, pems: dict[str, Tls]) -> None:
+    mixed = Tls(pems["us"].ca, pems["us"].certificate, pems["others"].key)
+    with server(tmp_path, *flags(tmp_path), config(tmp_path, mixed), wait=False) as running:
+        assert running.ended() == 255
+        text = running.log.read_text()
+        assert "Failed to BuildAndStart gRPC server" in text
+        assert "PRIVATE KEY" not in text
