@@ -6,7 +6,7 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from deploy.engine.library import EngineError, Library, Output, library
 from deploy.engine.memory import give_back
-from deploy.engine.pace import Pace, open_ended
+from deploy.engine.pace import Pace, open_ended, volume
 from deploy.engine.tensors import Array, from_tensor, to_tensor
 from deploy.errors import BadRequest
 from deploy.types import Contract, Signature
@@ -46,10 +46,10 @@ class _Plan:
 
     __slots__ = ("feeds", "fetches", "inputs", "outputs", "pace")
 
-    def __init__(self, inputs: Sequence[Output], outputs: Sequence[Output]) -> None:
+    def __init__(self, inputs: Sequence[Output], outputs: Sequence[Output], pace: Pace) -> None:
         self.inputs, self.outputs = (Output * len(inputs))(*inputs), (Output * len(outputs))(*outputs)
         self.feeds, self.fetches = ctypes.c_void_p * len(inputs), ctypes.c_void_p * len(outputs)
-        self.pace = Pace()
+        self.pace = pace
 
 
 class Session:
@@ -74,7 +74,7 @@ class Session:
             raise
         self._closed = False
         self._contract: Contract | None = None
-        self._open_ended = open_ended(op.name for op in self.metagraph.meta_info_def.stripped_op_list.op)
+        self._foreseeable = not open_ended(op.name for op in self.metagraph.meta_info_def.stripped_op_list.op)
 
     @property
     def metagraph(self) -> MetaGraphDef:
@@ -101,16 +101,22 @@ class Session:
         """
         tf, plan = self._tf, self._plan(tuple(feeds), tuple(fetches))
         values, results = plan.feeds(), plan.fetches()
+        arrays = [np.asarray(array) for array in feeds.values()]
+        fed = volume(arrays)
         self._enter()
-        status = tf.NewStatus()
+        status, run = tf.NewStatus(), object()
+        if not plan.pace.expects_short(fed):
+            tf.long_runs.add(run)
         try:
-            arrays = [np.asarray(array) for array in feeds.values()]
             for index, array in enumerate(arrays):
                 values[index] = to_tensor(tf, array)
-            self._run(plan, values, results, status, _size(arrays))
+            seconds = self._run(plan, values, results, status)
             tf.check(status)
-            return _collect(tf, results)
+            made = _collect(tf, results)
+            plan.pace.ran(seconds, fed, volume(made))
+            return made
         finally:
+            tf.long_runs.discard(run)
             self._leave()
             for value in values:
                 if value:
@@ -120,11 +126,11 @@ class Session:
     def is_short(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> bool:
         """Whether `run` will take a quarter of a millisecond at most, so that a thread with other duties may call it.
 
-        False for what hasn't run yet, for graphs with loops or waiting ops, and for strings, whose length isn't known.
+        False for what hasn't run yet, for graphs with loops or waiting ops, for strings, whose length isn't known, and
+        while long runs, of any session, keep TensorFlow's threads busy.
         """
-        plan = None if self._open_ended else self._plans.get((tuple(feeds), tuple(fetches)))
-        return (plan is not None and not any(array.dtype.hasobject for array in feeds.values())
-                and plan.pace.expects_short(_size(feeds.values())))
+        plan = self._plans.get((tuple(feeds), tuple(fetches)))
+        return plan is not None and not self._tf.long_runs and plan.pace.expects_short(volume(feeds.values()))
 
     def call(self, signature: Signature, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """`signature`'s outputs by name for `inputs` by name.
@@ -159,24 +165,26 @@ class Session:
                  trace: TracebackType | None) -> None:
         self.close()
 
-    def _run(self, plan: _Plan, values: Any, results: Any, status: int, size: int) -> None:
-        """A brief run stays in this thread: changing threads costs 30 us, three times what a small model takes.
+    def _run(self, plan: _Plan, values: Any, results: Any, status: int) -> float:
+        """Run; returns the seconds it took.
 
-        What counts then is this thread's own work, not the time that it waits for the GIL or for a core.
+        A brief run stays in this thread: changing threads costs 30 us, three times what a small model takes. What
+        counts then is this thread's own work, not the time that it waits for the GIL or for a core.
         """
         brief = plan.pace.brief
         clock = time.thread_time if brief else time.perf_counter
         start = clock()
         self._tf.SessionRun(self._session, self._here if brief else None, plan.inputs, values, len(values),
                             plan.outputs, results, len(results), None, 0, None, status)
-        plan.pace.ran(clock() - start, size)
+        return clock() - start
 
     def _plan(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> _Plan:
         plan = self._plans.get((feeds, fetches))
         if plan is None:
             with self._lock:
                 self._refuse_if_closed()
-                plan = _Plan([self._output(name) for name in feeds], [self._output(name) for name in fetches])
+                plan = _Plan([self._output(name) for name in feeds], [self._output(name) for name in fetches],
+                             Pace(self._foreseeable))
                 if len(self._plans) >= _MOST_PLANS:  # clients of a server choose outputs, so plans must not pile up
                     self._plans.clear()
                 self._plans[feeds, fetches] = plan
@@ -212,10 +220,6 @@ class Session:
     def _delete(self) -> None:
         self._tf.DeleteGraph(self._graph)
         self._tf.DeleteBuffer(self._here)
-
-
-def _size(arrays: Iterable[Array]) -> int:
-    return sum(array.nbytes for array in arrays)
 
 
 def _config(intra_op: int, inter_op: int) -> bytes:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import ml_dtypes
@@ -15,6 +16,7 @@ import pytest
 from deploy import engine
 from deploy.engine.library import library
 from deploy.errors import BadRequest
+from deploy.waiting import Deadline, poll
 from deploy.wire.model_pb2 import SavedModel
 
 pytestmark = pytest.mark.tensorflow
@@ -265,6 +267,25 @@ def test_short_runs_are_foreseen(models: Path) -> None:
         assert not is_short(mnist, pixels=np.ones((5000, 784), np.float32))
         assert not is_short(loops, times=np.int64(1))  # the next may be a billion
         assert not is_short(vocabulary, words=np.array([b"fox"], object))
+
+
+def test_no_run_is_short_beside_a_long_one(models: Path) -> None:
+    """It may have to wait for TensorFlow's threads."""
+    with engine.load(models / "mnist") as mnist, engine.load(models / "loops") as loops, ThreadPoolExecutor(1) as pool:
+        signature = mnist.contract["serving_default"]
+        feeds = {signature.inputs[0].tensor: np.ones((1, 784), np.float32)}
+        fetches = [signature.outputs[0].tensor]
+
+        def is_short() -> bool:
+            return mnist.is_short(feeds, fetches)
+
+        for _ in range(20):
+            mnist.run(feeds, fetches)
+        assert is_short()
+        long = pool.submit(loops.call, loops.contract["serving_default"], {"times": np.int64(1_000_000)})
+        assert poll(lambda: not is_short() or None, Deadline(10))
+        long.result(60)
+        assert is_short()
 
 
 def broken(models: Path, tmp_path: Path, name: str = "mnist") -> Path:

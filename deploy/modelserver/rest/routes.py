@@ -13,7 +13,7 @@ from deploy.modelserver.rest import decode, encode, parse
 from deploy.modelserver.rest.messages import TEXT, Request, Response, endless, html_error
 from deploy.modelserver.rest.metadata import metadata_json, status_json
 from deploy.modelserver.rest.uri import Uri, remembered, unescaped
-from deploy.modelserver.status import HTTP_STATUS, StatusError, invalid
+from deploy.modelserver.status import HTTP_STATUS, Postponed, StatusError, invalid
 from deploy.types import DEFAULT_SIGNATURE
 from deploy.wire import serving_pb2 as pb
 
@@ -54,6 +54,8 @@ class Api:
             return html_error(400)
         page = self.pages.get(uri.path)
         if page is not None:
+            if request.at_once:
+                raise Postponed
             if not uri.more:
                 return Response(200, page(), TEXT)
             return Response(400, f"Unexpected path: {uri.whole}. Should be {uri.path}".encode(), TEXT)
