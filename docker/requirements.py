@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 
 NAMES = {
-    "ai-edge-litert", "backports-strenum", "flatbuffers", "google-crc32c", "grpcio", "grpcio-health-checking", "hpack",
-    "httptools", "ml-dtypes", "numpy", "orjson", "protobuf", "pysimdjson", "tensorflow", "tensorflow-cpu", "tqdm",
+    "ai-edge-litert", "backports-strenum", "flatbuffers", "google-crc32c", "hpack", "httptools",
+    "ml-dtypes", "numpy", "orjson", "protobuf", "pysimdjson", "tensorflow", "tensorflow-cpu", "tqdm",
     "typing-extensions", "uvloop"}
 HEADER = """\
 # What the embedded server's image needs, and nothing else; written by `make requirements` (docker/requirements.py).

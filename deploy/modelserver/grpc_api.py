@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError, Message
 from deploy.modelserver.rpc.messages import Message as Buffer
 from deploy.modelserver.rpc.server import Handler
 from deploy.modelserver.status import Code, Postponed, StatusError
+from deploy.wire import health_pb2
 
 Request = TypeVar("Request", bound=Message)
 
@@ -42,9 +43,7 @@ def _parsed(request_type: type[Request], payload: Buffer) -> Request:
 
 def health(payload: Buffer, at_once: bool) -> bytes:  # noqa: ARG001  # is always short
     """grpc.health.v1.Health/Check; the names it knows are the real server's. Raises StatusError."""
-    from grpc_health.v1 import health_pb2
-
     name = _parsed(health_pb2.HealthCheckRequest, payload).service
     if name not in ("", "ModelService", "PredictionService"):
         raise StatusError(Code.NOT_FOUND, "service name unknown")
-    return bytes(health_pb2.HealthCheckResponse(status=1).SerializeToString())
+    return bytes(health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING).SerializeToString())
