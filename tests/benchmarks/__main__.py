@@ -1,6 +1,6 @@
 """`make bench`: ourselves beside the alternatives, in one run.
 
-    python -m tests.benchmarks [NAMES ...] [--scale 1.0] [--json FILE]
+    python -m tests.benchmarks [NAMES ...] [--scale 1.0] [--json FILE] [--svg FILE]
 
 Each bench_NAME.py has `run(scale) -> rows`; a row is a dict of
     name      what was done
@@ -19,6 +19,8 @@ import json
 import sys
 from pathlib import Path
 
+from tests.benchmarks.chart import svg
+
 HERE = Path(__file__).parent
 
 
@@ -36,6 +38,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=known, metavar="NAME", help=f"of {', '.join(known)}")
     parser.add_argument("--scale", type=float, default=1.0, help="size of the data, 1.0 is the full measure")
     parser.add_argument("--json", type=Path, help="write the rows here, too")
+    parser.add_argument("--svg", type=Path, help="draw the server's rows here")
     args = parser.parse_args()
     if unknown := set(args.names) - set(known):
         parser.error(f"no benchmark called {', '.join(sorted(unknown))}; there are {', '.join(known)}")
@@ -52,6 +55,8 @@ def main() -> None:
     Console(width=None if sys.stdout.isatty() else 140).print(table)
     if args.json:
         args.json.write_text(json.dumps(rows, indent=2))
+    if args.svg:
+        args.svg.write_text(svg(rows, "Requests per second on 2 cores, clients included (wrk, h2load)"))
 
 
 if __name__ == "__main__":
