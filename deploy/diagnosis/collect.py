@@ -16,10 +16,12 @@ from deploy.errors import ServerError
 from deploy.modelserver.flags import parse
 from deploy.modelserver.options import FLAGS
 from deploy.render import host_layout, mounted_layout
-from deploy.servers.base import Server
+from deploy.servers import record
+from deploy.servers.base import Kind, Server
 from deploy.servers.container_options import GRPC_PORT, REST_PORT, container_user
 from deploy.servers.inspecting import Inspected, image_platform, inspect
 from deploy.servers.ports import owners
+from deploy.servers.process import tail_of
 from deploy.serving import readiness
 from deploy.serving.memory import failure
 from deploy.spec import Spec
@@ -33,13 +35,14 @@ def of_spec(spec: Spec, *, connect: readiness.Connect = readiness.connect) -> Ev
     found, lost = _found(spec)
     status = _status(spec, connect)
     if found is None:
-        evidence = _of_failure(spec)
+        evidence = _of_record(spec) or _of_failure(spec)
     elif found.kind == "container":
         evidence = _of_container(inspect(str(found.describe()["container_name"]), tail=TAIL))
     else:
         evidence = Evidence(kind=found.kind, running=found.alive(), exit_code=found.returncode(), argv=found.argv,
                             log=tuple(found.logs(TAIL).splitlines()))
     evidence = replace(evidence, name=spec.name, machine=platform.machine(), problems=tuple(status["problems"]),
+                       unstopped=evidence.unstopped or (found is not None and not evidence.running),
                        drift=tuple(d["message"] for d in status["drift"] if d["kind"] != "release"),
                        changes=tuple(status["changes"]))
     evidence = _surroundings(evidence, spec, lost)
@@ -60,6 +63,18 @@ def _status(spec: Spec, connect: readiness.Connect) -> dict[str, Any]:
         return serving.status(spec, connect=connect)
     except ServerError as e:
         return {"problems": [e.message], "drift": [], "changes": [], "models": [{"versions": []} for _ in spec.models]}
+
+
+def _of_record(spec: Spec) -> Evidence | None:
+    """A process that ended by itself, or was ended by others: `down` and a start that failed remove the record."""
+    try:
+        left = record.read(spec.state_dir)
+    except ServerError:
+        return None  # told already
+    if left is None:
+        return None
+    kind: Kind = "embedded" if left.kind == "embedded" else "process"
+    return Evidence(kind=kind, argv=left.argv, log=tuple(tail_of(Path(left.log), TAIL).splitlines()), unstopped=True)
 
 
 def _of_failure(spec: Spec) -> Evidence:

@@ -57,6 +57,7 @@ class Evidence:
     """A server that should run, from outside.
 
     argv: program first. log: the last lines. exit_code: None while it runs, or if nobody knows; negative: a signal.
+    unstopped: we started it and it ended, though nobody stopped it with us.
     user: who it runs as in a container, `uid:gid`. mounts: directory of this machine -> where it is in the container.
     files: flag -> why the file that it names can't be used. config_error: the same of --model_config_file.
     image_here: None if nobody asked. image_platform, machine: as `amd64`, `arm64`.
@@ -68,6 +69,7 @@ class Evidence:
     kind: Literal["container", "process", "embedded", "unknown"] = "container"
     running: bool = False
     exit_code: int | None = None
+    unstopped: bool = False
     out_of_memory: bool = False
     argv: tuple[str, ...] = ()
     log: tuple[str, ...] = ()

@@ -42,6 +42,10 @@ def engine(e: Evidence) -> Iterator[Cause]:
 
 def exits(e: Evidence) -> Iterator[Cause]:
     """How it ended."""
+    if e.unstopped and not e.exit_code and not e.out_of_memory:  # else the code says more
+        said = next((s.strip() for s in reversed(e.log) if s.strip()), "")
+        yield Cause("not-stopped", 50, "it ended without being stopped: killed, crashed, or with its machine",
+                    "see what it said last (tfs logs), then start it again: tfs up", said)
     if e.running or (e.exit_code is None and not e.out_of_memory):
         return
     if e.out_of_memory:

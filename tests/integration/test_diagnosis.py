@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from deploy import client, serving
@@ -123,6 +124,19 @@ def test_a_process_that_ends_at_once_is_remembered(spec: Spec) -> None:
     found = doctor(broken)
     assert found.most_likely is not None and found.most_likely.rule == "batching-off"
     assert "enable_batching" in found.most_likely.seen
+
+
+def test_a_server_that_ended_without_being_stopped(spec: Spec, capsys: pytest.CaptureFixture[str]) -> None:
+    """Killed, crashed, or the machine went down: the record is there, its process isn't."""
+    path, running = file_of(spec), serving.up(spec)
+    process = psutil.Process(running.server.describe()["pid"])
+    process.kill()
+    until(lambda: not running.server.alive(), "it ended")
+    assert run(["doctor", "--spec", path]) == 6
+    said = " ".join(capsys.readouterr().out.split())
+    assert "it ended without being stopped" in said and "start it again: tfs up" in said
+    serving.down(spec)
+    assert doctor(spec).well
 
 
 def test_a_log_and_a_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
