@@ -25,11 +25,13 @@ from rich.console import Console
 from rich.table import Table
 
 import deploy
-from deploy.errors import DeployError
+from deploy.errors import BackendMissing, DeployError
+from deploy.servers.container_engine import connect
 from deploy.spec import Spec
 
 HERE = Path(__file__).parent
 SPEC = HERE.parents[1] / "serving_configs" / "demo.yaml"
+OURS = "tfs-deploy/modelserver:dev"  # what `make server-image` makes
 
 talk = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -44,6 +46,18 @@ def step(title: str) -> Iterator[Callable[[str], None]]:
     else:
         yield lambda _: None
     talk.print(f"{title} [dim]({time.monotonic() - began:.1f} s)[/]")
+
+
+def require_image(spec: Spec) -> None:
+    """Pull the server's image if it isn't here: before minutes are spent on training. Raises BackendMissing."""
+    with step(f"look for the image {spec.server.image}") as say:
+        try:
+            connect().require_image(spec.server.image, say)
+        except BackendMissing as error:
+            if "image" in error.details:  # an engine answered
+                error.hint = ("build the embedded server's: make server-image, then make demo BACKEND=container "
+                              f"IMAGE={OURS}; BACKEND=embedded needs none")
+            raise
 
 
 def export_all(spec: Spec) -> list[Any]:
@@ -104,6 +118,8 @@ def main() -> int:
     spec = msgspec.structs.replace(spec, name=f"demo-{os.getpid()}",
                                    server=msgspec.structs.replace(spec.server, **changes))
     try:
+        if spec.server.backend == "container":
+            require_image(spec)
         exported = export_all(spec)
         running, report = prove(spec)
     except DeployError as error:
