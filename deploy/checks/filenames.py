@@ -6,18 +6,21 @@ Backwards from the input that names the file, through the arguments of functions
 from __future__ import annotations
 
 import enum
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from deploy.checks import policy
 from deploy.checks.findings import Finding, Severity
 from deploy.checks.graph import Graph, Place
 from deploy.checks.rules import RULES
-from deploy.savedmodel import scanning
-from deploy.savedmodel.scanning import MAIN
+from deploy.savedmodel import ops, scanning
+from deploy.savedmodel.flow import MAIN, Flow
 
-_CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
+if TYPE_CHECKING:
+    from deploy.wire.model_pb2 import NodeDef
+
 _REQUESTED = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
 _ASSIGN = "AssignVariableOp"  # its inputs: the variable, its value
 _FIRST = 200  # nodes that are looked at, at most
@@ -53,7 +56,7 @@ def check(graph: Graph) -> Iterator[Finding]:
                                             severity=severity)
         elif read.origin is Origin.REQUEST:
             yield RULES["file-read"].found(f"{op} reads the file that a request names", where, severity=severity)
-        elif op not in policy.TABLE_FILES:
+        elif op not in ops.TABLE_FILES:
             yield RULES["file-read"].found(f"{op} reads a file whose name the graph computes", where, severity=severity)
 
 
@@ -65,36 +68,23 @@ def _severity(read: Read) -> Severity | None:
 
 
 def _reads(graph: Graph) -> Iterator[Read]:
-    readers = list(graph.nodes(frozenset(policy.FILENAMES)))
+    readers = list(graph.nodes(frozenset(ops.FILENAMES)))
     if not readers:
         return
-    flow = _Flow(graph, {scope for scope, _ in readers})
+    sources = _Sources(graph, {scope for scope, _ in readers})
     for scope, node in readers:
-        position = policy.FILENAMES[node.op]
+        position = ops.FILENAMES[node.op]
         name = node.input[position] if len(node.input) > position else ""
-        yield Read(graph.place(node.op, scope, node.name), *flow.origin(scope, name))
+        yield Read(graph.place(node.op, scope, node.name), *sources.origin(scope, name))
 
 
-class _Flow:
-    """Where tensors come from. Loads the functions that matter and those that call them."""
+class _Sources:
+    """Where files' names come from. Loads the functions that matter and those that call them."""
 
     def __init__(self, graph: Graph, scopes: set[str]) -> None:
         self._assets = {asset.tensor_info.name.partition(":")[0] for asset in graph.outline.graph.asset_file_def}
-        self._callers: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for scope, found in graph.outline.scopes.items():
-            for node, function in found.calls:
-                self._callers[function].append((scope, node))
-        self._bodies = scanning.bodies(graph.path, self._with_callers(scopes) | {MAIN}, graph.target.tags)
-
-    def _with_callers(self, scopes: set[str]) -> set[str]:
-        seen: set[str] = set()
-        pending = list(scopes)
-        while pending:
-            scope = pending.pop()
-            if scope not in seen:
-                seen.add(scope)
-                pending += [caller for caller, _ in self._callers[scope]]
-        return seen
+        self._bodies = scanning.bodies(graph.path, {MAIN, *_with_callers(graph, scopes)}, graph.target.tags)
+        self._flow = Flow(self._bodies)
 
     def origin(self, scope: str, tensor: str) -> tuple[Origin, str]:
         """The origin of a name; the gravest one, if it is put together from several, unless an asset is among them."""
@@ -105,40 +95,35 @@ class _Flow:
         return Origin.UNKNOWN, ""
 
     def _leaves(self, scope: str, tensor: str) -> Iterator[tuple[Origin, str]]:
-        seen: set[tuple[str, str]] = set()
-        pending = [(scope, _node(tensor))]
-        while pending and len(seen) < _FIRST:
-            place = scope, name = pending.pop()
-            body = self._bodies.get(scope)
-            if place in seen or body is None:
-                continue
-            seen.add(place)
-            node = body.nodes.get(name)
-            if node is None and name in body.arguments:
-                pending += self._passed(scope, body.arguments.index(name))
-            elif node is None:
-                continue
-            elif scope == MAIN and name in self._assets:
+        for place, _, node in itertools.islice(self._flow.sources(scope, tensor, self._inputs), _FIRST):
+            if place == MAIN and node.name in self._assets:
                 yield Origin.ASSET, ""
             elif node.op == "Const":
                 yield from ((Origin.LITERAL, value.decode(errors="replace"))
                             for value in node.attr["value"].tensor.string_val if value.strip())
             elif node.op in _REQUESTED:
                 yield Origin.REQUEST, ""
-            elif node.op == policy.VARIABLE:
-                pending += [(scope, _node(other.input[1])) for other in body.nodes.values()
-                            if other.op == _ASSIGN and _node(other.input[0]) == name]
-            else:
-                pending += [(scope, _node(name)) for name in node.input if not name.startswith("^")]
 
-    def _passed(self, function: str, position: int) -> Iterator[tuple[str, str]]:
-        """What the callers of a function pass as an argument."""
-        for scope, name in self._callers[function]:
-            body = self._bodies.get(scope)
-            call = body.nodes.get(name) if body else None
-            if call is not None and call.op in _CALLS and position < len(call.input):
-                yield scope, _node(call.input[position])
+    def _inputs(self, scope: str, node: NodeDef) -> list[str]:
+        if node.op in _REQUESTED or (scope == MAIN and node.name in self._assets):
+            return []
+        if node.op == ops.VARIABLE:
+            return [other.input[1] for other in self._bodies[scope].nodes.values()
+                    if other.op == _ASSIGN and other.input[0].partition(":")[0] == node.name]
+        return [name for name in node.input if not name.startswith("^")]
 
 
-def _node(tensor: str) -> str:
-    return tensor.partition(":")[0]
+def _with_callers(graph: Graph, scopes: set[str]) -> set[str]:
+    """These functions, and all that call them, directly or not."""
+    callers: dict[str, list[str]] = defaultdict(list)
+    for scope, found in graph.outline.scopes.items():
+        for _, function in found.calls:
+            callers[function].append(scope)
+    seen: set[str] = set()
+    pending = list(scopes)
+    while pending:
+        scope = pending.pop()
+        if scope not in seen:
+            seen.add(scope)
+            pending += callers[scope]
+    return seen

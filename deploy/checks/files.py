@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from deploy.checks.findings import Finding, Severity, Where
 from deploy.checks.rules import RULES
 from deploy.errors import IncompleteVersion
+from deploy.savedmodel import ops
 from deploy.savedmodel.scanning import LIMIT, Outline
 
 if TYPE_CHECKING:
     from deploy.savedmodel.bundle import Bundle
 
 _NEAR = LIMIT // 2
-_VARIABLES = frozenset({"VarHandleOp", "VariableV2", "Variable", "AutoReloadVariable"})
 
 
 def size(path: Path) -> Iterator[Finding]:
@@ -63,7 +63,7 @@ def escapes(name: str) -> bool:
 
 
 def _restores(outline: Outline) -> bool:
-    variables = any(not _VARIABLES.isdisjoint(scope.ops) for scope in outline.scopes.values())
+    variables = any(not ops.VARIABLES.isdisjoint(scope.ops) for scope in outline.scopes.values())
     return bool(outline.graph.saver_def.restore_op_name) and variables
 
 

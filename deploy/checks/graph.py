@@ -14,8 +14,9 @@ from deploy.checks.findings import Finding, Severity, Where
 from deploy.checks.reach import Reach, Reached
 from deploy.checks.rules import RULES
 from deploy.checks.targets import Target
-from deploy.savedmodel import scanning
-from deploy.savedmodel.scanning import MAIN, Outline
+from deploy.savedmodel import ops, scanning
+from deploy.savedmodel.flow import MAIN
+from deploy.savedmodel.scanning import Outline
 
 if TYPE_CHECKING:
     from deploy.wire.model_pb2 import NodeDef
@@ -26,7 +27,7 @@ _ONLY_WHEN_ASKED = frozenset({"training-op", "host-only-op", "log-op"})
 _STRING = 7  # DT_STRING
 _WHOLE = frozenset({3, 4, 5, 6, 9, 17, 22, 23})  # DT_INT32, DT_UINT8, ... the integers
 _STATE = "changes-state"
-_DETAILED = policy.BATCH_NORMS | policy.FILENAMES.keys() | {policy.XLA_MODULE, policy.VARIABLE}
+_DETAILED = policy.BATCH_NORMS | ops.FILENAMES.keys() | {policy.XLA_MODULE, ops.VARIABLE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,9 @@ class Graph:
                 for node in sorted(main | {found.ops[op]}) if scope == MAIN else [found.ops[op]]:
                     yield self.place(op, scope, node)
 
-    def nodes(self, ops: frozenset[str]) -> Iterator[tuple[str, NodeDef]]:
+    def nodes(self, wanted: frozenset[str]) -> Iterator[tuple[str, NodeDef]]:
         """(scope, node) of some of the ops that are kept."""
-        return ((scope, node) for scope, node in self.outline.kept if node.op in ops)
+        return ((scope, node) for scope, node in self.outline.kept if node.op in wanted)
 
 
 def check(graph: Graph) -> Iterator[Finding]:
@@ -84,9 +85,9 @@ def check(graph: Graph) -> Iterator[Finding]:
         rule, does = graph.interest[op]
         if rule == _STATE:
             yield from _state(graph, op, does)
-        elif op not in policy.FILENAMES and not (graph.target.gpu and op.startswith(policy.GPU_ONLY)):
+        elif op not in ops.FILENAMES and not (graph.target.gpu and op.startswith(policy.GPU_ONLY)):
             yield from _judged(rule, f"{op} {does}", list(graph.places(op)))
-    if policy.VARIABLE in graph.outline.scopes[MAIN].ops:
+    if ops.VARIABLE in graph.outline.scopes[MAIN].ops:
         yield from _unrestored(graph)
     if present & policy.BATCH_NORMS:
         yield from _batch_norms(graph)
@@ -139,7 +140,7 @@ def _unrestored(graph: Graph) -> Iterator[Finding]:
     if graph.outline.graph.saver_def.restore_op_name not in calls:
         return
     lost = []
-    for scope, node in graph.nodes(frozenset({policy.VARIABLE})):
+    for scope, node in graph.nodes(frozenset({ops.VARIABLE})):
         reached = graph.reach.of(scope, node.name)
         if scope == MAIN and reached.request and not reached.load:
             lost.append(graph.place(node.op, scope, node.name))

@@ -9,7 +9,7 @@ from deploy.checks.findings import Finding, Severity, Where
 from deploy.checks.graph import Graph
 from deploy.checks.reach import Reached
 from deploy.checks.rules import RULES
-from deploy.savedmodel.scanning import MAIN
+from deploy.savedmodel.flow import MAIN
 
 
 def check(graph: Graph) -> Iterator[Finding]:

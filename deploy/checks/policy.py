@@ -9,17 +9,11 @@ import functools
 from collections.abc import Mapping
 
 from deploy.checks.targets import op_list
+from deploy.savedmodel import ops
 
 SAVER = frozenset({"MergeV2Checkpoints", "Restore", "RestoreSlice", "RestoreV2", "Save", "SaveSlices", "SaveV2"})
 """Ops of checkpoints: every SavedModel has them, for saving (never called) and for restoring (called at load)."""
 
-TABLE_FILES = frozenset({"InitializeTableFromTextFile", "InitializeTableFromTextFileV2"})
-FILENAMES = {  # op: which input names the file
-    **dict.fromkeys(TABLE_FILES, 1),
-    **dict.fromkeys(("ReadFile", "MatchingFiles", "MatchingFilesDataset", "TextLineDataset", "TFRecordDataset",
-                     "TFRecordDatasetV2", "FixedLengthRecordDataset", "FixedLengthRecordDatasetV2", "CSVDataset",
-                     "CSVDatasetV2", "LMDBDataset", "LoadDataset"), 0)}
-VARIABLE = "VarHandleOp"
 ENCODERS = frozenset({"EncodeJpeg", "EncodeJpegVariableQuality", "EncodePng", "EncodeProto",
                       "EncodeWav", "SerializeIterator", "SerializeManySparse", "SerializeSparse",
                       "SerializeTensor"})
@@ -30,7 +24,7 @@ PRINTS = frozenset({"Print", "PrintV2"})
 XLA_MODULE = "XlaCallModule"
 
 _EXACT: dict[str, dict[str, str]] = {
-    "python-function": dict.fromkeys(("PyFunc", "PyFuncStateless", "EagerPyFunc"), "calls a Python function"),
+    "python-function": dict.fromkeys(ops.PYTHON, "calls a Python function"),
     "file-write": {
         **dict.fromkeys(("WriteFile", "DatasetToTFRecord", "ExperimentalDatasetToTFRecord", "SaveDataset",
                          "SaveDatasetV2", "DistributedSave", "DumpTensor", "CalibrationStatisticsSaver",
@@ -106,7 +100,7 @@ GPU_ONLY = "CudnnRNN"
 @functools.cache
 def interesting(version: str) -> Mapping[str, tuple[str, str]]:
     """op -> (rule, what it does), of all ops that a rule looks for, by the op list of a version."""
-    found = {op: (rule, does) for rule, ops in _EXACT.items() for op, does in ops.items()}
+    found = {op: (rule, does) for rule, named in _EXACT.items() for op, does in named.items()}
     for rule, starts in _STARTS.items():
         for start, does in starts.items():
             found.update((op, (rule, does)) for op in op_list(version).ops if op.startswith(start) and op not in found)

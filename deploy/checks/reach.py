@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deploy.savedmodel.scanning import MAIN, Outline, Scope
+from deploy.savedmodel.flow import MAIN
+from deploy.savedmodel.scanning import Outline, Scope
 from deploy.wire.contracts import INTERNAL_SIGNATURES
 
 if TYPE_CHECKING:

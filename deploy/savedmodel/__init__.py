@@ -6,6 +6,7 @@
     compare    are two answers the same?              drift             how far apart are they?
     diff       may one version replace another?       signatures        its rules
     bundle     the variables' index                   tflite            a TFLite file's signatures and operators
+    scanning   graphs of any size, piece by piece     flow, ops         where tensors come from; ops by what they do
 """
 
 from __future__ import annotations

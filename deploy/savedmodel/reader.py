@@ -6,19 +6,19 @@ every request. So wholeness is checked here, before anything is published or ser
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.errors import BadReply, IncompleteVersion
+from deploy.savedmodel import flow, ops
 from deploy.types import Contract, TensorSpec
 
 if TYPE_CHECKING:
     from deploy.wire.model_pb2 import GraphDef, MetaGraphDef
 
 _AGAIN = "copy or export the version again"
-_VARIABLE_OPS = frozenset({"VarHandleOp", "VariableV2", "Variable", "AutoReloadVariable"})
 _OTHER_FORMS = {
     "model.tflite": "a TFLite model, which isn't supported yet: publish the SavedModel that it was made from, "
                     "or start tensorflow_model_server with --prefer_tflite_model yourself",
@@ -80,7 +80,7 @@ def read(directory: str | Path) -> SavedModelInfo:
         raise IncompleteVersion(f"{directory / 'saved_model.pb'} is damaged: {error.message}", hint=_AGAIN) from error
     return SavedModelInfo(
         contract=contract,
-        ops=frozenset(_ops(graph.graph_def)),
+        ops=_ops(graph.graph_def),
         tags=tuple(sorted(info.tags)),
         assets=_assets(graph),
         producer=Producer(info.tensorflow_version, graph.graph_def.versions.producer),
@@ -143,7 +143,7 @@ def _check_variables(directory: Path, graph: MetaGraphDef) -> None:
         for name, size in bundle.read(index).needed().items():
             _check_size(folder / name, size)
         return
-    restores = graph.saver_def.restore_op_name and not _VARIABLE_OPS.isdisjoint(_ops(graph.graph_def))
+    restores = graph.saver_def.restore_op_name and not ops.VARIABLES.isdisjoint(_ops(graph.graph_def))
     if restores or any(folder.glob("variables.data-*")):
         raise IncompleteVersion(f"{directory} lacks variables/variables.index, though its graph has variables",
                                 hint=_AGAIN)
@@ -156,10 +156,8 @@ def _check_size(path: Path, needed: int) -> None:
         raise IncompleteVersion(f"{path} {what}, but its index needs {needed} bytes of it", hint=_AGAIN)
 
 
-def _ops(graph: GraphDef) -> Iterator[str]:
-    yield from (node.op for node in graph.node)
-    for function in graph.library.function:
-        yield from (node.op for node in function.node_def)
+def _ops(graph: GraphDef) -> frozenset[str]:
+    return frozenset(node.op for _, nodes in flow.scopes(graph) for node in nodes)
 
 
 def _assets(graph: MetaGraphDef) -> tuple[str, ...]:

@@ -17,15 +17,13 @@ from typing import TYPE_CHECKING
 from google.protobuf.message import DecodeError
 
 from deploy.errors import IncompleteVersion
+from deploy.savedmodel.flow import MAIN, Body
 from deploy.wire.spans import fields, runs
 from deploy.wire.tensors import varint
 
 if TYPE_CHECKING:
     from deploy.wire.model_pb2 import MetaGraphDef, NodeDef
     from deploy.wire.outline_pb2 import NodeOutline
-
-MAIN = ""
-"""The scope of nodes that are in no function."""
 
 LIMIT = (1 << 31) - 1
 """Bytes that a protobuf message can have."""
@@ -87,16 +85,8 @@ def main_inputs(path: Path, tags: frozenset[str] = SERVE) -> dict[str, list[str]
     return inputs
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
-    """A scope's nodes by name, without big constants, and a function's arguments in their order."""
-
-    nodes: dict[str, NodeDef]
-    arguments: tuple[str, ...] = ()
-
-
 def bodies(path: Path, scopes: Container[str], tags: frozenset[str] = SERVE) -> dict[str, Body]:
-    """Some scopes with all of their nodes."""
+    """Some scopes with all of their nodes, without big constants."""
     from deploy.wire.model_pb2 import FunctionDef, GraphDef
 
     found: dict[str, Body] = {}

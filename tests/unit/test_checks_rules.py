@@ -9,6 +9,7 @@ import pytest
 from deploy import checks
 from deploy.checks import RULES, Severity, policy, targets
 from deploy.checks.files import escapes
+from deploy.savedmodel import ops
 from tests import checks_support as make
 from tests import savedmodel_support as support
 from tests.checks_support import SERVER, check, found
@@ -120,16 +121,16 @@ def test_serve_tag(tmp_path: Path) -> None:
 # Ops: in nested functions, reached by a request
 
 BY_OP = {op: rule for op, (rule, _) in policy.interesting("2.20").items()
-         if op not in policy.FILENAMES and op in SERVER.oplist.ops}
+         if op not in ops.FILENAMES and op in SERVER.oplist.ops}
 
 
 @pytest.mark.parametrize("rule", sorted(set(BY_OP.values())))
 def test_ops_are_found_in_nested_functions(tmp_path: Path, rule: str) -> None:
-    ops = sorted(op for op in BY_OP if BY_OP[op] == rule)
-    report = check(tmp_path, make.serves(*ops))
+    wanted = sorted(op for op in BY_OP if BY_OP[op] == rule)
+    report = check(tmp_path, make.serves(*wanted))
     assert found(report) == {rule: RULES[rule].severity}
-    assert [f.message.partition(" ")[0] for f in report.findings] == ops
-    for finding, op in zip(report.findings, ops, strict=True):
+    assert [f.message.partition(" ")[0] for f in report.findings] == wanted
+    for finding, op in zip(report.findings, wanted, strict=True):
         where = finding.where
         assert (where.signature, where.function, where.node) == ("serving_default", "inner", f"its_{op}")
 
@@ -137,7 +138,7 @@ def test_ops_are_found_in_nested_functions(tmp_path: Path, rule: str) -> None:
 def test_the_tables_name_ops_that_exist() -> None:
     """Some were added or removed between the releases that there are lists of; none is spelled wrongly."""
     known = {op for version in targets.versions() for op in targets.op_list(version).ops}
-    listed = policy.interesting("2.21").keys() | policy.BATCH_NORMS | policy.FILENAMES.keys() | policy.ENCODERS
+    listed = policy.interesting("2.21").keys() | policy.BATCH_NORMS | ops.FILENAMES.keys() | policy.ENCODERS
     assert listed - known == set()
 
 
@@ -280,7 +281,7 @@ def test_variables_that_loading_doesnt_fill(tmp_path: Path) -> None:
 
 # Files that graphs read
 
-@pytest.mark.parametrize("op", sorted(policy.FILENAMES))
+@pytest.mark.parametrize("op", sorted(ops.FILENAMES))
 @pytest.mark.parametrize("origin", ["asset", "literal", "request", "computed"])
 def test_where_a_files_name_comes_from(tmp_path: Path, op: str, origin: str) -> None:
     meta = make.model()
@@ -295,12 +296,12 @@ def test_where_a_files_name_comes_from(tmp_path: Path, op: str, origin: str) -> 
     called.attr["f"].func.name = "inner"
     inner = make.function(meta, "inner", arguments=("file",))
     inner.node_def.add(name="same", op="Identity", input=["file"])
-    inner.node_def.add(name="reads", op=op, input=["file"] * policy.FILENAMES[op] + ["same:output:0"])
+    inner.node_def.add(name="reads", op=op, input=["file"] * ops.FILENAMES[op] + ["same:output:0"])
     directory = support.save(tmp_path / "model", meta)
     (directory / "assets").mkdir()
     (directory / "assets" / "words.txt").write_text("the\n")
     report = checks.check(directory, SERVER)
-    by_table = op in policy.TABLE_FILES
+    by_table = op in ops.TABLE_FILES
     assert found(report) == {"asset": {}, "literal": {"asset-path": ERROR}, "request": {"file-read": ERROR},
                              "computed": {} if by_table else {"file-read": ERROR}}[origin]
     if origin == "literal":

@@ -9,7 +9,7 @@ import pytest
 
 from deploy.errors import IncompleteVersion
 from deploy.savedmodel import bundle, scanning, snappy
-from deploy.savedmodel.scanning import MAIN
+from deploy.savedmodel.flow import MAIN
 from deploy.wire import spans
 from deploy.wire.model_pb2 import BundleEntryProto, BundleHeaderProto, MetaGraphDef
 from tests import savedmodel_support as support

@@ -1,0 +1,91 @@
+"""Where tensors come from: backwards through the nodes of a graph, and out of functions to what their callers pass."""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deploy.savedmodel import ops
+
+if TYPE_CHECKING:
+    from deploy.wire.model_pb2 import GraphDef, NodeDef
+
+MAIN = ""
+"""The scope of nodes that are in no function."""
+
+Inputs = Callable[[str, "NodeDef"], Iterable[str]]
+"""Of a scope's node: the tensors to follow from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A scope's nodes by name, and a function's arguments in their order."""
+
+    nodes: dict[str, NodeDef]
+    arguments: tuple[str, ...] = ()
+
+
+def scopes(graph: GraphDef) -> Iterator[tuple[str, Iterable[NodeDef]]]:
+    """The nodes of the main graph, then those of each function."""
+    yield MAIN, graph.node
+    for function in graph.library.function:
+        yield function.signature.name, function.node_def
+
+
+class Flow:
+    """Answers for one graph. bodies: the scopes to look at by name; those that call them belong to it."""
+
+    def __init__(self, bodies: Mapping[str, Body]) -> None:
+        self._bodies = bodies
+
+    @classmethod
+    def of(cls, graph: GraphDef) -> Flow:
+        """The whole graph."""
+        arguments = {function.signature.name: tuple(argument.name for argument in function.signature.input_arg)
+                     for function in graph.library.function}
+        return cls({scope: Body({node.name: node for node in nodes}, arguments.get(scope, ()))
+                    for scope, nodes in scopes(graph)})
+
+    def node(self, scope: str, tensor: str) -> NodeDef | None:
+        """The node that gives `tensor`; None for a function's argument, and for what isn't there."""
+        return self._bodies[scope].nodes.get(_node(tensor)) if scope in self._bodies else None
+
+    def sources(self, scope: str, tensor: str, inputs: Inputs) -> Iterator[tuple[str, str, NodeDef]]:
+        """(scope, tensor, node) of all that flows into `tensor`, the node that gives it first, each tensor once."""
+        pending, seen = [(scope, tensor)], set()
+        while pending:
+            place = scope, tensor = pending.pop()
+            if place in seen:
+                continue
+            seen.add(place)
+            node = self.node(scope, tensor)
+            if node is None:
+                pending += self._passed(scope, _node(tensor))
+            else:
+                yield scope, tensor, node
+                pending += [(scope, name) for name in inputs(scope, node)]
+
+    def _passed(self, function: str, argument: str) -> Iterator[tuple[str, str]]:
+        """What the callers of a function pass as an argument."""
+        arguments = self._bodies[function].arguments if function in self._bodies else ()
+        if argument in arguments:
+            position = arguments.index(argument)
+            for scope, call in self._callers[function]:
+                if position < len(call.input):  # else the graph is damaged
+                    yield scope, call.input[position]
+
+    @functools.cached_property
+    def _callers(self) -> Mapping[str, list[tuple[str, NodeDef]]]:
+        callers: dict[str, list[tuple[str, NodeDef]]] = defaultdict(list)
+        for scope, body in self._bodies.items():
+            for node in body.nodes.values():
+                if node.op in ops.CALLS:
+                    callers[node.attr["f"].func.name].append((scope, node))
+        return callers
+
+
+def _node(tensor: str) -> str:
+    return tensor.partition(":")[0]
