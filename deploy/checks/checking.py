@@ -52,6 +52,16 @@ def gate(target: Target | None = None, allow: Mapping[str, str] | None = None) -
     return decide
 
 
+def unrestored(directory: Path) -> list[str]:
+    """What the rule of that name finds in a SavedModel: variables that requests use and that loading doesn't fill.
+
+    Raises IncompleteVersion.
+    """
+    from deploy.checks import graph
+
+    return sorted(place.node for place in graph.unrestored(graph.Graph(directory / _SAVED_MODEL, targets.default())))
+
+
 def _findings(path: Path, target: Target) -> Iterator[Finding]:
     from deploy.checks import keras_archives, tflite
 

@@ -134,16 +134,18 @@ def _when(place: Place) -> str:
     return "when the model is saved" if place.reached.save else "though no signature comes there"
 
 
-def _unrestored(graph: Graph) -> Iterator[Finding]:
+def unrestored(graph: Graph) -> list[Place]:
     """Variables that a request uses and that loading doesn't fill. Where restoring is no call (TF 1), it names them."""
     calls = {node for node, _ in graph.outline.scopes[MAIN].calls}
     if graph.outline.graph.saver_def.restore_op_name not in calls:
-        return
-    lost = []
-    for scope, node in graph.nodes(frozenset({ops.VARIABLE})):
-        reached = graph.reach.of(scope, node.name)
-        if scope == MAIN and reached.request and not reached.load:
-            lost.append(graph.place(node.op, scope, node.name))
+        return []
+    used = (graph.place(node.op, scope, node.name) for scope, node in graph.nodes(frozenset({ops.VARIABLE}))
+            if scope == MAIN)
+    return [place for place in used if place.reached.request and not place.reached.load]
+
+
+def _unrestored(graph: Graph) -> Iterator[Finding]:
+    lost = unrestored(graph)
     if lost:
         yield RULES["unrestored"].found(
             f"loading doesn't fill {len(lost)} variables, the first is {lost[0].node}: every request to "

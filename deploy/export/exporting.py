@@ -151,14 +151,15 @@ def _live(job: _Job, methods: Mapping[str, str] | None = None) -> Exported:
 
 def _existing(job: _Job, directory: Path) -> Exported:
     """A SavedModel directory: it is copied as it is, and its own answers are recorded."""
-    from deploy.export import graphs, parity, proving
+    from deploy import checks
+    from deploy.export import parity, proving
 
     given = [key for key in ("inputs", "signatures", "output_names") if getattr(job.asked, key) is not None]
     if given:
         raise ExportError(f"{given[0]} can't be changed in {directory}, which is saved already",
                           hint="export the model object instead")
     info = _examined(directory)
-    lost = graphs.unrestored(graphs.read(directory))
+    lost = checks.unrestored(directory)
     if lost:
         return _saved_again(job, directory, info, lost)
     job = replace(job, notes=job.notes + job.gate(directory))
@@ -231,6 +232,7 @@ def _examined(directory: Path) -> SavedModelInfo:
     """The saved model as data. Raises ExportError for what no server could run."""
     from deploy import savedmodel
     from deploy.export import graphs
+    from deploy.savedmodel.reader import meta_graph
     from deploy.wire import tensors
 
     info = savedmodel.read(directory)
@@ -241,7 +243,7 @@ def _examined(directory: Path) -> SavedModelInfo:
             if spec.dtype not in tensors.SENDABLE or not spec.tensor:
                 raise ExportError(f"signature {signature.name!r} has {spec}, which can't be sent in a request",
                                   hint="a signature takes and returns dense tensors of numbers or strings")
-    graphs.check(graphs.read(directory))
+    graphs.check(meta_graph(directory))
     return info
 
 

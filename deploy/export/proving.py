@@ -6,9 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.export import examples, graphs, parity
+from deploy.export import examples, parity
 from deploy.export.plans import Case, Endpoint
 from deploy.savedmodel import SavedModelInfo, goldens
+
+_RANDOM_OPS = frozenset({
+    "RandomUniform", "RandomUniformInt", "RandomStandardNormal", "TruncatedNormal", "ParameterizedTruncatedNormal",
+    "RandomShuffle", "RandomGamma", "RandomPoisson", "RandomPoissonV2", "Multinomial", "RandomCrop",
+    "StatefulUniform", "StatefulUniformInt", "StatefulUniformFullInt", "StatefulStandardNormal",
+    "StatefulStandardNormalV2", "StatefulTruncatedNormal", "StatefulRandomBinomial", "RngSkip", "RngReadAndSkip"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,7 @@ def _answer(cases: list[Case], live: Mapping[str, Endpoint]) -> None:
 
 
 def _changing_note(signature: str, info: SavedModelInfo) -> str:
-    random = ", ".join(sorted(info.ops & graphs.RANDOM_OPS))
+    random = ", ".join(sorted(info.ops & _RANDOM_OPS))
     why = f" ({random})" if random else ""
     return (f"signature {signature!r} answers differently from call to call{why}: no golden answers are kept for it; "
             "make it repeatable, for example with stateless random ops and a seed")

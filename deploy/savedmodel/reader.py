@@ -94,7 +94,7 @@ def check_complete(directory: str | Path) -> None:
 
 
 def _open(directory: Path) -> MetaGraphDef:
-    graph = _meta_graph(directory)
+    graph = meta_graph(directory)
     _check_variables(directory, graph)
     for name in _assets(graph):
         if not (directory / "assets" / name).is_file():
@@ -102,7 +102,8 @@ def _open(directory: Path) -> MetaGraphDef:
     return graph
 
 
-def _meta_graph(directory: Path) -> MetaGraphDef:
+def meta_graph(directory: Path) -> MetaGraphDef:
+    """The graph that `read` describes, the variables and assets beside it unseen. Raises IncompleteVersion."""
     from google.protobuf.message import DecodeError
 
     from deploy.wire.model_pb2 import SavedModel

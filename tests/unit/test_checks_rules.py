@@ -263,17 +263,23 @@ def test_a_gpu_has_cudnn(tmp_path: Path) -> None:
 
 def test_variables_that_loading_doesnt_fill(tmp_path: Path) -> None:
     meta = make.model()
-    make.call(meta, "StatefulPartitionedCall", "outer", "serving_default_x", "kernel_1")
+    make.call(meta, "StatefulPartitionedCall", "outer", "serving_default_x", "kernel_1", "made")
     make.function(meta, "outer", "ReadVariableOp")
     make.call(meta, "restore", "restoring", "kernel")
     make.function(meta, "restoring", "RestoreV2", "AssignVariableOp")
-    for name in ("kernel", "kernel_1"):
+    for name in ("kernel", "kernel_1", "made"):
         make.node(meta, name, "VarHandleOp")
-    meta.saver_def.restore_op_name = "restore"
+    make.node(meta, "assign", "AssignVariableOp", "made")
+    make.node(meta, "init", "NoOp", "^assign")
+    meta.signature_def["__saved_model_init_op"].outputs["__saved_model_init_op"].name = "init"
     directory = support.save_variables(support.save(tmp_path / "model", meta))
+    assert checks.unrestored(directory) == []  # the graph doesn't tell how it is loaded
+    meta.saver_def.restore_op_name = "restore"
+    support.save(directory, meta)
     report = checks.check(directory, SERVER)
     assert found(report) == {"unrestored": ERROR}
     assert "kernel_1" in report.findings[0].message
+    assert checks.unrestored(directory) == ["kernel_1"]
     next(n for n in meta.graph_def.node if n.name == "restore").input[:] = ["kernel_1"]
     support.save(directory, meta)
     assert checks.check(directory, SERVER).findings == ()

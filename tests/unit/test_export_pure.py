@@ -12,6 +12,7 @@ import pytest
 from deploy.errors import ExportError, ParityError
 from deploy.export import examples, graphs, methods, naming, parity, plans, specs
 from deploy.export.plans import Case
+from deploy.savedmodel import ops
 from deploy.savedmodel.compare import Tolerance
 from deploy.types import Contract, Signature, TensorSpec
 from deploy.wire import tensors
@@ -188,20 +189,7 @@ def test_files_outside_are_found_through_functions() -> None:
     assert list(graphs.outside_files(graph_with_function("ReadFile", outer=False))) == ["/own.txt"]
 
 
-@pytest.mark.parametrize("op", sorted(graphs.PYTHON_OPS))
+@pytest.mark.parametrize("op", sorted(ops.PYTHON))
 def test_python_is_found_in_functions(op: str) -> None:
     with pytest.raises(ExportError, match=f"{op} 'reader' in the function 'inner'"):
         graphs.check(graph_with_function(op, outer=True))
-
-
-def test_variables_that_nothing_restores() -> None:
-    graph = MetaGraphDef()
-    graph.graph_def.node.extend([
-        node("kernel", "VarHandleOp"), node("copy", "VarHandleOp"), node("made", "VarHandleOp"),
-        node("assign", "AssignVariableOp", "made"), node("init", "NoOp", "^assign"),
-        node("call", "StatefulPartitionedCall", "kernel", "made"), node("restore", "StatefulPartitionedCall", "copy")])
-    graph.signature_def["serving_default"].outputs["y"].name = "call:0"
-    graph.signature_def["__saved_model_init_op"].outputs["__saved_model_init_op"].name = "init"
-    assert graphs.unrestored(graph) == []
-    graph.saver_def.restore_op_name = "restore"
-    assert graphs.unrestored(graph) == ["kernel"]
