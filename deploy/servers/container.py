@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from deploy.errors import ServerError, StartFailed
+from deploy.errors import BackendMissing, ServerError, StartFailed
 from deploy.servers.base import LABEL, Kind, Memory, Progress, endpoint_json, reachable, silent
 from deploy.servers.container_engine import Engine, connect, translated
 from deploy.servers.container_options import (
@@ -90,9 +90,11 @@ class ContainerServer:
             self._look_inside()
             with translated(f"start container {self.options.container_name}", engine.where):
                 self._container.start()
+        except (BackendMissing, StartFailed):  # they say what to do already
+            raise
         except ServerError as e:
             pick(self.options.host, self._wanted_ports())  # taken by someone quicker: PortTaken says it better
-            raise StartFailed(e.message, argv=self.argv, logs=self.logs(), returncode=self.returncode(),
+            raise StartFailed(e.message, argv=self.argv, logs=self.logs(), returncode=self.returncode(), hint=e.hint,
                               details={**e.details, "mounts": self._mounts(), "image": self.options.image}) from e
         self._locate()
 

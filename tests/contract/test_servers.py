@@ -346,7 +346,7 @@ def test_an_empty_mount_is_noticed_before_the_server_waits_for_ever(engine: Engi
                                 expects=("/models/m/1/saved_model.pb",))
     with pytest.raises(StartFailed, match=r"/models/m/1/saved_model\.pb isn't in the container") as e:
         ContainerServer(options).start()
-    assert e.value.details["mounts"] == [f"{tmp_path}/m -> /models/m (read-only)"]
+    assert e.value.details["mounts"] == [f"{tmp_path}/m -> /models/m (read-only)"] and "share that" in e.value.hint
     assert find(options.name, tmp_path) is None
     (tmp_path / "m/1").mkdir()
     (tmp_path / "m/1/saved_model.pb").write_bytes(b"x" * (1 << 22))
