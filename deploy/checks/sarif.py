@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote_from_bytes
 
 import deploy
 from deploy.checks.findings import Finding
@@ -33,17 +34,22 @@ def _rule(rule: Rule) -> dict[str, object]:
 
 
 def _result(finding: Finding, path: str) -> dict[str, object]:
-    place = PurePath(path)
-    file = place if place.suffix else place / (finding.where.file or "saved_model.pb")
-    location: dict[str, object] = {"physicalLocation": {"artifactLocation": {"uri": file.as_posix()}}}
-    logical = [{"fullyQualifiedName": name, "kind": kind} for kind, name in (
-        ("function", finding.where.signature), ("function", finding.where.function),
-        ("member", finding.where.node)) if name]
+    location: dict[str, object] = {
+        "physicalLocation": {"artifactLocation": {"uri": _uri(Path(path), finding.where.file or "saved_model.pb")}}}
+    logical = dict.fromkeys(  # a function may be called as the signature is, and the schema wants each once
+        (name, kind) for name, kind in ((finding.where.signature, "function"), (finding.where.function, "function"),
+                                        (finding.where.node, "member")) if name)
     if logical:
-        location["logicalLocations"] = logical
+        location["logicalLocations"] = [{"fullyQualifiedName": name, "kind": kind} for name, kind in logical]
     result: dict[str, object] = {
         "ruleId": finding.rule, "ruleIndex": _INDEX[finding.rule], "level": finding.severity.value,
         "message": {"text": f"{finding.message}. {finding.fix[:1].upper()}{finding.fix[1:]}."}, "locations": [location]}
     if finding.allowed is not None:
         result["suppressions"] = [{"kind": "external", "status": "accepted", "justification": finding.allowed}]
     return result
+
+
+def _uri(path: Path, file: str) -> str:
+    """A file of the version at `path`, or `path` if it is a file, by RFC 3986; relative if `path` is."""
+    found = path if path.is_file() else path / file
+    return found.as_uri() if found.is_absolute() else quote_from_bytes(bytes(found))

@@ -272,6 +272,38 @@ def test_sarif(tmp_path: Path) -> None:
         "serving_default", "inner", "its_PyFunc"]
 
 
+@pytest.mark.parametrize(("name", "uri"), [
+    ("model", "model/saved_model.pb"), ("model.v2", "model.v2/saved_model.pb"),
+    ("a b/100%", "a%20b/100%25/saved_model.pb"), ("ä:1", "%C3%A4%3A1/saved_model.pb"),
+    ("what?#1", "what%3F%231/saved_model.pb")])
+def test_sarif_names_files_by_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, uri: str) -> None:
+    """A relative reference where the path is relative, else file://, as RFC 3986 wants them."""
+    directory = support.save(tmp_path / name, make.serves("WriteFile"))
+    assert _uris(checks.check(directory)) == {f"{tmp_path.as_uri()}/{uri}"}
+    monkeypatch.chdir(tmp_path)
+    assert _uris(checks.check(name)) == {uri}
+
+
+def test_sarif_names_the_file_itself(tmp_path: Path) -> None:
+    (tmp_path / "model.tflite").write_bytes(b"none")
+    assert _uris(checks.check(tmp_path / "model.tflite")) == {(tmp_path / "model.tflite").as_uri()}
+
+
+def test_sarif_names_a_function_once(tmp_path: Path) -> None:
+    """The schema wants different logical locations, and a function may be called as the signature is."""
+    meta = make.model(output="call")
+    make.call(meta, "call", "serving_default", "serving_default_x")
+    make.function(meta, "serving_default", "WriteFile")
+    result = check(tmp_path, meta).to_sarif()["runs"][0]["results"][0]  # type: ignore[index]
+    assert [part["fullyQualifiedName"] for part in result["locations"][0]["logicalLocations"]] == [
+        "serving_default", "its_WriteFile"]
+
+
+def _uris(report: checks.Report) -> set[str]:
+    results = report.to_sarif()["runs"][0]["results"]  # type: ignore[index]
+    return {result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for result in results}
+
+
 def test_every_rule_is_documented() -> None:
     text = (Path(__file__).parents[2] / "docs" / "checks.md").read_text()
     assert [name for name in RULES if f"| `{name}` |" not in text] == []
