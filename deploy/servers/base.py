@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from deploy.types import Endpoint
 
@@ -94,6 +95,33 @@ class Server(Protocol):
                  trace: TracebackType | None, /) -> None: ...
 
 
+S = TypeVar("S", bound="Scoped")
+
+
+class Scoped(ABC):
+    """A server that lives as long as its `with` block, or longer once it is detached. See Server."""
+
+    _detached = False
+
+    @abstractmethod
+    def start(self) -> Endpoint: ...
+
+    @abstractmethod
+    def stop(self, grace: float = 10.0) -> None: ...
+
+    def detach(self) -> None:
+        self._detached = True
+
+    def __enter__(self: S) -> S:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        if not self._detached:
+            self.stop()
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessOptions:
     """A server as a child process, as plain data.
@@ -123,6 +151,13 @@ def endpoint_json(endpoint: Endpoint) -> dict[str, Any]:
     """An endpoint as JSON data, without its TLS files."""
     return {"host": endpoint.host, "grpc_port": endpoint.grpc_port, "rest_port": endpoint.rest_port,
             "grpc": endpoint.grpc_target, "rest": endpoint.rest_url}
+
+
+def described(server: Server, *, running: bool, since: str | None) -> dict[str, Any]:
+    """What describe() tells of every kind of server. since: ISO 8601."""
+    return {"name": server.name, "kind": server.kind, "running": running, "since": since,
+            "endpoint": endpoint_json(server.endpoint), "argv": list(server.argv), "labels": dict(server.labels),
+            "returncode": server.returncode()}
 
 
 def silent(_: str) -> None:

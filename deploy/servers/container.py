@@ -6,11 +6,10 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from deploy.errors import BackendMissing, ServerError, StartFailed
-from deploy.servers.base import LABEL, Kind, Memory, Progress, endpoint_json, reachable, silent
+from deploy.servers.base import LABEL, Kind, Memory, Progress, Scoped, described, reachable, silent
 from deploy.servers.container_engine import Engine, connect, translated
 from deploy.servers.container_options import (
     GRPC_PORT,
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 
-class ContainerServer:
+class ContainerServer(Scoped):
     """A server in a container of its own. See base.Server."""
 
     def __init__(self, options: ContainerOptions, *, progress: Progress = silent, engine: Engine | None = None,
@@ -182,7 +181,7 @@ class ContainerServer:
         return ""
 
     def detach(self) -> None:
-        self._detached = True
+        super().detach()
         if self._container is not None and self.options.restart != "no":
             with translated(f"set the restart policy of {self.options.container_name}"):
                 self._container.update(restart_policy=restart_policy(self.options))  # type: ignore[arg-type]
@@ -201,23 +200,12 @@ class ContainerServer:
     def describe(self) -> dict[str, Any]:
         running = self.alive()
         attrs = self._container.attrs if self._container is not None else {}
-        return {"name": self.name, "kind": self.kind, "running": running,
-                "since": attrs.get("State", {}).get("StartedAt"), "endpoint": endpoint_json(self.endpoint),
-                "argv": list(self.argv), "labels": dict(self.labels), "image": self.options.image,
-                "container": attrs.get("Id", "")[:12], "container_name": self.options.container_name,
-                "mounts": self._mounts(), "user": self.options.user, "returncode": self.returncode()}
+        return {**described(self, running=running, since=attrs.get("State", {}).get("StartedAt")),
+                "image": self.options.image, "container": attrs.get("Id", "")[:12],
+                "container_name": self.options.container_name, "mounts": self._mounts(), "user": self.options.user}
 
     def _mounts(self) -> list[str]:
         return [f"{m.source} -> {m.target} (read-only)" for m in self.options.mounts]
-
-    def __enter__(self) -> ContainerServer:
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        if not self._detached:
-            self.stop()
 
 
 def find(name: str, state_dir: str, *, engine: Engine | None = None) -> ContainerServer | None:

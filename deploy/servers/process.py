@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import psutil
 
 from deploy.errors import BackendMissing, ServerError, StartFailed
 from deploy.servers import record
-from deploy.servers.base import Kind, Memory, ProcessOptions, endpoint_json, reachable
+from deploy.servers.base import Kind, Memory, ProcessOptions, Scoped, described, reachable
 from deploy.servers.ports import listened
 from deploy.servers.record import RunRecord
 from deploy.types import Endpoint
@@ -27,7 +27,7 @@ from deploy.types import Endpoint
 _TAIL_BYTES = 1 << 18
 
 
-class ProcessServer:
+class ProcessServer(Scoped):
     """A server in a session of its own, so that a terminal's Ctrl-C or hang-up doesn't reach it. See base.Server."""
 
     def __init__(self, options: ProcessOptions, *, found: RunRecord | None = None) -> None:
@@ -136,9 +136,6 @@ class ProcessServer:
             return Memory(used, used + psutil.virtual_memory().available)
         return None
 
-    def detach(self) -> None:
-        self._detached = True
-
     def stop(self, grace: float = 10.0) -> None:
         process = self._process()
         if process is not None:
@@ -167,18 +164,8 @@ class ProcessServer:
     def describe(self) -> dict[str, Any]:
         found, process = self._record, self._process()
         since = datetime.fromtimestamp(found.created, timezone.utc).isoformat() if found and found.created else None
-        return {"name": self.name, "kind": self.kind, "running": process is not None, "since": since,
-                "endpoint": endpoint_json(self.endpoint), "argv": list(self.argv), "labels": dict(self.labels),
-                "pid": process.pid if process else None, "returncode": self.returncode(), "log": str(self.log)}
-
-    def __enter__(self) -> ProcessServer:
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        if not self._detached:
-            self.stop()
+        return {**described(self, running=process is not None, since=since),
+                "pid": process.pid if process else None, "log": str(self.log)}
 
 
 def find(state_dir: str | Path) -> ProcessServer | None:
