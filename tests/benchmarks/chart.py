@@ -20,7 +20,8 @@ def svg(rows: Sequence[Mapping[str, Any]], title: str) -> str:
         for server, rate in found.items():
             length = (WIDTH - LEFT - 60) * rate / most
             parts.append(f'<rect x="{LEFT}" y="{y:.1f}" width="{length:.1f}" height="{BAR - 1}" '
-                         f'fill="{COLOURS[server]}"/><text x="{LEFT + length + 5:.1f}" y="{y + BAR - 3:.1f}" font-size="10">{rate:.0f}</text>')
+                         f'fill="{COLOURS[server]}"/>'
+                         f'<text x="{LEFT + length + 5:.1f}" y="{y + BAR - 3:.1f}" font-size="10">{rate:.0f}</text>')
             y += BAR
         y += GAP
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y:.0f}" font-family="sans-serif" '
