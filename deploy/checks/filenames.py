@@ -16,7 +16,7 @@ from deploy.checks.findings import Finding, Severity
 from deploy.checks.graph import Graph, Place
 from deploy.checks.rules import RULES
 from deploy.savedmodel import ops, scanning
-from deploy.savedmodel.flow import MAIN, Flow
+from deploy.savedmodel.flow import MAIN, Flow, input_of
 
 if TYPE_CHECKING:
     from deploy.wire.model_pb2 import NodeDef
@@ -73,8 +73,7 @@ def _reads(graph: Graph) -> Iterator[Read]:
         return
     sources = _Sources(graph, {scope for scope, _ in readers})
     for scope, node in readers:
-        position = ops.FILENAMES[node.op]
-        name = node.input[position] if len(node.input) > position else ""
+        name = input_of(node, ops.FILENAMES[node.op])
         yield Read(graph.place(node.op, scope, node.name), *sources.origin(scope, name))
 
 
@@ -108,8 +107,8 @@ class _Sources:
         if node.op in _REQUESTED or (scope == MAIN and node.name in self._assets):
             return []
         if node.op == ops.VARIABLE:
-            return [other.input[1] for other in self._bodies[scope].nodes.values()
-                    if other.op == _ASSIGN and other.input[0].partition(":")[0] == node.name]
+            return [input_of(other, 1) for other in self._bodies[scope].nodes.values()
+                    if other.op == _ASSIGN and input_of(other, 0).partition(":")[0] == node.name]
         return [name for name in node.input if not name.startswith("^")]
 
 

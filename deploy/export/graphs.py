@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from deploy.errors import ExportError
 from deploy.savedmodel import ops
-from deploy.savedmodel.flow import MAIN, Flow, scopes
+from deploy.savedmodel.flow import MAIN, Flow, input_of, scopes
 from deploy.wire import tensors
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def outside_files(graph: MetaGraphDef) -> Iterator[str]:
     for scope, reader in _readers(graph):
         if scope == MAIN and reader.name in savers:
             continue
-        for place, _, node in flow.sources(scope, reader.input[_FILENAMES[reader.op]], _passed):
+        for place, _, node in flow.sources(scope, input_of(reader, _FILENAMES[reader.op]), _passed):
             if node.op == "Const" and not (place == MAIN and node.name in assets):
                 values = tensors.decode(node.attr["value"].tensor).ravel().tolist()
                 names = (value.decode(errors="replace") for value in values)

@@ -35,6 +35,11 @@ def scopes(graph: GraphDef) -> Iterator[tuple[str, Iterable[NodeDef]]]:
         yield function.signature.name, function.node_def
 
 
+def input_of(node: NodeDef, position: int) -> str:
+    """The name of an input; empty, which no node is called, where a damaged graph has none."""
+    return node.input[position] if position < len(node.input) else ""
+
+
 class Flow:
     """Answers for one graph. bodies: the scopes to look at by name; those that call them belong to it."""
 
@@ -73,9 +78,7 @@ class Flow:
         arguments = self._bodies[function].arguments if function in self._bodies else ()
         if argument in arguments:
             position = arguments.index(argument)
-            for scope, call in self._callers[function]:
-                if position < len(call.input):  # else the graph is damaged
-                    yield scope, call.input[position]
+            yield from ((scope, input_of(call, position)) for scope, call in self._callers[function])
 
     @functools.cached_property
     def _callers(self) -> Mapping[str, list[tuple[str, NodeDef]]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from deploy.savedmodel.flow import MAIN, Flow, scopes
+from deploy.savedmodel.flow import MAIN, Flow, input_of, scopes
 from deploy.types import TensorSpec
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def parsed_examples(graph: GraphDef) -> dict[str, tuple[TensorSpec, ...]]:
 
 def _serialized(flow: Flow, scope: str, parser: NodeDef) -> Iterator[str]:
     """The main graph's tensors that a parsing op gets."""
-    for place, tensor, node in flow.sources(scope, _input(parser, 0), _passed):
+    for place, tensor, node in flow.sources(scope, input_of(parser, 0), _passed):
         if place == MAIN and node.op != _PASSING:
             name, _, index = tensor.partition(":")
             yield f"{name}:{index or 0}"
@@ -56,7 +56,7 @@ def _keys(flow: Flow, scope: str, node: NodeDef) -> list[bytes]:
     if node.op == "ParseSingleExample":
         return list(node.attr["dense_keys"].list.s)
     if node.op == "ParseExampleV2":  # serialized, names, sparse_keys, dense_keys, ...: a vector
-        return _constant(flow.node(scope, _input(node, 3)))
+        return _constant(flow.node(scope, input_of(node, 3)))
     first = 2 + node.attr["Nsparse"].i  # serialized, names, then single keys
     keys = [_constant(flow.node(scope, name)) for name in node.input[first:first + node.attr["Ndense"].i]]
     return [key for found in keys for key in found]
@@ -69,8 +69,3 @@ def _constant(node: NodeDef | None) -> list[bytes]:
         return []
     values: list[bytes] = tensors.decode(node.attr["value"].tensor).ravel().tolist()
     return values
-
-
-def _input(node: NodeDef, position: int) -> str:
-    """The name of an input; empty, which no node is called, where a damaged graph has none."""
-    return node.input[position] if position < len(node.input) else ""

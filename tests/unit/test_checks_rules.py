@@ -314,6 +314,20 @@ def test_where_a_files_name_comes_from(tmp_path: Path, op: str, origin: str) -> 
         assert "'/home/me/words.txt'" in report.findings[0].message
 
 
+def test_a_files_name_in_a_variable(tmp_path: Path) -> None:
+    """Assigned by a damaged node, and by a whole one."""
+    meta = make.model(output="reads")
+    make.node(meta, "path", "VarHandleOp")
+    make.node(meta, "damaged", "AssignVariableOp")
+    make.node(meta, "half", "AssignVariableOp", "path")
+    make.node(meta, "value", "ReadVariableOp", "path")
+    make.node(meta, "reads", "ReadFile", "value")
+    assert found(check(tmp_path, meta)) == {"file-read": ERROR}
+    make.text(make.node(meta, "literal", "Const"), "/home/me/words.txt")
+    make.node(meta, "assign", "AssignVariableOp", "path", "literal")
+    assert found(check(tmp_path, meta)) == {"asset-path": ERROR}
+
+
 @pytest.mark.parametrize(("name", "out"), [
     ("words.txt", False), ("a/b.txt", False), ("..words", False), ("../words.txt", True), ("a/../../b", True),
     ("/etc/passwd", True), ("a\\..\\b", True), ("C:\\x", True), ("", True), ("a\0b", True)])

@@ -189,6 +189,12 @@ def test_files_outside_are_found_through_functions() -> None:
     assert list(graphs.outside_files(graph_with_function("ReadFile", outer=False))) == ["/own.txt"]
 
 
+def test_a_damaged_reader_reads_nothing() -> None:
+    graph = MetaGraphDef()
+    graph.graph_def.node.append(node("reader", "ReadFile"))
+    graphs.check(graph)
+
+
 @pytest.mark.parametrize("op", sorted(ops.PYTHON))
 def test_python_is_found_in_functions(op: str) -> None:
     with pytest.raises(ExportError, match=f"{op} 'reader' in the function 'inner'"):
