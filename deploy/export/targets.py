@@ -78,16 +78,17 @@ def load_target(text: str | Path, custom_objects: Mapping[str, object] | Sequenc
     custom_objects: for Keras files: name -> class or function, or `pkg.module:Class` strings.
     Raises ExportError; an exception of the user's own code is in its details (`traceback`).
     """
+    from deploy.export import quiet
+
     target = parse(text)
     if isinstance(target, SavedModelDirectory):
         return target.path
     if isinstance(target, KerasFile):
         from deploy.export import keras_files
 
+        quiet.tensorflow()  # before the user's modules import it with all its chatter
         return keras_files.load(target.path, load_custom_objects(custom_objects))
-    from deploy.export import quiet
-
-    quiet.tensorflow()  # before the user's module imports it with all its chatter
+    quiet.tensorflow()
     load_custom_objects(custom_objects)  # a builder may not need them; a wrong name is told all the same
     with importing(target.module):
         return built(_attribute(target), str(target))

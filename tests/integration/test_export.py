@@ -380,6 +380,18 @@ def test_the_documented_examples(tmp_path: Path, example: str) -> None:
     assert exported.parity.cases == exported.goldens
 
 
+def test_nothing_is_said_beside_custom_objects_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their module imports TensorFlow first."""
+    (tmp_path / "loud_layers.py").write_text(
+        "import keras\nclass Same(keras.layers.Layer):\n    def call(self, inputs):\n        return inputs\n")
+    monkeypatch.chdir(tmp_path)
+    keras.Sequential([keras.Input((2,)), load_target("loud_layers.py:Same")]).save("same.keras")
+    code = "from deploy.export import export; export('same.keras', 'models', custom_objects=['loud_layers:Same'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 def test_nothing_is_said_on_stdout_or_stderr(tmp_path: Path) -> None:
     target = f"{EXAMPLES / 'temperature.py'}:build"
     code = ("import sys; from deploy.export import export; assert 'tensorflow' not in sys.modules;"
