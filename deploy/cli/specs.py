@@ -49,7 +49,7 @@ def _configure(app: click.Group) -> None:
     @spec_option
     @overridable
     @click.option("--out", type=click.Path(path_type=Path, file_okay=False),
-                  help="Directory for the files.  [default: generated/<spec's name> beside the spec]")
+                  help="Directory for the files.  [default: generated/<the spec's file name> beside it]")
     @click.option("--dry-run", is_flag=True, help="Print files, command line and container options; write nothing.")
     def configure(spec_path: Path, backend: str | None, image: str | None, out: Path | None, dry_run: bool,
                   as_json: bool) -> None:
