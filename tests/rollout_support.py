@@ -13,7 +13,7 @@ import numpy as np
 
 from deploy import client, testing
 from deploy.client import Client
-from deploy.errors import SmokeFailed
+from deploy.errors import Rejected, SmokeFailed
 from deploy.render import models_config
 from deploy.rollout import Checks, ConfigFile, Driver, Ended, Goal, Site, Timeouts, Trial, Way, begin, forward, goal_of
 from deploy.rollout.configs import find, serving_of
@@ -130,6 +130,24 @@ def refuses(trial: Trial) -> str:
 
 OLD, NEW = Serving(frozenset({1}), {"stable": 1}), Serving(frozenset({2}), {"stable": 2})
 PASSING: Checks = {"gate": passes, "compare": passes, "soak": passes, "confirm": passes, "hold": passes}
+
+
+class Busy:
+    """A control that has no room every other time."""
+
+    def __init__(self, rpc: Any) -> None:
+        self._rpc, self._calls = rpc, 0
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._rpc, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._calls += 1
+            if self._calls % 2:
+                raise Rejected("no room", code="RESOURCE_EXHAUSTED")
+            return found(*args, **kwargs)
+
+        return call
 
 
 @contextmanager

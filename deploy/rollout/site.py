@@ -17,10 +17,12 @@ from deploy.wire import serving_pb2 as pb
 
 T = TypeVar("T")
 
-BUSY = "RESOURCE_EXHAUSTED"
-"""What a server with all of its threads at work answers at once; it has done nothing then."""
-
 _NOT_SERVED = ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION")  # what a label that leads nowhere answers
+
+
+def busy(error: ClientError) -> bool:
+    """Whether a server with all of its threads at work has said so, at once; it has done nothing then."""
+    return isinstance(error, Rejected) and error.code == "RESOURCE_EXHAUSTED"
 
 
 class Resolved(Protocol):
@@ -80,17 +82,17 @@ class Site:
         return {s.version: s for s in self._patiently(self._statuses)}
 
     def labels(self, names: Iterable[str]) -> dict[str, int]:
-        """Where these labels lead, as far as they lead anywhere, over all protocols."""
+        """Where these labels lead over gRPC, as far as they lead anywhere."""
         found: dict[str, int] = {}
         for name in sorted(set(names)):
-            version = self._patiently(partial(self._lead, name, self._control))[0]
+            version = self._patiently(partial(self._resolve, self._control, name))
             if version is not None:
                 found[name] = version
         return found
 
     def agree(self, label: str) -> set[int | None]:
         """Where the label leads, over each protocol."""
-        return {self._patiently(partial(self._lead, label, one))[0] for one in (self._control, *self._others)}
+        return {self._patiently(partial(self._resolve, one, label)) for one in (self._control, *self._others)}
 
     def reload(self, serving: Serving) -> None:
         """Tell the server what to serve of the model, all other models as the file has them. Carried out once.
@@ -98,24 +100,11 @@ class Site:
         Raises TimedOut if it hangs: then somebody named a base path that isn't there. Raises Rejected, Unreachable.
         """
         config = configs.replaced(self.file.read(), self.model, serving)
-
-        def attempt() -> bool | None:
-            try:
-                self._control.reload(config, timeout=self.timeouts.reload)
-            except Rejected as e:
-                if e.code == BUSY and not deadline.over:
-                    return None
-                raise
-            return True
-
-        deadline = self.deadline(self.timeouts.patience)
-        poll(attempt, deadline, first=0.05, most=1.0)
+        patiently(lambda: self._control.reload(config, timeout=self.timeouts.reload),
+                  self.deadline(self.timeouts.patience))
 
     def deadline(self, seconds: float) -> Deadline:
         return Deadline(seconds, self.clock)
-
-    def _lead(self, label: str, one: Resolver) -> tuple[int | None]:
-        return (self._resolve(one, label),)
 
     def _statuses(self) -> Sequence[VersionStatus]:
         try:
@@ -133,27 +122,29 @@ class Site:
                 return None
             raise
 
-    def _patiently(self, ask: Callable[[], Sequence[T]]) -> Sequence[T]:
+    def _patiently(self, ask: Callable[[], T]) -> T:
         """What `ask` says, again while the server is away or busy. Raises the last error after `patience` seconds."""
-        last: list[ClientError] = []
+        return patiently(ask, self.deadline(self.timeouts.patience), lambda e: busy(e) or (
+            isinstance(e, Unreachable | TimedOut) and not self._gone()))
 
-        def attempt() -> Sequence[T] | None:
-            try:
-                return ask()
-            except (Unreachable, TimedOut) as e:
-                if self._gone():
-                    raise
-                last[:] = [e]
-            except Rejected as e:
-                if e.code != BUSY:
-                    raise
-                last[:] = [e]
-            return None
 
-        answer = poll(attempt, self.deadline(self.timeouts.patience), first=0.05, most=1.0)
-        if answer is None:
-            raise last[0]
-        return answer
+def patiently(ask: Callable[[], T], deadline: Deadline, passing: Callable[[ClientError], bool] = busy) -> T:
+    """What `ask` says, again while what it raises will pass. Raises its last error when the deadline is over."""
+    last: list[ClientError] = []
+
+    def attempt() -> tuple[T] | None:
+        try:
+            return (ask(),)
+        except ClientError as e:
+            if not passing(e):
+                raise
+            last[:] = [e]
+        return None
+
+    answer = poll(attempt, deadline, first=0.05, most=1.0)
+    if answer is None:
+        raise last[0]
+    return answer[0]
 
 
 def drift(config: pb.ModelServerConfig, model: str, statuses: Mapping[str, Mapping[int, VersionStatus]]) -> list[str]:

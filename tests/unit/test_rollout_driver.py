@@ -12,7 +12,7 @@ import pytest
 from deploy.errors import Rejected, RolloutError, TimedOut
 from deploy.rollout import LeftOpen, Trial, Way, backward, begin, goal_of
 from deploy.state import Serving, releases
-from tests.rollout_support import BROKEN, MODEL, NEW, OLD, PASSING, WAY, Bench, adds, bench, passes, refuses
+from tests.rollout_support import BROKEN, MODEL, NEW, OLD, PASSING, WAY, Bench, Busy, adds, bench, passes, refuses
 
 
 @pytest.fixture
@@ -153,24 +153,6 @@ def test_a_reload_that_hangs_or_is_refused(there: Bench) -> None:
     there.wrap = lambda thing: thing
     assert there.drive(there.release()).outcome == "undone"  # later, it only goes back
     assert there.live == there.named == OLD
-
-
-class Busy:
-    """A control that has no room every other time."""
-
-    def __init__(self, rpc: Any) -> None:
-        self._rpc, self._calls = rpc, 0
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._rpc, name)
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            self._calls += 1
-            if self._calls % 2:
-                raise Rejected("no room", code="RESOURCE_EXHAUSTED")
-            return found(*args, **kwargs)
-
-        return call
 
 
 def test_a_busy_server_is_asked_again(there: Bench) -> None:

@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 
 from deploy import client, testing
+from deploy.client.rpc import RpcClient
 from deploy.errors import ClientError, Rejected, RolloutError
 from deploy.render import models_config
 from deploy.rollout import ConfigFile, restore
 from deploy.types import ServedModel, Specific
 from deploy.waiting import Deadline
+from deploy.wire import serving_pb2 as pb
 from deploy.wire.text import to_text
-from tests.rollout_support import MODEL, OLD, adds, bench
+from tests.rollout_support import MODEL, OLD, Busy, Hurried, adds, bench
 
 
 def test_what_others_pushed_is_undone(tmp_path: Path) -> None:
@@ -45,6 +47,25 @@ def test_a_wrong_platform_is_repaired(tmp_path: Path) -> None:
         restore(asked.rpc, file, Deadline(5))
         for name in models:
             assert asked.resolve(f"{name}@stable").version == 1
+
+
+class Noting:
+    """Notes where `stable` leads in each configuration that is pushed."""
+
+    def __init__(self, rpc: RpcClient) -> None:
+        self.status, self._rpc, self.seen = rpc.status, rpc, list[int | None]()
+
+    def reload(self, config: pb.ModelServerConfig, *, timeout: float | None = None) -> None:
+        self.seen.append(dict(config.model_config_list.config[0].version_labels).get("stable"))
+        self._rpc.reload(config, timeout=timeout)
+
+
+def test_a_busy_server_keeps_its_labels(tmp_path: Path) -> None:
+    with bench(tmp_path) as there:
+        assert there.asked.rpc is not None
+        noting = Noting(there.asked.rpc)
+        restore(Busy(noting), there.file, Deadline(300, Hurried()))  # type: ignore[arg-type]
+        assert set(noting.seen) == {1} and there.live == OLD
 
 
 class Refusing:
