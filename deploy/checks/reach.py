@@ -59,10 +59,6 @@ class Reach:
         """The functions that a signature reaches, and MAIN."""
         return {MAIN, *self.found[("signature", signature)][1]}
 
-    def nodes_of(self, signature: str) -> set[str]:
-        """The main graph's nodes that a signature reaches."""
-        return self.found[("signature", signature)][0]
-
     def _from(self, nodes: Iterable[str]) -> tuple[set[str], set[str]]:
         seen: set[str] = set()
         pending = [node for node in nodes if node]

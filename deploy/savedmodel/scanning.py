@@ -42,7 +42,6 @@ class Scope:
 
     ops: dict[str, str] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
-    nodes: int = 0
 
 
 @dataclass(slots=True)
@@ -52,12 +51,9 @@ class Outline:
     graph: the meta graph without nodes, functions and object graph.
     scopes: by the function's name; MAIN is the main graph.
     kept: (scope, node) of the ops that were asked for, without big constants.
-    size: bytes of the file. graphs: how many meta graphs it has.
     """
 
     graph: MetaGraphDef
-    size: int
-    graphs: int = 1
     scopes: dict[str, Scope] = field(default_factory=lambda: {MAIN: Scope()})
     kept: list[tuple[str, NodeDef]] = field(default_factory=list)
 
@@ -134,7 +130,7 @@ class _Scanner:
         if not found:
             raise DecodeError(f"{len(self._data)} bytes without a graph")
         graph, spans = self._chosen(found)
-        self._outline = Outline(graph, len(self._data), len(found))
+        self._outline = Outline(graph)
         for _, start, stop in spans:
             self._graph(start, stop)
         return self._outline
@@ -209,7 +205,6 @@ class _Scanner:
     def _add(self, name: str, scope: Scope, nodes: Iterable[NodeOutline]) -> None:
         listed = list(nodes)
         ops = [node.op for node in listed]
-        scope.nodes += len(ops)
         distinct = set(ops)
         for op in distinct.difference(scope.ops):
             scope.ops[op] = listed[ops.index(op)].name
