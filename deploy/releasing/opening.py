@@ -44,11 +44,9 @@ class Opened:
 
     def live(self) -> Serving:
         """What is served of the model now."""
-        part = self.spec.rollout
-        names = {part.label, *self.model.labels, *filter(None, [part.canary_label])}
-        if self.proven is not None:
-            names |= set(self.proven.labels)
-        names |= set(self.named().labels)
+        part, proven = self.spec.rollout, self.proven
+        names = {part.label, *filter(None, [part.canary_label]), *self.model.labels, *self.named().labels,
+                 *(proven.labels if proven else ())}
         loaded = {v for v, s in self.site.statuses().items() if s.serving}
         return Serving(frozenset(loaded), {k: v for k, v in self.site.labels(names).items() if v in loaded})
 

@@ -173,7 +173,7 @@ def _statuses(opened: Opened, goal: Goal, found: Findings) -> None:
     for sentence in drift(opened.site.file.read(), opened.model.name, seen):
         raise RolloutError(f"{sentence}, and a reload would change it",
                            hint="somebody has reconfigured the server: tfs repair brings it back")
-    named = configs.serving_of(configs.find(opened.site.file.read(), opened.model.name))
+    named = opened.named()
     if named != goal.before:
         found.notes.append(f"the config file names {named}, live is {goal.before}")
     now = current(goal.before, goal.label)

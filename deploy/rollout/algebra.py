@@ -131,7 +131,3 @@ class Observed:
     def named(self) -> frozenset[int]:
         """The versions that the server has or is about to have."""
         return frozenset(v for v, s in self.statuses.items() if s.serving or s.state in COMING)
-
-    @property
-    def serving(self) -> Serving:
-        return Serving(self.loaded, self.labels)

@@ -162,7 +162,7 @@ class Driver:
         self._note("confirm", action=to_json(change), seconds=seconds, **grown)
 
     def _check(self, name: str, observed: Observed) -> None:
-        trial = trial_of(self._site.model, observed, self._goal, self._tell)
+        trial = trial_of(self._site.model, observed, self._goal)
         began = self._site.clock.monotonic()
         self._tell(f"{name}: asking {trial.candidate}")
         found = self._checks[name](trial)

@@ -23,21 +23,20 @@ class Trial:
     version: int
     candidate: ModelRef
     current: ModelRef | None
-    progress: Progress
 
 
 Checks = Mapping[str, Callable[[Trial], str]]
 """By name: returns in a sentence what was found; raises DeployError if the version isn't good enough."""
 
 
-def trial_of(model: str, observed: Observed, goal: Goal, progress: Progress) -> Trial:
+def trial_of(model: str, observed: Observed, goal: Goal) -> Trial:
     """The trial as the snapshot shows it."""
     label = goal.label if promoted(observed, goal) else goal.canary
     if label is not None and observed.labels.get(label) == goal.version:
         candidate = ModelRef(model, label=label)
     else:
         candidate = ModelRef(model, goal.version)
-    return Trial(model, goal.version, candidate, _current(model, observed, goal), progress)
+    return Trial(model, goal.version, candidate, _current(model, observed, goal))
 
 
 def _current(model: str, observed: Observed, goal: Goal) -> ModelRef | None:

@@ -61,9 +61,6 @@ class Engine:
             return list(self.client.containers.list(
                 all=True, ignore_removed=True, filters={"label": [f"{k}={v}" for k, v in labels.items()]}))
 
-    def close(self) -> None:
-        self.client.close()
-
 
 class _Pull:
     """Hundreds of events per layer, errors included, as one sentence per tenth of the whole."""
