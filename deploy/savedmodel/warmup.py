@@ -5,21 +5,18 @@ Sources: tensorflow_serving/servables/tensorflow/saved_model_warmup_util.cc, sav
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from deploy.errors import BadReply, RepositoryError
-from deploy.savedmodel.goldens import FILE, LIMIT
+from deploy.savedmodel.goldens import FILE, LIMIT, answered
 from deploy.types import CLASSIFY_METHOD, DEFAULT_SIGNATURE, REGRESS_METHOD, Contract, Signature, TensorSpec
 from deploy.wire import records, tensors
 from deploy.wire import serving_pb2 as pb
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 UNSUPPORTED = ("predict_streamed_log",)
 _METHODS = {"classify_log": CLASSIFY_METHOD, "regress_log": REGRESS_METHOD}
@@ -100,8 +97,7 @@ def _record(data: bytes, contract: Contract) -> tuple[str, bool, list[Found]]:
         log = pb.PredictionLog.FromString(data)
     except DecodeError:
         return "unreadable", False, [(True, f"its {len(data)} bytes are no PredictionLog")]
-    golden = log.HasField("predict_log") and bool(log.predict_log.response.outputs)
-    return log.WhichOneof("log_type") or "empty", golden, list(examine(log, contract))
+    return log.WhichOneof("log_type") or "empty", answered(log), list(examine(log, contract))
 
 
 def examine(log: pb.PredictionLog, contract: Contract) -> Iterator[Found]:
