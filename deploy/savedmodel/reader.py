@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _AGAIN = "copy or export the version again"
 _OTHER_FORMS = {
-    "model.tflite": "a TFLite model, which isn't supported yet: publish the SavedModel that it was made from, "
-                    "or start tensorflow_model_server with --prefer_tflite_model yourself",
+    "model.tflite": "a TFLite model alone: publish the SavedModel that it was made from; `tfs export --tflite` puts "
+                    "one beside it",
     "saved_model.pbtxt": "the text form: load and save it again with TensorFlow",
     "saved_model.cpb": "the chunked form: save it again without experimental_image_format",
 }
