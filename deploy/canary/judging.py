@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from deploy.canary.report import Report, Side
 from deploy.canary.requests import Request
@@ -42,7 +46,7 @@ def judge(client: Predictor, current: ModelRef, candidate: ModelRef, requests: S
                 side.time(request)
     before, after = (side.result() for side in sides)
     drift = measure(pairs, tolerances or {})
-    problems = tuple(_problems(before, after, drift, limits, len(requests)))
+    problems = (*_problems(before, after, drift, limits, len(requests)), *_far_apart(pairs, limits))
     return Report(before, after, len(requests), drift, problems, time.perf_counter() - began)
 
 
@@ -94,6 +98,27 @@ class _Asked:
 
     def result(self) -> Side:
         return Side(str(self._ref), tuple(self._errors), tuple(self._seconds or self._first))
+
+
+def _far_apart(pairs: Iterable[Pair], limits: ComparePart) -> list[str]:
+    """Outputs without a difference in numbers: beyond any deviation that is allowed. One sentence for each."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        if limits.deviation is None or isinstance(pair.after, str):
+            continue
+        for name in pair.before.keys() & pair.after.keys():
+            if why := _no_difference(pair.before[name], pair.after[name]):
+                found.setdefault(f"{pair.signature}/{name}", why)
+    return [f"{where} {why}; up to {limits.deviation:g} apart is allowed" for where, why in sorted(found.items())]
+
+
+def _no_difference(before: NDArray[Any], after: NDArray[Any]) -> str:
+    if before.shape != after.shape:
+        return f"has shape {list(after.shape)}, {list(before.shape)} before"
+    if before.dtype.kind in "OSU" or after.dtype.kind in "OSU":
+        return ""
+    number = int(np.count_nonzero((np.isinf(before) | np.isinf(after)) & (before != after)))
+    return f"is infinitely far apart in {number} of {before.size} values" if number else ""
 
 
 def _problems(before: Side, after: Side, drift: Drift, limits: ComparePart, asked: int) -> list[str]:
