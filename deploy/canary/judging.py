@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -17,23 +18,24 @@ from deploy.savedmodel.compare import Tolerances
 from deploy.savedmodel.drift import Arrays, Drift, Pair, measure
 from deploy.spec import ComparePart
 from deploy.types import ModelRef
-from deploy.waiting import Deadline
+from deploy.waiting import Clock, Deadline, poll
 
 _MOST = 2000  # requests for the latencies, on each side
 _SLACK = 0.002  # seconds of median latency that nobody is blamed for
-_BUSY, _TRIES, _PAUSE = "RESOURCE_EXHAUSTED", 20, 0.05  # a server with all threads at work says so at once
+_BUSY, _PATIENCE, _PAUSE = "RESOURCE_EXHAUSTED", 1.0, 0.05  # a server with all threads at work says so at once
 _OWN = (Rejected, BadReply, BadRequest)  # the model's affair; without a connection there is nothing to compare
 
 
 def judge(client: Predictor, current: ModelRef, candidate: ModelRef, requests: Sequence[Request], *,
-          limits: ComparePart, tolerances: Tolerances | None = None, timeout: float = 30.0) -> Report:
+          limits: ComparePart, tolerances: Tolerances | None = None, timeout: float = 30.0,
+          clock: Clock = time) -> Report:
     """Send every request to both, compare the answers, and hold the differences against the limits.
 
     tolerances: for the report's count of answers that differ at all; they refuse nothing.
     Never raises for what the model answers. Raises Unreachable or TimedOut for a server that doesn't.
     """
-    began = time.perf_counter()
-    sides = _Asked(client, current, timeout), _Asked(client, candidate, timeout)
+    began = clock.monotonic()
+    sides = _Asked(client, current, timeout, clock), _Asked(client, candidate, timeout, clock)
     pairs = []
     for number, request in enumerate(requests):
         one, other = _both(sides, request, swapped=bool(number % 2))
@@ -47,7 +49,7 @@ def judge(client: Predictor, current: ModelRef, candidate: ModelRef, requests: S
     before, after = (side.result() for side in sides)
     drift = measure(pairs, tolerances or {})
     problems = (*_problems(before, after, drift, limits, len(requests)), *_far_apart(pairs, limits))
-    return Report(before, after, len(requests), drift, problems, time.perf_counter() - began)
+    return Report(before, after, len(requests), drift, problems, clock.monotonic() - began)
 
 
 def _both(sides: tuple[_Asked, _Asked], request: Request, *, swapped: bool) -> tuple[Arrays | str, Arrays | str]:
@@ -60,41 +62,45 @@ def _both(sides: tuple[_Asked, _Asked], request: Request, *, swapped: bool) -> t
 class _Asked:
     """One side."""
 
-    def __init__(self, client: Predictor, ref: ModelRef, timeout: float) -> None:
-        self._client, self._ref, self._timeout = client, ref, timeout
+    def __init__(self, client: Predictor, ref: ModelRef, timeout: float, clock: Clock) -> None:
+        self._client, self._ref, self._timeout, self._clock = client, ref, timeout, clock
         self._errors, self._seconds, self._first = list[str](), list[float](), list[float]()
 
     def ask(self, request: Request) -> Arrays | str:
         """The answer, or why there is none."""
-        began = time.perf_counter()
         try:
-            answer = dict(self._send(request))
+            answer, seconds = self._send(request)
         except _OWN as e:
             self._errors.append(e.message)
             return e.message
-        self._first.append(time.perf_counter() - began)
-        return answer
+        self._first.append(seconds)
+        return dict(answer)
 
     def time(self, request: Request) -> None:
         """Ask again, only for the latency."""
-        began = time.perf_counter()
-        try:
-            self._send(request)
-        except _OWN:
-            return
-        self._seconds.append(time.perf_counter() - began)
+        with suppress(*_OWN):
+            self._seconds.append(self._send(request)[1])
 
-    def _send(self, request: Request) -> Prediction:
-        """Once more if the server had no room: that says nothing about the version."""
-        for _ in range(_TRIES):
+    def _send(self, request: Request) -> tuple[Prediction, float]:
+        """The answer and its seconds; asked again if the server had no room: that says nothing about the version."""
+        busy: list[Rejected] = []
+
+        def attempt() -> tuple[Prediction, float] | None:
+            began = self._clock.monotonic()
             try:
-                return self._client.predict(self._ref, request.inputs, signature=request.signature,
-                                            timeout=self._timeout)
+                answer = self._client.predict(self._ref, request.inputs, signature=request.signature,
+                                              timeout=self._timeout)
             except Rejected as e:
                 if e.code != _BUSY:
                     raise
-                Deadline(_PAUSE).sleep(_PAUSE)
-        return self._client.predict(self._ref, request.inputs, signature=request.signature, timeout=self._timeout)
+                busy[:] = [e]
+                return None
+            return answer, self._clock.monotonic() - began
+
+        found = poll(attempt, Deadline(_PATIENCE, self._clock), first=_PAUSE, most=_PAUSE)
+        if found is None:
+            raise busy[0]
+        return found
 
     def result(self) -> Side:
         return Side(str(self._ref), tuple(self._errors), tuple(self._seconds or self._first))

@@ -12,18 +12,21 @@ import pytest
 
 from deploy import canary, client, testing
 from deploy.canary import Counted, Request
-from deploy.errors import RepositoryError, RolloutError
+from deploy.errors import Rejected, RepositoryError, RolloutError
 from deploy.modelserver.options import Options
 from deploy.savedmodel import goldens
 from deploy.savedmodel.goldens import Golden
 from deploy.spec import ComparePart
 from deploy.types import Contract, ModelRef, Signature, TensorSpec
 from deploy.wire import records
+from tests.serving_support import FakeClock
 
 ROWS = Contract((Signature("serving_default", (TensorSpec("x", "float32", (None, 3)),),
                            (TensorSpec("y", "float32", (None, 3)),)),))
 X = np.array([[1, 2, 3], [3, 2, 1]], np.float32)
 REQUESTS = [Request("serving_default", {"x": X}), Request("serving_default", {"x": X + 1})]
+
+VERSIONS = ModelRef("m", label="stable"), ModelRef("m", label="canary")
 
 
 def version(function: Any) -> testing.Version:
@@ -43,8 +46,7 @@ def fails(x: Any) -> Any:
 def judged(after: Any, **limits: Any) -> canary.Report:
     with testing.serve({"m": {1: version(lambda x: x), 2: version(after)}}, labels={"m": {"stable": 1, "canary": 2}}
                        ) as server, client.connect(server.endpoint) as asked:
-        return canary.judge(asked, ModelRef("m", label="stable"), ModelRef("m", label="canary"), REQUESTS,
-                            limits=ComparePart(**{"latency": 1e9, **limits}))
+        return canary.judge(asked, *VERSIONS, REQUESTS, limits=ComparePart(**{"latency": 1e9, **limits}))
 
 
 @pytest.mark.parametrize(("after", "limits", "problem"), [
@@ -79,6 +81,27 @@ def test_a_slow_canary() -> None:
 
     report = judged(slow, latency=1.5)
     assert "the median request takes" in report.problems[0]
+
+
+class Answering:
+    """Answers in 10 ms what it is asked, each time at the second try."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock, self._calls = clock, 0
+
+    def predict(self, ref: ModelRef, inputs: Any, **_: object) -> Any:
+        self._calls += 1
+        if self._calls % 2:
+            raise Rejected("no room", code="RESOURCE_EXHAUSTED")
+        self._clock.sleep(0.01)
+        return {"y": inputs["x"]}
+
+
+def test_pauses_of_a_busy_server_say_nothing_of_a_version() -> None:
+    clock = FakeClock()
+    report = canary.judge(Answering(clock), *VERSIONS, REQUESTS, limits=ComparePart(), clock=clock)  # type: ignore[arg-type]
+    assert report.ok and len(report.before.seconds) == len(report.after.seconds) == 8
+    assert max(report.before.seconds + report.after.seconds) == pytest.approx(0.01)
 
 
 def test_the_report(tmp_path: Path) -> None:
