@@ -67,7 +67,7 @@ def _findings(path: Path, target: Target) -> Iterator[Finding]:
 
     if path.suffix == ".tflite" and path.is_file():
         yield from tflite.check(path, target)
-    elif path.is_file() and (path.suffix in keras_archives.SUFFIXES or keras_archives.is_pickle(path)):
+    elif path.is_file() and (path.suffix.lower() in keras_archives.SUFFIXES or keras_archives.is_pickle(path)):
         yield from keras_archives.check(path)
     elif (path / _SAVED_MODEL).is_file():
         yield from _saved_model(path, target)

@@ -18,7 +18,6 @@ from deploy.errors import ExportError
 from deploy.export.failures import user_error
 from deploy.export.plans import Classify, Predict, Regress, Servable
 
-KERAS_FILES = {".keras", ".h5", ".hdf5"}
 _FORMS = "name pkg.module:attribute, path.py:attribute, a .keras or .h5 file, or a SavedModel directory"
 _RELATIVE = "check the path; it is relative to the working directory"
 _PACKAGES = {"keras", "tensorflow", "tf_keras"}
@@ -56,10 +55,12 @@ Target = PythonObject | KerasFile | SavedModelDirectory
 
 def parse(text: str | Path) -> Target:
     """What `text` names, without loading it. Raises ExportError if it names nothing that can be exported."""
+    from deploy.checks.keras_archives import SUFFIXES
+
     path = Path(text)
     if path.is_dir():
         return _directory(path)
-    if path.suffix.lower() in KERAS_FILES:
+    if path.suffix.lower() in SUFFIXES:
         if not path.is_file():
             raise ExportError(f"there is no file {text}", hint=_RELATIVE)
         return KerasFile(path)

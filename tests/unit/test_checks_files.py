@@ -125,8 +125,9 @@ def layer(**config: object) -> dict[str, object]:
     return {"class_name": "Sequential", "config": {"layers": [config]}}
 
 
-def test_a_plain_archive(tmp_path: Path) -> None:
-    path = archive(tmp_path / "m.keras", PLAIN, **{"model.weights.h5": b"\x89HDF", "metadata.json": b"{}"})
+@pytest.mark.parametrize("name", ["m.keras", "M.KERAS"])
+def test_a_plain_archive(tmp_path: Path, name: str) -> None:
+    path = archive(tmp_path / name, PLAIN, **{"model.weights.h5": b"\x89HDF", "metadata.json": b"{}"})
     assert checks.check(path).findings == ()
 
 
