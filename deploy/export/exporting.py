@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 
-_NO_SIGNATURE = "it was saved from a model that wasn't built, or from a module without signatures: export the object " \
-    "itself with its inputs, or give tf.saved_model.save signatures={'serving_default': ...}"
-_GENERATED = "model.tflite's int8 ranges were measured on generated examples: give real ones with examples=..., or " \
-    "its answers to real requests will be off"
-_FIRST_ONLY = "of model.tflite TensorFlow Serving sees one graph only, that of {}; LiteRT sees all signatures"
 _SAVED_AGAIN = "it was saved again: as it stood, loading it doesn't restore its variables ({}, ...), and a server " \
     "fails every request; tf.saved_model.save does that to Keras 3 models"
 
@@ -129,7 +124,7 @@ def export(model: object, repository: Repository | str | Path, name: str | None 
 
 def _live(job: _Job, methods: Mapping[str, str] | None = None) -> Exported:
     """A Python object: its own answers are the truth. methods: signature -> method name, where the object lost it."""
-    from deploy.export import endpoints, parity, proving, saving, tracing
+    from deploy.export import endpoints, graphs, parity, proving, saving, tracing
 
     with parity.Replay(job.timeout) as replay:
         found = [replace(e, method_name=(methods or {}).get(e.name, e.method_name)) for e in endpoints.find(job.asked)]
@@ -138,12 +133,11 @@ def _live(job: _Job, methods: Mapping[str, str] | None = None) -> Exported:
         with job.repository.stage(job.name, job.version) as stage:
             job.say("saving")
             saving.save(found, functions, stage.path)
-            info = _examined(stage.path)
+            info = graphs.examined(stage.path)
             said = job.gate(stage.path)
             job.say("asking the saved model in a fresh process")
             proof = proving.prove(stage.path, info, {endpoint.name: endpoint for endpoint in found}, replay,
-                                  given=job.asked.examples, tolerance=job.tolerance,
-                                  batches=job.batches)
+                                  given=job.asked.examples, tolerance=job.tolerance, batches=job.batches)
             producer = {"tensorflow": info.producer.tensorflow, "keras": _version("keras")}
             notes = tuple(note for endpoint in found for note in endpoint.notes)
             return _publish(replace(job, notes=job.notes + notes + said), stage, info, proof, producer)
@@ -152,13 +146,13 @@ def _live(job: _Job, methods: Mapping[str, str] | None = None) -> Exported:
 def _existing(job: _Job, directory: Path) -> Exported:
     """A SavedModel directory: it is copied as it is, and its own answers are recorded."""
     from deploy import checks
-    from deploy.export import parity, proving
+    from deploy.export import graphs, parity, proving
 
     given = [key for key in ("inputs", "signatures", "output_names") if getattr(job.asked, key) is not None]
     if given:
         raise ExportError(f"{given[0]} can't be changed in {directory}, which is saved already",
                           hint="export the model object instead")
-    info = _examined(directory)
+    info = graphs.examined(directory)
     lost = checks.unrestored(directory)
     if lost:
         return _saved_again(job, directory, info, lost)
@@ -195,12 +189,8 @@ def _publish(job: _Job, stage: Stage, info: SavedModelInfo, proof: Proof, produc
 
     if proof.cases:
         goldens.write(stage.path, [goldens.Golden(c.signature, c.inputs, c.outputs) for c in proof.cases], job.name)
-    notes = (*job.notes, *proof.notes)
     sibling = _sibling(job, stage.path, info, proof)
-    if sibling and job.tflite == "int8" and job.asked.examples is None:
-        notes += (_GENERATED,)
-    if sibling and len(sibling.served) < len(info.contract):
-        notes += (_FIRST_ONLY.format(", ".join(sibling.served)),)
+    notes = (*job.notes, *proof.notes, *(sibling.notes(info.contract, job.asked.examples) if sibling else ()))
     published = stage.publish(producer={"tfs_deploy": deploy.__version__, **producer}, goldens=len(proof.cases),
                               tolerances=parity.describe(proof.parity.tolerances))
     if sibling:
@@ -226,25 +216,6 @@ def _copy(source: Path, target: Path) -> None:
         why = error.args[0][0][2] if isinstance(error, shutil.Error) else error  # (from, to, why) for each file
         raise RepositoryError(f"{source} can't be copied to the repository: {why}",
                               hint="make room, or name another repository") from error
-
-
-def _examined(directory: Path) -> SavedModelInfo:
-    """The saved model as data. Raises ExportError for what no server could run."""
-    from deploy import savedmodel
-    from deploy.export import graphs
-    from deploy.savedmodel.reader import meta_graph
-    from deploy.wire import tensors
-
-    info = savedmodel.read(directory)
-    if not info.contract:
-        raise ExportError(f"{directory} has no signature, so nothing in it can be asked for", hint=_NO_SIGNATURE)
-    for signature in info.contract.values():
-        for spec in (*signature.inputs, *signature.outputs):
-            if spec.dtype not in tensors.SENDABLE or not spec.tensor:
-                raise ExportError(f"signature {signature.name!r} has {spec}, which can't be sent in a request",
-                                  hint="a signature takes and returns dense tensors of numbers or strings")
-    graphs.check(meta_graph(directory))
-    return info
 
 
 def _name(name: str | None, model: object) -> str:

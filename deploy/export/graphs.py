@@ -1,4 +1,4 @@
-"""What a saved graph holds that no server can run: Python functions, and files outside the version."""
+"""What a SavedModel holds that no server can answer: odd signatures, Python functions, files outside the version."""
 
 from __future__ import annotations
 
@@ -6,16 +6,34 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy import savedmodel
 from deploy.errors import ExportError
-from deploy.savedmodel import ops
+from deploy.savedmodel import SavedModelInfo, ops
 from deploy.savedmodel.flow import MAIN, Flow, input_of, scopes
+from deploy.savedmodel.reader import meta_graph
 from deploy.wire import tensors
 
 if TYPE_CHECKING:
     from deploy.wire.model_pb2 import MetaGraphDef, NodeDef
 
 _FILENAMES = {**ops.FILENAMES, "RestoreV2": 0}
+_NO_SIGNATURE = "it was saved from a model that wasn't built, or from a module without signatures: export the object " \
+    "itself with its inputs, or give tf.saved_model.save signatures={'serving_default': ...}"
 _PASSING = frozenset({"Identity", "Reshape", "ExpandDims", "Squeeze"})
+
+
+def examined(directory: Path) -> SavedModelInfo:
+    """The SavedModel in `directory` as data. Raises ExportError for what no server could answer, IncompleteVersion."""
+    info = savedmodel.read(directory)
+    if not info.contract:
+        raise ExportError(f"{directory} has no signature, so nothing in it can be asked for", hint=_NO_SIGNATURE)
+    for signature in info.contract.values():
+        for spec in (*signature.inputs, *signature.outputs):
+            if spec.dtype not in tensors.SENDABLE or not spec.tensor:
+                raise ExportError(f"signature {signature.name!r} has {spec}, which can't be sent in a request",
+                                  hint="a signature takes and returns dense tensors of numbers or strings")
+    check(meta_graph(directory))
+    return info
 
 
 def check(graph: MetaGraphDef) -> None:

@@ -63,11 +63,9 @@ class Replay:
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
-        here = str(Path(deploy.__file__).parents[1])
-        path = os.pathsep.join(p for p in (here, os.environ.get("PYTHONPATH", "")) if p)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "deploy.export.replay"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path})
+            stderr=subprocess.PIPE, text=True, env=environment())
 
     def __enter__(self) -> Replay:
         return self
@@ -106,6 +104,12 @@ class Replay:
                               hint="the model can't be served like this", details={"logs": err[-LOG_TAIL:]})
         said: dict[str, object] = json.loads(lines[-1])
         return said
+
+
+def environment() -> dict[str, str]:
+    """For a process of this room: it finds this very package, from whatever directory the user's code has gone to."""
+    here = str(Path(deploy.__file__).parents[1])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in (here, os.environ.get("PYTHONPATH", "")) if p)}
 
 
 def tolerances(given: object, contract: Contract) -> dict[str, Tolerance]:

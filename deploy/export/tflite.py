@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -14,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-import deploy
 from deploy.errors import ExportError, ParityError
-from deploy.export.parity import LOG_TAIL
+from deploy.export.parity import LOG_TAIL, environment
 from deploy.export.plans import Case
 from deploy.savedmodel import drift, tflite
 from deploy.savedmodel.compare import Tolerance, Tolerances
@@ -34,6 +32,9 @@ REPEATS = 20  # calls for a latency
 
 _KEEP_OUT = "TensorFlow Serving can't load such a file, nor can a device without the delegate: keep these ops out of " \
     "the signatures, or export without --tflite"
+_GENERATED = "model.tflite's int8 ranges were measured on generated examples: give real ones with examples=..., or " \
+    "its answers to real requests will be off"
+_FIRST_ONLY = "of model.tflite TensorFlow Serving sees one graph only, that of {}; LiteRT sees all signatures"
 _UNROLL = "they come from loops over time, as recurrent layers make them: build these layers with unroll=True"
 
 
@@ -58,6 +59,13 @@ class Sibling:
     served: tuple[str, ...] = ()
     latency: Mapping[str, float] = field(default_factory=dict)
     saved_latency: Mapping[str, float] = field(default_factory=dict)
+
+    def notes(self, contract: Contract, examples: object) -> Iterator[str]:
+        """What its user should know. contract: the SavedModel's. examples: those that were given, None if none were."""
+        if self.mode == "int8" and examples is None:
+            yield _GENERATED
+        if len(self.served) < len(contract):
+            yield _FIRST_ONLY.format(", ".join(self.served))
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON data."""
@@ -113,12 +121,9 @@ def _ordered(contract: Contract) -> list[str]:
 
 
 def _process(asked: Mapping[str, object], timeout: float) -> dict[str, Any]:
-    here = str(Path(deploy.__file__).parents[1])
-    path = os.pathsep.join(p for p in (here, os.environ.get("PYTHONPATH", "")) if p)
     try:
         done = subprocess.run([sys.executable, "-m", "deploy.export.tflite_process"], input=json.dumps(asked) + "\n",
-                              capture_output=True, text=True, timeout=timeout, check=False,
-                              env={**os.environ, "PYTHONPATH": path})
+                              capture_output=True, text=True, timeout=timeout, check=False, env=environment())
     except subprocess.TimeoutExpired:
         raise ExportError(f"converting to TFLite didn't end within {timeout:g} s") from None
     lines = done.stdout.strip().splitlines()
