@@ -98,7 +98,7 @@ class Library:
                     setattr(self, name.removeprefix("TF_"), function)
         except (OSError, AttributeError) as error:
             raise BackendMissing(f"TensorFlow's library {path} can't be used: {error}", hint=_INSTALL) from error
-        self.long_runs: set[object] = set()  # those that keep its threads busy, which all sessions share
+        self.long_runs: set[object] = set()  # runs and loads; they keep its threads busy, which all sessions share
         self._kept: dict[int, object] = {}
         self._keys = itertools.count(1)
         self.release = Deallocator(self._release)

@@ -15,7 +15,7 @@ import numpy as np
 
 from deploy.engine.library import EngineError, Library, Output, library
 from deploy.engine.memory import give_back
-from deploy.engine.pace import Pace, open_ended, volume
+from deploy.engine.pace import Pace, Paces, elements, foreseeable
 from deploy.engine.tensors import Array, from_tensor, to_tensor
 from deploy.errors import BadRequest
 from deploy.types import Contract, Signature
@@ -44,12 +44,12 @@ def load(directory: str | Path, *, tags: Sequence[str] = ("serve",), intra_op: i
 class _Plan:
     """Feeds and fetches looked up in the graph once."""
 
-    __slots__ = ("feeds", "fetches", "inputs", "outputs", "pace")
+    __slots__ = ("feeds", "fetches", "inputs", "outputs", "paces")
 
-    def __init__(self, inputs: Sequence[Output], outputs: Sequence[Output], pace: Pace) -> None:
+    def __init__(self, inputs: Sequence[Output], outputs: Sequence[Output], paces: Paces) -> None:
         self.inputs, self.outputs = (Output * len(inputs))(*inputs), (Output * len(outputs))(*outputs)
         self.feeds, self.fetches = ctypes.c_void_p * len(inputs), ctypes.c_void_p * len(outputs)
-        self.pace = pace
+        self.paces = paces
 
 
 class Session:
@@ -68,13 +68,16 @@ class Session:
         self._here = tf.NewBufferFromString(_IN_THIS_THREAD, len(_IN_THIS_THREAD))
         self._graph = tf.NewGraph()
         try:
+            tf.long_runs.add(self)
             self._session, self._metagraph = _load(tf, self._graph, directory, tags, _config(intra_op, inter_op))
         except BaseException:
             self._delete()
             raise
+        finally:
+            tf.long_runs.discard(self)
         self._closed = False
         self._contract: Contract | None = None
-        self._foreseeable = not open_ended(op.name for op in self.metagraph.meta_info_def.stripped_op_list.op)
+        self._foreseeable = foreseeable(op.name for op in self.metagraph.meta_info_def.stripped_op_list.op)
 
     @property
     def metagraph(self) -> MetaGraphDef:
@@ -102,18 +105,18 @@ class Session:
         tf, plan = self._tf, self._plan(tuple(feeds), tuple(fetches))
         values, results = plan.feeds(), plan.fetches()
         arrays = [np.asarray(array) for array in feeds.values()]
-        fed = volume(arrays)
+        pace = plan.paces.of(arrays)
         self._enter()
         status, run = tf.NewStatus(), object()
-        if not plan.pace.expects_short(fed):
+        if not pace.short:
             tf.long_runs.add(run)
         try:
             for index, array in enumerate(arrays):
                 values[index] = to_tensor(tf, array)
-            seconds = self._run(plan, values, results, status)
+            whole, own = self._run(plan, pace, values, results, status)
             tf.check(status)
             made = _collect(tf, results)
-            plan.pace.ran(seconds, fed, volume(made))
+            pace.ran(whole, own, elements(made))
             return made
         finally:
             tf.long_runs.discard(run)
@@ -126,11 +129,11 @@ class Session:
     def is_short(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> bool:
         """Whether `run` will take a quarter of a millisecond at most, so that a thread with other duties may call it.
 
-        False for what hasn't run yet, for graphs with loops or waiting ops, for strings, whose length isn't known, and
-        while long runs, of any session, keep TensorFlow's threads busy.
+        False for shapes that haven't been fed yet, for graphs whose time depends on values, for strings, and while long
+        runs, of any session, keep TensorFlow's threads busy.
         """
         plan = self._plans.get((tuple(feeds), tuple(fetches)))
-        return plan is not None and not self._tf.long_runs and plan.pace.expects_short(volume(feeds.values()))
+        return plan is not None and not self._tf.long_runs and plan.paces.is_short(feeds.values())
 
     def call(self, signature: Signature, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """`signature`'s outputs by name for `inputs` by name.
@@ -165,18 +168,15 @@ class Session:
                  trace: TracebackType | None) -> None:
         self.close()
 
-    def _run(self, plan: _Plan, values: Any, results: Any, status: int) -> float:
-        """Run; returns the seconds it took.
+    def _run(self, plan: _Plan, pace: Pace, values: Any, results: Any, status: int) -> tuple[float, float]:
+        """Run; returns the seconds it took, and those of this thread's own work.
 
-        A brief run stays in this thread: changing threads costs 30 us, three times what a small model takes. What
-        counts then is this thread's own work, not the time that it waits for the GIL or for a core.
+        A brief run stays in this thread: changing threads costs 30 us, three times what a small model takes.
         """
-        brief = plan.pace.brief
-        clock = time.thread_time if brief else time.perf_counter
-        start = clock()
-        self._tf.SessionRun(self._session, self._here if brief else None, plan.inputs, values, len(values),
+        own, start = time.thread_time(), time.perf_counter()
+        self._tf.SessionRun(self._session, self._here if pace.brief else None, plan.inputs, values, len(values),
                             plan.outputs, results, len(results), None, 0, None, status)
-        return clock() - start
+        return time.perf_counter() - start, time.thread_time() - own
 
     def _plan(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> _Plan:
         plan = self._plans.get((feeds, fetches))
@@ -184,7 +184,7 @@ class Session:
             with self._lock:
                 self._refuse_if_closed()
                 plan = _Plan([self._output(name) for name in feeds], [self._output(name) for name in fetches],
-                             Pace(self._foreseeable))
+                             Paces(self._foreseeable))
                 if len(self._plans) >= _MOST_PLANS:  # clients of a server choose outputs, so plans must not pile up
                     self._plans.clear()
                 self._plans[feeds, fetches] = plan

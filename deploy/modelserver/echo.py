@@ -18,7 +18,7 @@ from deploy.types import DEFAULT_SIGNATURE, Contract, Signature, TensorSpec
 from deploy.wire import model_pb2
 from deploy.wire.tensors import dtype_from_number, dtype_number, numpy_dtype
 
-_LONG = 1 << 18  # bytes
+_LONG = 1 << 12  # elements
 Outputs = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 ANY = Contract((Signature(
     DEFAULT_SIGNATURE, (TensorSpec("x", "float32", None),), (TensorSpec("y", "float32", None),)),))
@@ -47,7 +47,7 @@ class EchoModel:
         raise invalid(f"no signature has the inputs {sorted(feeds)} and the outputs {sorted(fetches)}")
 
     def is_short(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> bool:
-        return not self._functions and sum(array.nbytes for array in feeds.values()) * len(fetches) < _LONG
+        return not self._functions and sum(array.size for array in feeds.values()) * len(fetches) < _LONG
 
     def close(self) -> None:
         """Nothing to free."""

@@ -53,6 +53,11 @@ class _Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def copy(self) -> _Histogram:
+        made = _Histogram(self.bounds, self.total)
+        made.counts = list(self.counts)
+        return made
+
 
 class Metrics:
     """All metrics of one server. Any thread may count."""
@@ -89,15 +94,17 @@ class Metrics:
 
     def page(self) -> bytes:
         """Everything, in Prometheus' text format."""
+        with self._lock:  # which every request needs: held for the copies only
+            counters = {name: list(values.items()) for name, values in self._counters.items()}
+            histograms = {name: [(labels, histogram.copy()) for labels, histogram in values.items()]
+                          for name, values in self._histograms.items()}
         lines: list[str] = []
-        with self._lock:
-            for name, kind in _KINDS.items():
-                full = f":tensorflow:{name}"
-                lines.append(f"# TYPE {full} {kind if isinstance(kind, str) else 'histogram'}")
-                lines += [f"{full}{_braces(labels)} {_number(value)}"
-                          for labels, value in self._counters.get(name, {}).items()]
-                for labels, histogram in self._histograms.get(name, {}).items():
-                    lines += _histogram_lines(full, labels, histogram)
+        for name, kind in _KINDS.items():
+            full = f":tensorflow:{name}"
+            lines.append(f"# TYPE {full} {kind if isinstance(kind, str) else 'histogram'}")
+            lines += [f"{full}{_braces(labels)} {_number(value)}" for labels, value in counters.get(name, ())]
+            for labels, histogram in histograms.get(name, ()):
+                lines += _histogram_lines(full, labels, histogram)
         return ("\n".join(lines) + "\n").encode()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from deploy.errors import DeployError
@@ -14,6 +15,8 @@ from deploy.types import CLASSIFY_METHOD, DEFAULT_SIGNATURE, PREDICT_METHOD, REG
 from deploy.wire import model_pb2, serving_pb2, tensor_pb2
 from deploy.wire.tensors import decode, varint
 
+_FEW, _MOST_DIMS = 1 << 15, 16  # elements; dimensions
+_STRING = tensor_pb2.DataType.DT_STRING
 _ONE, _TWO = b"\x0a", b"\x12"  # tags of length-delimited fields
 Encode = Callable[[Array], bytes]  # to a serialized TensorProto
 
@@ -30,6 +33,8 @@ def predict(servable: Servable, request: serving_pb2.PredictRequest, encode: Enc
         raise failed_precondition(f'Serving signature key "{name}" not found.')
     if method_check:
         check_method(plan.signature)
+    if at_once and (len(request.inputs) != len(plan.inputs) or not all(map(_few, request.inputs.values()))):
+        raise Postponed
     given = dict(request.inputs.items())
     if given.keys() != plan.inputs.keys():
         check_inputs(plan.signature, given)
@@ -42,6 +47,12 @@ def predict(servable: Servable, request: serving_pb2.PredictRequest, encode: Enc
         inner = _ONE + varint(len(key)) + key + _TWO + varint(len(value))
         parts += (_ONE, varint(len(inner) + len(value)), inner, value)
     return b"".join(parts)
+
+
+def _few(proto: tensor_pb2.TensorProto) -> bool:
+    """Whether a tensor is decoded in a moment. Its shape alone may ask for much; strings are looked at one by one."""
+    dims = proto.tensor_shape.dim
+    return len(dims) <= _MOST_DIMS and proto.dtype != _STRING and math.prod([dim.size for dim in dims]) <= _FEW
 
 
 def check_method(signature: model_pb2.SignatureDef) -> None:

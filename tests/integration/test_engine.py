@@ -245,7 +245,8 @@ def test_long_runs_spread_over_threads(models: Path, monkeypatch: pytest.MonkeyP
             monkeypatch.setattr("deploy.engine.pace._BRIEF", brief)
             results.append(session.call(session.contract["serving_default"], x)["y"].tolist())
             plan, = session._plans.values()
-            assert plan.pace.brief is bool(brief)
+            pace, = plan.paces._by_shapes.values()
+            assert pace.brief is bool(brief)
     assert results == [[2.5, 3.0]] * 4
 
 

@@ -74,6 +74,23 @@ def test_upgrades_that_arent_offered_dont_pile_up(running: Running) -> None:
         assert {client.reply()[0] for _ in range(2000)} == {200}
 
 
+def test_a_wish_to_upgrade_takes_nothing_from_its_request(running: Running) -> None:
+    """Java's HttpClient has it in every first request."""
+    wish = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
+    request = post(b'{"instances": [1]}', wish)
+    chunked = (f"POST {PREDICT} HTTP/1.1\r\n{wish}Transfer-Encoding: chunked\r\n\r\n"
+               '8\r\n{"inputs\r\n6\r\n":[1]}\r\n0\r\n\r\n').encode()
+    for data in (request, chunked):
+        for cut in (len(data), data.index(b"\r\n\r\n") + 4, data.index(b"\r\n\r\n") + 9, 40):
+            with closing(Client(running)) as client:
+                client.send(data[:cut])
+                assert sent(running, GET) == 200  # the rest comes later
+                client.send(data[cut:] + GET)
+                status, body = client.reply()
+                assert (status, b"1.0" in body) == (200, True)
+                assert client.reply()[0] == 200
+
+
 def test_a_client_that_only_writes_is_read_no_further(running: Running) -> None:
     """Neither its requests nor the replies pile up."""
     with closing(Client(running, timeout=2.0)) as client, pytest.raises(TimeoutError):

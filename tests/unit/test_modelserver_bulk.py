@@ -61,6 +61,8 @@ def test_taken(body: bytes) -> None:
     b'{"inputs": [' + WIDE + b",1]}",
     b'{"inputs": [[' + WIDE + b"]," + WIDE + b"]}",
     b'{"inputs": ' + b"[" * 40 + b"1" + b"]" * 40 + b"}",
+    b'{"inputs": [[[' + b",1" * 600 + b"]" + b",1" * 600 + b"]" + b",1" * 600 + b"]}",
+    b'{"inputs": [[[1' + b",1" * 600 + b"]" + b",1" * 600 + b"]" + b",1" * 600 + b"]}",  # claims 200 million numbers
 ])
 def test_left_alone(body: bytes) -> None:
     assert bulk.read(body) is None

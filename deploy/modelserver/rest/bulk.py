@@ -6,6 +6,7 @@ else is for `decode`, which knows all the rules.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,7 @@ def read(body: bytes) -> Bulk | None:
             return None
         array: Any = document[key]
         shape = _shape(array)
-        if not shape or "[" in signature or not _regular(array, body, shape):
+        if not shape or math.prod(shape) > len(body) or "[" in signature or not _regular(array, body, shape):
             return None
         numbers = np.frombuffer(array.as_buffer(of_type="d"), np.float64)
         return Bulk(signature, key, numbers.reshape(shape))

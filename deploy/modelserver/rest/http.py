@@ -75,13 +75,14 @@ class _Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _parse(self, data: bytes) -> bytes:
-        """Take in bytes; returns those that come after a wish that isn't granted."""
+        """Take in bytes; returns those to go on with after a wish that isn't granted."""
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:  # isn't offered: go on as if nobody had asked
+        except httptools.HttpParserUpgrade as upgrade:
+            head = self._head_without_wish()
             self._deaf = self._parser.get_method() == b"CONNECT"
             self._parser = httptools.HttpRequestParser(self)
-            return data[upgrade.args[0]:]
+            return head + data[upgrade.args[0]:]
         except httptools.HttpParserInvalidMethodError:
             self._refuse(501)
         except httptools.HttpParserError:
@@ -91,6 +92,14 @@ class _Connection(asyncio.Protocol):
             if self._head > _MOST_HEAD:
                 self._refuse(400)
         return b""
+
+    def _head_without_wish(self) -> bytes:
+        """The head of a request to upgrade, to be read again as if nobody had asked: the parser skips its body."""
+        parser, request = self._parser, self._request
+        first = b"%b %b HTTP/%b\r\n" % (parser.get_method(), request.target.encode("latin-1"),
+                                        parser.get_http_version().encode())
+        others = [b"%b: %b\r\n" % field for field in request.headers.items() if field[0] not in (b"upgrade", b"expect")]
+        return first + b"".join(others) + b"\r\n"
 
     def _refuse(self, status: int) -> None:
         """What comes after this can't be understood."""
@@ -133,8 +142,8 @@ class _Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         request, self._arriving = self._request, False
         request.method = self._parser.get_method().decode("ascii")
-        if request.method == "CONNECT":
-            return  # never answered, as by the real server
+        if self._parser.should_upgrade():
+            return  # CONNECT is never answered, as by the real server; others come again
         request.body = b"".join(self._parts)
         request.keep_alive = self._parser.should_keep_alive()
         self._waiting.append(request)

@@ -83,6 +83,8 @@ class Api:
         elif request.method == "GET" and (match := _INFO.fullmatch(target)):
             name, version, label, below = match.groups()
             wants_metadata = below == "metadata"  # lower case only; otherwise it is the status that is shown
+            if request.at_once and wants_metadata:  # there may be many signatures
+                raise Postponed
             if not name:
                 raise invalid("Missing model name in request.")
             spec = _spec(name, version, label)

@@ -11,6 +11,7 @@ Message = bytes | memoryview
 
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+_FIRST = 0x0A  # tag of a message's field 1 that has a length
 _UNSAFE = re.compile(rb"[^\x20-\x24\x26-\x7e]")
 
 
@@ -67,6 +68,14 @@ def unpacked(headers: dict[bytes, bytes], body: bytearray) -> Message:
         return zlib.decompress(message, wbits=31 if encoding == b"gzip" else 15)
     except zlib.error as error:
         raise StatusError(Code.INTERNAL, "") from error
+
+
+def model_of(body: bytearray) -> bytes:
+    """What tells apart the models that a method's requests are for: the start of a message whose first field says it.
+
+    All requests of TF Serving's API have their ModelSpec there.
+    """
+    return bytes(body[5:7 + body[6]]) if len(body) > 6 and body[5] == _FIRST else b""
 
 
 def framed(message: bytes) -> bytes:

@@ -93,7 +93,7 @@ class GrpcServer:
 
     def _at_once(self, connection: Connection, stream: Stream, handler: Handler) -> bool:
         """Answer, if that doesn't keep others waiting."""
-        kind = stream.headers[b":path"]
+        kind = stream.headers[b":path"], messages.model_of(stream.body)
         if b"grpc-encoding" in stream.headers or not self._haste.fits(kind, len(stream.body)):
             return False
         try:
