@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from deploy.errors import Rejected, RolloutError, TimedOut
-from deploy.rollout import LeftOpen, Trial, Way, backward, begin, goal_of
+from deploy.rollout import LeftOpen, Site, Timeouts, Trial, Way, backward, begin, goal_of
+from deploy.rollout.algebra import PointLabel
+from deploy.rollout.confirming import confirm
 from deploy.state import Serving, releases
 from tests.rollout_support import BROKEN, MODEL, NEW, OLD, PASSING, WAY, Bench, Busy, adds, bench, passes, refuses
+from tests.serving_support import FakeClock
 
 
 @pytest.fixture
@@ -162,6 +166,40 @@ def test_a_busy_server_is_asked_again(there: Bench) -> None:
     assert there.drive(release).outcome == "done"
     there.wrap = lambda thing: thing
     assert there.live == NEW
+
+
+class Late:
+    """A control whose statuses are those before the last reload, for the first few looks after it."""
+
+    def __init__(self, rpc: Any) -> None:
+        self._rpc, self._before, self._looks = rpc, [], 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._rpc, name)
+
+    def status(self, *args: Any, **kwargs: Any) -> Any:
+        self._looks -= 1
+        return self._before if self._looks >= 0 else self._rpc.status(*args, **kwargs)
+
+    def reload(self, *args: Any, **kwargs: Any) -> None:
+        self._before, self._looks = self._rpc.status(MODEL), 4
+        self._rpc.reload(*args, **kwargs)
+
+
+def test_a_server_that_takes_its_time_is_told_once(there: Bench) -> None:
+    release, late = there.begin(way=Way(canary=None, trial=(), after=())), Late(there.asked.rpc)
+    there.wrap = lambda thing: late if thing is there.asked.rpc else thing
+    assert there.drive(release).outcome == "done" and there.live == NEW
+    assert [line["action"]["do"] for line in there.ledger.read() if line["event"] == "apply"] == [
+        "load", "point", "unload"]
+
+
+def test_a_label_has_moved_when_all_protocols_say_so(there: Bench) -> None:
+    other = SimpleNamespace(metadata=lambda ref, *, timeout: SimpleNamespace(version=7))
+    site = Site(MODEL, there.asked.rpc, there.file, others=[other],  # type: ignore[arg-type, list-item]
+                timeouts=Timeouts(load=1.0), clock=FakeClock())
+    with pytest.raises(RolloutError, match=r"isn't done after 1 s: it leads to (1 and 7|7 and 1)"):
+        confirm(site, PointLabel("stable", 1))
 
 
 class Full:
