@@ -75,7 +75,7 @@ def drain(control: Unloadable, models: Iterable[str], deadline: Deadline, progre
         progress(f"can't wait for running requests: {e.message}")
         return False
     if done:
-        Deadline(_REPLIES).sleep(_REPLIES)
+        deadline.sleep(_REPLIES)
     return bool(done)
 
 
@@ -83,7 +83,9 @@ def _busy(control: Unloadable, models: Iterable[str], deadline: Deadline) -> boo
     for name in models:
         try:
             statuses = control.status(ModelRef(name), timeout=max(0.1, deadline.left))
-        except Rejected:
+        except Rejected as e:
+            if e.code == "RESOURCE_EXHAUSTED":  # all threads are at work
+                return True
             continue  # unknown by now
         if any(s.state is not VersionState.END for s in statuses):
             return True

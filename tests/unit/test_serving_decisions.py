@@ -203,6 +203,12 @@ def test_draining_unloads_everything_and_waits_for_the_last_request() -> None:
     assert len(control.statuses["m"]) == 1
 
 
+def test_draining_waits_for_a_server_that_is_too_busy_to_say() -> None:
+    no_room = Rejected("no room", code="RESOURCE_EXHAUSTED")
+    control = FakeControl({"m": [no_room, [VersionStatus(1, UNLOADING)], [VersionStatus(1, END)]]})
+    assert drain(control)[0] is True and len(control.statuses["m"]) == 1
+
+
 def test_draining_ends_at_its_deadline() -> None:
     assert drain(FakeControl({"m": [[VersionStatus(1, AVAILABLE)]]}))[0] is False
 
