@@ -166,14 +166,14 @@ class Moving(dict):  # type: ignore[type-arg]
 
 def test_names_of_models_that_nobody_has_dont_pile_up() -> None:
     metrics = Metrics()
-    for number in range(20_000):
+    for number in range(5_000):
         metrics.count("serving:request_count", model_name=f"m{number}", status="NOT_FOUND")
         metrics.observe("serving:request_latency", 1.0, model_name=f"m{number}", API="predict", entrypoint="REST")
     metrics.count("serving:request_count", model_name="m" * 5000, status="NOT_FOUND")
-    assert len(metrics.page()) < 20_000_000
     metrics.count("serving:request_count", model_name="m1", status="NOT_FOUND")
-    assert b'request_count{model_name="m1",status="NOT_FOUND"} 2' in metrics.page()
-    assert b"mmmm" not in metrics.page()
+    page = metrics.page()
+    assert b'request_count{model_name="m1",status="NOT_FOUND"} 2' in page
+    assert b"m4999" not in page and b"mmmm" not in page
 
 
 def test_a_model_that_is_back_before_it_was_unloaded() -> None:

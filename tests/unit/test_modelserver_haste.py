@@ -61,7 +61,7 @@ def serving(timeout: float = 30.0) -> Iterator[socket.socket]:
         with closing(socket.create_connection(("127.0.0.1", server.port), 10)) as client:
             yield client
     finally:
-        server.stop(1.0)
+        server.stop(0.1)
 
 
 def post(target: str, body: bytes = b"", headers: str = "") -> bytes:
