@@ -179,13 +179,15 @@ def test_names_that_arent_utf8_are_refused(repo: Repository, source: Path) -> No
         repo.publish(source, "m")
 
 
-def test_a_source_that_changes_meanwhile_is_refused(repo: Repository, source: Path) -> None:
+def test_a_source_that_changes_meanwhile_is_refused(repo: Repository, source: Path, monkeypatch: pytest.MonkeyPatch
+                                                    ) -> None:
+    monkeypatch.setattr(copying, "PIECE", 1 << 16)
     grown = []
 
     def grow(done: int, _: int) -> None:
         if not grown:
             grown.append(done)
-            (source / "assets" / "weights.bin").write_bytes(b"x" * 20_000_000)
+            (source / "assets" / "weights.bin").write_bytes(b"x" * 4_000_000)
 
     (source / "aaa").write_bytes(b"x" * (copying.PIECE * (copying.PIECES + 2)))
     with pytest.raises(RepositoryError, match="changed while it was being copied"):
