@@ -13,6 +13,7 @@ import numpy as np
 
 _BRIEF = 1e-3  # seconds; longer runs gain more from parallel ops than they lose by changing threads
 _SHORT = 2.5e-4  # seconds; about what it costs to hand a call over to another thread and to get the result back
+_BELIEVED = 1.25
 _MOST_IN, _MOST_OUT = 1 << 15, 1 << 12  # elements; more take long to be read or to be written
 _MOST_SHAPES = 64
 
@@ -75,9 +76,10 @@ class Pace:
     def ran(self, whole: float, own: float, made: float) -> None:
         """Learn from a run: seconds from beginning to end, of the thread's own work, and elements it made.
 
-        The shortest of all counts of the first, since a run may have waited for Python's lock or for a core.
+        A run may have waited for Python's lock or for a core, so the shortest counts; of its own work, one that takes
+        longer isn't believed at once, but if others follow it.
         """
-        self._whole, self._own, self._made = min(self._whole, whole), own, made
+        self._whole, self._own, self._made = min(self._whole, whole), min(own, self._own * _BELIEVED), made
 
 
 class Paces:

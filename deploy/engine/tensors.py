@@ -18,7 +18,7 @@ from deploy.engine.library import EngineError, Library
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_SMALL = 1 << 16  # bytes; below this a copy is cheaper than a call back
+_SMALL = 1 << 17  # bytes; below this a copy is cheaper than a call back
 _STRING = 7
 _INVALID, _UNIMPLEMENTED = 3, 12  # TF_Code
 _NUMBERS: dict[np.dtype[Any], int] = {np.dtype(kind): number for kind, number in (
@@ -43,7 +43,8 @@ def to_tensor(tf: Library, array: Array) -> int:
         return int(tf.NewTensor(number, dims, len(dims), _address(array), array.nbytes, tf.release, tf.keep(array)))
     tensor = tf.AllocateTensor(number, dims, len(dims), array.nbytes)
     if array.nbytes:
-        ctypes.memmove(tf.TensorData(tensor), array.tobytes(), array.nbytes)
+        array = np.ascontiguousarray(array)
+        ctypes.memmove(tf.TensorData(tensor), _address(array), array.nbytes)
     return int(tensor)
 
 

@@ -40,6 +40,9 @@ def test_a_first_run_that_made_kernels_and_one_that_waited_are_forgotten() -> No
     pace.ran(5e-3, 4e-5, 10)  # for Python's lock, since it worked no longer than before
     assert pace.short
     pace.ran(5e-3, 5e-3, 10)
+    assert pace.short
+    for _ in range(10):
+        pace.ran(5e-3, 5e-3, 10)
     assert not pace.short
 
 

@@ -16,7 +16,7 @@ from deploy.modelserver.rest import encode, parse
 from deploy.modelserver.rest.decode import predict_body
 from deploy.modelserver.rest.examples import example
 from deploy.modelserver.rest.numbers import decimal, decimals, quoted, rapid
-from deploy.modelserver.rest.pretty import quoted_value
+from deploy.modelserver.rest.pretty import nested, quoted_value
 from deploy.modelserver.rest.values import base64_bytes
 from deploy.modelserver.status import StatusError
 from deploy.wire.tensors import dtype_number
@@ -218,6 +218,15 @@ def test_many_at_once_are_spelled_as_one_by_one(values: list[float]) -> None:
         with np.errstate(over="ignore"):
             array = np.array(values).astype(dtype)
         assert decimals(array) == [decimal(v, array.itemsize) for v in array.tolist()]
+
+
+@pytest.mark.parametrize("shape", [(50,), (32, 10), (4, 5, 6), (30, 1), (25, 1, 1), (1, 100)])
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e5, 1e-6])
+def test_rows_written_in_one_go_look_like_others(shape: tuple[int, ...], scale: float) -> None:
+    array = (np.random.default_rng(1).random(shape) * scale).astype(np.float32)
+    array.flat[3:9] = [np.nan, 0, -1e-9, np.inf, 3, -0.0]
+    values = nested([decimal(v, 4) for v in array.ravel().tolist()], shape[1:])
+    assert encode.rows({"y": array}).decode() == f'{{\n    "predictions": [{", ".join(values)}\n    ]\n}}'
 
 
 @pytest.mark.parametrize(("value", "text"), [

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from deploy.modelserver.loader import Array
-from deploy.modelserver.rest.numbers import decimal, decimals
+from deploy.modelserver.rest.numbers import compact, decimal, decimals
 from deploy.modelserver.rest.pretty import indent, lines, members, nested, one_line, quote, raw
 from deploy.modelserver.rest.values import NAMES
 from deploy.modelserver.status import invalid
@@ -25,6 +25,9 @@ def error(text: str) -> bytes:
 def rows(outputs: Mapping[str, Array]) -> bytes:
     """{"predictions": [...]}: a value per row, an object if there are several outputs. Raises StatusError."""
     size = _rows_of(outputs)
+    if len(outputs) == 1 and (text := compact(*outputs.values())) is not None:
+        inner = text[:-1].replace(b",", b", ").decode("ascii")
+        return _bytes(members([("predictions", f"{inner}{indent(1)}]")], 0))
     depth = 3 if len(outputs) > 1 else 2
     columns = {name: nested(_texts(name, array, depth), array.shape[1:]) * (1 if array.size else size)
                for name, array in outputs.items()}
