@@ -1,8 +1,9 @@
 """The embedded server under load, beside the real one and Python's usual servers, on the same requests.
 
 theirs: TF Serving 2.20.0 (C++) as recorded once on a 2-core machine with the clients on the same cores, medians of 8 s;
-it is not measured here. Measured here, in turns with ours: the same models behind Flask and TensorFlow (gunicorn, one
-worker per core with 8 threads) and behind KServe's Python server. Both are installed into .cache/bench.
+it is not measured here. As it was then, ours is alone on the machine for that ratio. Measured here, in turns with ours:
+the same models behind Flask and TensorFlow (gunicorn, one worker per core with 8 threads) and behind KServe's Python
+server. Both are installed into .cache/bench.
 
 Needs wrk and h2load (apt-get install wrk nghttp2-client). gRPC: 16 means 16 connections with one call at a time each.
 """
@@ -18,7 +19,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ RECORDED = {("REST", "half_plus_two", 1, 1): 1946, ("REST", "half_plus_two", 1, 
 START_RECORDED, START_GOAL, RSS_RECORDED = 0.8, 1.5, 361.0  # seconds, seconds, MiB
 METHOD = "/tensorflow.serving.PredictionService/Predict"
 Row = dict[str, Any]
+Case = tuple[str, str, int, int]
 
 
 def goal(protocol: str, batch: int) -> float:
@@ -59,27 +61,30 @@ def run(scale: float = 1.0) -> list[Row]:
         started = start_times(models["mnist"], max(1, round(5 * scale)))
         memory = [resident_with_model(models["mnist"]), resident_of_import()]
         ours = servers.enter_context(embedded(models))
-        peers = {name: servers.enter_context(server) for name, server in peer_servers(models, root).items()}
         for case in RECORDED:
             write_requests(root, case[1], case[2])
-        found = measure(root, ours, {k: v for k, v in peers.items() if v}, max(1, round(3 * scale)),
-                        max(1, round(2 * scale)))
-    return [*(case_row(case, found[case]) for case in RECORDED), start_row(started), memory_row(*memory)]
+        rounds, seconds = max(1, round(3 * scale)), max(1, round(2 * scale))
+        alone = measure(root, ours, {}, RECORDED, rounds, seconds)
+        peers = {name: servers.enter_context(server) for name, server in peer_servers(models, root).items()}
+        rest = [case for case in RECORDED if case[0] == "REST"]
+        together = measure(root, ours, {k: v for k, v in peers.items() if v}, rest, rounds, seconds)
+    return [*(case_row(case, alone[case]["ours"], together.get(case, {})) for case in RECORDED), start_row(started),
+            memory_row(*memory)]
 
 
 # -- rows
 
 
-def case_row(case: tuple[str, str, int, int], found: dict[str, load.Result]) -> Row:
+def case_row(case: Case, ours: load.Result, together: dict[str, load.Result]) -> Row:
     protocol, model, batch, concurrency = case
-    ours, recorded = found["ours"], RECORDED[case]
-    peers = [f"{name} {peer.rate:.0f}/s ({ours.rate / peer.rate:.1f}x)" for name, peer in found.items()
+    recorded = RECORDED[case]
+    peers = [f"{name} {peer.rate:.0f}/s ({together['ours'].rate / peer.rate:.1f}x)" for name, peer in together.items()
              if name != "ours"]
     note = f"p50 {ours.p50 * 1e3:.2f} p99 {ours.p99 * 1e3:.2f} ms; goal {goal(protocol, batch):.1f}x"
     return {"name": f"{protocol} {model}, batch {batch}, c{concurrency}", "ours_s": 1 / ours.rate,
             "theirs_s": 1 / recorded, "ratio": ours.rate / recorded, "ours": f"{ours.rate:.0f}/s",
             "theirs": f"{recorded}/s", "note": "; ".join([note, *peers]), "goal": goal(protocol, batch),
-            "measured": {name: vars(result) for name, result in found.items()}}
+            "measured": {name: vars(result) for name, result in {**together, "ours": ours}.items()}}
 
 
 def start_row(seconds: float) -> Row:
@@ -227,23 +232,22 @@ def free_ports(count: int) -> list[int]:
 # -- measuring
 
 
-def measure(root: Path, ours: dict[str, Any], peers: dict[str, str], rounds: int,
-            seconds: int) -> dict[tuple[str, str, int, int], dict[str, load.Result]]:
+def measure(root: Path, ours: dict[str, Any], peers: dict[str, str], cases: Iterable[Case], rounds: int,
+            seconds: int) -> dict[Case, dict[str, load.Result]]:
     """Medians for each case and server; servers take turns."""
     check(root, ours, peers)
-    found: dict[tuple[str, str, int, int], dict[str, list[load.Result]]] = {case: {} for case in RECORDED}
+    found: dict[Case, dict[str, list[load.Result]]] = {case: {} for case in cases}
     for _ in range(rounds):
-        for case in RECORDED:
+        for case, results in found.items():
             protocol, model, batch, concurrency = case
             file = root / f"{model}-{batch}"
             if protocol == "gRPC":
                 result = load.grpc(ours["gRPC"] + METHOD, file.with_suffix(".grpc"), concurrency, seconds)
-                found[case].setdefault("ours", []).append(result)
+                results.setdefault("ours", []).append(result)
                 continue
             for name, base in {"ours": ours["REST"], **peers}.items():
                 url = f"{base}/v1/models/{model}:predict"
-                result = load.rest(url, file.with_suffix(".lua"), concurrency, seconds)
-                found[case].setdefault(name, []).append(result)
+                results.setdefault(name, []).append(load.rest(url, file.with_suffix(".lua"), concurrency, seconds))
     return {case: {name: load.median(results) for name, results in of.items()} for case, of in found.items()}
 
 
