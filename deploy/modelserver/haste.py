@@ -7,7 +7,12 @@ shows on the way: what might take longer raises Postponed, and a thread starts a
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from typing import TypeVar
+
+from deploy.modelserver.status import NeverAnswered, Postponed
+
+T = TypeVar("T")
 
 _MOST = 1 << 18  # bytes of a request; longer ones are read by a thread
 _PAUSE = 32  # so many requests of a kind go to threads after one that was postponed
@@ -19,6 +24,18 @@ class Haste:
 
     def __init__(self) -> None:
         self._left: dict[Hashable, int] = {}  # kind -> how many more go to threads
+
+    def attempt(self, kind: Hashable, size: int, answer: Callable[[], T]) -> T | None:
+        """What `answer` returns; None if a request of so many bytes, or what it turns out to be, is for a thread."""
+        if not self.fits(kind, size):
+            return None
+        try:
+            return answer()
+        except Postponed:
+            self.postponed(kind)
+        except NeverAnswered:
+            pass  # by a thread neither, but there it does no harm
+        return None
 
     def fits(self, kind: Hashable, size: int) -> bool:
         """Whether to try to answer a request of so many bytes at once."""

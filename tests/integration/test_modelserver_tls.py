@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +11,15 @@ from deploy import client
 from deploy.errors import Unreachable
 from deploy.types import Tls
 from tests.modelserver_support import Process, echoable, server
+from tests.tls_support import self_signed
 
 X = {"x": np.float32([1, 2])}
-CERTIFICATE = ("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1 "
-               "-addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem")
 
 
 @pytest.fixture(scope="module")
 def pems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tls]:
     """Two who trust in themselves."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl isn't installed")
-    made = {}
-    for name in ("us", "others"):
-        where = tmp_path_factory.mktemp(name)
-        subprocess.run(CERTIFICATE.split(), cwd=where, check=True, capture_output=True)
-        made[name] = Tls(str(where / "cert.pem"), str(where / "cert.pem"), str(where / "key.pem"))
-    return made
+    return {name: self_signed(tmp_path_factory.mktemp(name)) for name in ("us", "others")}
 
 
 def config(where: Path, tls: Tls, *, verify: bool = False) -> str:

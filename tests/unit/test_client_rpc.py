@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +23,7 @@ from deploy.waiting import Deadline, poll
 from deploy.wire import frames, methods
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.contracts import contract_to_map, pack_signatures
+from tests.tls_support import self_signed
 
 X, Y = TensorSpec("x", "float32", (None,)), TensorSpec("y", "float32", (None,))
 SIGNATURE = Signature("serving_default", (X,), (Y,))
@@ -206,13 +205,7 @@ def test_metadata_is_sent_and_never_shown(stub: Stub) -> None:
 
 @pytest.fixture(scope="module")
 def pems(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl isn't installed")
-    where = tmp_path_factory.mktemp("tls")
-    argv = ("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1 "
-            "-addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem")
-    subprocess.run(argv.split(), check=True, capture_output=True, cwd=where)
-    return Tls(str(where / "cert.pem"), str(where / "cert.pem"), str(where / "key.pem"))
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 def ask_both(target: str, trust: Tls) -> Any:

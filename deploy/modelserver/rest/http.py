@@ -19,6 +19,7 @@ from functools import partial
 import httptools
 
 from deploy.modelserver.haste import Haste
+from deploy.modelserver.loops import new_loop
 from deploy.modelserver.rest.messages import Request, Response, html_error, rendered, unpacked
 from deploy.modelserver.status import NeverAnswered, Postponed
 
@@ -204,7 +205,7 @@ class RestServer:
         self.connections: set[_Connection] = set()
         self._answer, self._timeout, self._late = answer, timeout, late
         self._pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="rest")
-        self._loop, self._ready = _new_loop(), threading.Event()
+        self._loop, self._ready = new_loop(), threading.Event()
         self._haste = Haste()
         self._stopping = False
         self._thread = threading.Thread(target=self._serve, name="rest", daemon=True)
@@ -220,17 +221,12 @@ class RestServer:
 
     def at_once(self, request: Request) -> Response | None:
         """The response, if it can be had without keeping others waiting. Called in the loop."""
-        if not self._haste.fits(request.target, len(request.body)) or b"content-encoding" in request.headers:
+        if b"content-encoding" in request.headers:
             return None
         request.at_once = True
-        try:
-            return self._answered(request)
-        except Postponed:
-            self._haste.postponed(request.target)
-        except NeverAnswered:
-            pass  # by a thread neither, but there it does no harm
-        request.at_once = False
-        return None
+        response = self._haste.attempt(request.target, len(request.body), lambda: self._answered(request))
+        request.at_once = response is not None
+        return response
 
     def submit(self, connection: _Connection, number: int, request: Request) -> None:
         """Answer in a thread. Called in the loop."""
@@ -302,11 +298,3 @@ class RestServer:
         self.connections.discard(connection)
         if self._stopping and not self.connections:
             self._loop.stop()
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()

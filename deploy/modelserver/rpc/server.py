@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.modelserver.haste import Haste
+from deploy.modelserver.loops import new_loop
 from deploy.modelserver.pool import RefusingPool
 from deploy.modelserver.rpc import messages
 from deploy.modelserver.rpc.http2 import Connection, Stream
-from deploy.modelserver.status import Code, NeverAnswered, Postponed, StatusError
+from deploy.modelserver.status import Code, NeverAnswered, StatusError
 
 log = logging.getLogger("modelserver")
 
@@ -53,7 +54,7 @@ class GrpcServer:
         self._pool = RefusingPool(max(1, max_threads - 1))  # the real server's last thread polls
         self._connections: set[Connection] = set()
         self._stopping, self._haste = False, Haste()
-        self._loop = _new_loop()
+        self._loop = new_loop()
         self._thread = threading.Thread(target=self._run, name="grpc", daemon=True)
         self._thread.start()
 
@@ -94,19 +95,17 @@ class GrpcServer:
     def _at_once(self, connection: Connection, stream: Stream, handler: Handler) -> bool:
         """Answer, if that doesn't keep others waiting."""
         kind = stream.headers[b":path"], messages.model_of(stream.body)
-        if b"grpc-encoding" in stream.headers or not self._haste.fits(kind, len(stream.body)):
+        if b"grpc-encoding" in stream.headers:
             return False
         try:
-            reply = messages.framed(handler(messages.unpacked(stream.headers, stream.body), True))
-        except Postponed:
-            self._haste.postponed(kind)
-            return False
-        except NeverAnswered:
-            return False
+            reply = self._haste.attempt(kind, len(stream.body), lambda: messages.framed(
+                handler(messages.unpacked(stream.headers, stream.body), True)))
         except Exception as error:
             connection.refuse(stream, _failure(error))
-        else:
-            connection.reply(stream, messages.HEADERS, reply, messages.TRAILERS)
+            return True
+        if reply is None:
+            return False
+        connection.reply(stream, messages.HEADERS, reply, messages.TRAILERS)
         return True
 
     def _work(self, connection: Connection, stream: Stream, handler: Handler) -> None:
@@ -246,11 +245,3 @@ def _as_file(text: bytes) -> Iterator[str]:
         file.write(text)
         file.flush()
         yield file.name
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
