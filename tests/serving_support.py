@@ -9,13 +9,17 @@ from typing import Any
 
 import msgspec
 
+from deploy.client import Prediction
 from deploy.errors import DeployError, Rejected
 from deploy.servers.base import Kind
 from deploy.spec import ServerPart, Spec, parse
-from deploy.types import Endpoint, ModelRef, VersionState, VersionStatus
+from deploy.types import Contract, Endpoint, ModelRef, Signature, VersionState, VersionStatus
 from tests.servers_support import free_ports
 
 AVAILABLE, LOADING, END, UNLOADING = (VersionState[n] for n in ("AVAILABLE", "LOADING", "END", "UNLOADING"))
+
+
+_NOTHING = Contract(())
 
 
 class FakeClock:
@@ -67,6 +71,7 @@ class FakeServer:
 @dataclass(frozen=True)
 class FakeMetadata:
     version: int
+    contract: Contract = _NOTHING
 
 
 Answer = Sequence[VersionStatus] | DeployError
@@ -80,6 +85,9 @@ class FakeControl:
     labels: Mapping[str, int | DeployError] = field(default_factory=dict)
     on_reload: Callable[[], None] = lambda: None
     reloads: list[Any] = field(default_factory=list)
+    contract: Contract = _NOTHING
+    answer: DeployError | None = None
+    asked: list[str] = field(default_factory=list)
 
     def status(self, ref: ModelRef, /, *, timeout: float | None = None) -> Sequence[VersionStatus]:
         answers = self.statuses[ref.name]
@@ -89,10 +97,19 @@ class FakeControl:
         return answer
 
     def metadata(self, ref: ModelRef, /, *, timeout: float | None = None) -> FakeMetadata:
+        if ref.label is None:
+            return FakeMetadata(ref.version or 0, self.contract)
         live = self.labels.get(f"{ref.name}@{ref.label}", Rejected("no such label", code="INVALID_ARGUMENT"))
         if isinstance(live, DeployError):
             raise live
         return FakeMetadata(live)
+
+    def predict(self, ref: ModelRef, inputs: Any, /, *, signature: Signature, timeout: float | None = None
+                ) -> Prediction:
+        self.asked.append(f"{ref}:{signature.name}")
+        if self.answer is not None:
+            raise self.answer
+        return Prediction({}, None, signature.name)
 
     def close(self) -> None:
         """Nothing is open."""

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -27,6 +28,11 @@ Classes = tuple[type[BaseException], ...]
 
 RETRY_PAUSE = 0.15
 """Seconds before another attempt: longer than the first pause that a gRPC channel makes before it connects again."""
+
+# grpc/src/cpp/server/server_cc.cc: said before the handler, when --grpc_max_threads are at work
+_NO_THREAD = ("RESOURCE_EXHAUSTED", "Server Threadpool Exhausted")
+_BUSY_SECONDS = 10.0  # for which a server without a free thread is asked again
+_BUSY_PAUSES = (0.01, 0.32)  # seconds: the first pause at most, and any
 
 # tensorflow_serving/model_servers/http_server.cc maps the other way; the names here are those that mean one thing.
 _CODES: Mapping[int, str] = {
@@ -183,6 +189,33 @@ def from_status(status: int, text: str, call: Call) -> ClientError:
     if status < 400:
         return call.bad_reply(f"HTTP status {status}")
     return call.rejected(text, _CODES.get(status, "INVALID_ARGUMENT" if status < 500 else "INTERNAL"), status)
+
+
+def answers_no(error: Exception) -> bool:
+    """Whether the server says that there is no such thing: a label that leads nowhere, a model that isn't served."""
+    return isinstance(error, Rejected) and error.code in ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION")
+
+
+def refused_unrun(error: Exception) -> bool:
+    """Whether the server had no thread for the call, so that nothing of it has run."""
+    return isinstance(error, Rejected) and (error.code, error.details.get("server")) == _NO_THREAD
+
+
+def until_taken(attempt: Callable[[], T], deadline: Deadline) -> T:
+    """Run `attempt`, again while the server has no thread for it: any call, also one that changes something.
+
+    The pauses are random, so that callers that were refused together don't come back together.
+    """
+    pause, most = _BUSY_PAUSES
+    patience = deadline.waited + _BUSY_SECONDS
+    while True:
+        try:
+            return attempt()
+        except Rejected as error:
+            if not refused_unrun(error) or deadline.left <= pause or deadline.waited >= patience:
+                raise
+        deadline.sleep(random.uniform(pause / 2, pause))  # noqa: S311
+        pause = min(most, pause * 2)
 
 
 def retrying(attempt: Callable[[], T], deadline: Deadline, attempts: int) -> T:

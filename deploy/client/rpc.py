@@ -132,9 +132,14 @@ class RpcClient(Base):
             raise explain(error, signature) from error
 
     def _once(self, method: str, body: bytes, call: Call, deadline: Deadline) -> bytes:
-        timeout = None if deadline.seconds is None else deadline.left
+        """Run once; a server that has no thread for it yet is asked again."""
         metadata = tuple(self._headers.items())
-        return bytes(failures.rpc(lambda: self._raw(method)(body, timeout=timeout, metadata=metadata), call))
+
+        def attempt() -> bytes:
+            timeout = None if deadline.seconds is None else deadline.left
+            return bytes(failures.rpc(lambda: self._raw(method)(body, timeout=timeout, metadata=metadata), call))
+
+        return failures.until_taken(attempt, deadline)
 
 
 def _channel(target: str, tls: Tls | None) -> grpc.Channel:

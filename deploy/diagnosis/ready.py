@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from deploy import client, serving
-from deploy.client import Client
+from deploy.client import Client, probing
+from deploy.client.failures import answers_no
 from deploy.client.forms import no_json
 from deploy.client.interfaces import Control
 from deploy.errors import ClientError, DeployError, SpecError
@@ -157,8 +158,20 @@ def gaps(connected: Client, model: Expected, case_of: CaseOf, checked: list[str]
     version = next(iter(answering.values()), 0)
     case = case_of(ModelVersion(model.name, version)) if version else None
     if case is None:
+        if version:
+            yield from _generated(connected, ModelRef(model.name, version), checked)
         return
     yield from _answers(connected, ModelVersion(model.name, version), case, checked)
+
+
+def _generated(connected: Client, ref: ModelRef, checked: list[str]) -> Iterator[str]:
+    """A version without a golden case has to answer requests that its signatures say, or refuse them by itself."""
+    verdict = probing.probe(connected, ref, connected.metadata(ref).contract, rest=connected.rpc is None)
+    if verdict.fault:
+        yield verdict.fault
+    elif verdict.answered or verdict.refused:
+        refused = f"; refused as made up: {', '.join(verdict.refused)}" if verdict.refused else ""
+        checked.append(f"{ref}: generated requests for {', '.join(verdict.answered) or 'no signature'}{refused}")
 
 
 def _labels(model: Expected) -> list[str]:
@@ -183,7 +196,7 @@ def _leads(control: Control, name: str, label: str) -> int | None:
     try:
         return control.metadata(ModelRef(name, label=label)).version
     except ClientError as e:
-        if e.details.get("code"):  # the server's answer is no
+        if answers_no(e):
             return None
         raise
 
@@ -223,14 +236,14 @@ def case_of(model: ServedModel, version: int) -> Case | None:
 def elsewhere(rest_url: str | None, grpc_target: str | None, timeout: float) -> Callable[[], Client]:
     """Connects to a server that isn't ours. Raises SpecError if neither address is given."""
     if grpc_target:
-        return lambda: client.connect(grpc_target, rest=rest_url, timeout=timeout, attempts=1)
+        return lambda: client.connect(grpc_target, rest=rest_url, timeout=timeout)
     if rest_url:
-        return lambda: client.connect(rest_url, timeout=timeout, attempts=1)
+        return lambda: client.connect(rest_url, timeout=timeout)
     raise SpecError("no address was given", hint="--rest-url http://host:port, --grpc host:port, or both")
 
 
 def _to(endpoint: Endpoint, timeout: float) -> Callable[[], Client]:
-    return lambda: client.connect(endpoint, timeout=timeout, attempts=1)
+    return lambda: client.connect(endpoint, timeout=timeout)
 
 
 def _list(versions: Iterable[int]) -> str:

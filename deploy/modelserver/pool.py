@@ -1,4 +1,4 @@
-"""The threads of the gRPC server: a fixed number, and calls that none of them gets to are refused."""
+"""The threads of the gRPC server: a limited number, and calls that none of them gets to are refused."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _LONG = 0.1  # all threads busy with the same calls for so long: a burst of shor
 
 
 class RefusingPool(Executor):
-    """Runs functions in `threads` threads. While all are busy with long ones, others run apart, with `refusing` set.
+    """Runs functions in up to `threads` threads, started when they are needed. While all are busy with long ones,
+    others run apart, with `refusing` set.
 
     A function that finds `refusing` true has to end at once.
     """
 
     def __init__(self, threads: int) -> None:
         self._queue: SimpleQueue[Item | None] = SimpleQueue()
-        self._since: list[float | None] = [None] * threads  # what each thread does, since when
+        self._most, self._starting = threads, threading.Lock()
+        self._since: list[float | None] = []  # by thread: since when it is at work
         self._local, self._ended = threading.local(), threading.Event()
-        for number in range(threads):
-            threading.Thread(target=self._work, args=(number,), name=f"grpc-{number}", daemon=True).start()
         threading.Thread(target=self._refuse, name="grpc-refusing", daemon=True).start()
 
     @property
@@ -38,12 +38,21 @@ class RefusingPool(Executor):
     @property
     def idle(self) -> bool:
         """Whether a thread has nothing to do."""
-        return None in self._since
+        return len(self._since) < self._most or None in self._since
 
     def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         future: Future[T] = Future()
         self._queue.put((future, function, args, kwargs))
+        self._start()
         return future
+
+    def _start(self) -> None:
+        """Another thread, if there is more to do than there are idle ones."""
+        with self._starting:
+            number = len(self._since)
+            if number < self._most and self._queue.qsize() > self._since.count(None) and not self._ended.is_set():
+                self._since.append(None)
+                threading.Thread(target=self._work, args=(number,), name=f"grpc-{number}", daemon=True).start()
 
     def _work(self, number: int) -> None:
         while (item := self._queue.get()) is not None:
@@ -55,7 +64,7 @@ class RefusingPool(Executor):
         self._local.refusing = True
         while not self._ended.wait(_LOOK):
             before = time.monotonic() - _LONG
-            if not all(since is not None and since < before for since in self._since):
+            if self.idle or not all(since is not None and since < before for since in self._since):
                 continue
             try:
                 while (item := self._queue.get_nowait()) is not None:
@@ -66,7 +75,8 @@ class RefusingPool(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
         """End the threads when the queue is empty; nobody is waited for."""
-        self._ended.set()
+        with self._starting:
+            self._ended.set()
         for _ in self._since:
             self._queue.put(None)
 

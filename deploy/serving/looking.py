@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deploy.client.failures import answers_no
 from deploy.errors import ClientError, DeployError, ServerError, SpecError
 from deploy.modelserver.flags import parse
 from deploy.modelserver.options import FLAGS
@@ -139,15 +140,20 @@ def _looked(site: _Site, model: ServedModel, index: int, control: Control | None
     statuses = list[VersionStatus]()
     file, release = site.file(model), site.release(model.name)
     live: Serving | None = None
+    unasked = dict[str, str]()
     if control is not None:
         statuses = _statuses(control, model.name, problems)
         labels = {*proven.labels, *model.labels, *(file.labels if file else ()), site.spec.rollout.label,
                   *filter(None, [site.spec.rollout.canary_label]), *(release.goal.labels if release else ())}
-        live = Serving(frozenset(s.version for s in statuses if s.serving), _live(control, model.name, labels))
-        problems += _problems(model.name, Serving(frozenset(wanted), proven.labels), live, statuses, release)
-    views = Views(model.name, Serving(frozenset(ours), model.labels), started_from(site.lines, model), file, live,
-                  _on_disk(model), site.edited.get(model.name, ""), release=release, polls=site.polls,
-                  unloaded=frozenset(s.version for s in statuses if s.state is VersionState.END and not s.failed))
+        live = Serving(frozenset(s.version for s in statuses if s.serving), _live(control, model.name, labels, unasked))
+        asked = {k: v for k, v in proven.labels.items() if k not in unasked}
+        problems += _problems(model.name, Serving(frozenset(wanted), asked), live, statuses, release)
+        problems += [f"label {model.name}@{k} can't be asked for: {why}" for k, why in unasked.items()
+                     if k in proven.labels]
+    unloaded = frozenset(s.version for s in statuses if s.state is VersionState.END and not s.failed)
+    views = Views(model.name, Serving(frozenset(ours), model.labels), started_from(site.lines, model), file,
+                  None if unasked else live, _on_disk(model), site.edited.get(model.name, ""), release=release,
+                  polls=site.polls, unloaded=unloaded)
     led = live.labels if live is not None else {}
     data = {"name": model.name, "wanted": wanted, "served": sorted(live.versions) if live is not None else [],
             "versions": readiness.told(statuses), "problems": problems,
@@ -183,13 +189,15 @@ def _problems(name: str, wanted: Serving, live: Serving, statuses: list[VersionS
     return found
 
 
-def _live(control: Control, name: str, labels: Iterable[str]) -> dict[str, int]:
+def _live(control: Control, name: str, labels: Iterable[str], unasked: dict[str, str]) -> dict[str, int]:
+    """Where labels lead; those that lead nowhere aren't there. unasked: gets those of which no answer came, and why."""
     found = {}
     for label in sorted(set(labels)):
         try:
             found[label] = control.metadata(ModelRef(name, label=label), timeout=Deadline(_ASK).left).version
-        except ClientError:
-            continue
+        except ClientError as e:
+            if not answers_no(e):
+                unasked[label] = e.message
     return found
 
 

@@ -1,4 +1,5 @@
-"""Ready means: exactly the wanted versions AVAILABLE, the labels resolve, and both ports are this very server's.
+"""Ready means: exactly the wanted versions AVAILABLE, the labels resolve, both ports are this very server's, and each
+version answers.
 
 There is no URL to ask for that, and an open port means little: another server may share it.
 """
@@ -7,16 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from deploy.client import probing
+from deploy.client.interfaces import Inputs, Prediction
 from deploy.errors import ClientError, DeployError, NotReady, ServerError, StartFailed, TimedOut, Unreachable
+from deploy.savedmodel import goldens
+from deploy.savedmodel import read as read_saved_model
 from deploy.servers.base import Progress, Server, silent
 from deploy.serving.resolving import Wanted
-from deploy.types import Endpoint, ModelRef, VersionStatus
+from deploy.types import Contract, Endpoint, ModelRef, Signature, TensorSpec, VersionStatus
 from deploy.waiting import Deadline, poll
 
 LOG_LINES = 40
 _ASK = 5.0  # seconds for one question
+_ANSWER = 10.0  # seconds for a model's answer
+_REFUSAL = 200  # characters of a refusal that are told
 _SIGNALS = {9: "it was killed, perhaps for lack of memory: see server/resources/memory", 11: "it crashed (SIGSEGV)",
             6: "it crashed (SIGABRT)", 4: "it crashed (SIGILL): was it built for another CPU?"}
 
@@ -27,13 +35,19 @@ class Resolved(Protocol):
     @property
     def version(self) -> int: ...
 
+    @property
+    def contract(self) -> Contract: ...
+
 
 class Control(Protocol):
-    """What readiness asks of a server, over one protocol. Both raise ClientError."""
+    """What readiness asks of a server, over one protocol. All raise ClientError."""
 
     def status(self, ref: ModelRef, /, *, timeout: float | None = None) -> Sequence[VersionStatus]: ...
 
     def metadata(self, ref: ModelRef, /, *, timeout: float | None = None) -> Resolved: ...
+
+    def predict(self, ref: ModelRef, inputs: Inputs, /, *, signature: Signature, timeout: float | None = None
+                ) -> Prediction: ...
 
     def close(self) -> None: ...
 
@@ -72,6 +86,44 @@ def wait(server: Server, controls: Controls, models: Sequence[Wanted], deadline:
     if not poll(ready, deadline):
         raise with_evidence(NotReady, f"{server.name} isn't ready after {deadline.waited:.0f} s: {gap}", server,
                             hint="see its log; if it only needs longer, raise server/start_timeout")
+    for model in models:
+        _check_answers(server, controls, model, deadline, progress)
+
+
+def _check_answers(server: Server, controls: Controls, model: Wanted, deadline: Deadline, progress: Progress) -> None:
+    """One generated request for each signature that no warm-up request has asked. Raises NotReady or StartFailed."""
+    protocol, control = next(((p, c) for p, c in controls.items() if p == "gRPC"), (*controls.items(),)[-1])
+    for version, path in sorted(model.paths.items()):
+        ref = ModelRef(model.name, version)
+        try:
+            contract = control.metadata(ref, timeout=max(0.1, deadline.clip(_ASK))).contract
+            verdict = probing.probe(control, ref, contract, features=_features(path), without=_recorded(path),
+                                    rest=protocol == "REST", timeout=max(0.1, deadline.clip(_ANSWER)))
+        except ClientError as e:
+            if not server.alive():
+                raise ended(server) from e
+            progress(f"{ref} wasn't asked: {e.message}")
+            continue
+        if verdict.fault:
+            raise with_evidence(NotReady, verdict.fault, server, hint="tfs check says which ops a server knows")
+        for signature, why in verdict.refused.items():
+            progress(f"{ref} refuses a generated request for signature {signature!r}, as a model may: {why[:_REFUSAL]}")
+
+
+def _recorded(path: Path) -> frozenset[str]:
+    """The signatures of the version's golden cases: the server asks them before the version is AVAILABLE."""
+    try:
+        return frozenset(golden.signature for golden in goldens.read(path))
+    except DeployError:
+        return frozenset()
+
+
+def _features(path: Path) -> Mapping[str, Sequence[TensorSpec]]:
+    """What the graph wants of serialized tf.Examples; nothing if the files aren't readable here."""
+    try:
+        return read_saved_model(path).features
+    except DeployError:
+        return {}
 
 
 def gaps(server: Server, controls: Controls, models: Sequence[Wanted], deadline: Deadline) -> Iterator[Gap]:

@@ -16,6 +16,7 @@ from deploy.client.failures import Call
 from deploy.errors import BadReply, BadRequest, ClientError, DeployError, Rejected, TimedOut, Unreachable
 from deploy.types import ModelRef
 from deploy.waiting import Deadline
+from tests.serving_support import FakeClock
 
 CALL = Call("predict of m/1", "http://h:1", ModelRef("m", 1), 3.0)
 
@@ -124,15 +125,6 @@ def test_every_http_status_has_a_class_of_ours(status: int) -> None:
 
 
 def test_only_a_missing_connection_is_tried_again_and_not_for_ever() -> None:
-    class Clock:
-        now = 0.0
-
-        def monotonic(self) -> float:
-            return self.now
-
-        def sleep(self, seconds: float, /) -> None:
-            self.now += seconds
-
     for error, times in ((CALL.unreachable("x"), 3), (CALL.timed_out(), 1), (CALL.rejected("x", "INTERNAL"), 1)):
         tried = []
 
@@ -141,7 +133,7 @@ def test_only_a_missing_connection_is_tried_again_and_not_for_ever() -> None:
             raise error
 
         with pytest.raises(type(error)):
-            failures.retrying(attempt, Deadline(10, Clock()), 3)
+            failures.retrying(attempt, Deadline(10, FakeClock()), 3)
         assert len(tried) == times
     tried = []
 
@@ -150,5 +142,39 @@ def test_only_a_missing_connection_is_tried_again_and_not_for_ever() -> None:
         raise CALL.unreachable("x")
 
     with pytest.raises(Unreachable):
-        failures.retrying(late, Deadline(0.1, Clock()), 3)
+        failures.retrying(late, Deadline(0.1, FakeClock()), 3)
     assert len(tried) == 1
+
+
+BUSY = CALL.rejected("Server Threadpool Exhausted", "RESOURCE_EXHAUSTED")
+
+
+@pytest.mark.parametrize(("error", "seconds", "tries"), [
+    (BUSY, 60.0, (20, 200)), (BUSY, None, (20, 200)), (BUSY, 0.3, (2, 30)), (BUSY, 0.005, (1, 1)),
+    (CALL.rejected("the batch is too large", "RESOURCE_EXHAUSTED"), 60.0, (1, 1)),
+    (CALL.rejected("Server Threadpool Exhausted", "INTERNAL"), 60.0, (1, 1)),
+    (CALL.unreachable("x"), 60.0, (1, 1)), (CALL.timed_out(), 60.0, (1, 1))])
+def test_only_a_call_that_got_no_thread_is_asked_again_within_bounds(error: ClientError, seconds: float | None,
+                                                                    tries: tuple[int, int]) -> None:
+    clock, tried = FakeClock(), []
+
+    def attempt() -> None:
+        tried.append(clock.now)
+        raise error
+
+    with pytest.raises(type(error)) as seen:
+        failures.until_taken(attempt, Deadline(seconds, clock))
+    assert seen.value is error and tries[0] <= len(tried) <= tries[1]
+    assert clock.now <= min(10.4, seconds or 11)
+
+
+def test_the_first_call_that_gets_a_thread_is_the_answer() -> None:
+    answers: list[Exception | int] = [BUSY, BUSY, 7]
+
+    def attempt() -> int:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert failures.until_taken(attempt, Deadline(None, FakeClock())) == 7

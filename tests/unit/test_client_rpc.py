@@ -145,6 +145,30 @@ def test_only_a_missing_connection_is_tried_again(stub: Stub) -> None:
     assert len(reloads) == 1
 
 
+def test_a_call_that_got_no_thread_never_ran_so_it_is_sent_again(stub: Stub) -> None:
+    """As a server with --grpc_max_threads at work says it: whatever the call, and however few attempts it has."""
+    left = {"Predict": 3, "GetModelMetadata": 2, "HandleReloadConfigRequest": 2}
+
+    def busy_before(method: str, then: Answer) -> Answer:
+        name = method.rpartition("/")[2]
+
+        def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
+            left[name] -= 1
+            if left[name] >= 0:
+                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
+            return then(request, context)
+
+        return answer
+
+    for method, then in ((methods.PREDICT, double), (methods.GET_MODEL_METADATA, stub.tell_metadata),
+                         (methods.HANDLE_RELOAD_CONFIG_REQUEST, lambda *_: b"")):
+        stub.answers[method] = busy_before(method, then)
+    with RpcClient(stub.target, attempts=1, timeout=30) as rpc:
+        assert rpc.predict("m", [1.0])["y"].tolist() == [2]
+        rpc.reload(pb.ModelServerConfig())
+    assert all(n == -1 for n in left.values())
+
+
 def test_reload_looks_at_the_status_in_the_reply(stub: Stub, rpc: RpcClient) -> None:
     reply = pb.ReloadConfigResponse(status=pb.StatusProto(error_code=3, error_message="no such platform"))
     stub.answers[methods.HANDLE_RELOAD_CONFIG_REQUEST] = lambda *_: reply.SerializeToString()

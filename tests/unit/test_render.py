@@ -65,9 +65,20 @@ server: {monitoring: {path: /metrics}}""")
     assert render.files(other, render.mounted_layout(other)) == render.files(again, render.mounted_layout(again))
 
 
+@pytest.mark.parametrize(("server", "flag"), [
+    ("", "--grpc_max_threads=256"), ("server: {threads: {grpc_max: 8}}", "--grpc_max_threads=8"),
+    ("server: {flags: {grpc_max_threads: 16}}", "--grpc_max_threads=16"),
+    ("server: {threads: {grpc_max: 8}, flags: {grpc_max_threads: 16}}", "--grpc_max_threads=16")])
+def test_more_calls_at_once_than_the_servers_own_limit_unless_the_user_says_otherwise(server: str, flag: str) -> None:
+    made = parse(f"models: [{{name: m, versions: 1}}]\n{server}")
+    flags = render.argv(made, render.mounted_layout(made), 8500, 8501)
+    assert [f for f in flags if f.startswith("--grpc_max_threads")] == [flag]
+
+
 def test_argv() -> None:
     assert render.argv(FULL, render.mounted_layout(FULL), 8500, 8501) == [
-        "--max_num_load_retries=3", "--file_system_poll_wait_seconds=1", "--port=8500", "--rest_api_port=8501",
+        "--max_num_load_retries=3", "--file_system_poll_wait_seconds=1", "--grpc_max_threads=256",
+            "--port=8500", "--rest_api_port=8501",
         "--model_config_file=/etc/tfs/models.config", "--allow_version_labels_for_unavailable_models=true",
         "--enable_batching=true", "--batching_parameters_file=/etc/tfs/batching.config",
         "--tensorflow_intra_op_parallelism=1", "--per_process_gpu_memory_fraction=0.5",

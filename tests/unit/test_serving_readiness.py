@@ -9,7 +9,7 @@ import pytest
 from deploy.errors import NotReady, Rejected, StartFailed, TimedOut, Unreachable
 from deploy.serving import readiness
 from deploy.serving.resolving import Wanted
-from deploy.types import VersionState, VersionStatus
+from deploy.types import Contract, Signature, TensorSpec, VersionState, VersionStatus
 from deploy.waiting import Deadline
 from tests.serving_support import AVAILABLE, END, LOADING, FakeClock, FakeControl, FakeServer, available
 
@@ -82,3 +82,35 @@ def test_a_server_that_ends_is_reported_with_its_last_words(code: int, hint: str
     assert e.value.message == (f"fake ended with exit code {code} while starting; "
                                "its last words: Failed to start server. Error: x")
     assert e.value.returncode == code and hint in e.value.hint and bool(hint) == bool(e.value.hint)
+
+
+CAN = Contract((Signature("serving_default", (TensorSpec("x", "float32", (None,)),), ()),))
+UNREGISTERED = Rejected("refused: Op type not registered 'X'", code="NOT_FOUND",
+                        details={"server": "Op type not registered 'X'"})
+
+
+def asked(answer: object, **server: object) -> tuple[FakeControl, list[str]]:
+    grpc, told = control(available(1, 2)), list[str]()
+    grpc.contract, grpc.answer = CAN, answer  # type: ignore[assignment]
+    readiness.wait(FakeServer(**server), {"REST": control(available(1, 2)), "gRPC": grpc}, [M],  # type: ignore[arg-type,dict-item]
+                   Deadline(10, FakeClock()), told.append)
+    return grpc, told
+
+
+def test_each_version_is_asked_over_grpc() -> None:
+    assert asked(None)[0].asked == ["m/1:serving_default", "m/2:serving_default"]
+
+
+def test_a_version_that_is_available_and_cannot_answer_is_not_ready() -> None:
+    with pytest.raises(NotReady) as e:
+        asked(UNREGISTERED)
+    assert e.value.message == ("m/1 is AVAILABLE, but can't answer (signature 'serving_default'): "
+                               "Op type not registered 'X'")
+    assert e.value.argv and "tfs check" in e.value.hint
+
+
+def test_a_refused_made_up_request_and_a_slow_answer_are_no_reason() -> None:
+    refusal = Rejected("refused", code="INVALID_ARGUMENT", details={"server": "not a JPEG"})
+    assert asked(refusal)[1] == [f"m/{v} refuses a generated request for signature 'serving_default', as a model may: "
+                                 "not a JPEG" for v in (1, 2)]
+    assert asked(TimedOut("slow"))[1] == []
