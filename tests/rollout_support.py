@@ -17,13 +17,15 @@ from deploy.errors import Rejected, SmokeFailed
 from deploy.render import models_config
 from deploy.rollout import Checks, ConfigFile, Driver, Ended, Goal, Site, Timeouts, Trial, Way, begin, forward, goal_of
 from deploy.rollout.configs import find, serving_of
-from deploy.state import Ledger, Release, Serving, releases
+from deploy.state import Ledger, Release, Serving, releases, started_from
+from deploy.state.releases import entry
 from deploy.testing import Described, Version
 from deploy.types import ServedModel, Specific
 from deploy.wire.text import to_text
 
 MODEL = "m"
-ENTRY = {"versions": [1], "labels": {"stable": 1}, "base_path": f"memory://{MODEL}"}
+SERVED = ServedModel(MODEL, f"memory://{MODEL}", Specific((1,)), {"stable": 1})
+ENTRY = entry(SERVED)
 QUICK = Timeouts(ask=5.0, reload=5.0, load=300.0, patience=0.2)
 
 
@@ -60,12 +62,12 @@ class Bench:
     asked: Client = field(init=False)
     serving: ExitStack = field(init=False)
     wrap: Callable[[Any], Any] = lambda thing: thing
+    starts: int = 0
 
     def __post_init__(self) -> None:
         self.file = ConfigFile(self.directory / "models.config")
         self.ledger = Ledger(self.directory)
-        served = ServedModel(MODEL, f"memory://{MODEL}", Specific((1,)), {"stable": 1})
-        self.file.path.write_text("# ours\n" + to_text(models_config([served], {MODEL: served.base_path})))
+        self.file.path.write_text("# ours\n" + to_text(models_config([SERVED], {MODEL: SERVED.base_path})))
         self.restart()
 
     def stop(self) -> None:
@@ -74,6 +76,7 @@ class Bench:
 
     def restart(self) -> None:
         self.stack.close()
+        self.starts += 1
         self.serving = ExitStack()
         self.stack.callback(self.serving.close)
         named = self.named
@@ -95,7 +98,7 @@ class Bench:
     def site(self) -> Site:
         assert self.asked.rpc is not None and self.asked.rest is not None
         return Site(MODEL, self.wrap(self.asked.rpc), self.wrap(self.file), others=[self.asked.rest], timeouts=QUICK,
-                    clock=Hurried())
+                    clock=Hurried(), instance=lambda: str(self.starts))
 
     def begin(self, version: int = 2, way: Way | None = None) -> Release:
         return begin(self.ledger, MODEL, "rollout", forward(self.live, version, way or WAY))
@@ -103,7 +106,7 @@ class Bench:
     def drive(self, release: Release, checks: Checks | None = None, goal: Goal | None = None,
               told: list[str] | None = None) -> Ended:
         driver = Driver(self.site(), self.wrap(self.ledger), release, goal or goal_of(release), checks or PASSING,
-                        entry=ENTRY, progress=(told if told is not None else []).append)
+                        entry=ENTRY, proven=started_from(self.ledger.read(), SERVED), progress=(told if told is not None else []).append)
         return driver.run()
 
     def release(self) -> Release:

@@ -86,5 +86,6 @@ def opened(spec: Spec, name: str) -> Iterator[Opened]:
         assert connected.rpc is not None
         site = Site(name, connected.rpc, ConfigFile(spec.state_dir / "config" / MODELS),
                     others=[connected.rest] if connected.rest else [], memory=memory, gone=gone,
+                    instance=server.instance,
                     timeouts=Timeouts(reload=part.reload_timeout, load=part.load_timeout, patience=part.patience))
         yield Opened(spec, model, server, connected, site, Ledger(spec.state_dir))

@@ -100,9 +100,9 @@ class Goal:
     backward: bool = False
 
     def undone(self) -> Goal:
-        """The way back to what was served before."""
+        """The way back to what was served before, which is all that may be relied on from now on."""
         version = self.before.labels.get(self.label, max(self.before.versions, default=self.version))
-        return Goal(version, self.to, self.before, self.label, backward=True)
+        return Goal(version, self.before, self.before, self.label, backward=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ Whatever is killed at whatever point, the config file names a state that was pro
 the next run observes and goes on from there. The order for one change:
 
     ledger `apply`  ->  reload  ->  the server shows it  ->  ledger `confirm`  ->  config file  ->  ledger `proven`
+
+On the way back traffic comes first: what can't be written (a full disk) is told, and stops nothing.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from deploy.rollout.policy import next_action, promoted, relied_on, told_next
 from deploy.rollout.site import Site
 from deploy.rollout.trial import Checks, Progress, trial_of
 from deploy.state import Ledger, Release, Serving
+from deploy.types import VersionStatus
 from deploy.waiting import Deadline
 
 RESUME = "run the same rollout again, or with --resume; or undo it: tfs rollout MODEL --abort"
@@ -66,6 +69,9 @@ class Driver:
         self._site, self._ledger, self._release, self._goal = site, ledger, release, goal
         self._checks, self._entry, self._proven, self._tell = checks, dict(entry), proven, progress
         self._passed, self._let_go = frozenset(release.passed), release.let_go
+        self._instance: str | None = None  # the run of the server that was last looked at
+        self._looked, self._passed_on = False, dict(release.passed_on)
+        self._unwritten: DeployError | None = None  # what a restart relies on isn't what the way back leads to
         self._confirmed: frozenset[int] = frozenset()
         self._told: frozenset[int] | None = None
         self._why: Ended | None = None  # why it goes back
@@ -95,12 +101,40 @@ class Driver:
         return ended
 
     def observe(self) -> Observed:
-        """A snapshot. Raises ClientError if the server doesn't answer for too long."""
-        goal = self._goal
+        """A snapshot. Raises ClientError if the server doesn't answer for too long, RolloutError if it isn't the one
+        that this run began with."""
+        goal, instance = self._goal, self._site.instance()
         names = {goal.label, *goal.before.labels, *goal.to.labels, *([goal.canary] if goal.canary else [])}
         names |= {*self._release.goal.labels, *filter(None, (self._release.options.get("canary"),))}
-        return Observed(self._site.statuses(), self._site.labels(names), self._passed, self._let_go, self._confirmed,
+        statuses = self._site.statuses()
+        self._recognize(instance, statuses)
+        return Observed(statuses, self._site.labels(names), self._passed, self._let_go, self._confirmed,
                         self._told, self._trouble.message if self._trouble else "")
+
+    def _recognize(self, instance: str | None, statuses: Mapping[int, VersionStatus]) -> None:
+        """What a version passed on one run of the server, loaded once, says nothing of the next."""
+        changed = self._looked and instance != self._instance
+        before, self._looked, self._instance = self._passed, True, instance
+        if self._why is not None or self._known_good():
+            return
+        status = statuses.get(self._goal.version)
+        if status is None or not status.serving:
+            self._passed = frozenset()
+        else:
+            self._passed = frozenset(c for c in before if self._passed_on.get(c) == instance)
+        if changed and self._trouble is None:
+            self._told = None
+            raise RolloutError(f"the server was started again meanwhile; version {self._goal.version} may be the reason",
+                               hint="see tfs doctor and tfs logs, then begin again")
+        if before - self._passed:
+            self._tell(f"asking again what passed before the server was started again, or the version unloaded: "
+                       f"{', '.join(sorted(before - self._passed))}")
+
+    def _known_good(self) -> bool:
+        """Whether every check has passed and that is written down: then only leftovers remain."""
+        goal = self._goal
+        return (self._passed >= {*goal.trial, *goal.after} and self._proven is not None
+                and self._proven.labels.get(goal.label) == goal.version)
 
     # -- one turn
 
@@ -126,20 +160,37 @@ class Driver:
             self._note("pause", before=action.before)
             return Ended("paused", step=action.before)
         else:
-            ended = self._why or Ended("done")
-            self._note("end", outcome=ended.outcome, reason=ended.reason)
-            return ended
+            return self._end()
         return None
+
+    def _end(self) -> Ended:
+        ended, lost = self._why or Ended("done"), self._unwritten
+        if lost is not None and self._proven is not None:  # else the spec decides what a restart serves, as before
+            raise LeftOpen(f"{ended.reason or 'rolled back'}; {self._goal.to} is served again, which can't be written "
+                           f"down, so that a restart may serve something else: {lost.message}",
+                           hint=f"make room, then {RESUME}", details=lost.details)
+        self._note("end", outcome=ended.outcome, reason=ended.reason)
+        return ended
 
     def _settle(self, observed: Observed) -> None:
         """What a restart may rely on stands in the config file, and in the ledger."""
         serving = relied_on(observed, self._goal)
         if not serving.versions:
             return
-        self._site.file.change(self._site.model, serving)
-        if serving != self._proven:
-            self._note("proven", model=self._site.model, serving=serving.to_json(), spec=self._entry)
-            self._proven = serving
+        try:
+            self._site.file.change(self._site.model, serving)
+            if serving != self._proven:
+                self._ledger.append("proven", release=self._release.id, model=self._site.model,
+                                    serving=serving.to_json(), spec=self._entry)
+                self._proven = serving
+        except DeployError as e:
+            if self._why is None and not self._goal.backward:
+                raise
+            if self._unwritten is None:  # the label goes back all the same
+                self._tell(e.message)
+            self._unwritten = e
+        else:
+            self._unwritten = None
 
     def _change(self, change: Change, observed: Observed) -> None:
         site, told, what = self._site, told_next(observed, change), sentence(change, self._site.model)
@@ -167,8 +218,9 @@ class Driver:
         self._tell(f"{name}: asking {trial.candidate}")
         found = self._checks[name](trial)
         self._tell(f"{name}: {found}")
-        self._note("passed", check=name, found=found, seconds=round(self._site.clock.monotonic() - began, 3))
-        self._passed |= {name}
+        self._note("passed", check=name, found=found, seconds=round(self._site.clock.monotonic() - began, 3),
+                   server=self._instance)
+        self._passed, self._passed_on = self._passed | {name}, {**self._passed_on, name: self._instance}
 
     def _wait(self, action: Wait) -> None:
         site = self._site
@@ -187,6 +239,10 @@ class Driver:
         if isinstance(error, Unreachable | TimedOut) and not self._alive():
             raise LeftOpen(f"the server doesn't answer: {error.message}",
                            hint=f"start it, from what is proven: tfs up; then {RESUME}") from error
+        if self._known_good():  # no reason to take traffic away from it
+            goal = self._goal
+            raise LeftOpen(f"version {goal.version} has passed everything and {goal.label} stays on it; what was left to do "
+                           f"failed: {error.message}", hint=RESUME, details=error.details) from error
         if self._trouble is not None:  # the policy didn't get to see the first one: not even looking works
             raise LeftOpen(f"{self._trouble.message}; and then: {error.message}", hint=RESUME) from error
         self._trouble = error
@@ -214,7 +270,7 @@ class Driver:
         try:
             self._ledger.append(event, release=self._release.id, **fields)
         except RolloutError as e:
-            if self._why is None:
+            if self._why is None and not self._goal.backward:
                 raise
             self._tell(e.message)
 

@@ -9,6 +9,7 @@ from typing import Any
 from deploy.errors import RolloutError
 from deploy.rollout.algebra import Goal
 from deploy.state import Ledger, Release, Serving, releases
+from deploy.state.ledger import utc_now
 from deploy.state.lock import whoami
 from deploy.state.releases import Kind
 
@@ -57,14 +58,22 @@ def backward(before: Serving, to: Serving, way: Way) -> Goal:
                 way.pauses, backward=True)
 
 
-def begin(ledger: Ledger, model: str, kind: Kind, goal: Goal, *, note: str = "", spec: Mapping[str, Any] | None = None
-          ) -> Release:
-    """Write a release's first line; from then on it is open. Raises RolloutError if that can't be written."""
-    lines = ledger.read()
-    number = 1 + sum(line["event"] == "begin" for line in lines)
-    line = ledger.append("begin", release=f"r{number}", model=model, kind=kind, version=goal.version,
-                         before=goal.before.to_json(), goal=goal.to.to_json(), by=whoami(), note=note,
-                         options=_options(goal), spec=dict(spec or {}))
+def begin(ledger: Ledger, model: str, kind: Kind, goal: Goal, *, note: str = "", spec: Mapping[str, Any] | None = None,
+          settings: Mapping[str, Any] | None = None) -> Release:
+    """Write a release's first line; from then on it is open. Raises RolloutError if a rollout's can't be written.
+
+    A rollback's may be lost: on a full disk, too, traffic gets back to a good version.
+    """
+    number = 1 + sum(line["event"] == "begin" for line in ledger.read())
+    fields = {"release": f"r{number}", "model": model, "kind": kind, "version": goal.version,
+              "before": goal.before.to_json(), "goal": goal.to.to_json(), "by": whoami(), "note": note,
+              "options": {**_options(goal), **(settings or {})}, "spec": dict(spec or {})}
+    try:
+        line = ledger.append("begin", **fields)
+    except RolloutError:
+        if kind != "rollback":
+            raise
+        line = {"at": utc_now().isoformat(timespec="milliseconds"), "event": "begin", **fields}
     return releases([line])[0]
 
 

@@ -142,12 +142,13 @@ def told_next(observed: Observed, change: Change) -> Serving:
 def relied_on(observed: Observed, goal: Goal) -> Serving:
     """What the config file should name now: what the server may be started with at any moment.
 
-    Until everything is where it should be, that is what was there before. From then on the goal; while the version that
-    was left is still held and trusted, that one too.
+    Until everything is where it should be and all checks have passed, those after the label moved, too, that is what was
+    there before: a version that fails late was never relied on, so the way back needs no write to be safe. From then on
+    the goal; while the version that was left is still held, that one too.
     """
     reached = goal.to.versions <= observed.loaded and all(
         observed.labels.get(k) == v for k, v in goal.to.labels.items())
-    if not reached or not (goal.backward or observed.passed >= set(goal.trial)):
+    if not reached or not (goal.backward or observed.passed >= {*goal.trial, *goal.after}):
         return goal.before
     if goal.backward:
         return goal.to

@@ -65,16 +65,18 @@ class Site:
     control: over gRPC. others: further protocols; a label has moved when all of them say so.
     memory: bytes that the server uses now, None if nobody knows.
     gone: whether the server has ended and nobody starts it again, so that waiting for it is of no use.
+    instance: names this run of the server; another after each start; None if nobody knows.
     """
 
     def __init__(self, model: str, control: Control, file: ConfigFile, *, others: Sequence[Resolver] = (),
                  timeouts: Timeouts | None = None, clock: Clock | None = None,
-                 memory: Callable[[], int | None] = lambda: None, gone: Callable[[], bool] = lambda: False) -> None:
+                 memory: Callable[[], int | None] = lambda: None, gone: Callable[[], bool] = lambda: False,
+                 instance: Callable[[], str | None] = lambda: None) -> None:
         import time
 
         self.model, self.file, self.timeouts = model, file, timeouts or Timeouts()
         self.clock: Clock = clock or time
-        self.memory, self._gone = memory, gone
+        self.memory, self.instance, self._gone = memory, instance, gone
         self._control, self._others = control, others
 
     def statuses(self) -> dict[int, VersionStatus]:

@@ -60,6 +60,9 @@ class Server(Protocol):
     def start(self) -> Endpoint:
         """Run it. Raises BackendMissing, PortTaken, StartFailed or ServerError; nothing is left running then."""
 
+    def instance(self) -> str | None:
+        """Which run of the program this is: another one after each start, also by the engine. None if it doesn't run."""
+
     def alive(self) -> bool:
         """Whether the program runs now. Doesn't raise for a server that is gone."""
 

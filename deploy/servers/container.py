@@ -147,6 +147,10 @@ class ContainerServer(Scoped):
                 return {}
         return dict(self._container.attrs.get("State", {}))
 
+    def instance(self) -> str | None:
+        state = {} if self._container is None or not self.alive() else self._container.attrs.get("State", {})
+        return f"{self._container.id} {state['StartedAt']}" if self._container and state.get("StartedAt") else None
+
     def alive(self) -> bool:
         try:
             state = self._state()

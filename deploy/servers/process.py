@@ -111,6 +111,9 @@ class ProcessServer(Scoped):
             return psutil.Process(self._child.pid)
         return None
 
+    def instance(self) -> str | None:
+        return self._record.run if self._record is not None and self.alive() else None
+
     def alive(self) -> bool:
         return self._process() is not None
 

@@ -48,7 +48,8 @@ class Release:
 
     version: the one that gets the label. before: what rolling back aims at. goal: what is served in the end.
     by: process, host and user that began it, see lock.whoami. options: how it was asked for.
-    passed: checks that passed, with the time. let_go: steps that somebody let go on. undoing: why it goes back.
+    passed: checks that passed, with the time. passed_on: the run of the server that each passed on.
+    let_go: steps that somebody let go on. undoing: why it goes back.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Release:
     note: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     passed: Mapping[str, str] = field(default_factory=dict)
+    passed_on: Mapping[str, str | None] = field(default_factory=dict)
     let_go: frozenset[str] = frozenset()
     paused: str = ""
     undoing: str = ""
@@ -112,7 +114,9 @@ def _begun(line: Line) -> Release | None:
 def _after(release: Release, line: Line) -> Release:
     event, at = line["event"], str(line["at"])
     if event == "passed":
-        return replace(release, passed={**release.passed, str(line["check"]): at})
+        check = str(line["check"])
+        return replace(release, passed={**release.passed, check: at},
+                       passed_on={**release.passed_on, check: line.get("server")})
     if event == "pause":
         return replace(release, paused=str(line["before"]))
     if event == "go":

@@ -20,6 +20,7 @@ from deploy.rollout.algebra import (
     Unload,
     Wait,
 )
+from deploy.rollout.goals import Way, backward
 from deploy.rollout.policy import BURNT, next_action, relied_on, told_next
 from deploy.state import Serving
 from deploy.types import VersionState, VersionStatus
@@ -110,10 +111,13 @@ def test_a_pause(step: str, observed: Observed) -> None:
 @pytest.mark.parametrize(("goal", "observed", "expected"), [
     (FORWARD, seen("1a 2a", "stable1 canary2", GATED), OLD),
     (FORWARD, seen("1a 2a", "stable2 canary2"), OLD),  # somebody else moved it: nothing is proven
-    (FORWARD, seen("1a 2a", "stable2 canary2", GATED), Serving(frozenset({1, 2}), {"stable": 2})),
+    (FORWARD, seen("1a 2a", "stable2 canary2", GATED), OLD),  # it may fail yet
+    (FORWARD, seen("1a 2a", "stable2 canary2", GATED | {"confirm"}), OLD),
+    (FORWARD, seen("1a 2a", "stable2 canary2", ALL), Serving(frozenset({1, 2}), {"stable": 2})),
     (FORWARD, seen("1e 2a", "stable2", ALL), NEW),
     (FORWARD, seen("2a", "", GATED), OLD),
-    (BACK, seen("1a 2a", "stable2"), NEW),
+    (BACK, seen("1a 2a", "stable2"), OLD),  # what failed isn't relied on, wherever the label leads still
+    (backward(NEW, OLD, Way()), seen("1a 2a", "stable2"), NEW),
     (BACK, seen("1a 2a", "stable1"), OLD),  # the bad one is still loaded, and named no more
 ])
 def test_what_a_restart_relies_on(goal: Goal, observed: Observed, expected: Serving) -> None:
