@@ -16,21 +16,25 @@ from deploy.rollout import Checks, Trial
 from deploy.savedmodel.compare import from_json
 from deploy.smoke import Settings
 from deploy.spec import ComparePart
+from deploy.state import Release
 from deploy.types import ModelRef, ModelVersion, ServedModel, Specific
 from deploy.waiting import Deadline
 
+TIMES = ("soak", "hold")  # settings of the spec's rollout part that are kept with a release
 _SAMPLE = 8  # requests of one look while watching
 
 
-def checks(opened: Opened, release: str) -> Checks:
-    """All checks by name, for the release with this id."""
+def checks(opened: Opened, release: Release) -> Checks:
+    """All checks by name. Times are those that the release began with, whatever the spec says now."""
     made = _Made(opened, release)
     return {"gate": made.gate, "compare": made.compare, "soak": made.soak, "confirm": made.confirm, "hold": made.hold}
 
 
 class _Made:
-    def __init__(self, opened: Opened, release: str) -> None:
-        self._o, self._release, self._part = opened, release, opened.spec.rollout
+    def __init__(self, opened: Opened, release: Release) -> None:
+        kept = {name: float(release.options[name]) for name in TIMES if name in release.options}
+        self._o, self._release = opened, release.id
+        self._part = msgspec.structs.replace(opened.spec.rollout, **kept)
         self._base = Path(opened.model.base_path)
 
     def gate(self, trial: Trial) -> str:

@@ -10,7 +10,7 @@ import msgspec
 
 from deploy.errors import LockHeld, RolloutError, SpecError
 from deploy.releasing import offline, preflight
-from deploy.releasing.checks import checks
+from deploy.releasing.checks import TIMES, checks
 from deploy.releasing.opening import Opened, model_of, opened, running
 from deploy.releasing.plan import Plan, steps
 from deploy.rollout import Driver, Ended, Goal, Way, backward, begin, forward, goal_of, restore
@@ -172,7 +172,8 @@ def _release(spec: Spec, model: str, kind: Kind, goal_for: Callable[[Ledger, Ser
             return plan
         planned(plan)
         plan.raise_if_forbidden()
-        release = begin(o.ledger, model, kind, goal, note=note or allow_breaking, spec=o.entry)
+        release = begin(o.ledger, model, kind, goal, note=note or allow_breaking, spec=o.entry,
+                        settings={name: getattr(spec.rollout, name) for name in TIMES})
         return _drive(o, release, goal, progress, plan)
 
 
@@ -187,13 +188,14 @@ def _go_on(o: Opened, release: Release, undo: str, progress: Progress, *, approv
     if undo and not release.undoing:
         o.ledger.append("undo", release=release.id, reason=undo)
     release = next(r for r in releases(o.ledger.read()) if r.id == release.id)
-    progress(f"going on with release {release.id}, begun {release.began}")
+    times = ", ".join(f"{name} {release.options[name]:g} s" for name in TIMES if name in release.options)
+    progress(f"going on with release {release.id}, begun {release.began}{f' with {times}' if times else ''}")
     return _drive(o, release, goal_of(release), progress, asked_to_undo=bool(undo))
 
 
 def _drive(o: Opened, release: Release, goal: Goal, progress: Progress, plan: Plan | None = None, *,
            asked_to_undo: bool = False) -> Released:
-    driver = Driver(o.site, o.ledger, release, goal, checks(o, release.id), entry=o.entry, proven=o.proven,
+    driver = Driver(o.site, o.ledger, release, goal, checks(o, release), entry=o.entry, proven=o.proven,
                     progress=progress)
     ended = driver.run()
     told = next((r for r in releases(o.ledger.read()) if r.id == release.id), release)

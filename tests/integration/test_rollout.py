@@ -197,13 +197,15 @@ def test_the_command_line(spec: Spec, capfd: pytest.CaptureFixture[str]) -> None
     capfd.readouterr()
     assert run(["history", *where, "--json"]) == 0
     assert [r["outcome"] for r in json.loads(capfd.readouterr().out)] == ["undone", "done", "done"]
+    assert run(["rollout", "half", *where, "--continue", "--soak", "3"]) == 2
+    assert "keeps what it began with" in capfd.readouterr().err
     assert run(["rollout", "half", *where]) == 2 and run(["rollout", "other", *where, "--to", "2"]) == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_command_that_is_told_to_stop(spec: Spec, number: signal.Signals) -> None:
     spec.path.write_text(f"{TEXT}server: {json.dumps(msgspec.to_builtins(spec.server))}\n")
-    command = [sys.executable, "-m", "deploy", "rollout", "half", "--spec", str(spec.path), "--to", "2", "--soak", "60"]
+    command = [sys.executable, "-m", "deploy", "rollout", "half", "--spec", str(spec.path), "--to", "2", "--soak", "5"]
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     until(lambda: any(r.passed.keys() >= {"gate", "compare"} for r in releasing.history(spec)), "it soaks")
     child.send_signal(number)
@@ -211,7 +213,9 @@ def test_a_command_that_is_told_to_stop(spec: Spec, number: signal.Signals) -> N
     assert answer(spec) == 3.0
     if number is signal.SIGKILL:
         assert releasing.history(spec)[-1].open
-        assert rolled(spec, 2).ended.outcome == "done" and answer(spec) == 4.0
+        told: list[str] = []
+        assert rolled(spec, 2, progress=told.append).ended.outcome == "done" and answer(spec) == 4.0
+        assert "soak 5 s" in told[0]  # as the release began, whatever the spec says
         return
     assert child.returncode == 8 and "half is served as before, 1 (stable -> 1): interrupted" in said.splitlines()[-1]
     assert releasing.history(spec)[-1].outcome == "undone" and serving.status(spec)["ready"]
@@ -229,6 +233,17 @@ def test_a_server_that_is_killed_and_started_again(spec: Spec) -> None:
     serving.up(spec)
     assert answer(spec) == 3.0
     assert rolled(spec, 2).ended.outcome == "done" and answer(spec) == 4.0
+
+
+def test_a_server_that_starts_again_while_a_release_waits(spec: Spec) -> None:
+    assert rolled(spec, 2, pause_before=["promote"]).ended.step == "promote"
+    serving.down(spec)
+    serving.up(spec)
+    told: list[str] = []
+    assert releasing.go_on(spec, "half", progress=told.append).ended.outcome == "done" and answer(spec) == 4.0
+    passed = [line["check"] for line in Ledger(spec.state_dir).read() if line["event"] == "passed"]
+    assert passed == ["gate", "compare", "soak"] * 2 + ["confirm", "hold"]
+    assert any("compare, gate, soak" in sentence for sentence in told)
 
 
 def test_without_a_server(spec: Spec) -> None:
