@@ -1,5 +1,5 @@
 # Local deployment with make. `make` alone prints this help.
-# Variables: SPEC=serving.yaml  NAME=model  VERSION=3  TARGET=pkg.module:attr  REPOSITORY=dir  BACKEND=auto  IMAGE=name:tag
+# Variables, on make's command line: SPEC=serving.yaml  NAME=model  VERSION=3  TARGET=pkg.module:attr  REPOSITORY=dir  BACKEND=auto  IMAGE=name:tag
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -7,25 +7,28 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-PYTHON ?= python3
-VENV ?= .venv
-SPEC ?= serving_configs/demo.yaml
-NAME ?=
-VERSION ?=
-TARGET ?= $(if $(NAME),docs/examples/$(NAME).py:build)
-REPOSITORY ?= models
-BACKEND ?=
-IMAGE ?=
-TAG ?=
-TESTS ?= tests
-RECORDINGS ?= ../shared/conformance
-MINUTES ?= 10
-ARGS ?=
+# Not ?=: a NAME, VERSION, IMAGE or VENV of the environment (WSL, CI systems, shells) means something else
+PYTHON := python3
+VENV := .venv
+SPEC := serving_configs/demo.yaml
+NAME :=
+VERSION :=
+TARGET = $(if $(NAME),docs/examples/$(NAME).py:build)
+REPOSITORY := models
+BACKEND :=
+IMAGE :=
+TAG :=
+BASE_IMAGE :=
+TESTS := tests
+RECORDINGS := ../shared/conformance
+MINUTES := 10
+UPGRADE :=
+ARGS :=
 
 BIN := $(VENV)/bin
 TFS := $(BIN)/tfs
 READY := $(VENV)/.ready
-SERVER := $(if $(BACKEND),--backend $(BACKEND)) $(if $(IMAGE),--image $(IMAGE))
+SERVER := $(if $(BACKEND),--backend "$(BACKEND)") $(if $(IMAGE),--image "$(IMAGE)")
 
 .PHONY: help setup demo export configure configs up status logs smoke down image server-image test conformance check soak bench \
 	proto requirements clean
@@ -113,5 +116,6 @@ requirements: ## renew the locked requirements from pyproject.toml: [UPGRADE=1]
 	  --python-version 3.10 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet $(if $(UPGRADE),--upgrade) -o .ci/requirements.txt
 	@$(PYTHON) docker/requirements.py > docker/modelserver.requirements.txt
 
-clean: ## remove the .venv, caches and the tests' models; never your models
-	@rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info tests/.models
+clean: ## remove the .venv that make made, caches and the tests' models; never your models
+	@if [ -e "$(READY)" ]; then rm -rf "$(VENV)"; elif [ -e "$(VENV)" ]; then echo "$(VENV) wasn't made by make: it stays"; fi
+	@rm -rf .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info tests/.models

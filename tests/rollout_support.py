@@ -106,7 +106,8 @@ class Bench:
     def drive(self, release: Release, checks: Checks | None = None, goal: Goal | None = None,
               told: list[str] | None = None) -> Ended:
         driver = Driver(self.site(), self.wrap(self.ledger), release, goal or goal_of(release), checks or PASSING,
-                        entry=ENTRY, proven=started_from(self.ledger.read(), SERVED), progress=(told if told is not None else []).append)
+                        entry=ENTRY, proven=started_from(self.ledger.read(), SERVED),
+                        progress=(told if told is not None else []).append)
         return driver.run()
 
     def release(self) -> Release:

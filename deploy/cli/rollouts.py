@@ -64,8 +64,8 @@ def _rollout(app: click.Group) -> None:
         if sum((go_on, abort, resume and to is None)) > 1 or ((go_on or abort) and to):
             raise click.UsageError("give one of --to, --continue, --abort")
         if not to and (pause_before or allow_breaking or (canary, compare, soak, hold) != (None,) * 4):
-            raise click.UsageError("--pause-before, --allow-breaking, --canary, --compare, --soak and --hold go with --to: "
-                                   "a release that is open keeps what it began with")
+            raise click.UsageError("--pause-before, --allow-breaking, --canary, --compare, --soak and --hold go with "
+                                   "--to: a release that is open keeps what it began with")
         if not (to or go_on or abort or resume):
             raise click.UsageError("say which version: --to N")
         with steps(f"rollout of {model}", quiet=as_json) as progress, _told_to_stop():

@@ -124,8 +124,8 @@ class Driver:
             self._passed = frozenset(c for c in before if self._passed_on.get(c) == instance)
         if changed and self._trouble is None:
             self._told = None
-            raise RolloutError(f"the server was started again meanwhile; version {self._goal.version} may be the reason",
-                               hint="see tfs doctor and tfs logs, then begin again")
+            raise RolloutError(f"the server was started again meanwhile; version {self._goal.version} may be the "
+                               "reason", hint="see tfs doctor and tfs logs, then begin again")
         if before - self._passed:
             self._tell(f"asking again what passed before the server was started again, or the version unloaded: "
                        f"{', '.join(sorted(before - self._passed))}")
@@ -241,8 +241,8 @@ class Driver:
                            hint=f"start it, from what is proven: tfs up; then {RESUME}") from error
         if self._known_good():  # no reason to take traffic away from it
             goal = self._goal
-            raise LeftOpen(f"version {goal.version} has passed everything and {goal.label} stays on it; what was left to do "
-                           f"failed: {error.message}", hint=RESUME, details=error.details) from error
+            raise LeftOpen(f"version {goal.version} has passed everything and {goal.label} stays on it; what was left "
+                           f"to do failed: {error.message}", hint=RESUME, details=error.details) from error
         if self._trouble is not None:  # the policy didn't get to see the first one: not even looking works
             raise LeftOpen(f"{self._trouble.message}; and then: {error.message}", hint=RESUME) from error
         self._trouble = error

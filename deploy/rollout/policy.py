@@ -142,9 +142,9 @@ def told_next(observed: Observed, change: Change) -> Serving:
 def relied_on(observed: Observed, goal: Goal) -> Serving:
     """What the config file should name now: what the server may be started with at any moment.
 
-    Until everything is where it should be and all checks have passed, those after the label moved, too, that is what was
-    there before: a version that fails late was never relied on, so the way back needs no write to be safe. From then on
-    the goal; while the version that was left is still held, that one too.
+    Until everything is where it should be and all checks have passed, also those after the label moved, that is what
+    was there before: a version that fails late was never relied on, so the way back needs no write to be safe. From
+    then on the goal; while the version that was left is still held, that one too.
     """
     reached = goal.to.versions <= observed.loaded and all(
         observed.labels.get(k) == v for k, v in goal.to.labels.items())

@@ -61,7 +61,7 @@ class Server(Protocol):
         """Run it. Raises BackendMissing, PortTaken, StartFailed or ServerError; nothing is left running then."""
 
     def instance(self) -> str | None:
-        """Which run of the program this is: another one after each start, also by the engine. None if it doesn't run."""
+        """Which run of the program this is: another one after each start, also by the engine. None if none runs."""
 
     def alive(self) -> bool:
         """Whether the program runs now. Doesn't raise for a server that is gone."""

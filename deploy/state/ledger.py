@@ -7,7 +7,9 @@ import os
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from deploy.errors import RolloutError
 
@@ -56,23 +58,98 @@ class Ledger:
             _sync(self.path.parent)
 
     def read(self) -> list[Line]:
-        """All whole lines, oldest first; none if there is no ledger. Raises RolloutError if it can't be read."""
+        """All whole lines, oldest first; none if there is no ledger.
+
+        Raises RolloutError if it can't be read, or names the line that isn't one of ours: it may be the one that says
+        what is known to be good, so it isn't passed over.
+        """
         try:
             data = self.path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as e:
             raise RolloutError(f"can't read the ledger {self.path}: {e.strerror or e}") from e
-        return [line for text in data.split(b"\n") if (line := _parsed(text)) is not None]
+        lines = []
+        for number, text in enumerate(data.split(b"\n"), 1):
+            try:
+                line = _parsed(text)
+            except msgspec.ValidationError as e:
+                raise RolloutError(f"line {number} of the ledger {self.path} is damaged: {e}",
+                                   hint="restore the file, or remove that line if what it tells is of no use") from None
+            if line is not None:
+                lines.append(line)
+        return lines
+
+
+class _Serving(msgspec.Struct):
+    versions: list[int]
+    labels: dict[str, int]
+
+
+class _Event(msgspec.Struct):
+    at: Annotated[datetime, msgspec.Meta(tz=True)]
+    release: str | None = None
+
+
+class _Begin(_Event, kw_only=True):
+    release: str
+    model: str
+    kind: Literal["rollout", "rollback"]
+    version: int
+    before: _Serving
+    goal: _Serving
+    by: dict[str, Any]
+    note: str = ""
+    options: dict[str, Any] = {}
+
+
+class _Passed(_Event, kw_only=True):
+    check: str
+
+
+class _Pause(_Event, kw_only=True):
+    before: str
+
+
+class _Go(_Event, kw_only=True):
+    by: dict[str, Any]
+    steps: list[str] = []
+
+
+class _Undo(_Event, kw_only=True):
+    reason: str
+
+
+class _End(_Event, kw_only=True):
+    outcome: Literal["done", "undone"]
+    reason: str = ""
+
+
+class _KnownGood(_Event, kw_only=True):
+    model: str
+    serving: _Serving
+
+
+_EVENTS: dict[str, type[_Event]] = {
+    "begin": _Begin, "passed": _Passed, "pause": _Pause, "go": _Go, "undo": _Undo, "end": _End,
+    "proven": _KnownGood, "started": _KnownGood}
 
 
 def _parsed(text: bytes) -> Line | None:
-    """A line, or None for one that was torn."""
+    """A line, or None for one that was torn. Raises msgspec.ValidationError for a whole one with wrong fields."""
     try:
         line = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return line if isinstance(line, dict) and "event" in line else None
+    if not isinstance(line, dict) or "event" not in line:
+        return None
+    event = line["event"]
+    msgspec.convert(line, _EVENTS.get(event, _Event) if isinstance(event, str) else _Named)
+    return line
+
+
+class _Named(_Event, kw_only=True):
+    event: str
 
 
 def _sync(directory: Path) -> None:

@@ -9,7 +9,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any
@@ -33,9 +33,10 @@ def locked(state_dir: Path, why: str) -> Iterator[None]:
     """
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
-        handle = os.open(state_dir / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        handle = os.open(state_dir / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     except OSError as e:
-        raise ServerError(f"can't keep the server's state in {state_dir}: {e.strerror or e}") from None
+        what = f"{state_dir / FILE} is a link" if e.errno == errno.ELOOP else e.strerror or e
+        raise ServerError(f"can't keep the server's state in {state_dir}: {what}") from None
     with os.fdopen(handle, "r+") as file:
         _take(file, state_dir)
         try:
@@ -85,20 +86,16 @@ def _read(file: IO[str]) -> dict[str, Any]:
     try:
         file.seek(0)
         return dict(json.loads(file.read()))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OSError, RecursionError):
         return {}
 
 
 def _write(file: IO[str], holder: dict[str, Any] | None) -> None:
     """Who has the lock, or nobody. It is only told to others: a full disk doesn't matter."""
-    try:
-        file.seek(0)
-        file.truncate()
-        if holder is not None:
-            json.dump(holder, file)
-        file.flush()
-    except OSError:
-        return
+    with suppress(OSError):
+        os.ftruncate(file.fileno(), 0)
+        if holder is not None:  # past the file object: closing it would write what stays in its buffer, and fail again
+            os.pwrite(file.fileno(), json.dumps(holder).encode(), 0)
 
 
 def _held(holder: dict[str, Any], state_dir: Path) -> LockHeld:

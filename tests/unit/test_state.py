@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from deploy import serving
-from deploy.errors import LockHeld, RolloutError
+from deploy.errors import LockHeld, RolloutError, ServerError
 from deploy.serving.proven import differences, note_start
 from deploy.serving.resolving import Wanted
 from deploy.state import Ledger, Serving, locked, releases, started_from
@@ -78,6 +78,50 @@ def test_a_ledger_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(RolloutError, match="can't write the ledger"):
         Ledger(tmp_path / "file").append("one")
     assert Ledger(tmp_path / "file").read() == []
+
+
+AT = "2026-11-21T08:00:00.000+00:00"
+BEGIN = {"at": AT, "event": "begin", "release": "r1", "model": "m", "kind": "rollout", "version": 2, "by": {},
+         "before": {"versions": [1], "labels": {}}, "goal": PROVEN.to_json()}
+
+
+@pytest.mark.parametrize("line", [
+    {**BEGIN, "release": ["r1"]}, {**BEGIN, "version": "two"}, {**BEGIN, "before": {"versions": 1}}, {**BEGIN, "by": 1},
+    {**BEGIN, "at": "yesterday"}, {**BEGIN, "at": "2026-11-21T08:00:00"}, {k: v for k, v in BEGIN.items() if k != "at"},
+    {"at": AT, "event": "passed", "release": "r1"}, {"at": AT, "event": "end", "release": "r1", "outcome": 3},
+    {"at": AT, "event": "go", "release": "r1", "by": {}, "steps": "promote"}, {"at": AT, "event": ["begin"]},
+    {"at": AT, "event": "proven", "model": "m", "serving": {"versions": ["2"], "labels": {}}},
+    {"at": AT, "event": "of a later release", "release": 7},
+])
+def test_a_damaged_line_is_named(tmp_path: Path, line: dict[str, Any]) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.path.write_text(json.dumps(BEGIN) + "\n" + json.dumps(line) + "\n")
+    with pytest.raises(RolloutError, match=r"line 2 of the ledger .*ledger.jsonl is damaged: .*restore the file"):
+        ledger.read()
+
+
+@pytest.mark.parametrize("torn", ["[" * 100_000, "\0" * 50, "nonsense", "[1]", "null", '{"at": "2026"}', "\xff"])
+def test_what_was_torn_or_is_unknown_is_passed_over(tmp_path: Path, torn: str) -> None:
+    ledger = Ledger(tmp_path)
+    later = {"at": AT, "event": "of a later release of the toolkit", "anything": [1]}
+    ledger.path.write_text("\n".join([json.dumps(BEGIN), torn, json.dumps(later), ""]))
+    assert [r.id for r in releases(ledger.read())] == ["r1"]
+
+
+def test_a_lock_on_a_full_disk_and_one_that_is_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "secret").write_text("theirs")
+    (tmp_path / FILE).symlink_to("secret")
+    with pytest.raises(ServerError, match="lock is a link"), locked(tmp_path, "up"):
+        pytest.fail("a link was followed")
+    assert (tmp_path / "secret").read_text() == "theirs"
+    (tmp_path / FILE).unlink()
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with locked(tmp_path, "up"), pytest.raises(LockHeld, match="unknown is busy"), locked(tmp_path, "down"):
+        pytest.fail("two hold it")
 
 
 def test_a_lock_says_who_since_when_and_why(tmp_path: Path) -> None:
