@@ -52,7 +52,9 @@ class Monitoring(_Struct, frozen=True):
     """Prometheus metrics on the REST port."""
 
     enable: bool = True
-    path: str = "/monitoring/prometheus/metrics"
+    path: Annotated[str, Meta(pattern=r"^/(?!v1/)[A-Za-z0-9._~/-]+$", description=(
+        "path of a URL: it begins with /, not with /v1/, and has letters, digits and . _ ~ / - only"))] = (
+        "/monitoring/prometheus/metrics")
 
 
 class Threads(_Struct, frozen=True):

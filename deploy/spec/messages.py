@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import math
+import re
 from collections.abc import Iterator, Mapping
+from datetime import date
 from typing import Any, Literal, get_args, get_origin
 
 import msgspec
@@ -40,6 +43,20 @@ def unknown_keys(data: object, kind: Any, path: str) -> Iterator[SpecError]:
             yield from unknown_keys(value, fields[key], here)
 
 
+def unusable(data: object, path: str = "") -> Iterator[SpecError]:
+    """Values that no file name, flag, address or waiting time can be."""
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            yield from unusable(value, f"{path}/{key}".lstrip("/"))
+    elif isinstance(data, list):
+        for i, value in enumerate(data):
+            yield from unusable(value, f"{path}/{i}")
+    elif isinstance(data, float) and not math.isfinite(data):
+        yield SpecError(f"expected a finite number, got {data}", path=path, hint=_meaning(path))
+    elif isinstance(data, str) and (control := re.search(r"[\0-\x08\x0b-\x1f\x7f-\x9f]", data)):
+        yield SpecError(f"the text has a control character, {control[0]!r}", path=path, hint="remove it")
+
+
 def readable(error: msgspec.ValidationError, data: object) -> SpecError:
     """msgspec's message, as in "Expected `int`, got `str` - at `$.models[0].versions`", with our path and words.
 
@@ -47,15 +64,20 @@ def readable(error: msgspec.ValidationError, data: object) -> SpecError:
     """
     message, _, where = str(error).rpartition(" - at `$")
     path = where.rstrip("`").replace("[", ".").replace("]", "").strip(".").replace(".", "/")
-    words = {"`array`": "a list", "`object`": "a mapping", "`str`": "text", "`null`": "nothing"}
-    for theirs, ours in words.items():
-        message = message.replace(theirs, ours)
+    message = re.sub("`[^`]*`", lambda types: " or ".join(_WORDS.get(t, t) for t in types[0].strip("`").split(" | ")),
+                     message)
     message, _, missing = (message or str(error)).replace("`", "").partition("Object missing required field ")
     if missing:
         return SpecError(f"{missing} is missing", path=path, hint=_meaning(f"{path}/{missing}"))
+    if message.startswith("Expected text, got ") and isinstance(value := _value(data, path), (int, float, date)):
+        return SpecError(f"expected text, and YAML reads this as {str(value).lower()}", path=path,
+                         hint="put it in quotes")
     if "regex" in message or ", got" not in message:
         message = f"{_value(data, path)!r} can't stand here" + ("" if "regex" in message else f": {message}")
     return SpecError(message, path=path, hint=_meaning(path))
+
+
+_WORDS = {"array": "a list", "object": "a mapping", "str": "text", "null": "nothing", "date": "a date"}
 
 
 def _value(data: object, path: str) -> object:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import msgspec
 
 from deploy.errors import SpecError
 from deploy.spec.format import ComparePart, ModelSpec, RolloutPart, ServerPart, Spec, SpecFile
-from deploy.spec.messages import readable, unknown_keys
+from deploy.spec.messages import readable, unknown_keys, unusable
+from deploy.spec.yaml_text import read_yaml
 from deploy.types import All, Latest, ServedModel, Specific, VersionPolicy, check_name, check_version
 
 # Written by the toolkit itself, so a second value among `flags` would contradict it
@@ -35,19 +38,10 @@ def load(path: str | Path) -> Spec:
 
 def parse(text: bytes | str, path: Path) -> Spec:
     """As `load`, of text that stands (or would stand) at `path`. Raises SpecError."""
-    import yaml
-
-    try:
-        data = yaml.safe_load(text)
-    except yaml.reader.ReaderError:
-        raise SpecError("not valid YAML: it isn't text") from None
-    except yaml.YAMLError as e:
-        mark = getattr(e, "problem_mark", None)
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise SpecError(f"not valid YAML: {where}{getattr(e, 'problem', None) or e}") from None
+    data = read_yaml(text)
     if not isinstance(data, dict):
         raise SpecError(f"expected a mapping with `models`, got {_kind(data)}")
-    for problem in unknown_keys(data, SpecFile, ""):
+    for problem in chain(unknown_keys(data, SpecFile, ""), unusable(data)):
         raise problem
     try:
         file = msgspec.convert(data, SpecFile)
@@ -129,7 +123,10 @@ def _policy(versions: int | str | list[int] | dict[str, int], where: str) -> Ver
         raise SpecError("the list is empty, so the model would never be served", path=where,
                         hint="name at least one version, or use latest")
     for i, number in enumerate(numbers):
-        _at(f"{where}/{i}" if isinstance(versions, list) else where, check_version, number)
+        here = f"{where}/{i}" if isinstance(versions, list) else where
+        _at(here, check_version, number)
+        if number in numbers[:i]:
+            raise SpecError(f"version {number} stands in the list twice", path=here, hint="name each version once")
     return Specific(tuple(numbers))
 
 
@@ -141,6 +138,9 @@ def _check_server(server: ServerPart) -> None:
         name = flag.lstrip("-")
         if name != flag:
             raise SpecError("write the flag without dashes", path=f"server/flags/{flag}", hint=f"{name}: ...")
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+            raise SpecError("a flag's name has letters, digits and _ only", path=f"server/flags/{flag}",
+                            hint="write the value behind the colon: name: value")
         if name in OWNED_FLAGS:
             raise SpecError("the toolkit writes this flag", path=f"server/flags/{flag}",
                             hint=f"set {OWNED_FLAGS[name]} instead")

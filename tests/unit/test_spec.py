@@ -15,7 +15,7 @@ HERE = Path("/somewhere/serving.yaml")
 SAMPLES = sorted((Path(__file__).parents[2] / "serving_configs" / "samples").glob("*.yaml"))
 
 
-def parse(text: str) -> spec.Spec:
+def parse(text: str | bytes) -> spec.Spec:
     return spec.parse(text, HERE)
 
 
@@ -57,6 +57,19 @@ def test_paths_start_at_the_file() -> None:
     ("server: {flags: {--x: 1}}\nmodels: [{name: m, versions: 1}]", "server/flags/--x", "without dashes"),
     ("server: {batching: {max_batch_size: 8, allowed_batch_sizes: [4]}}\nmodels: [{name: m, versions: 1}]",
      "server/batching/allowed_batch_sizes", "end with max_batch_size"),
+    ("models: [{name: 7, versions: 1}]", "models/0/name", "YAML reads this as 7; put it in quotes"),
+    ("models: [{name: no, versions: 1}]", "models/0/name", "YAML reads this as false; put it in quotes"),
+    ("models: [{name: m, versions: [1, 2, 1]}]", "models/0/versions/2", "version 1 stands in the list twice"),
+    ("models: [{name: m, versions: 2024-01-01}]", "models/0/versions", "got a date"),
+    ('models: [{name: m, versions: 1, base_path: "a\\0b"}]', "models/0/base_path", "a control character"),
+    ('repository: "a\\x1bb"\nmodels: [{name: m, versions: 1}]', "repository", "a control character"),
+    ("server: {drain: .nan}\nmodels: []", "server/drain", "expected a finite number, got nan"),
+    ("rollout: {soak: .inf}\nmodels: []", "rollout/soak", "expected a finite number, got inf"),
+    ("server: {flags: {a=1: 1}}\nmodels: [{name: m, versions: 1}]", "server/flags/a=1", "letters, digits and _ only"),
+    ("server: {flags: {a --x: 1}}\nmodels: [{name: m, versions: 1}]", "server/flags/a --x", "digits and _ only"),
+    ("server: {monitoring: {path: metrics}}\nmodels: []", "server/monitoring/path", "it begins with /"),
+    ("server: {monitoring: {path: '/a?b'}}\nmodels: []", "server/monitoring/path", "letters, digits"),
+    ("server: {monitoring: {path: /v1/models}}\nmodels: []", "server/monitoring/path", "not with /v1/"),
     ("models: [{}]", "models/0", "name is missing; wanted here: the model's name in requests"),
     ("name: a/b\nmodels: [{name: m, versions: 1}]", "name", "'a/b' is not valid"),
 ])
@@ -109,3 +122,33 @@ def test_the_schema_refuses_what_we_refuse() -> None:
         jsonschema.validate({"models": [{"name": "m", "verions": 1, "versions": 1}]}, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"models": [{"name": "m", "versions": "newest"}]}, schema)
+
+
+@pytest.mark.parametrize(("text", "says"), [
+    ("models: []\nserver: {}\nserver: {}", "line 3: the key 'server' stands in line 2 already; one of"),
+    ("models: [{name: m, versions: 1, labels: {a: 1, a: 2}}]", "line 1: the key 'a' stands in line 1 already"),
+    ("models:\n- name: m\n  versions: 1\n  name: n", "line 4: the key 'name' stands in line 2 already"),
+    ("models: [{name: m, versions: 1, labels: {on: 1}}]", "the key on isn't text.*true or false.*quotes: 'on'"),
+    ("models: [{name: m, versions: 1, labels: {1: 1}}]", "the key 1 isn't text.*quotes: '1'"),
+    ("~: 1", "the key ~ isn't text: YAML reads it as nothing"), ("2024-01-01: 1", "isn't text.*timestamp"),
+    ("? [a]\n: 1", "line 1: expected a name as key, got a sequence"),
+    ("models: [{name: m, versions: 010}]", "line 1: YAML reads 010 as the number 8; write 8"),
+    ("models: [{name: m, versions: 1:30}]", "YAML reads 1:30 as the number 90"),
+    ("[" * 20_000, "nested too deeply"), ("models: " + "9" * 5_000, "not valid YAML: Exceeds the limit"),
+    ("a: 2024-13-01", "month must be in 1..12"), ("models:\n\t- a", "line 2, column 1: .*indent with spaces"),
+    ("#" * (1 << 21), "expected at most 1,048,576 bytes, got 2,097,152"),
+    (b"models: \xe4", "it isn't text in UTF-8"), (b"\0", "it isn't text in UTF-8"), ("", "expected a mapping with"),
+    ("--- 1\n--- 2", "found another document"), ("models: !!python/name:os.system x", "could not determine"),
+])
+def test_what_yaml_would_lose_or_turn_round_is_refused_with_its_line(text: str | bytes, says: str) -> None:
+    with pytest.raises(SpecError, match=says):
+        parse(text)
+
+
+@pytest.mark.parametrize("text", [
+    b"\xef\xbb\xbfmodels: [{name: m, versions: 1}]\r\nname: x\r\n",
+    "models: [{name: m, versions: 1}]".encode("utf-16"),
+    b"models: [&m {name: m, versions: 1}, {<<: *m, name: n}]",
+])
+def test_text_of_other_editors_and_merge_keys(text: bytes) -> None:
+    assert parse(text).models[0].name == "m"
