@@ -41,13 +41,13 @@ def _problem(error: yaml.YAMLError) -> str:
 class _Loader(yaml.SafeLoader):
     """SafeLoader that refuses what it would lose."""
 
-    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Hashable, Any]:
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         if isinstance(node, yaml.MappingNode):
             _check_keys(node)
         return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node: Any) -> Any:
-        made = super().construct_yaml_int(node)  # type: ignore[no-untyped-call]
+        made = super().construct_yaml_int(node)
         if re.fullmatch(r"[-+]?(0[0-9_]+|[0-9_]+(:[0-5]?[0-9])+)", node.value):
             raise SpecError(f"line {node.start_mark.line + 1}: YAML reads {node.value} as the number {made}",
                             hint=f"write {made}, or put it in quotes if it is text: '{node.value}'")
