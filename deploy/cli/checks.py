@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from deploy.cli.options import command, console, repository_option
+from deploy.errors import CheckFailed
 
 if TYPE_CHECKING:
     from deploy.checks import Gate, Report, Target
@@ -68,7 +69,7 @@ def register(app: click.Group) -> None:
         _tell(report, "json" if as_json else form)
         if as_json or form != "table":  # the report is on stdout already, whole
             if not report.accepted(strict=strict):
-                raise click.exceptions.Exit(3)
+                raise click.exceptions.Exit(CheckFailed.exit_code)
             return
         report.raise_if_refused(strict=strict)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deploy.cli.options import command, load_spec, spec_option, tell
+from deploy.errors import NotReady
 
 if TYPE_CHECKING:
     from deploy.diagnosis import Prober
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from deploy.diagnosis.examine import Diagnosis
     from deploy.diagnosis.ready import Answer
 
-_NOT_READY = 6
 _DOCTOR = """tfs doctor
 tfs doctor --container my-serving
 tfs doctor --log server.log -- --model_name=digits --model_base_path=/models/digits"""
@@ -67,7 +67,7 @@ def _ready(app: click.Group) -> None:
             answer = later[-1]
         tell(answer.to_json(), as_json, lambda: _sentence(answer))
         if not answer.ready:
-            raise click.exceptions.Exit(_NOT_READY)
+            raise click.exceptions.Exit(NotReady.exit_code)
 
 
 def _prober(spec_path: Path, rest_url: str | None, grpc_target: str | None, refs: tuple[str, ...], timeout: float
@@ -119,7 +119,7 @@ def _doctor(app: click.Group) -> None:
         found = examine(_evidence(spec_path, container, log, flags))
         tell(found.to_json(), as_json, lambda: _shown(found))
         if not found.well:
-            raise click.exceptions.Exit(_NOT_READY)
+            raise click.exceptions.Exit(NotReady.exit_code)
 
 
 def _evidence(spec_path: Path, container: str | None, log: Path | None, flags: tuple[str, ...]) -> Evidence:

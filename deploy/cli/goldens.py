@@ -12,6 +12,7 @@ from deploy.cli.drifts import drift_table
 from deploy.cli.options import command, repository_option, table, tell
 from deploy.cli.progress import steps
 from deploy.cli.subjects import connected, place, server_options, version
+from deploy.errors import RepositoryError
 
 if TYPE_CHECKING:
     from deploy.regression import Edited
@@ -70,7 +71,7 @@ def _check(group: click.Group) -> None:
         tell(checked.to_json() if checked else {"ok": True, "records": 0}, as_json,
              lambda: _checked(checked) if checked else f"{what} has no warm-up requests")
         if checked and not (checked.ok or not as_json):
-            raise click.exceptions.Exit(4)
+            raise click.exceptions.Exit(RepositoryError.exit_code)
         if checked:
             checked.raise_if_refused()
 
@@ -173,7 +174,6 @@ def _replay(group: click.Group) -> None:
 
 def _replayed(what: str, rest_url: str | None, grpc_target: str | None, ref: str | None, repository: Path) -> Drift:
     from deploy import regression
-    from deploy.errors import RepositoryError
     from deploy.types import ModelRef
 
     path, mv = place(repository, what)

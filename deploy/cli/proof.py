@@ -11,6 +11,7 @@ import click
 
 from deploy.cli.options import command, load_spec, spec_option, tell
 from deploy.cli.progress import steps
+from deploy.errors import SmokeFailed
 
 if TYPE_CHECKING:
     from deploy.client import Client
@@ -48,7 +49,7 @@ def register(app: click.Group) -> None:
             _write(junit, report.to_junit())
         tell(report.to_json(), as_json, report.table)
         if not report.ok and as_json:  # the report is on stdout already, whole
-            raise click.exceptions.Exit(9)
+            raise click.exceptions.Exit(SmokeFailed.exit_code)
         report.raise_if_failed()
 
 

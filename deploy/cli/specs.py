@@ -58,6 +58,7 @@ def _configure(app: click.Group) -> None:
         Paths in them are those that a container sees, unless server/backend is process or embedded.
         """
         from deploy import render, serving
+        from deploy.errors import SpecError
 
         spec = load_spec(spec_path, backend, image)
         if dry_run:
@@ -67,7 +68,8 @@ def _configure(app: click.Group) -> None:
         directory = out or spec.path.parent / "generated" / spec.path.stem
         on_host = spec.server.backend in ("process", "embedded")
         layout = render.host_layout(spec, directory.absolute()) if on_host else render.mounted_layout(spec)
-        written = render.write(render.files(spec, layout), directory)
+        written = render.write(render.files(spec, layout), directory, error=SpecError,
+                               hint="make room, or choose another directory with --out")
         tell({"files": [str(p) for p in written]}, as_json, lambda: "\n".join(f"wrote {p}" for p in written))
 
 

@@ -17,7 +17,7 @@ from deploy.client import Client, probing
 from deploy.client.failures import answers_no
 from deploy.client.forms import no_json
 from deploy.client.interfaces import Control
-from deploy.errors import ClientError, DeployError, SpecError
+from deploy.errors import ClientError, DeployError, SpecError, VersionNotFound
 from deploy.repository import Repository
 from deploy.savedmodel import goldens
 from deploy.savedmodel.compare import Tolerances, differences, from_json, narrowest
@@ -207,6 +207,8 @@ def _answers(connected: Client, mv: ModelVersion, case: Case, checked: list[str]
         if asking is None:
             continue
         answer = asking.predict(ref, case.inputs, signature=case.signature)
+        for name in answer.keys() - case.outputs.keys():
+            yield f"{mv} answers wrongly over {protocol}: output {name!r} is none of the golden answer's"
         for name in case.outputs:
             tolerance = narrowest(case.tolerances, case.signature, name)
             seen = {name: answer[name]} if name in answer else {}
@@ -217,14 +219,17 @@ def _answers(connected: Client, mv: ModelVersion, case: Case, checked: list[str]
 
 
 def case_of(model: ServedModel, version: int) -> Case | None:
-    """A version's first golden case; None for a version without one, or one that isn't published by us."""
+    """A version's first golden case; None for a version without one, or one that isn't published by us, or not here.
+
+    Raises RepositoryError or BadReply for a damaged file: asking less than was recorded would be no answer.
+    """
     base = Path(model.base_path)
-    repository = Repository(base.parent)
+    repository, mv = Repository(base.parent), ModelVersion(base.name, version)
     try:
-        mv = ModelVersion(base.name, version)
-        manifest, recorded = repository.find_manifest(mv), goldens.read(repository.path(mv))
-    except DeployError:
+        manifest, path = repository.find_manifest(mv), repository.path(mv)
+    except VersionNotFound:
         return None
+    recorded = goldens.read(path) if manifest is not None else []
     if manifest is None or not recorded:
         return None
     first = recorded[0]

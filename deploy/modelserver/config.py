@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from deploy.errors import SpecError
 from deploy.modelserver.source import Monitored
-from deploy.modelserver.status import StatusError, invalid, not_found
+from deploy.modelserver.status import invalid, not_found
 from deploy.types import All, Latest, Specific, VersionPolicy
 from deploy.wire import config_pb2 as pb
 from deploy.wire import text
@@ -104,4 +104,4 @@ def check_logging(models: pb.ModelConfigList) -> None:
     for model in models.config:
         if model.HasField("logging_config"):
             kind = model.logging_config.log_collector_config.type
-            raise StatusError(5, f"Cannot find LogCollector::Factory for type: {kind}")
+            raise not_found(f"Cannot find LogCollector::Factory for type: {kind}")

@@ -160,4 +160,4 @@ class _Made:
         directory, name = self._o.spec.state_dir / "reports", f"{self._release}-{trial.model}-{trial.version}"
         title = f"{trial.model}/{trial.version} beside {trial.current}"
         json = msgspec.json.format(msgspec.json.encode(report.to_json())).decode() + "\n"
-        return write({f"{name}.json": json, f"{name}.html": report.to_html(title)}, directory)[1]
+        return write({f"{name}.json": json, f"{name}.html": report.to_html(title)}, directory, error=RolloutError)[1]

@@ -16,6 +16,7 @@ from deploy.savedmodel import check_complete, diff
 from deploy.servers.base import Memory
 from deploy.servers.container_options import container_user
 from deploy.serving import Wanted, preflight
+from deploy.serving.flags import number
 from deploy.types import ModelRef, ModelVersion
 
 _BYTES_PER_FILE_BYTE = 1.2  # TF Serving's own estimate of what a model needs
@@ -88,11 +89,11 @@ def _config(opened: Opened) -> None:
 
 def _flags(opened: Opened) -> None:
     flags = opened.spec.server.flags
-    if float(flags.get("model_config_file_poll_wait_seconds", 0)) > 0:
+    if number(flags, "model_config_file_poll_wait_seconds") > 0:
         raise SpecError("the server polls its config file, and would undo each step before it is written down",
                         path="server/flags/model_config_file_poll_wait_seconds",
                         hint="take the flag out, then tfs down and tfs up")
-    if float(flags.get("file_system_poll_wait_seconds", 1)) <= 0:
+    if number(flags, "file_system_poll_wait_seconds") <= 0:
         raise SpecError("the server looks for versions only once, and would never find another one",
                         path="server/flags/file_system_poll_wait_seconds", hint="let it poll, then tfs down and tfs up")
 

@@ -21,7 +21,12 @@ def argv(spec: Spec, layout: Layout, grpc_port: int, rest_port: int) -> list[str
     `--flag=value` throughout: the server takes `--flag value` for an unknown flag and goes on without it.
     """
     flags = {**_DEFAULTS, **dict(_flags(spec, layout, grpc_port, rest_port)), **spec.server.flags}
-    return [f"--{name}={_value(value)}" for name, value in flags.items()]
+    return [flag_text(name, value) for name, value in flags.items()]
+
+
+def flag_text(name: str, value: object) -> str:
+    """One argument."""
+    return f"--{name}={str(value).lower() if isinstance(value, bool) else value}"
 
 
 def _flags(spec: Spec, layout: Layout, grpc_port: int, rest_port: int) -> Iterator[tuple[str, object]]:
@@ -53,7 +58,3 @@ def _session_flags(spec: Spec, layout: Layout) -> Iterator[tuple[str, object]]:
                         ("per_process_gpu_memory_fraction", server.resources.gpu_memory_fraction)):
         if value is not None:
             yield name, value
-
-
-def _value(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -7,13 +7,15 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.errors import SpecError
+from deploy.errors import DeployError, ServerError
 
 
-def write(files: Mapping[str, str], directory: str | Path) -> list[Path]:
+def write(files: Mapping[str, str], directory: str | Path, *, error: type[DeployError] = ServerError,
+          hint: str = "make room, or check who owns the directory") -> list[Path]:
     """Write each file by a rename, readable for the server's user whatever the umask; skip those that are the same.
 
-    Returns the paths of all of them. Raises SpecError naming the path that can't be written.
+    error, hint: what is raised, with the path that can't be written and the system's reason, and what the caller's user
+    can do about it. Returns the paths of all of them.
     """
     directory = Path(directory)
     try:
@@ -21,8 +23,7 @@ def write(files: Mapping[str, str], directory: str | Path) -> list[Path]:
         for name, text in files.items():
             _replace(directory / name, text)
     except OSError as e:
-        raise SpecError(f"can't write {e.filename or directory}: {e.strerror}",
-                        hint="choose another directory with --out") from None
+        raise error(f"can't write {e.filename or directory}: {e.strerror}", hint=hint) from None
     return [directory / name for name in files]
 
 

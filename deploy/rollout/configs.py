@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploy.errors import RolloutError, SpecError
+from deploy.errors import RolloutError
 from deploy.render import write
 from deploy.state import Serving
 from deploy.wire import serving_pb2 as pb
@@ -30,10 +30,7 @@ class ConfigFile:
         changed = replaced(config, model, serving)
         if changed.SerializeToString(deterministic=True) == config.SerializeToString(deterministic=True):
             return False
-        try:
-            write({self.path.name: comments + to_text(changed)}, self.path.parent)
-        except SpecError as e:
-            raise RolloutError(e.message, hint="make room, or check who owns the directory") from e
+        write({self.path.name: comments + to_text(changed)}, self.path.parent, error=RolloutError)
         return True
 
     def _split(self) -> tuple[str, pb.ModelServerConfig]:

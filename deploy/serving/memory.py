@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from deploy.errors import DeployError, SpecError
+from deploy.errors import DeployError
 from deploy.render import write
 from deploy.serving.planning import configuration, digest_of
 from deploy.spec import Spec
@@ -69,5 +69,5 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _write(directory: Path, name: str, data: object) -> None:
     try:
         write({name: json.dumps(data, indent=1, default=str) + "\n"}, directory)
-    except SpecError:
+    except DeployError:
         return

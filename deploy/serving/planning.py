@@ -26,6 +26,7 @@ from deploy.servers.container_options import (
 )
 from deploy.servers.embedded import embedded_options
 from deploy.serving.choice import Choice, choose_backend
+from deploy.serving.flags import check_values
 from deploy.serving.proven import as_proven
 from deploy.serving.resolving import Wanted, wanted
 from deploy.spec import Spec
@@ -70,6 +71,7 @@ def make(spec: Spec, choice: Choice, grpc_port: int, rest_port: int, models: Ite
 
     config: the digest that it is started under, if not this spec's.
     """
+    check_values(spec.server.flags)
     labels = {CONFIG_LABEL: config or digest(spec)}
     config_dir = spec.state_dir / "config"
     if choice.kind == "container":

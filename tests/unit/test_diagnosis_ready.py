@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,14 @@ from deploy.cli.app import app
 from deploy.cli.outcome import run
 from deploy.client import Client
 from deploy.diagnosis.healthz import Cached, listen
-from deploy.diagnosis.ready import Answer, Case, Expected, Prober, expected_from, gaps
-from deploy.errors import PortTaken, SpecError
+from deploy.diagnosis.ready import Answer, Case, Expected, Prober, case_of, expected_from, gaps
+from deploy.errors import DeployError, PortTaken, SpecError
+from deploy.repository import Repository
+from deploy.savedmodel import goldens
+from deploy.savedmodel.goldens import Golden
 from deploy.state import Release, Serving
-from deploy.types import Endpoint, Specific
+from deploy.types import Endpoint, ServedModel, Specific
+from tests.repository_support import savedmodel
 from tests.servers_support import free_ports, taken_port
 
 ONE, TWO = Serving(frozenset({1}), {"stable": 1}), Serving(frozenset({2}), {"stable": 2})
@@ -154,3 +159,29 @@ def test_many_probes_are_one_question() -> None:
 def test_a_taken_port() -> None:
     with taken_port() as port, pytest.raises(PortTaken, match=str(port)):
         listen(lambda: Answer(ready=True, why="", checked=(), seconds=0), port)
+
+
+def test_a_damaged_golden_is_said_and_not_passed_over(tmp_path: Path) -> None:
+    x = np.array([1.0], np.float32)
+    source = savedmodel(tmp_path / "source")
+    goldens.write(source, [Golden("serving_default", {"x": x}, {"y": x})], "m")
+    Repository(tmp_path / "models").publish(source, "m")
+    model = ServedModel("m", str(tmp_path / "models" / "m"), Specific((1,)), {})
+    found = case_of(model, 1)
+    assert found is not None and found.outputs["y"] == x
+    assert case_of(model, 2) is None
+    warmup = tmp_path / "models" / "m" / "1" / "assets.extra" / "tf_serving_warmup_requests"
+    damaged = bytearray(warmup.read_bytes())
+    damaged[20] ^= 1
+    warmup.chmod(0o644)
+    warmup.write_bytes(damaged)
+    with pytest.raises(DeployError, match="tf_serving_warmup_requests"):
+        case_of(model, 1)
+
+
+def test_an_output_that_no_golden_has_is_wrong(running: testing.Running) -> None:
+    asked = np.array([1], np.float32)
+    short = Case("serving_default", {"x": asked}, {}, {}, json=True)
+    with connect(running.endpoint)() as connected:
+        assert "output 'y' is none of the golden answer's" in next(gaps(
+            connected, Expected("m", BOTH, {"stable": 1}), lambda _: short, []))

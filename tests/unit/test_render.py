@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from deploy import render, spec
-from deploy.errors import SpecError
+from deploy.errors import ServerError, SpecError
 from deploy.render.reading import spec_file, to_yaml
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.text import from_text
@@ -115,7 +115,7 @@ def test_files_are_readable_for_others_and_written_once(tmp_path: Path) -> None:
 
 def test_a_directory_that_cant_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SpecError, match=r"can't write .*file"):
+    with pytest.raises(ServerError, match=r"can't write .*file"):
         render.write({"a": ""}, tmp_path / "file")
 
 

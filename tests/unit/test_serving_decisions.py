@@ -9,11 +9,22 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from deploy import serving
-from deploy.errors import BackendMissing, LockHeld, Rejected, RepositoryError, SpecError, Unreachable, VersionNotFound
+from deploy import render, serving
+from deploy.errors import (
+    BackendMissing,
+    LockHeld,
+    Rejected,
+    RepositoryError,
+    RolloutError,
+    ServerError,
+    SpecError,
+    Unreachable,
+    VersionNotFound,
+)
 from deploy.servers.base import Progress
 from deploy.serving import choice, planning, preflight, stopping
 from deploy.serving.choice import Choice, choose_backend
+from deploy.serving.flags import number
 from deploy.serving.resolving import Wanted, resolve
 from deploy.spec import Resources
 from deploy.state import locked
@@ -224,3 +235,28 @@ def test_a_server_that_does_not_answer_is_not_waited_for() -> None:
 
 def test_the_rooms_names() -> None:
     assert all(hasattr(serving, name) for name in serving.__all__) and choice.Choice is serving.Choice
+
+
+@pytest.mark.parametrize(("flag", "value", "says"), [
+    ("file_system_poll_wait_seconds", "soon", "expected a whole number, got 'soon'"),
+    ("model_config_file_poll_wait_seconds", "", "expected a whole number, got ''"),
+    ("max_num_load_retries", 1.5, "expected a whole number, got 1.5"),
+    ("per_process_gpu_memory_fraction", "half", "expected a number, got 'half'"),
+    ("enable_model_warmup", "yes", "expected true or false, got 'yes'"),
+])
+def test_a_value_that_the_server_could_not_read(tmp_path: Path, flag: str, value: object, says: str) -> None:
+    spec = spec_at(tmp_path, "models: [{name: m, versions: 1}]", flags={flag: value})
+    with pytest.raises(SpecError, match=says) as caught:
+        planning.make(spec, Choice("embedded", "asked for"), 1, 2)
+    assert caught.value.path == f"server/flags/{flag}"
+    assert number({"file_system_poll_wait_seconds": "  5"}, "file_system_poll_wait_seconds") == 5
+    assert number({}, "file_system_poll_wait_seconds") == 1
+
+
+def test_a_file_that_cannot_be_written_is_no_mistake_of_the_spec(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ServerError, match=r"can't write .*file.*: .*make room, or check who owns") as caught:
+        render.write({"a": "b"}, tmp_path / "file" / "below")
+    assert caught.value.exit_code == 6
+    with pytest.raises(RolloutError):
+        render.write({"a": "b"}, tmp_path / "file", error=RolloutError)
