@@ -33,11 +33,14 @@ def _init(app: click.Group) -> None:
         if from_config:
             file = spec_file(from_config)
         else:
+            from deploy.errors import RepositoryError
             from deploy.repository import Repository
             from deploy.spec import ModelSpec, SpecFile
 
             repo = Repository(repository)
             latest = {name: repo.latest(name) for name in repo.models()}
+            if not latest:
+                raise RepositoryError(f"there is no model in {repository}", hint="export one first: tfs export")
             file = SpecFile(repository=str(repository), models=[
                 ModelSpec(name=name, versions=[version], labels={"stable": version})
                 for name, version in latest.items() if version is not None])

@@ -14,6 +14,7 @@ from deploy.repository.copying import Progress
 from deploy.repository.listing import Entry, entry
 from deploy.repository.manifest import Manifest
 from deploy.repository.publishing import Facts, Published, Stage, next_number
+from deploy.savedmodel import placement
 from deploy.types import ModelVersion, check_name, check_version
 
 
@@ -36,7 +37,10 @@ class Repository:
     def models(self) -> list[str]:
         """Models that have a version, sorted."""
         with self._reading():
-            return list(naming.model_names(self.root))
+            found = list(naming.model_names(self.root))
+        if not found and (advice := placement.not_a_repository(self.root)):
+            raise RepositoryError(f"{self.root} is no model repository", hint=advice)
+        return found
 
     def versions(self, model: str) -> list[int]:
         """The model's versions, ascending; none if there is no such model. Versions of other tools count."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.errors import BadReply, IncompleteVersion
-from deploy.savedmodel import flow, ops
+from deploy.savedmodel import flow, ops, placement
 from deploy.types import Contract, TensorSpec
 
 if TYPE_CHECKING:
@@ -132,7 +132,8 @@ def _file(directory: Path) -> Path:
         if (directory / name).is_file():
             raise IncompleteVersion(f"{directory} holds {name} and no saved_model.pb", hint=f"that is {advice}")
     seen = "holds no saved_model.pb" if any(directory.iterdir()) else "is empty"
-    raise IncompleteVersion(f"the SavedModel directory {directory} {seen}", hint=_AGAIN)
+    raise IncompleteVersion(f"the SavedModel directory {directory} {seen}",
+                            hint=placement.not_a_version(directory) or _AGAIN)
 
 
 def _check_variables(directory: Path, graph: MetaGraphDef) -> None:

@@ -5,13 +5,14 @@ The server itself would wait forever with closed ports for a base path or versio
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.errors import RepositoryError, SpecError, VersionNotFound
 from deploy.repository.naming import taken, version_paths
-from deploy.savedmodel import check_complete
+from deploy.savedmodel import check_complete, placement
 from deploy.spec import Spec
 from deploy.types import Latest, ServedModel, Specific
 
@@ -48,7 +49,7 @@ def resolve(model: ServedModel, where: str) -> Wanted:
     base = Path(model.base_path)
     if not base.is_dir():
         seen = "is no directory" if base.exists() else "doesn't exist"
-        raise VersionNotFound(f"model {model.name!r}: its base path {base} {seen}", hint=_NOT_THERE)
+        raise VersionNotFound(f"model {model.name!r}: its base path {base} {seen}", hint=_elsewhere(base))
     try:
         paths = version_paths(base)
     except OSError as e:
@@ -63,7 +64,7 @@ def resolve(model: ServedModel, where: str) -> Wanted:
 
 def _chosen(model: ServedModel, base: Path, paths: Mapping[int, Path]) -> dict[int, Path]:
     if not paths:
-        raise VersionNotFound(f"model {model.name!r}: there is no version in {base}", hint=_NOT_THERE)
+        raise VersionNotFound(f"model {model.name!r}: there is no version in {base}", hint=_elsewhere(base))
     policy = model.versions
     if isinstance(policy, Specific):
         missing = [v for v in policy.versions if v not in paths]
@@ -77,6 +78,16 @@ def _chosen(model: ServedModel, base: Path, paths: Mapping[int, Path]) -> dict[i
         raise RepositoryError(f"model {model.name!r}: the server would take {path} for a version",
                               hint="move it away, or name the wanted versions in the spec")
     return {v: paths[v] for v in (sorted(paths)[-policy.count:] if isinstance(policy, Latest) else paths)}
+
+
+def _elsewhere(base: Path) -> str:
+    """What to write instead of a base path without versions."""
+    models = placement.models_in(base.parent)
+    near = next(iter(difflib.get_close_matches(base.name, models, 1) or [m for m in models if m.lower() ==
+                                                                         base.name.lower()]), "")
+    if near and near != base.name:
+        return f"did you mean the model {near!r}, in {base.parent}?"
+    return placement.not_a_base_path(base) or _NOT_THERE
 
 
 def _list(versions: object) -> str:
