@@ -162,6 +162,8 @@ class Repository:
     def _make_root(self) -> None:
         if os.path.lexists(self.root) and not self.root.is_dir():
             raise RepositoryError(f"model repository {self.root} is no directory", hint="name another place")
+        if advice := placement.inside_a_model(self.root):
+            raise RepositoryError(f"{self.root} is no model repository", hint=advice)
         if not self.root.exists():
             with failures.translated("make the repository", self.root):
                 self.root.mkdir()

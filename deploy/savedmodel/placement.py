@@ -42,12 +42,21 @@ def not_a_version(directory: Path) -> str:
     return f"the model is one directory further in: name {directory / inside[0]}" if inside else ""
 
 
-def not_a_repository(directory: Path) -> str:
-    """What to name instead of a directory that holds no model's directory; empty if nobody can tell."""
+def inside_a_model(directory: Path) -> str:
+    """What to name instead of a directory that belongs to one model or version; empty if it is none."""
     if is_version(directory):
         return f"it is a version itself; the repository is two directories up: {_up(directory, 2)}"
     if versions := versions_in(directory):
         return f"it is one model's directory, with versions {_few(versions)}; the repository is {_up(directory, 1)}"
+    if is_version(directory.parent):
+        return f"it lies inside the version {directory.parent}; the repository is {_up(directory, 3)}"
+    return ""
+
+
+def not_a_repository(directory: Path) -> str:
+    """What to name instead of a directory that holds no model's directory; empty if nobody can tell."""
+    if advice := inside_a_model(directory):
+        return advice
     inside = [name for name in _names(directory) if models_in(directory / name)]
     return f"the repository is one directory further in: {directory / inside[0]}" if inside else ""
 

@@ -61,3 +61,11 @@ def test_a_repository(here: Path, path: str, says: str) -> None:
 def test_a_base_path(here: Path, name: str, base: str, says: str) -> None:
     with pytest.raises(VersionNotFound, match=says):
         resolve(ServedModel(name, str(here / base), Latest(1)), "models/0")
+
+
+@pytest.mark.parametrize("root", ["models/half", "models/half/1", "models/half/1/assets"])
+def test_nothing_is_published_into_a_model_or_a_version(here: Path, root: str) -> None:
+    before = sorted(here.rglob("*"))
+    with pytest.raises(RepositoryError, match="is no model repository; it .* the repository is"):
+        Repository(root).publish(here / "source" / "export", "half")
+    assert sorted(here.rglob("*")) == before
