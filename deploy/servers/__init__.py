@@ -19,7 +19,7 @@ def find(name: str, state_dir: str | Path) -> Server | None:
     """The server that any process started with this name and state directory: a running process, or a container
     even if it ended (its logs are still there). Without a Docker engine there can't be a container of ours.
     """
-    found = process.find(state_dir)
+    found = process.find(name, state_dir)
     if found is not None:
         return found
     from deploy.servers import container

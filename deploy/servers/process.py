@@ -10,6 +10,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
@@ -66,39 +67,42 @@ class ProcessServer(Scoped):
     def start(self) -> Endpoint:
         if self._record is not None:
             raise ServerError(f"server {self.name!r} was started before", argv=self.argv)
-        program = _program(self.argv[0])
-        run = uuid.uuid4().hex
+        program, e = _program(self.argv[0]), self.options.endpoint
+        planned = RunRecord(self.name, self.kind, 0, 0.0, uuid.uuid4().hex, self.argv, e.host, e.grpc_port, e.rest_port,
+                            str(self.log), dict(self.labels))
         with _uninterrupted():
-            self._child = self._spawn(program, run)
+            self._child = self._spawn(program, planned)
             try:
-                self._remember(run)
+                self._remember(planned)
             except BaseException:
                 self._child.kill()
                 self._child.wait()
                 raise
         return self.endpoint
 
-    def _spawn(self, program: str, run: str) -> subprocess.Popen[bytes]:
+    def _spawn(self, program: str, planned: RunRecord) -> subprocess.Popen[bytes]:
         try:
             self._state.mkdir(parents=True, exist_ok=True)
-            with self.log.open("wb") as log:
+            log = self.log.open("wb")
+        except OSError as e:
+            raise ServerError(f"can't write {self.log}: {e.strerror or e}", argv=self.argv) from None
+        try:
+            with log:
                 return subprocess.Popen(
                     [program, *self.argv[1:]], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                     start_new_session=True, cwd=self._state,
-                    env={**os.environ, **self.options.environment, record.MARK: run})
+                    env={**os.environ, **self.options.environment, **planned.environment()})
         except OSError as e:
             raise StartFailed(f"{program} can't be run: {e.strerror or e}", argv=self.argv,
                               hint="is it an executable for this machine?") from None
 
-    def _remember(self, run: str) -> None:
+    def _remember(self, planned: RunRecord) -> None:
         assert self._child is not None
         try:
             created = psutil.Process(self._child.pid).create_time()
         except psutil.Error:
             created = 0.0  # ended already; the child object knows its exit code
-        e = self.options.endpoint
-        self._record = RunRecord(self.name, self.kind, self._child.pid, created, run, self.argv, e.host, e.grpc_port,
-                                 e.rest_port, str(self.log), dict(self.labels))
+        self._record = replace(planned, pid=self._child.pid, created=created)
         record.write(self._record, self._state)
 
     def _process(self) -> psutil.Process | None:
@@ -142,6 +146,9 @@ class ProcessServer(Scoped):
     def stop(self, grace: float = 10.0) -> None:
         process = self._process()
         if process is not None:
+            if self._child is None and self._record is not None and not self._record.proven(process):
+                raise ServerError(f"process {process.pid} can't be shown to be {self.name}: its environment isn't "
+                                  "readable for this user", hint="end it as the user who started it")
             family = _family(process)
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
@@ -171,13 +178,21 @@ class ProcessServer(Scoped):
                 "pid": process.pid if process else None, "log": str(self.log)}
 
 
-def find(state_dir: str | Path) -> ProcessServer | None:
-    """The server recorded in a state directory if it still runs. Raises ServerError for an unreadable record."""
-    state = Path(state_dir)
-    found = record.read(state)
+def find(name: str, state_dir: str | Path) -> ProcessServer | None:
+    """The running server of a state directory: by its record, or among the processes if that is lost or wrong.
+
+    Raises ServerError for an unreadable record, if no such server runs.
+    """
+    state, unreadable = Path(state_dir), None
+    try:
+        found = record.read(state)
+    except ServerError as e:
+        found, unreadable = None, e
     if found is None or found.process() is None:
-        return None
-    return ProcessServer(found.options(state), found=found)
+        found = record.search(name, state)
+    if found is None and unreadable is not None:
+        raise unreadable
+    return None if found is None else ProcessServer(found.options(state), found=found)
 
 
 def forget(state_dir: str | Path) -> None:

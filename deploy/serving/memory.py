@@ -9,6 +9,7 @@ from typing import Any
 
 from deploy.errors import DeployError
 from deploy.render import write
+from deploy.servers.record import read_json
 from deploy.serving.planning import configuration, digest_of
 from deploy.spec import Spec
 
@@ -60,7 +61,7 @@ def _sentence(path: str, before: Any, now: Any) -> str:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        data = json.loads(path.read_bytes())
+        data = read_json(path)
     except (OSError, ValueError):
         return None
     return data if isinstance(data, dict) else None
