@@ -28,10 +28,12 @@ def _init(app: click.Group) -> None:
         """
         import msgspec
 
-        from deploy.render.reading import spec_file, to_yaml
+        from deploy.render.reading import not_local, spec_file, to_yaml
 
         if from_config:
             file = spec_file(from_config)
+            for warning in not_local(file):
+                click.echo(f"warning: {warning}", err=True)
         else:
             from deploy.errors import RepositoryError
             from deploy.repository import Repository

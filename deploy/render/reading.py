@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -9,6 +10,7 @@ import yaml
 
 from deploy.errors import SpecError
 from deploy.spec import ModelSpec, SpecFile
+from deploy.spec.paths import local
 from deploy.types import check_name
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.text import from_text
@@ -29,10 +31,21 @@ def spec_file(models_config: str | Path) -> SpecFile:
     entries = config.model_config_list.config
     models = [_model(entry, f"{path}: config/{i}") for i, entry in enumerate(entries)]
     roots = {str(PurePosixPath(entry.base_path).parent) for entry in entries}
-    in_one_root = len(roots) == 1 and all(PurePosixPath(e.base_path).name == e.name for e in entries)
+    # PurePosixPath makes one slash of the two in an address
+    remote = any(":/" in e.base_path for e in entries)
+    in_one_root = len(roots) == 1 and not remote and all(PurePosixPath(e.base_path).name == e.name for e in entries)
     if in_one_root:
         models = [msgspec.structs.replace(m, base_path=None) for m in models]
     return SpecFile(models=models, repository=roots.pop() if in_one_root else "models")
+
+
+def not_local(file: SpecFile) -> Iterator[str]:
+    """A sentence for each model whose base path is no directory of this machine, so that nothing here can serve it."""
+    for i, model in enumerate(file.models):
+        try:
+            local(model.base_path or ".", f"models/{i}/base_path")
+        except SpecError as e:
+            yield str(e)
 
 
 def to_yaml(file: SpecFile) -> str:

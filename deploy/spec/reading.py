@@ -12,6 +12,7 @@ import msgspec
 from deploy.errors import SpecError
 from deploy.spec.format import ComparePart, ModelSpec, RolloutPart, ServerPart, Spec, SpecFile
 from deploy.spec.messages import readable, unknown_keys, unusable
+from deploy.spec.paths import directory
 from deploy.spec.yaml_text import read_yaml
 from deploy.types import All, Latest, ServedModel, Specific, VersionPolicy, check_name, check_version
 
@@ -53,7 +54,7 @@ def parse(text: bytes | str, path: Path) -> Spec:
 def checked(file: SpecFile, path: Path) -> Spec:
     """The rules that types can't say. Raises SpecError at the first one broken."""
     name = _name(file, path)
-    repository = (path.parent / file.repository).resolve()
+    repository = directory(file.repository, path.parent, "repository")
     models = tuple(_model(m, repository, path.parent, f"models/{i}") for i, m in enumerate(file.models))
     if not models:
         raise SpecError("no model is named", path="models", hint="list at least one: - name: my_model")
@@ -105,7 +106,8 @@ def _model(model: ModelSpec, repository: Path, beside: Path, where: str) -> Serv
             raise SpecError(f"version {version} is not served", path=here,
                             hint=f"add it to {where}/versions, or point the label to one of "
                                  f"{', '.join(map(str, policy.versions))}")
-    base = repository / model.name if model.base_path is None else (beside / model.base_path).resolve()
+    base = (repository / model.name if model.base_path is None else
+            directory(model.base_path, beside, f"{where}/base_path"))
     return ServedModel(model.name, str(base), policy, dict(model.labels))
 
 

@@ -152,3 +152,38 @@ def test_what_yaml_would_lose_or_turn_round_is_refused_with_its_line(text: str |
 ])
 def test_text_of_other_editors_and_merge_keys(text: bytes) -> None:
     assert parse(text).models[0].name == "m"
+
+
+ONE = "models: [{{name: m, versions: 1, base_path: {}}}]"
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/m", "gs://bucket/m", "hdfs://nn:9000/m", "S3://b", "az://c/m",
+                                     "s3:/b/m", "abfss://c@a.dfs.core.windows.net/m", "http://h/m", "oci://r/m", "s3n+x://b"])
+def test_only_local_directories_are_served(address: str) -> None:
+    with pytest.raises(SpecError) as e:
+        parse(ONE.format(repr(address)))
+    assert e.value.path == "models/0/base_path" and e.value.exit_code == 2
+    assert e.value.message == f"models/0/base_path: only local directories can be served, got {address!r}"
+    with pytest.raises(SpecError, match="repository: only local directories"):
+        parse(f"repository: {address!r}\nmodels: [{{name: m, versions: 1}}]")
+
+
+@pytest.mark.parametrize("path", ["C:\\models\\m", "c:/models/m", "\\\\server\\share", ".\\models", "..\\models"])
+def test_windows_paths_are_told(path: str) -> None:
+    with pytest.raises(SpecError, match="Windows path"):
+        parse(ONE.format(repr(path).replace("\\\\", "\\")))
+
+
+@pytest.mark.parametrize("path", ["''", "' '", "~nobody-of-that-name/m"])
+def test_what_cant_be_a_directory_is_told(path: str) -> None:
+    with pytest.raises(SpecError, match=r"models/0/base_path: .*directory"):
+        parse(ONE.format(path))
+
+
+@pytest.mark.parametrize(("path", "expected"), [
+    ("./m", "/somewhere/m"), ("m/", "/somewhere/m"), ("../m", "/m"), ("/abs/m/", "/abs/m"),
+    ("file:///abs/m", "/abs/m"), ("file:/abs/m", "/abs/m"), ("'~/m'", str(Path.home() / "m")),
+    ("a:b/m", "/somewhere/a:b/m"),
+    ("c:m", "/somewhere/c:m")])
+def test_local_directories(path: str, expected: str) -> None:
+    assert parse(ONE.format(path)).models[0].base_path == expected
