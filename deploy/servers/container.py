@@ -9,24 +9,31 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from deploy.errors import BackendMissing, ServerError, StartFailed
-from deploy.servers.base import LABEL, Kind, Memory, Progress, Scoped, described, reachable, silent
+from deploy.servers.base import Kind, Memory, Progress, Scoped, described, reachable, silent
 from deploy.servers.container_engine import Engine, connect, translated
 from deploy.servers.container_options import (
+    DIGEST_LABEL,
     GRPC_PORT,
+    IMAGE_LABEL,
     NAME_LABEL,
     REST_PORT,
     RUN_LABEL,
     STATE_LABEL,
     ContainerOptions,
-    Mount,
     docker_options,
+    options_of,
     restart_policy,
+    unseen_source,
 )
 from deploy.servers.ports import pick
 from deploy.types import Endpoint
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
+
+
+_OTHER_FILES = ("make it available there under the same path, put the models into an image (tfs image build), or use "
+                "backend: embedded")
 
 
 class ContainerServer(Scoped):
@@ -81,8 +88,10 @@ class ContainerServer(Scoped):
         return {"gRPC": self.options.grpc_port, "REST": self.options.rest_port}
 
     def _create_and_start(self, engine: Engine) -> None:
-        create = docker_options(self.options)
-        create["labels"][RUN_LABEL] = self._run
+        create = docker_options(self.options, engine.host())
+        # By digest: a tag can be moved between two looks at it
+        create["image"] = engine.pinned(self.options.image)
+        create["labels"] |= {RUN_LABEL: self._run, IMAGE_LABEL: self.options.image, DIGEST_LABEL: create["image"]}
         try:
             with translated(f"create container {self.options.container_name}", engine.where):
                 self._container = engine.client.containers.create(**create)
@@ -92,6 +101,11 @@ class ContainerServer(Scoped):
         except (BackendMissing, StartFailed):  # they say what to do already
             raise
         except ServerError as e:
+            if source := unseen_source(e.message, self.options.mounts):
+                raise StartFailed(
+                    f"the Docker engine at {engine.where} doesn't see {source}, which is here: its file system is "
+                    "another one (Docker in Docker, an engine on another machine or in a VM)", argv=self.argv,
+                    hint=_OTHER_FILES, details={"mounts": self._mounts(), "image": self.options.image}) from e
             pick(self.options.host, self._wanted_ports())  # taken by someone quicker: PortTaken says it better
             raise StartFailed(e.message, argv=self.argv, logs=self.logs(), returncode=self.returncode(), hint=e.hint,
                               details={**e.details, "mounts": self._mounts(), "image": self.options.image}) from e
@@ -99,10 +113,12 @@ class ContainerServer(Scoped):
 
     def _look_inside(self) -> None:
         """A server that doesn't find its models waits for them for ever, with closed ports."""
+        assert self._engine is not None
         for path in self.missing(self.options.expects):
-            raise StartFailed(f"{path} isn't in the container", argv=self.argv,
-                              hint="does Docker share that directory with its machine, and are links in it relative?",
-                              details={"mounts": self._mounts(), "image": self.options.image})
+            raise StartFailed(f"{path} isn't in the container, though it is here: the Docker engine at "
+                              f"{self._engine.where} sees another file system, or a link leads out of what is mounted",
+                              argv=self.argv, details={"mounts": self._mounts(), "image": self.options.image},
+                              hint=_OTHER_FILES)
 
     def missing(self, paths: Sequence[str]) -> list[str]:
         if self._container is None:
@@ -205,8 +221,11 @@ class ContainerServer(Scoped):
         running = self.alive()
         attrs = self._container.attrs if self._container is not None else {}
         return {**described(self, running=running, since=attrs.get("State", {}).get("StartedAt")),
-                "image": self.options.image, "container": attrs.get("Id", "")[:12],
+                "image": self.options.image, "image_digest": self._digest(), "container": attrs.get("Id", "")[:12],
                 "container_name": self.options.container_name, "mounts": self._mounts(), "user": self.options.user}
+
+    def _digest(self) -> str | None:
+        return self._container.labels.get(DIGEST_LABEL) if self._container is not None else None
 
     def _mounts(self) -> list[str]:
         return [f"{m.source} -> {m.target} (read-only)" for m in self.options.mounts]
@@ -216,22 +235,7 @@ def find(name: str, state_dir: str, *, engine: Engine | None = None) -> Containe
     """The container of a server, running or ended, by its labels. Raises BackendMissing if no engine answers."""
     engine = engine or connect()
     found = engine.containers({NAME_LABEL: name, STATE_LABEL: state_dir})
-    return ContainerServer(_options_of(found[0]), engine=engine, found=found[0]) if found else None
-
-
-def _options_of(container: Container) -> ContainerOptions:
-    """What a container was started with, read back from the engine."""
-    config, host = container.attrs["Config"], container.attrs["HostConfig"]
-    bindings = {k: v[0] for k, v in (host.get("PortBindings") or {}).items() if v}
-    grpc, rest = (bindings.get(f"{port}/tcp", {}) for port in (GRPC_PORT, REST_PORT))
-    labels = {k: v for k, v in container.labels.items()
-              if k.startswith(f"{LABEL}.") and k not in (NAME_LABEL, STATE_LABEL, RUN_LABEL)}
-    return ContainerOptions(
-        name=container.labels[NAME_LABEL], image=config["Image"], state_dir=container.labels[STATE_LABEL],
-        argv=(*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())),
-        mounts=tuple(Mount(m["Source"], m["Target"]) for m in host.get("Mounts") or ()),
-        host=grpc.get("HostIp") or "127.0.0.1", grpc_port=int(grpc.get("HostPort") or 0),
-        rest_port=int(rest.get("HostPort") or 0), user=config.get("User", ""), labels=labels)
+    return ContainerServer(options_of(found[0].attrs), engine=engine, found=found[0]) if found else None
 
 
 def _stop(container: Container, grace: float) -> None:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import os
+import re
+import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from deploy.errors import BackendMissing, DeployError, ServerError
+from deploy.servers import docker_host
 from deploy.servers.base import Progress, silent
+from deploy.servers.container_options import Host
 
 if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
 
 _START = "start it (Linux: `sudo systemctl start docker`; else Docker Desktop), or use backend: embedded"
+_PULL = "check server/image in the spec, log in with `docker login` if it's private, or use backend: embedded"
+_HELLO = 10  # seconds for an engine's first answers
+_HELPER = re.compile(r"docker-credential-[\w.-]*\w")
 _GROUP = "add yourself to the group `docker` and log in again, or use backend: embedded"
 
 
@@ -46,14 +54,30 @@ class Engine:
                         progress(sentence)
         except DeployError as e:
             raise BackendMissing(f"image {image} isn't here and can't be pulled: {_reason(e)}",
-                                 hint="check server/image in the spec, log in with `docker login` if it's private, "
-                                      "or use backend: embedded", details={"image": image, "said": _said(e)}) from e
+                                 hint=e.hint if "helper" in e.details else _PULL,
+                                 details={"image": image, "said": _said(e)}) from e
 
     def require_image(self, image: str, progress: Progress = silent) -> None:
         """The image, pulled if it isn't here. Raises BackendMissing."""
         if not self.has_image(image):
             progress(f"pulling image {image}")
             self.pull(image, progress)
+
+    def pinned(self, image: str) -> str:
+        """What an image's name stands for now: name@sha256:... as its registry has it, or the id of one made here."""
+        with translated(f"look at image {image}", self.where):
+            attrs = self.client.images.get(image).attrs
+        name = _name_and_tag(image)[0]
+        known = {name, f"docker.io/{name}", f"docker.io/library/{name}"}
+        digests = [str(d) for d in attrs.get("RepoDigests") or () if str(d).partition("@")[0] in known]
+        return digests[0] if digests else str(attrs["Id"])
+
+    def host(self) -> Host:
+        """The machine that the containers run on."""
+        with translated("ask for the engine's machine", self.where):
+            info: Mapping[str, Any] = self.client.info()
+        return Host(int(info.get("MemTotal") or 0) if info.get("MemoryLimit") else 0,
+                    pids=bool(info.get("PidsLimit")), log_driver=str(info.get("LoggingDriver") or ""))
 
     def containers(self, labels: Mapping[str, str]) -> list[Container]:
         """All containers, running or not, with all of these labels."""
@@ -85,41 +109,56 @@ class _Pull:
 
 
 def connect() -> Engine:
-    """The engine of DOCKER_HOST, or of the current `docker context`. Raises BackendMissing if none answers."""
+    """The engine that the docker CLI would use. Raises BackendMissing if none answers."""
     import docker
+    from docker.constants import DEFAULT_TIMEOUT_SECONDS
 
-    where, tls = _address()
-    with translated("reach the Docker engine", where):
-        client = docker.DockerClient.from_env() if tls is None else docker.DockerClient(base_url=where, tls=tls)
-        client.ping()
+    host, tls, where = _address()
+    over_ssh = host.startswith("ssh://")
+    if over_ssh and find_spec("paramiko") is None:
+        raise BackendMissing(f"the Docker engine at {where} is behind SSH, for which the package paramiko is missing",
+                             hint="pip install 'docker[ssh]', or use backend: embedded")
+    try:
+        with translated("reach the Docker engine", where):
+            client = docker.DockerClient(base_url=host, tls=tls, timeout=_HELLO,
+                                         use_ssh_client=over_ssh and shutil.which("ssh") is not None)
+            client.ping()
+    except (AttributeError, TypeError, ValueError, KeyError, RecursionError) as e:  # the SDK trusts its configuration
+        raise BackendMissing(f"docker's configuration {docker_host.config_dir() / 'config.json'} has a value that "
+                             f"docker doesn't write: {e}", hint="mend it, or set DOCKER_CONFIG") from e
+    client.api.timeout = DEFAULT_TIMEOUT_SECONDS
     return Engine(client, where)
 
 
-def _address() -> tuple[str, Any]:
-    """Where the engine should be, and its TLS settings if a context has them (None: the environment's)."""
-    if "DOCKER_HOST" in os.environ:
-        return os.environ["DOCKER_HOST"], None
-    default = "unix:///var/run/docker.sock"
-    with translated("read the current Docker context", default):
-        from docker.context import ContextAPI
+def _address() -> tuple[str, Any, str]:
+    """Where the engine is, its TLS settings for the SDK, and its address for people."""
+    import docker.tls
 
-        context = ContextAPI.get_current_context()
-    if context is None or context.Host in (None, default, "http+unix:///var/run/docker.sock"):
-        return default, None
-    return str(context.Host), context.TLSConfig or False
+    found = docker_host.address()
+    if found.tls is None:
+        return found.host, False, str(found)
+    cert, key = found.tls.get("cert"), found.tls.get("key")
+    with translated("use the Docker engine's certificates", str(found)):
+        tls = docker.tls.TLSConfig(client_cert=(cert, key) if cert and key else None, ca_cert=found.tls.get("ca"),
+                                   verify=found.verify)
+    host = found.host.replace("tcp://", "https://", 1)
+    return host if "://" in host else f"https://{host}", tls, str(found)
 
 
 @contextmanager
 def translated(doing: str, where: str = "") -> Iterator[None]:
     """Turn whatever the SDK raises into a ServerError. `doing` completes "can't ..."; `where`: the engine's address.
 
-    The SDK lets errors of requests (which are OSErrors) and of urllib3 through.
+    The SDK lets errors of requests (which are OSErrors), of urllib3 and of paramiko through.
     """
     import docker.errors
     import urllib3.exceptions
 
-    foreign = (docker.errors.DockerException, docker.errors.StreamParseError, urllib3.exceptions.HTTPError,
-               urllib3.exceptions.ProxySchemeUnsupported, OSError)
+    paramiko = sys.modules.get("paramiko")
+    ssh: tuple[type[Exception], ...] = (paramiko.SSHException,) if paramiko else ()
+    foreign: tuple[type[BaseException], ...] = (
+        *ssh, docker.errors.DockerException, docker.errors.StreamParseError, urllib3.exceptions.HTTPError,
+        urllib3.exceptions.ProxySchemeUnsupported, OSError)
     try:
         yield
     except foreign as e:
@@ -128,19 +167,46 @@ def translated(doing: str, where: str = "") -> Iterator[None]:
 
 def _translate(error: BaseException, doing: str, where: str) -> NoReturn:
     import docker.errors
+    from docker.credentials.errors import StoreError
 
     at = f" at {where}" if where else ""
     if isinstance(error, docker.errors.APIError):
         said = str(error.explanation or error)
         raise ServerError(f"can't {doing}: the Docker engine says: {said}",
                           details={"status": error.status_code, "engine": where}) from error
+    for e in _chain(error):
+        if isinstance(e, StoreError):
+            raise _helper_failed(e, doing) from error
     if any(isinstance(e, PermissionError) for e in _chain(error)):
         raise BackendMissing(f"can't {doing}: no permission to talk to the Docker engine{at}", hint=_GROUP) from error
     if any(isinstance(e, ConnectionError | FileNotFoundError) for e in _chain(error)):
-        raise BackendMissing(f"no Docker engine answers{at}", hint=_START) from error
+        raise BackendMissing(f"no Docker engine answers{at}", hint=_start(where)) from error
     if type(error) is docker.errors.DockerException:  # the SDK's word for "not even its version can be asked"
-        raise BackendMissing(f"no Docker engine answers{at}: {error}", hint=_START) from error
+        raise BackendMissing(f"no Docker engine answers{at}: {_innermost(error)}", hint=_start(where)) from error
     raise ServerError(f"can't {doing}: {type(error).__name__}: {error}", details={"engine": where}) from error
+
+
+def _helper_failed(error: BaseException, doing: str) -> BackendMissing:
+    """The program of credsStore or credHelpers, which the CLI's configuration names, isn't there or fails."""
+    name = _HELPER.search(str(error))
+    helper = f"the credential helper {name[0]}" if name else "the credential helper"
+    what = "isn't installed" if "not installed" in str(error) else f"fails: {error}"
+    return BackendMissing(f"can't {doing}: {helper} {what}", details={"helper": f"{helper} {what}"},
+                          hint=f"install it, or take credsStore and credHelpers out of "
+                               f"{docker_host.config_dir() / 'config.json'}, or use backend: embedded")
+
+
+def _start(where: str) -> str:
+    """What to do about an engine that doesn't answer: somebody may have named the wrong one."""
+    return f"is that the right address? {_START}" if "(from " in where else _START
+
+
+def _innermost(error: BaseException) -> str:
+    """The SDK wraps urllib3's errors, and those wrap the socket's: the last one says it best."""
+    *_, last = _chain(error)
+    if last is error:
+        return str(error)
+    return str(getattr(last, "strerror", None) or last).rpartition(": ")[2] or type(last).__name__
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -167,6 +233,8 @@ def _name_and_tag(image: str) -> tuple[str, str | None]:
 
 def _reason(error: DeployError) -> str:
     """Why a pull failed, in a few words, by the status that the engine answered with."""
+    if helper := error.details.get("helper"):
+        return str(helper)
     status = error.details.get("status")
     if status == 404:
         return "no registry has it, or none without a login"

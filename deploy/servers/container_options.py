@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from deploy.servers.base import LABEL
@@ -14,6 +16,13 @@ PROGRAM = "/usr/bin/tensorflow_model_server"
 GRPC_PORT, REST_PORT = 8500, 8501  # inside; outside it's the spec's
 NOBODY = "65534:65534"
 NAME_LABEL, STATE_LABEL, RUN_LABEL = f"{LABEL}.name", f"{LABEL}.state", f"{LABEL}.run"
+IMAGE_LABEL, DIGEST_LABEL = f"{LABEL}.image", f"{LABEL}.image.digest"  # as the spec says it; what it stood for
+_OWN = (NAME_LABEL, STATE_LABEL, RUN_LABEL, IMAGE_LABEL, DIGEST_LABEL)
+# As the engine, Podman and Docker Desktop say that a mount's source isn't on the machine of theirs
+_NOT_THERE = re.compile(r"bind source path does not exist|statfs .*no such file|error while creating mount source path|"
+                        r"[Mm]ounts denied|is not shared from the host")
+PROCESSES = 4096  # and threads: some hundreds for requests, and several per core for TensorFlow
+LOGS = {"max-size": "20m", "max-file": "5"}
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -26,6 +35,16 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
+class Host:
+    """The engine's machine. memory: bytes, 0 if unknown or not to be limited. pids: whether processes can be limited.
+    log_driver: the engine's own choice."""
+
+    memory: int = 0
+    pids: bool = True
+    log_driver: str = "json-file"
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerOptions:
     """A server in a container.
 
@@ -34,7 +53,8 @@ class ContainerOptions:
     state_dir: identifies the server on the engine together with its name; nothing is written there.
     grpc_port, rest_port: on the host; 0 takes any free one.
     expects: files that have to be there inside; a mount can be empty if the engine is on another machine or in a VM.
-    user: uid:gid. memory: bytes, or with k, m, g. gpus: a number or "all".
+    user: uid:gid. memory: bytes, or with k, m, g; by default nine tenths of the machine's, so that the server is what
+    ends when memory does. gpus: a number or "all".
     """
 
     name: str
@@ -65,7 +85,7 @@ def container_user() -> str:
     return NOBODY if os.getuid() == 0 else f"{os.getuid()}:{os.getgid()}"
 
 
-def docker_options(options: ContainerOptions) -> dict[str, Any]:
+def docker_options(options: ContainerOptions, host: Host = Host()) -> dict[str, Any]:
     """The arguments for the Docker SDK's containers.create().
 
     The restart policy isn't among them: a server that dies while starting has to stay dead, so that its logs and
@@ -90,16 +110,19 @@ def docker_options(options: ContainerOptions) -> dict[str, Any]:
     if o.argv is not None:
         # The stock image's entry point is a shell that passes signals to nobody and puts in flags of its own
         create |= {"entrypoint": [o.argv[0]], "command": list(o.argv[1:])}
-    return create | _limits(o)
+    return create | _limits(o, host)
 
 
-def _limits(o: ContainerOptions) -> dict[str, Any]:
-    limits: dict[str, Any] = {}
+def _limits(o: ContainerOptions, host: Host) -> dict[str, Any]:
+    limits: dict[str, Any] = {"pids_limit": PROCESSES} if host.pids else {}
+    if host.log_driver == "json-file":  # the others rotate by themselves, or are somebody's central logs
+        limits["log_config"] = {"Type": "json-file", "Config": dict(LOGS)}
     if o.cpus is not None:
         limits["nano_cpus"] = round(o.cpus * 1e9)
-    if o.memory is not None:
+    memory = host.memory * 9 // 10 if o.memory is None else memory_bytes(o.memory)
+    if memory:
         # The same for memory and swap: a server that swaps is slower than one that is restarted
-        limits |= {"mem_limit": memory_bytes(o.memory), "memswap_limit": memory_bytes(o.memory)}
+        limits |= {"mem_limit": memory, "memswap_limit": memory}
     if o.gpus is not None:
         limits["device_requests"] = [{"count": -1 if o.gpus == "all" else o.gpus, "capabilities": [["gpu"]]}]
     return limits
@@ -114,3 +137,26 @@ def memory_bytes(memory: str) -> int:
     """`512m` as bytes."""
     unit = _UNITS.get(memory[-1].lower())
     return int(memory[:-1]) * unit if unit else int(memory)
+
+
+def options_of(attrs: Mapping[str, Any]) -> ContainerOptions:
+    """What a container was started with, read back from the engine's view of it."""
+    config, host = attrs["Config"], attrs["HostConfig"]
+    told: Mapping[str, str] = config.get("Labels") or {}
+    bindings = {k: v[0] for k, v in (host.get("PortBindings") or {}).items() if v}
+    grpc, rest = (bindings.get(f"{port}/tcp", {}) for port in (GRPC_PORT, REST_PORT))
+    labels = {k: v for k, v in told.items() if k.startswith(f"{LABEL}.") and k not in _OWN}
+    return ContainerOptions(
+        name=told[NAME_LABEL], image=told.get(IMAGE_LABEL, config["Image"]), state_dir=told[STATE_LABEL],
+        argv=(*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())),
+        mounts=tuple(Mount(m["Source"], m["Target"]) for m in host.get("Mounts") or ()),
+        host=grpc.get("HostIp") or "127.0.0.1", grpc_port=int(grpc.get("HostPort") or 0),
+        rest_port=int(rest.get("HostPort") or 0), user=config.get("User", ""), labels=labels)
+
+
+def unseen_source(said: str, mounts: Iterable[Mount]) -> str:
+    """The directory that is here, and that the engine says it doesn't find or may not share; empty if it says
+    something else."""
+    if not _NOT_THERE.search(said):
+        return ""
+    return next((m.source for m in mounts if m.source in said and Path(m.source).exists()), "")

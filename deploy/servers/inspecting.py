@@ -8,7 +8,7 @@ from typing import Any
 
 from deploy.errors import ServerError
 from deploy.servers.container_engine import Engine, connect, translated
-from deploy.servers.container_options import GRPC_PORT, REST_PORT
+from deploy.servers.container_options import GRPC_PORT, IMAGE_LABEL, REST_PORT
 
 _ENTRY_POINT = "tf_serving_entrypoint.sh"
 
@@ -51,7 +51,8 @@ def inspect(name: str, *, tail: int = 400, engine: Engine | None = None) -> Insp
     argv = (*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ()))
     running = bool(state.get("Running")) and not state.get("Restarting")
     return Inspected(
-        name=str(container.name), argv=_expanded(argv, config.get("Env") or ()), image=config["Image"],
+        name=str(container.name), argv=_expanded(argv, config.get("Env") or ()),
+        image=(config.get("Labels") or {}).get(IMAGE_LABEL, config["Image"]),
         image_platform=image_platform(config["Image"], engine=engine) or "", user=config.get("User", ""),
         mounts={m.get("Name") or m["Source"]: m["Destination"] for m in attrs.get("Mounts") or ()},
         running=running, exit_code=None if running or state.get("Status") == "created" else int(state["ExitCode"]),

@@ -19,8 +19,9 @@ from deploy.servers import EmbeddedServer, ProcessServer, Server, find
 from deploy.servers.base import ProcessOptions
 from deploy.servers.container import ContainerServer
 from deploy.servers.container_engine import Engine, connect
-from deploy.servers.container_options import RUN_LABEL, Mount
+from deploy.servers.container_options import DIGEST_LABEL, LOGS, PROCESSES, RUN_LABEL, Mount
 from deploy.servers.embedded import embedded_options
+from deploy.servers.inspecting import inspect
 from deploy.types import Endpoint
 from tests.servers_support import (
     STAND_IN,
@@ -295,6 +296,14 @@ def test_limits_and_restart_policy_reach_the_engine(run_container: Callable[...,
     assert container.attrs["HostConfig"]["NanoCpus"] == 500_000_000
     assert container.attrs["HostConfig"]["Memory"] == 256 << 20
     assert container.attrs["HostConfig"]["RestartPolicy"]["Name"] in ("", "no")
+    assert container.attrs["HostConfig"]["PidsLimit"] == PROCESSES
+    if engine.host().log_driver == "json-file":
+        assert container.attrs["HostConfig"]["LogConfig"] == {"Type": "json-file", "Config": LOGS}
+    digest = engine.pinned(server.options.image)
+    assert container.attrs["Config"]["Image"] == digest == container.labels[DIGEST_LABEL]
+    again = find(server.name, server.options.state_dir)
+    assert again is not None and again.describe()["image"] == STAND_IN and again.describe()["image_digest"] == digest
+    assert inspect(server.options.container_name, engine=engine).image == STAND_IN
     server.detach()
     container.reload()
     assert container.attrs["HostConfig"]["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 5}
@@ -346,7 +355,7 @@ def test_an_empty_mount_is_noticed_before_the_server_waits_for_ever(engine: Engi
                                 expects=("/models/m/1/saved_model.pb",))
     with pytest.raises(StartFailed, match=r"/models/m/1/saved_model\.pb isn't in the container") as e:
         ContainerServer(options).start()
-    assert e.value.details["mounts"] == [f"{tmp_path}/m -> /models/m (read-only)"] and "share that" in e.value.hint
+    assert e.value.details["mounts"] == [f"{tmp_path}/m -> /models/m (read-only)"] and "tfs image build" in e.value.hint
     assert find(options.name, tmp_path) is None
     (tmp_path / "m/1").mkdir()
     (tmp_path / "m/1/saved_model.pb").write_bytes(b"x" * (1 << 22))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
+import docker.credentials.errors
 import docker.errors
 import pytest
 import requests
@@ -14,6 +15,7 @@ import urllib3.exceptions
 
 from deploy.errors import BackendMissing, ServerError
 from deploy.servers.container_engine import Engine, _name_and_tag, translated
+from deploy.servers.container_options import Host
 
 
 def classes(module: Any) -> list[type[BaseException]]:
@@ -125,3 +127,37 @@ def test_a_pull_that_fails_is_told_in_a_clause(status: int, why: str) -> None:
         engine(Refusing()).pull("x:1")
     assert e.value.message == f"image x:1 isn't here and can't be pulled: {why}"
     assert e.value.details["said"] == said
+
+
+@pytest.mark.parametrize(("said", "what"), [
+    ("docker-credential-desktop not installed or not available in PATH", "isn't installed"),
+    ('Credentials store docker-credential-ecr-login exited with "no region".', "fails: .*no region")])
+def test_a_credential_helper_is_named(said: str, what: str) -> None:
+    class Helped(Api):
+        def pull(self, name: str, **options: Any) -> Iterator[Mapping[str, Any]]:
+            store = docker.credentials.errors.StoreError(said)
+            raise docker.errors.DockerException(f"Credentials store error: {store!r}") from store
+
+    with pytest.raises(BackendMissing, match=f"the credential helper docker-credential-[a-z-]+ {what}") as e:
+        engine(Helped()).pull("x:1")
+    assert "credsStore" in e.value.hint and "config.json" in e.value.hint
+
+
+def images_of(attrs: Mapping[str, Any], info: Mapping[str, Any]) -> Engine:
+    found = SimpleNamespace(get=lambda image: SimpleNamespace(attrs=attrs))
+    return Engine(SimpleNamespace(images=found, info=lambda: info), "unix:///s")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("image", "digests", "pinned"), [
+    ("tensorflow/serving:2.20.0", ["mirror/x@sha256:b", "tensorflow/serving@sha256:a"], "tensorflow/serving@sha256:a"),
+    ("serving", ["docker.io/library/serving@sha256:a"], "docker.io/library/serving@sha256:a"),
+    ("reg:5000/m:1", ["reg:5000/m@sha256:c"], "reg:5000/m@sha256:c"),
+    ("made/here:1", [], "sha256:id"), ("made/here:1", None, "sha256:id"), ("m:1", ["other@sha256:b"], "sha256:id")])
+def test_an_image_is_pinned_to_what_its_name_stands_for(image: str, digests: list[str] | None, pinned: str) -> None:
+    assert images_of({"Id": "sha256:id", "RepoDigests": digests}, {}).pinned(image) == pinned
+
+
+def test_the_engines_machine() -> None:
+    info = {"MemTotal": 100, "MemoryLimit": True, "PidsLimit": True, "LoggingDriver": "journald"}
+    assert images_of({}, info).host() == Host(100, True, "journald")
+    assert images_of({}, {**info, "MemoryLimit": False, "PidsLimit": False}).host() == Host(0, False, "journald")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,13 @@ import pytest
 from deploy.servers import container_options as options_module
 from deploy.servers.container_options import (
     ContainerOptions,
+    Host,
     Mount,
     container_user,
     docker_options,
     memory_bytes,
     restart_policy,
+    unseen_source,
 )
 from deploy.servers.embedded import embedded_options
 from deploy.types import Endpoint
@@ -40,6 +43,8 @@ def test_a_container_can_do_as_little_as_possible() -> None:
         "tmpfs": {"/tmp": "size=256m,mode=1777"},
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
+        "pids_limit": 4096,
+        "log_config": {"Type": "json-file", "Config": {"max-size": "20m", "max-file": "5"}},
         "entrypoint": ["/usr/bin/tensorflow_model_server"],
         "command": ["--port=8500"],
     }
@@ -58,6 +63,30 @@ def test_limits() -> None:
     assert docker_options(ContainerOptions("a", "b", ("c",), "/s", gpus=2))["device_requests"][0]["count"] == 2
 
 
+def test_without_a_limit_the_machine_keeps_a_tenth_of_its_memory() -> None:
+    made = docker_options(PLAIN, Host(memory=100 << 30))
+    assert made["mem_limit"] == made["memswap_limit"] == 90 << 30
+    assert docker_options(replace(PLAIN, memory="2g"), Host(memory=100 << 30))["mem_limit"] == 2 << 30
+    assert "mem_limit" not in docker_options(PLAIN, Host())
+
+
+def test_what_the_engine_cant_limit_or_keeps_elsewhere_is_left_alone() -> None:
+    made = docker_options(PLAIN, Host(pids=False, log_driver="journald"))
+    assert "pids_limit" not in made and "log_config" not in made
+
+
+@pytest.mark.parametrize("said", [
+    'invalid mount config for type "bind": bind source path does not exist: {}/m',
+    "statfs {}/m: no such file or directory", "Mounts denied: The path {}/m is not shared from the host",
+    "error while creating mount source path '{}/m': mkdir {}: read-only file system"])
+def test_a_directory_that_only_the_engine_doesnt_see(tmp_path: Path, said: str) -> None:
+    mounts = (Mount("/etc", "/c"), Mount(f"{tmp_path}/m", "/models/m"))
+    assert unseen_source(said.replace("{}", str(tmp_path)), mounts) == ""  # nor is it here
+    (tmp_path / "m").mkdir()
+    assert unseen_source(said.replace("{}", str(tmp_path)), mounts) == f"{tmp_path}/m"
+    assert unseen_source(f"no space left on device: {tmp_path}/m", mounts) == ""
+
+
 @pytest.mark.parametrize(("text", "size"), [("1024", 1024), ("1k", 1024), ("3M", 3 << 20), ("2g", 2 << 30)])
 def test_memory(text: str, size: int) -> None:
     assert memory_bytes(text) == size
@@ -71,6 +100,7 @@ def test_the_sdk_takes_all_of_it() -> None:
     made = _create_container_args({**docker_options(options), "version": "1.41"})
     host = made["host_config"]
     assert host["ReadonlyRootfs"] is True and host["Init"] is True and host["CapDrop"] == ["ALL"]
+    assert host["PidsLimit"] == 4096 and host["LogConfig"]["Config"] == {"max-size": "20m", "max-file": "5"}
     assert host["PortBindings"]["8500/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": "8500"}]
     assert host["DeviceRequests"][0]["Capabilities"] == [["gpu"]]
 

@@ -1,0 +1,107 @@
+"""Where the Docker engine is, as the docker CLI finds it: DOCKER_HOST, else DOCKER_CONTEXT, else the current context.
+
+The SDK knows neither DOCKER_CONTEXT nor contexts beside a missing config.json, so their files are read here.
+Source: docker/cli, cli/command/cli.go and cli/context/store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from deploy.errors import BackendMissing
+
+DEFAULT = "unix:///var/run/docker.sock"
+_MOST_BYTES = 1 << 20
+_CONTEXTS = "docker context ls lists those that there are"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where an engine listens. source: who says so, empty for the default. tls: its PEM files by their names, None
+    without TLS. verify: whether the engine's certificate is."""
+
+    host: str = DEFAULT
+    source: str = ""
+    tls: Mapping[str, str] | None = None
+    verify: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.host} (from {self.source})" if self.source else self.host
+
+
+def address(environment: Mapping[str, str] | None = None) -> Address:
+    """The engine's address. Raises BackendMissing for a context that isn't there or can't be read."""
+    env = os.environ if environment is None else environment
+    directory = config_dir(env)
+    if host := env.get("DOCKER_HOST"):
+        return _of_host(host, env, directory)
+    if name := env.get("DOCKER_CONTEXT"):
+        return _of_context(name, "DOCKER_CONTEXT", directory)
+    name = _config(directory / "config.json").get("currentContext") or "default"
+    return _of_context(str(name), f"currentContext in {directory / 'config.json'}", directory)
+
+
+def config_dir(environment: Mapping[str, str] | None = None) -> Path:
+    """The docker CLI's own directory."""
+    env = os.environ if environment is None else environment
+    return Path(env.get("DOCKER_CONFIG") or Path(env.get("HOME") or "~").expanduser() / ".docker")
+
+
+def _of_host(host: str, env: Mapping[str, str], directory: Path) -> Address:
+    """TLS as in the CLI: any value of DOCKER_TLS_VERIFY verifies, DOCKER_TLS alone doesn't; no matter for sockets."""
+    wanted = bool(env.get("DOCKER_TLS_VERIFY") or env.get("DOCKER_TLS"))
+    if not wanted or urlsplit(host).scheme not in ("tcp", "http", "https", ""):
+        return Address(host, "DOCKER_HOST")
+    files = _pems(Path(env.get("DOCKER_CERT_PATH") or directory))
+    if not files:
+        raise BackendMissing(f"no Docker engine can be asked at {host}: TLS is wanted, and there is none of ca.pem, "
+                             f"cert.pem and key.pem in {env.get('DOCKER_CERT_PATH') or directory}",
+                             hint="set DOCKER_CERT_PATH, or unset DOCKER_TLS_VERIFY")
+    return Address(host, "DOCKER_HOST", files, verify=bool(env.get("DOCKER_TLS_VERIFY")))
+
+
+def _of_context(name: str, source: str, directory: Path) -> Address:
+    if name == "default":
+        return Address()
+    number = hashlib.sha256(name.encode()).hexdigest()
+    path = directory / "contexts" / "meta" / number / "meta.json"
+    try:
+        endpoint: Any = json.loads(_read(path))["Endpoints"]["docker"]
+        host, skip = endpoint["Host"], endpoint.get("SkipTLSVerify", False)
+    except FileNotFoundError:
+        raise BackendMissing(f"there is no Docker context {name!r} (from {source})", hint=_CONTEXTS) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        raise BackendMissing(f"the Docker context {name!r} (from {source}) can't be read: {path}: "
+                             f"{type(e).__name__}: {e}", hint=_CONTEXTS) from None
+    files = _pems(directory / "contexts" / "tls" / number / "docker")
+    source = f"{source} {name!r}" if source == "DOCKER_CONTEXT" else source
+    return Address(str(host or DEFAULT), source, files or None, verify=not skip)
+
+
+def _pems(directory: Path) -> dict[str, str]:
+    return {name: str(directory / f"{name}.pem") for name in ("ca", "cert", "key")
+            if (directory / f"{name}.pem").is_file()}
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """The CLI's configuration; empty if it isn't there or no JSON, as for the CLI. Raises BackendMissing for JSON of
+    another form, which the SDK can't bear."""
+    try:
+        data = json.loads(_read(path))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(data, dict):
+        raise BackendMissing(f"docker's configuration {path} isn't a JSON object", hint="mend it, or set DOCKER_CONFIG")
+    return data
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_MOST_BYTES)
