@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_TENSOR = re.compile(r"keras_tensor(_\d+)?")
+_TENSOR = re.compile(r"keras_tensor(_\d+)?(CLONE)*")
 _INPUT = re.compile(r"(input_layer|input|inputs_struct)(_\d+)?")
 
 
