@@ -86,7 +86,7 @@ def _saved_model(directory: Path, target: Target) -> Iterator[Finding]:
     if not any(finding.severity is RULES["graph-size"].severity for finding in sized):
         yield from _graph(directory, file, target)
     if (directory / _TFLITE).is_file():  # served instead of the graph with --prefer_tflite_model
-        yield from tflite.check(directory / _TFLITE, target)
+        yield from tflite.beside(directory, target)
 
 
 def _graph(directory: Path, file: Path, target: Target) -> Iterator[Finding]:

@@ -88,6 +88,10 @@ _ALL = (
     Rule("tflite-op", "loads", ERROR, "TFLite models use ops that TensorFlow Serving registers",
          "TensorFlow Serving registers TFLite's builtin ops and ParseExample: no custom and no Select-TF ops",
          "convert with builtin ops only, or serve the SavedModel itself"),
+    Rule("tflite-warmup", "loads", ERROR, "The warm-up requests fit model.tflite, too",
+         "a server with --prefer_tflite_model sees only the first graph of that file, and refuses a version whose "
+         "warm-up file asks for another signature",
+         "remove these records with `tfs goldens remove`, export again, or serve without prefer_tflite_model"),
     Rule("file-write", "safe", ERROR, "Nothing writes files",
          "a request or a load would write where the server may write",
          "remove it from what is exported"),

@@ -43,12 +43,16 @@ class OpList:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server. version: `2.20`. libraries: of custom ops. gpu: it has one. tags: of the graph that it loads."""
+    """A server. version: `2.20`. libraries: of custom ops. gpu: it has one. tags: of the graph that it loads.
+
+    prefers_tflite: it serves the model.tflite of a version that has one.
+    """
 
     version: str
     libraries: frozenset[str] = OFFICIAL
     gpu: bool = False
     tags: frozenset[str] = frozenset({"serve"})
+    prefers_tflite: bool = False
 
     @property
     def oplist(self) -> OpList:
@@ -97,7 +101,7 @@ def of_server(server: ServerPart) -> Target:
         of_image(server.image)
     tags = str(server.flags.get("saved_model_tags", "serve"))
     return Target(target.version, target.libraries, target.gpu or bool(server.resources.gpus),
-                  frozenset(tag.strip() for tag in tags.split(",")))
+                  frozenset(tag.strip() for tag in tags.split(",")), server.prefers_tflite)
 
 
 def default() -> Target:

@@ -9,13 +9,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deploy.checks import contract, targets
-from deploy.checks.findings import Finding, Where
+from deploy.checks.findings import Finding, Severity, Where
 from deploy.checks.rules import RULES
 from deploy.checks.targets import Target
-from deploy.errors import IncompleteVersion
-from deploy.savedmodel import tflite
+from deploy.errors import BadReply, IncompleteVersion
+from deploy.savedmodel import tflite, warmup
 
 _REGISTERED = frozenset({"ParseExample", "ParseExampleV2"})
+
+
+def beside(directory: Path, target: Target) -> Iterator[Finding]:
+    """Findings about the model.tflite in a version directory, and the warm-up requests that it has to answer there."""
+    path = directory / tflite.FILE
+    yield from check(path, target)
+    try:
+        found = warmup.for_tflite(directory)
+    except (IncompleteVersion, BadReply):  # told above
+        return
+    if found:
+        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        severity = Severity.ERROR if target.prefers_tflite else Severity.WARNING
+        yield RULES["tflite-warmup"].found(f"{found[0]}{more}", Where(file=path.name), severity=severity)
 
 
 def check(path: Path, target: Target) -> Iterator[Finding]:

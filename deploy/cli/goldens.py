@@ -68,6 +68,7 @@ def _check(group: click.Group) -> None:
 
         path = place(repository, what)[0]
         checked = warmup.check(path, savedmodel.read(path).contract)
+        checked = warmup.with_tflite(checked, path) if checked else None
         tell(checked.to_json() if checked else {"ok": True, "records": 0}, as_json,
              lambda: _checked(checked) if checked else f"{what} has no warm-up requests")
         if checked and not (checked.ok or not as_json):

@@ -58,7 +58,8 @@ def gate(spec: Spec) -> Callable[[Endpoint], None]:
     from deploy import smoke
 
     def prove(endpoint: Endpoint) -> None:
-        smoke.run(endpoint, spec.models, smoke.from_models(spec.models), _settings(spec)).raise_if_failed()
+        source = smoke.from_models(spec.models, tflite=spec.server.prefers_tflite)
+        smoke.run(endpoint, spec.models, source, _settings(spec)).raise_if_failed()
 
     return prove
 
@@ -72,7 +73,8 @@ def _of_spec(spec: Spec, names: tuple[str, ...], *, quiet: bool) -> Report:
         raise ServerError(f"{spec.name} isn't running",
                           hint="start it with `tfs up`, or name a server with --rest-url and --grpc")
     with steps(f"asking {spec.name}", quiet=quiet) as progress:
-        return smoke.run(server.endpoint, models, smoke.from_models(models), _settings(spec), progress)
+        source = smoke.from_models(models, tflite=spec.server.prefers_tflite)
+        return smoke.run(server.endpoint, models, source, _settings(spec), progress)
 
 
 def _of_address(rest_url: str | None, grpc_target: str | None, names: tuple[str, ...], repository: Path | None, *,

@@ -20,7 +20,7 @@ from deploy.client.interfaces import Control
 from deploy.errors import ClientError, DeployError, SpecError, VersionNotFound
 from deploy.repository import Repository
 from deploy.savedmodel import goldens
-from deploy.savedmodel.compare import Tolerances, differences, from_json, narrowest
+from deploy.savedmodel.compare import Tolerances, differences, narrowest
 from deploy.serving.drift import in_transit
 from deploy.serving.resolving import resolve
 from deploy.spec import Spec
@@ -112,7 +112,8 @@ class Prober:
     def _case(self, mv: ModelVersion) -> Case | None:
         if mv not in self._cases:
             bases = {m.name: m for m in self._spec.models} if self._spec is not None else {}
-            self._cases[mv] = case_of(bases[mv.name], mv.version) if mv.name in bases else None
+            tflite = self._spec is not None and self._spec.server.prefers_tflite
+            self._cases[mv] = case_of(bases[mv.name], mv.version, tflite=tflite) if mv.name in bases else None
         return self._cases[mv]
 
 
@@ -218,9 +219,10 @@ def _answers(connected: Client, mv: ModelVersion, case: Case, checked: list[str]
     checked.append(f"{mv}: a golden answer over {' and '.join(asked)}")
 
 
-def case_of(model: ServedModel, version: int) -> Case | None:
+def case_of(model: ServedModel, version: int, *, tflite: bool = False) -> Case | None:
     """A version's first golden case; None for a version without one, or one that isn't published by us, or not here.
 
+    tflite: the server prefers the model.tflite of a version that has one.
     Raises RepositoryError or BadReply for a damaged file: asking less than was recorded would be no answer.
     """
     base = Path(model.base_path)
@@ -234,7 +236,7 @@ def case_of(model: ServedModel, version: int) -> Case | None:
         return None
     first = recorded[0]
     signature = manifest.contract.get(first.signature)
-    return Case(first.signature, first.inputs, first.outputs, from_json(manifest.tolerances),
+    return Case(first.signature, first.inputs, first.outputs, manifest.limits(tflite=tflite),
                 signature is not None and not no_json(signature))
 
 

@@ -187,15 +187,21 @@ def _publish(job: _Job, stage: Stage, info: SavedModelInfo, proof: Proof, produc
     from deploy.export import parity
     from deploy.savedmodel import goldens
 
-    if proof.cases:
-        goldens.write(stage.path, [goldens.Golden(c.signature, c.inputs, c.outputs) for c in proof.cases], job.name)
     sibling = _sibling(job, stage.path, info, proof)
+    kept = [goldens.Golden(case.signature, case.inputs, case.outputs) for case in proof.cases
+            if sibling is None or case.signature in sibling.served]
+    if proof.cases:
+        (stage.path / goldens.FILE).unlink(missing_ok=True)
+    if kept:
+        goldens.write(stage.path, kept, job.name)
     notes = (*job.notes, *proof.notes, *(sibling.notes(info.contract, job.asked.examples) if sibling else ()))
-    published = stage.publish(producer={"tfs_deploy": deploy.__version__, **producer}, goldens=len(proof.cases),
-                              tolerances=parity.describe(proof.parity.tolerances))
+    limits = sibling.tolerances(proof.parity.tolerances) if sibling else {}
+    published = stage.publish(producer={"tfs_deploy": deploy.__version__, **producer}, goldens=len(kept),
+                              tolerances=parity.describe(proof.parity.tolerances),
+                              tflite_tolerances=parity.describe(limits))
     if sibling:
         sibling = replace(sibling, path=published.path / sibling.path.name)
-    return Exported(published.mv, published.path, published.manifest.contract, len(proof.cases), proof.parity, notes,
+    return Exported(published.mv, published.path, published.manifest.contract, len(kept), proof.parity, notes,
                     time.monotonic() - job.started, sibling)
 
 

@@ -17,7 +17,7 @@ from deploy.errors import ExportError, ParityError
 from deploy.export.parity import LOG_TAIL, environment
 from deploy.export.plans import Case
 from deploy.savedmodel import drift, tflite
-from deploy.savedmodel.compare import Tolerance, Tolerances
+from deploy.savedmodel.compare import Tolerance, Tolerances, narrowest
 from deploy.savedmodel.drift import Drift, Pair
 from deploy.types import DEFAULT_SIGNATURE, Contract
 
@@ -34,7 +34,9 @@ _KEEP_OUT = "TensorFlow Serving can't load such a file, nor can a device without
     "the signatures, or export without --tflite"
 _GENERATED = "model.tflite's int8 ranges were measured on generated examples: give real ones with examples=..., or " \
     "its answers to real requests will be off"
-_FIRST_ONLY = "of model.tflite TensorFlow Serving sees one graph only, that of {}; LiteRT sees all signatures"
+_FIRST_ONLY = "of model.tflite TensorFlow Serving sees one graph only, that of {}; LiteRT sees all signatures. No " \
+    "golden answers of the others ({}) are kept: they are its warm-up requests, too, and with --prefer_tflite_model " \
+    "it would refuse the version"
 _UNROLL = "they come from loops over time, as recurrent layers make them: build these layers with unroll=True"
 
 
@@ -45,7 +47,8 @@ class Sibling:
     path: the file. size, saved_size: bytes of it, and of the SavedModel's graph and variables.
     latency, saved_latency: seconds of a call with the smallest example, by signature: TFLite on one thread,
         TensorFlow's library as it is.
-    drift: its answers against the golden ones; limit: the share that they were allowed to be apart.
+    drift: its answers against the golden ones; limit: the share that they were allowed to be apart, limits: the same
+        by output, as numbers.
     runtime: what ran it. served: the signatures that TensorFlow Serving sees in the file, those of its first graph.
     """
 
@@ -59,13 +62,23 @@ class Sibling:
     served: tuple[str, ...] = ()
     latency: Mapping[str, float] = field(default_factory=dict)
     saved_latency: Mapping[str, float] = field(default_factory=dict)
+    limits: Tolerances = field(default_factory=dict)
+
+    def tolerances(self, saved: Tolerances) -> dict[str, Tolerance]:
+        """How far a server's answers from this file may be apart; never less than the SavedModel's own, `saved`."""
+        made = {}
+        for key, limit in self.limits.items():
+            signature, _, output = key.partition("/")
+            own = narrowest(saved, signature, output)
+            made[key] = Tolerance(max(limit.absolute, own.absolute), own.relative)
+        return made
 
     def notes(self, contract: Contract, examples: object) -> Iterator[str]:
         """What its user should know. contract: the SavedModel's. examples: those that were given, None if none were."""
         if self.mode == "int8" and examples is None:
             yield _GENERATED
         if len(self.served) < len(contract):
-            yield _FIRST_ONLY.format(", ".join(self.served))
+            yield _FIRST_ONLY.format(", ".join(self.served), ", ".join(n for n in contract if n not in self.served))
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON data."""
@@ -93,13 +106,14 @@ def convert(directory: Path, contract: Contract, cases: Sequence[Case], mode: st
         said, answers = _run({"directory": str(directory), "mode": mode, "signatures": _ordered(contract),
                               "model": str(target), "repeats": REPEATS}, cases, timeout)
         _check_contract(contract, tflite.read(target))
-        found = drift.measure(_pairs(cases, answers), _limits(cases, share))
+        limits = _limits(cases, share)
+        found = drift.measure(_pairs(cases, answers), limits)
         _check_parity(found, mode, share)
     except BaseException:
         target.unlink(missing_ok=True)
         raise
     return Sibling(mode, target, target.stat().st_size, _saved_size(directory), found, share, str(said["runtime"]),
-                   tuple(tflite.signature_defs(target)), said["latency"], said["saved_latency"])
+                   tuple(tflite.signature_defs(target)), said["latency"], said["saved_latency"], limits)
 
 
 def _run(asked: Mapping[str, object], cases: Sequence[Case],

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deploy.errors import BadReply, BadRequest, Rejected
 from deploy.savedmodel import goldens
-from deploy.savedmodel.compare import Tolerances, from_json
+from deploy.savedmodel.compare import Tolerances
 from deploy.savedmodel.drift import Drift, Pair, measure
 from deploy.savedmodel.goldens import Golden
 from deploy.types import Contract, ModelRef
@@ -41,7 +41,7 @@ def known(directory: str | Path) -> Known:
 
     recorded = goldens.scan(directory)
     manifest = checking.read_manifest(Path(directory))
-    return Known(recorded.goldens, from_json(manifest.tolerances) if manifest else {}, recorded.skipped)
+    return Known(recorded.goldens, manifest.limits() if manifest else {}, recorded.skipped)
 
 
 def replay(cases: Sequence[Golden], ask: Ask, tolerances: Tolerances,

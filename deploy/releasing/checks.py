@@ -13,7 +13,6 @@ from deploy.releasing.opening import Opened
 from deploy.render import write
 from deploy.repository import Repository
 from deploy.rollout import Checks, Trial
-from deploy.savedmodel.compare import from_json
 from deploy.smoke import Settings
 from deploy.spec import ComparePart
 from deploy.state import Release
@@ -43,7 +42,7 @@ class _Made:
         wanted = ServedModel(trial.model, str(self._base), Specific((trial.version,)), labels)
         asked = self._o.spec.smoke
         settings = Settings(timeout=asked.timeout, absolute=asked.absolute, relative=asked.relative, repeats=0)
-        report = smoke.run(self._o.client, [wanted], smoke.from_models([wanted]), settings)
+        report = smoke.run(self._o.client, [wanted], self._source(wanted), settings)
         report.raise_if_failed()
         return report.summary
 
@@ -153,7 +152,10 @@ class _Made:
         if self._path(trial.version) is None:
             return {}
         manifest = Repository(self._base.parent).find_manifest(ModelVersion(self._base.name, trial.version))
-        return from_json(manifest.tolerances) if manifest else {}
+        return manifest.limits(tflite=self._o.spec.server.prefers_tflite) if manifest else {}
+
+    def _source(self, wanted: ServedModel) -> smoke.Source:
+        return smoke.from_models([wanted], tflite=self._o.spec.server.prefers_tflite)
 
     def _keep(self, trial: Trial, report: Report) -> Path:
         """Write the report as JSON and as a page."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from deploy.errors import RepositoryError, SpecError
 from deploy.repository import digests, naming
+from deploy.savedmodel.compare import Tolerance, from_json
 from deploy.types import Contract, ModelVersion
 
 FORMAT = 1
@@ -30,6 +31,7 @@ class Manifest:
     producer: what made it (`tfs_deploy`, `tensorflow`, `keras`, ...) -> its version.
     goldens: how many recorded requests and answers `assets.extra/tf_serving_warmup_requests` holds.
     tolerances: `default`, a signature, or `signature/output` -> {`absolute`: float, `relative`: float}.
+    tflite_tolerances: the same for the answers of its model.tflite, where they differ.
     created: ISO 8601, UTC.
     """
 
@@ -41,6 +43,7 @@ class Manifest:
     goldens: int = 0
     tolerances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     algorithm: str = digests.DEFAULT
+    tflite_tolerances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -55,6 +58,10 @@ class Manifest:
             tree.update(f"{path}\0{record.size}\0{record.digest}\0".encode())
         return f"{self.algorithm}:{tree.hexdigest()}"
 
+    def limits(self, *, tflite: bool = False) -> dict[str, Tolerance]:
+        """The tolerances as values. tflite: for a server that prefers model.tflite."""
+        return from_json({**self.tolerances, **(self.tflite_tolerances if tflite else {})})
+
     def to_json(self) -> dict[str, object]:
         """Plain JSON data; `from_json` is its inverse."""
         return {
@@ -64,6 +71,8 @@ class Manifest:
             "contract": self.contract.to_json(), "producer": dict(self.producer),
             "goldens": {"count": self.goldens, "file": naming.WARMUP_FILE if self.goldens else None},
             "tolerances": {name: dict(values) for name, values in self.tolerances.items()},
+            **({"tflite_tolerances": {name: dict(values) for name, values in self.tflite_tolerances.items()}}
+               if self.tflite_tolerances else {}),
         }
 
     def to_bytes(self) -> bytes:
@@ -103,5 +112,8 @@ class Manifest:
             {path: FileRecord(int(r["size"]), str(r["digest"])) for path, r in data["files"].items()},
             Contract.from_json(data["contract"]), str(data["created"]),
             {str(k): str(v) for k, v in data["producer"].items()}, int(data["goldens"]["count"]),
-            {name: {k: float(v) for k, v in values.items()} for name, values in data["tolerances"].items()},
-            str(data["algorithm"]))
+            _tolerances(data["tolerances"]), str(data["algorithm"]), _tolerances(data.get("tflite_tolerances", {})))
+
+
+def _tolerances(data: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    return {name: {k: float(v) for k, v in values.items()} for name, values in data.items()}

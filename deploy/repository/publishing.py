@@ -43,6 +43,7 @@ class Facts:
     producer: Mapping[str, str] = field(default_factory=dict)
     tolerances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     goldens: int | None = None
+    tflite_tolerances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class Stage:
@@ -82,13 +83,14 @@ class Stage:
 
     def publish(self, version: int | None = None, *, producer: Mapping[str, str] | None = None,
                 tolerances: Mapping[str, Mapping[str, float]] | None = None, goldens: int | None = None,
+                tflite_tolerances: Mapping[str, Mapping[str, float]] | None = None,
                 progress: Progress | None = None) -> Published:
         """Make what stands in `path` visible as a version, without copying it.
 
         version: None for the stage's own, or else the next free number.
         Raises IncompleteVersion, VersionExists, RepositoryError; then nothing is visible.
         """
-        facts = Facts(producer or {}, tolerances or {}, goldens)
+        facts = Facts(producer or {}, tolerances or {}, goldens, tflite_tolerances or {})
         return self.publish_tree(self.path, version, facts, progress)
 
     def publish_tree(self, tree: Path, version: int | None, facts: Facts,
@@ -128,7 +130,7 @@ class Stage:
                     self._check_free(version, numbers)
                 number = self._next(numbers) if version is None else version
                 manifest = Manifest(ModelVersion(self.model, number), files, contract, _now(), facts.producer,
-                                    facts.goldens or 0, facts.tolerances, self._algorithm)
+                                    facts.goldens or 0, facts.tolerances, self._algorithm, facts.tflite_tolerances)
                 _write_manifest(tree, manifest)
                 if self._rename(tree, number):
                     break
@@ -183,7 +185,8 @@ def _examine(tree: Path, facts: Facts) -> tuple[Contract, Facts]:
     producer = {"tfs_deploy": __version__, "tensorflow": info.producer.tensorflow, **before.producer, **facts.producer}
     recorded = _check_warmup(tree, info.contract)
     goldens = recorded if facts.goldens is None else facts.goldens
-    return info.contract, Facts(producer, facts.tolerances or before.tolerances, goldens)
+    return info.contract, Facts(producer, facts.tolerances or before.tolerances, goldens,
+                                facts.tflite_tolerances or before.tflite_tolerances)
 
 
 def _earlier(tree: Path) -> Facts:
@@ -192,7 +195,9 @@ def _earlier(tree: Path) -> Facts:
         manifest = checking.read_manifest(tree)
     except RepositoryError:
         manifest = None
-    return Facts(manifest.producer, manifest.tolerances) if manifest else Facts()
+    if manifest is None:
+        return Facts()
+    return Facts(manifest.producer, manifest.tolerances, tflite_tolerances=manifest.tflite_tolerances)
 
 
 def _check_warmup(tree: Path, contract: Contract) -> int:

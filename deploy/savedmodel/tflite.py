@@ -78,9 +78,10 @@ class TfliteInfo:
                 "operators": [{"name": o.name, "custom": o.custom, "version": o.version} for o in self.operators]}
 
 
-def read(path: str | Path) -> TfliteInfo:
+def read(path: str | Path, *, first: bool = False, invented: bool = False) -> TfliteInfo:
     """What the TFLite file holds; its weights aren't read.
 
+    first: only signatures of the first graph. invented: the signature that TensorFlow Serving makes up of that graph.
     Raises IncompleteVersion if it is missing, truncated, damaged, or no TFLite file.
     """
     path = Path(path)
@@ -88,7 +89,7 @@ def read(path: str | Path) -> TfliteInfo:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if data[4:8] != _IDENTIFIER:
                 raise ValueError(f"expected {_IDENTIFIER.decode()} at byte 4, seen {data[4:8]!r}")
-            return _model(_Table(data, _unsigned(data, 0)), len(data))
+            return _model(_Table(data, _unsigned(data, 0)), len(data), first=first, invented=invented)
     except OSError as error:
         raise IncompleteVersion(f"{path} can't be read: {error.strerror}") from error
     except (ValueError, IndexError, KeyError, struct.error) as error:
@@ -189,11 +190,12 @@ def _length(data: Any, place: int) -> int:
     return size
 
 
-def _model(model: _Table, size: int) -> TfliteInfo:
+def _model(model: _Table, size: int, *, first: bool, invented: bool) -> TfliteInfo:
     graphs = list(model.tables(2))
     if not graphs:
         raise ValueError("it holds no graph")
-    signatures = tuple(_signature(table, graphs) for table in model.tables(7))
+    signatures = tuple(_signature(table, graphs) for table in model.tables(7)
+                       if not invented and not (first and table.number(4, "<I")))
     contract = Contract(signatures or (_invented(graphs[0]),))
     operators = {_operator(table) for table in model.tables(1)}
     return TfliteInfo(contract, tuple(sorted(operators, key=lambda o: (o.name, o.version))), model.text(3),

@@ -6,13 +6,14 @@ Sources: tensorflow_serving/servables/tensorflow/saved_model_warmup_util.cc, sav
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from deploy.errors import BadReply, RepositoryError
+from deploy.errors import BadReply, IncompleteVersion, RepositoryError
+from deploy.savedmodel import tflite, tflite_serving
 from deploy.savedmodel.goldens import FILE, LIMIT, answered
 from deploy.types import CLASSIFY_METHOD, DEFAULT_SIGNATURE, REGRESS_METHOD, Contract, Signature, TensorSpec
 from deploy.wire import records, tensors
@@ -87,6 +88,29 @@ def check(version_dir: str | Path, contract: Contract) -> Checked | None:
     if number >= LIMIT:
         problems.insert(0, Problem(None, True, f"{number + 1} records, and a server refuses more than {LIMIT}"))
     return Checked(path, number + 1, goldens, kinds, tuple(problems))
+
+
+def for_tflite(version_dir: str | Path) -> tuple[Problem, ...]:
+    """Why a server that prefers the version's model.tflite would refuse it for its warm-up file.
+
+    Raises IncompleteVersion or BadReply for a TFLite file that can't be read.
+    """
+    path = Path(version_dir) / tflite.FILE
+    if not path.is_file() or not (Path(version_dir) / FILE).exists():
+        return ()
+    checked = check(version_dir, tflite_serving.served(path))
+    return tuple(problem for problem in checked.problems if problem.fatal) if checked else ()
+
+
+def with_tflite(checked: Checked, version_dir: str | Path) -> Checked:
+    """`checked`, and notes about what a server that prefers the version's model.tflite would refuse."""
+    try:
+        refused = for_tflite(version_dir)
+    except (IncompleteVersion, BadReply) as error:
+        refused = (Problem(None, True, error.message),)
+    notes = (Problem(p.record, False, f"with --prefer_tflite_model a server refuses the version: {p.what}")
+             for p in refused if p not in checked.problems)
+    return replace(checked, problems=(*checked.problems, *notes))
 
 
 Found = tuple[bool, str]

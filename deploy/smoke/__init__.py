@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from deploy.smoke.report import Check, Latency, Outcome, Report
 from deploy.smoke.running import Settings, run
-from deploy.smoke.sources import Known, from_models, from_repository
+from deploy.smoke.sources import Known, Source, from_models, from_repository
 
-__all__ = ["Check", "Known", "Latency", "Outcome", "Report", "Settings", "from_models", "from_repository",
+__all__ = ["Check", "Known", "Latency", "Outcome", "Report", "Settings", "Source", "from_models", "from_repository",
            "run"]

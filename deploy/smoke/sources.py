@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deploy.errors import VersionNotFound
 from deploy.repository import Repository
-from deploy.savedmodel.compare import Tolerance, from_json, narrowest
+from deploy.savedmodel.compare import Tolerance, narrowest
 from deploy.savedmodel.goldens import Golden
 from deploy.types import Contract, ModelVersion, ServedModel, TensorSpec
 
@@ -39,7 +39,7 @@ def nothing(_: ModelVersion) -> None:
     """The source for servers whose repository isn't at hand."""
 
 
-def from_models(models: Iterable[ServedModel]) -> Source:
+def from_models(models: Iterable[ServedModel], *, tflite: bool = False) -> Source:
     """As `from_repository`, of served models: each has its own base path, and perhaps another name there."""
     bases = {model.name: Path(model.base_path) for model in models}
 
@@ -47,15 +47,19 @@ def from_models(models: Iterable[ServedModel]) -> Source:
         base = bases.get(mv.name)
         if base is None or not base.is_dir():
             return None
-        return from_repository(Repository(base.parent))(ModelVersion(base.name, mv.version))
+        return from_repository(Repository(base.parent), tflite=tflite)(ModelVersion(base.name, mv.version))
 
     return known
 
 
-def from_repository(repository: Repository) -> Source:
-    """Contract, goldens and tolerances as published. Versions of other tools: the contract of their saved_model.pb."""
+def from_repository(repository: Repository, *, tflite: bool = False) -> Source:
+    """Contract, goldens and tolerances as published. Versions of other tools: the contract of their saved_model.pb.
+
+    tflite: the server prefers the model.tflite of a version that has one.
+    """
     from deploy import savedmodel
     from deploy.savedmodel import goldens
+    from deploy.savedmodel.tflite_serving import served_beside
 
     def known(mv: ModelVersion) -> Known | None:
         try:
@@ -64,8 +68,8 @@ def from_repository(repository: Repository) -> Source:
             return None
         manifest = repository.find_manifest(mv)
         info = savedmodel.read(path)
-        tolerances = from_json(manifest.tolerances) if manifest else {}
-        return Known(manifest.contract if manifest else info.contract, tuple(goldens.read(path)), tolerances,
-                     info.features)
+        contract = manifest.contract if manifest else info.contract
+        return Known(served_beside(path, contract) if tflite else contract, tuple(goldens.read(path)),
+                     manifest.limits(tflite=tflite) if manifest else {}, info.features)
 
     return known

@@ -97,6 +97,11 @@ class ServerPart(_Struct, frozen=True):
     drain: Annotated[float, Meta(ge=0, description="seconds that running requests get to finish on stop")] = 10.0
     flags: Annotated[dict[str, Flag], Meta(description="further tensorflow_model_server flags, without --")] = {}
 
+    @property
+    def prefers_tflite(self) -> bool:
+        """Whether it serves the model.tflite of versions that have one."""
+        return str(self.flags.get("prefer_tflite_model", "")).lower() in ("true", "1")
+
 
 class SmokePart(_Struct, frozen=True):
     """What the smoke test asks for."""

@@ -5,26 +5,33 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
 
-from deploy import regression
+from deploy import checks, regression, smoke
+from deploy.checks import targets
+from deploy.checks.findings import Severity
 from deploy.cli.inspecting import inspected
 from deploy.cli.outcome import run
 from deploy.client import connect
 from deploy.errors import ExportError, ParityError
+from deploy.export import examples as generated
 from deploy.export import export
 from deploy.export.tflite import SHARES, convert
 from deploy.repository import Repository
-from deploy.savedmodel import tflite
+from deploy.savedmodel import goldens, tflite
 from deploy.savedmodel.compare import Tolerance
 from deploy.types import ModelRef
 from tests.modelserver_support import ROOT, server
 
 pytestmark = pytest.mark.tensorflow
+
+TFLITE = replace(targets.default(), prefers_tflite=True)
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +144,67 @@ def test_a_server_that_prefers_the_sibling_answers_from_it(models: Path, tmp_pat
             said = subprocess.run(["bash", "-c", call.curl], capture_output=True, text=True, check=True).stdout
             assert "outputs" in said or "predictions" in said
             subprocess.run([sys.executable, "-c", call.python], capture_output=True, check=True, cwd=ROOT)
+
+
+SERVED = """repository: models
+models: [{{name: {name}, versions: 1}}]
+server: {{backend: embedded, grpc_port: 0, rest_port: 0, flags: {{prefer_tflite_model: true}}}}
+"""
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Runs a server that prefers TFLite, by the command line."""
+    monkeypatch.chdir(tmp_path)
+
+    def up(name: str) -> None:
+        Path("serving.yaml").write_text(SERVED.format(name=name))
+        assert run(["up"]) == 0
+
+    yield up
+    run(["down"])
+
+
+def test_answers_of_the_sibling_are_judged_by_the_limit_that_was_accepted(
+        models: Path, tmp_path: Path, served: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:
+    exported = export(models / "mnist", tmp_path / "models", "mnist", tflite="dynamic")
+    manifest = Repository(tmp_path / "models").manifest(exported.model_version)
+    accepted = manifest.limits(tflite=True)["serving_default/probs"]
+    assert accepted.absolute > 1e-4 > manifest.limits()["default"].absolute
+    served("mnist")
+    assert [run(["smoke"]), run(["ready"])] == [0, 0], capsys.readouterr().out
+    known = smoke.from_repository(Repository(tmp_path / "models"), tflite=True)(exported.model_version)
+    assert known is not None and known.tolerance("serving_default", "probs") == accepted
+
+
+def test_a_version_with_two_graphs_loads_where_tflite_is_preferred(
+        models: Path, tmp_path: Path, served: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:
+    exported = export(models / "two_signatures", tmp_path / "models", "two", tflite="none")
+    assert {golden.signature for golden in goldens.read(exported.path)} == {"serving_default"}
+    assert any("No golden answers of the others (scale)" in note for note in exported.notes)
+    assert not any(found.rule == "tflite-warmup" for found in checks.check(exported.path, TFLITE).findings)
+    served("two")
+    assert [run(["smoke"]), run(["ready"])] == [0, 0], capsys.readouterr().out
+
+
+def test_warm_up_requests_that_the_sibling_can_not_answer(
+        models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As older exports wrote them, and as `tfs goldens add` does."""
+    exported = export(models / "two_signatures", tmp_path / "models", "two", tflite="none")
+    cases = generated.cases(None, exported.contract, {}, {})
+    edited = regression.add(Repository(tmp_path / "models"), exported.model_version,
+                            [(case.signature, case.inputs) for case in cases])
+    path = edited.published.path
+    found, = [f for f in checks.check(path, TFLITE).findings if f.rule == "tflite-warmup"]
+    assert found.severity is Severity.ERROR and "no signature 'scale'" in found.message
+    milder, = [f for f in checks.check(path).findings if f.rule == "tflite-warmup"]
+    assert milder.severity is Severity.WARNING
+    assert run(["goldens", "check", str(path)]) == 0
+    assert "with --prefer_tflite_model a server refuses the version" in capsys.readouterr().out
+
+
+def test_the_limit_stays_when_a_version_is_published_again(models: Path, tmp_path: Path) -> None:
+    exported = export(models / "mnist", tmp_path / "models", "mnist", tflite="float16")
+    again = Repository(tmp_path / "other").publish(exported.path, "mnist")
+    first = Repository(tmp_path / "models").manifest(exported.model_version)
+    assert again.manifest.limits(tflite=True) == first.limits(tflite=True) != first.limits()
