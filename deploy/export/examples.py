@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import json
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deploy.errors import BadRequest, ExportError
+from deploy.export import example_files
+from deploy.export.example_files import FORMS
 from deploy.export.plans import Array, Case
 from deploy.savedmodel import examples as generated
 from deploy.savedmodel.goldens import LIMIT
@@ -19,8 +18,6 @@ from deploy.types import DEFAULT_SIGNATURE, Contract, Signature, TensorSpec
 from deploy.wire import tensors
 
 BATCHES = (1, 2)
-_FORMS = "give a dict of arrays (batch first), a list of such dicts or of single rows, or an .npz or .json file of them"
-
 Encode = Callable[[Mapping[str, Any]], dict[str, Array] | None]
 
 
@@ -30,14 +27,15 @@ def cases(given: object, contract: Contract, features: Mapping[str, Sequence[Ten
 
     given: None; for the default signature: a dict input -> array, batch first; an array, if there is one input; a list
         of dicts, each a batch or a row; a tf.data.Dataset of any of these, perhaps with labels, which are left out;
-        the path of an .npz file with these arrays, or of JSON. For several signatures: a dict signature -> any of
-        these (in an .npz: `signature/input`). An empty list: no examples.
+        the path of an .npz file with these arrays, or of JSON; the body of a REST request (`instances` or `inputs`).
+        For several signatures: a dict signature -> any of these (in an .npz: `signature/input`). In JSON bytes are
+        {"b64": ...}. An empty list: no examples.
     features: see SavedModelInfo.features.
     encoders: signature -> what may turn examples in another form into its inputs.
     batches: sizes of generated batches: 1 and 2 by default.
     Raises ExportError for what doesn't fit.
     """
-    by_signature = _by_signature(_loaded(given), contract)
+    by_signature = _by_signature(example_files.loaded(given), contract)
     made = []
     for name, signature in contract.items():
         if name not in by_signature:
@@ -51,7 +49,7 @@ def cases(given: object, contract: Contract, features: Mapping[str, Sequence[Ten
 
 def seen(given: object) -> tuple[TensorSpec, ...] | None:
     """What inputs look like, told by a dict of example arrays with a batch dimension; None for other forms."""
-    given = _loaded(given)
+    given = example_files.loaded(given)
     if not isinstance(given, Mapping) or not given:
         return None
     arrays = {str(name): np.asarray(value) for name, value in given.items() if isinstance(value, np.ndarray)}
@@ -61,48 +59,29 @@ def seen(given: object) -> tuple[TensorSpec, ...] | None:
                             (None, *array.shape[1:])) for name, array in arrays.items())
 
 
-def _loaded(given: object) -> object:
-    if not isinstance(given, str | Path):
-        return given
-    path = Path(given)
-    try:
-        if path.suffix == ".json":
-            return json.loads(path.read_bytes())
-        with path.open("rb") as opened:
-            zipped = zipfile.is_zipfile(opened)
-        if not zipped:
-            raise ValueError("it is neither JSON by its name nor an .npz archive by its content")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file.items())
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ExportError(f"examples can't be read from {path}: {error}",
-                          hint=f"{_FORMS}; in an .npz strings as fixed-width text, not as objects") from error
-    nested: dict[str, Any] = {}
-    for key, array in arrays.items():
-        signature, slash, name = key.rpartition("/")
-        if slash:
-            nested.setdefault(signature, {})[name] = array
-        else:
-            nested[key] = array
-    return nested
-
-
 def _by_signature(given: object, contract: Contract) -> dict[str, object]:
     if given is None:
         return {}
+    default = DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in contract else next(iter(contract))
+    named = example_files.signature_of(given)
+    if named and named not in contract:
+        raise ExportError(f"the examples are for signature {named!r}, and there is {', '.join(contract)}",
+                          hint="name one of these as their signature_name, or leave it out")
+    if named:
+        return {named: given}
     if isinstance(given, Mapping) and given and set(given) <= set(contract):
-        named = [name for name, value in given.items() if not isinstance(value, np.ndarray) or
+        whole = [name for name, value in given.items() if not isinstance(value, np.ndarray) or
                  name not in {spec.name for spec in contract[name].inputs}]
-        if named:
+        if whole:
             return dict(given)
     if not isinstance(given, Mapping) and isinstance(given, list | tuple) and not given:
         return {name: [] for name in contract}
-    default = DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in contract else next(iter(contract))
     return {default: given}
 
 
 def _batches(given: object, signature: Signature, encode: Encode | None) -> Iterator[Mapping[str, Any]]:
-    given = _drawn(given, signature) if hasattr(given, "as_numpy_iterator") else given
+    given = _drawn(given, signature) if hasattr(given, "as_numpy_iterator") else \
+        example_files.unpacked(given, [spec.name for spec in signature.inputs])
     if isinstance(given, Mapping):
         yield _encoded(given, encode)
     elif isinstance(given, list | tuple) and all(isinstance(item, Mapping) for item in given):
@@ -115,7 +94,7 @@ def _batches(given: object, signature: Signature, encode: Encode | None) -> Iter
         yield {signature.inputs[0].name: given}
     else:
         raise ExportError(f"examples for signature {signature.name!r} are a {type(given).__name__}, and it takes "
-                          f"{', '.join(spec.name for spec in signature.inputs)}", hint=_FORMS)
+                          f"{', '.join(spec.name for spec in signature.inputs)}", hint=FORMS)
 
 
 def _sizes(signature: Signature, batches: Sequence[int] | None) -> Sequence[int]:
@@ -155,9 +134,9 @@ def _checked(batch: Mapping[str, Any], signature: Signature) -> dict[str, Array]
     wanted = {spec.name: spec for spec in signature.inputs}
     if set(batch) != set(wanted):
         seen, takes = ", ".join(map(str, batch)) or "nothing", ", ".join(map(str, signature.inputs))
-        raise ExportError(f"examples for signature {signature.name!r} have {seen}, and it takes {takes}", hint=_FORMS)
+        raise ExportError(f"examples for signature {signature.name!r} have {seen}, and it takes {takes}", hint=FORMS)
     try:
         return {name: tensors.as_array(batch[name], spec) for name, spec in wanted.items()}
     except BadRequest as error:
         raise ExportError(f"examples for signature {signature.name!r}: {error.message}",
-                          hint=error.hint or _FORMS) from error
+                          hint=error.hint or FORMS) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.errors import ExportError, RepositoryError, SpecError
-from deploy.export import failures, targets
+from deploy.export import example_files, failures, targets
 from deploy.export.plans import OutputNames, Servable
 from deploy.types import Contract, ModelVersion, check_name
 
@@ -110,7 +110,7 @@ def export(model: object, repository: Repository | str | Path, name: str | None 
     if version is not None and repository.root.is_dir():
         with repository.stage(name, version):  # a number that is taken is told before somebody trains for it
             pass
-    arguments = Servable(None, inputs, signatures, examples, output_names)
+    arguments = Servable(None, inputs, signatures, example_files.loaded(examples), output_names)  # before it is built
     while isinstance(model, str) or (isinstance(model, Path) and not (model / "saved_model.pb").is_file()):
         model = targets.load_target(model, custom_objects)
     asked = _merged(model if isinstance(model, Servable) else Servable(model), arguments)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 
 from deploy.errors import ExportError
 
 TRACEBACK_LINES = 12
+
+_NOISE = re.compile(r"\x1b\[[0-9;]*m|\{\{function_node [^}]*\}\} ?| ?\[\[\{\{node [^}]*\}\}\]\]| ?\[Op:[^\]]*\]")
+_FIRST_ROOT = re.compile(r"root error\(s\) found\.\s*\(0\) [A-Za-z_]+: (.*)")
+_CALLED = re.compile(r"Exception encountered when calling (.*\.call\(\))\.")
 
 
 def user_error(doing: str, error: BaseException, hint: str = "") -> ExportError:
@@ -18,8 +23,22 @@ def user_error(doing: str, error: BaseException, hint: str = "") -> ExportError:
 
 
 def _sentence(error: BaseException) -> str:
-    """The exception's type and first line; of AutoGraph's, whose text is a traceback, the last."""
-    said = str(error).strip().splitlines() or [""]
-    line = said[-1].strip() if hasattr(error, "ag_error_metadata") or said[0] == "in user code:" else said[0]
-    kind = type(error).__name__
+    """The exception's type and its reason in one line."""
+    line, kind = _reason(error).rstrip("."), type(error).__name__
     return line if not line or line.startswith(f"{kind}: ") else f"{kind}: {line}"
+
+
+def _reason(error: BaseException) -> str:
+    """The first line, or what stands behind a traceback (of AutoGraph, of a graph's execution)."""
+    text = _NOISE.sub("", str(error)).strip()
+    said = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+    if first := _FIRST_ROOT.search(text):
+        return first[1].strip()
+    if hasattr(error, "ag_error_metadata") or said[0] == "in user code:":
+        return said[-1]
+    if said[0] == "Graph execution error:":
+        reason = [line.strip() for line in text.split("\n\n")[-1].splitlines() if line.strip()]
+        return reason[0] if reason else said[-1]
+    if (called := _CALLED.fullmatch(said[0])) and len(said) > 1:
+        return f"{called[1]}: {said[1]}"
+    return said[0]

@@ -61,13 +61,14 @@ def parameters(model: Any) -> Parameters:
     found = inspect.signature(model.call).parameters.values()
     kinds = {p.kind for p in found}
     named = [p for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    own = not str(getattr(model.call, "__module__", "")).startswith("keras.")
     tensors = [p for p in named if p.name not in _OWN]
     return Parameters(tuple(p.name for p in tensors if p.default is p.empty),
                       {p.name: p.default for p in tensors if p.default is not p.empty},
                       frozenset(p.name for p in named if p.kind is not p.POSITIONAL_ONLY and p.name != "training"),
                       tuple(p.name for p in named if p.kind is p.POSITIONAL_ONLY),
                       bool(tensors) and tensors[0].kind is inspect.Parameter.KEYWORD_ONLY,
-                      inspect.Parameter.VAR_POSITIONAL in kinds, inspect.Parameter.VAR_KEYWORD in kinds)
+                      inspect.Parameter.VAR_POSITIONAL in kinds, own and inspect.Parameter.VAR_KEYWORD in kinds)
 
 
 def single(name: str, takes: Parameters) -> Bind:
@@ -136,7 +137,7 @@ def extended(model: Any, made: Invocation, told: Sequence[TensorSpec]) -> Invoca
     takes, known = parameters(model), {spec.name for spec in made.inputs}
     if len(told) <= len(made.inputs):
         return made
-    further = tuple(spec for spec in told if spec.name not in known and
+    further = tuple(spec for spec in told if spec.name and spec.name not in known and
                     (takes.anything or spec.name in takes.by_name) and spec.name != takes.first)
     names = [spec.name for spec in further]
     return Invocation((*made.inputs, *further), with_arguments(made.bind, names), made.outputs, made.notes)

@@ -11,6 +11,7 @@ from deploy.errors import ExportError
 from deploy.export import quiet, results
 from deploy.export.failures import user_error
 from deploy.export.plans import Array, Endpoint
+from deploy.types import TensorSpec
 
 
 def trace(endpoint: Endpoint) -> Any:
@@ -45,8 +46,15 @@ def answer(endpoint: Endpoint, inputs: Mapping[str, Array]) -> dict[str, Array]:
         raise
     except Exception as error:
         raise user_error(f"calling signature {endpoint.name!r} on its example inputs", error,
-                         "give inputs that it takes with examples=...") from error
+                         examples_hint(endpoint.inputs)) from error
     return {name: _array(tensor.numpy()) for name, tensor in outputs.items()}
+
+
+def examples_hint(inputs: Sequence[TensorSpec]) -> str:
+    """How to give inputs that a signature takes."""
+    text = next((spec.name for spec in inputs if spec.dtype == "string"), None)
+    as_bytes = f'; bytes, such as images, in a .json file: {{"{text}": [{{"b64": "..."}}]}}' if text else ""
+    return f"give inputs that it takes with --examples FILE or examples=...{as_bytes}"
 
 
 def owned(functions: Sequence[Any], endpoints: Sequence[Endpoint]) -> tuple[list[Any], list[Any]]:

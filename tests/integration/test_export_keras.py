@@ -1,4 +1,4 @@
-"""What the signature of a Keras model takes: batch sizes that Keras only remembers, and optional arguments of call()."""
+"""What the signature of a Keras model takes: batch sizes that Keras remembers, and optional arguments of call()."""
 
 from __future__ import annotations
 

@@ -154,10 +154,14 @@ def test_the_users_own_exceptions(tmp_path: Path) -> None:
 
     error = refused(tmp_path, broken, "tracing signature 'serving_default'", "ValueError", "of my own", inputs=[X])
     assert "broken" in str(error.details["traceback"])
+    images = tf.function(lambda b: {"size": tf.map_fn(lambda one: tf.shape(tf.io.decode_jpeg(one)), b,
+                                                      fn_output_signature=tf.int32)},
+                         [tf.TensorSpec([None], tf.string, name="b")])
+    refused(tmp_path, images, "InvalidArgumentError: Unknown image file format.", '{"b": [{"b64": "..."}]}')
     picky = tf.function(lambda x: {"y": tf.ensure_shape(x, [3])}, [X])
     refused(tmp_path, picky, "example inputs", "examples=")
     gathering = keras.Sequential([keras.Input((2,), dtype="int32", name="ids"), keras.layers.Embedding(2, 4)])
-    refused(tmp_path, gathering, "example inputs", "examples=")
+    refused(tmp_path, gathering, "Embedding.call(): indices[0,", "is not in [0, 2);", "examples=")
     assert export(gathering, tmp_path / "models", "ids", examples={"ids": [[0, 1]]}).goldens == 1
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from deploy.cli.exports import _batches, _tolerances
 from deploy.errors import ExportError, SpecError
+from deploy.export import export
 from deploy.export.examples import cases
 from deploy.savedmodel import goldens
 from deploy.savedmodel.goldens import Golden
@@ -111,3 +112,55 @@ def test_batch_sizes_of_a_spec(tmp_path: Path) -> None:
     for wrong in ("0", "a", "1,", "-1", "1.5"):
         with pytest.raises(SpecError, match="batch sizes"):
             _batches(wrong, None)
+
+
+B64 = {"b64": "/9g="}
+IMAGE, LABEL = TensorSpec("image", "string", (None,)), TensorSpec("label", "int64", (None,))
+UNNAMED = TensorSpec("inputs", "float32", (None, 2))
+
+
+@pytest.mark.parametrize(("inputs", "body", "seen"), [
+    ((IMAGE,), {"image": [B64, B64]}, [[b"\xff\xd8", b"\xff\xd8"]]),
+    ((IMAGE,), [{"image": B64}, {"image": B64}], [[b"\xff\xd8", b"\xff\xd8"]]),
+    ((IMAGE,), [B64], [[b"\xff\xd8"]]),
+    ((IMAGE,), {"instances": [{"image": B64}]}, [[b"\xff\xd8"]]),
+    ((IMAGE,), {"instances": [B64, B64]}, [[b"\xff\xd8", b"\xff\xd8"]]),
+    ((IMAGE,), {"inputs": [B64]}, [[b"\xff\xd8"]]),
+    ((IMAGE,), {"inputs": {"image": [B64]}}, [[b"\xff\xd8"]]),
+    ((IMAGE,), {"signature_name": "serving_default", "instances": [{"image": B64}]}, [[b"\xff\xd8"]]),
+    ((IMAGE,), {"serving_default": {"instances": [B64]}}, [[b"\xff\xd8"]]),
+    ((IMAGE, LABEL), {"instances": [{"image": B64, "label": 3}]}, [[b"\xff\xd8"], [3]]),
+    ((IMAGE, LABEL), {"inputs": {"image": [B64], "label": [3]}}, [[b"\xff\xd8"], [3]]),
+    ((UNNAMED,), {"inputs": [[1, 2]]}, [[[1, 2]]]),
+    ((UNNAMED,), {"inputs": {"inputs": [[1, 2]]}}, [[[1, 2]]]),
+    ((UNNAMED,), {"instances": [[1, 2], [3, 4]]}, [[[1, 2], [3, 4]]]),
+    ((TensorSpec("instances", "float32", (None,)),), {"instances": [1, 2]}, [[1, 2]]),
+])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_json_as_the_rest_api_takes_it(tmp_path: Path, inputs: tuple[TensorSpec, ...], body: object, seen: list[object],
+                                       encoding: str) -> None:
+    path = tmp_path / "request.JSON"
+    path.write_bytes(json.dumps(body, indent=1).replace("\n", "\r\n").encode(encoding))
+    made, = cases(path, contract(*inputs), {}, {})
+    assert [made.inputs[spec.name].tolist() for spec in inputs] == seen
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("3", "expected an object or a list, got 3"), ("[" * 100_000, "nested too deeply"), ("{", "can't be read"),
+    ('{"image": [{"b64": "???"}]}', "no base64"),
+    ('{"signature_name": "other", "instances": [1]}', "for signature 'other', and there is serving_default"),
+    ('{"instances": [{"imag": "x"}]}', "have imag, and it takes image"),
+])
+def test_json_that_does_not_fit(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(text)
+    with pytest.raises(ExportError) as caught:
+        cases(path, contract(IMAGE), {}, {})
+    assert said in str(caught.value)
+
+
+def test_files_are_read_before_the_model_is_built(tmp_path: Path) -> None:
+    builder = tmp_path / "m.py"
+    builder.write_text("def build():\n    raise SystemExit('built')\n")
+    with pytest.raises(ExportError, match=r"examples can't be read from .*missing.npz: No such file"):
+        export(f"{builder}:build", tmp_path / "models", "m", examples=tmp_path / "missing.npz")
