@@ -134,16 +134,20 @@ class VersionStatus:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """PEM files for a TLS connection. With no `ca`, the system's roots are trusted."""
+    """PEM files for a TLS connection. With no `ca`, the system's roots are trusted.
+
+    server_name: what the server's certificate is for, if that isn't the address; gRPC only.
+    """
 
     ca: str | None = None
     certificate: str | None = None
     key: str | None = field(default=None, repr=False)
+    server_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a server listens. A port of None means: not offered."""
+    """Where a server listens. A port of None means: not offered. tls: of gRPC; TensorFlow Serving's REST has none."""
 
     host: str = "127.0.0.1"
     grpc_port: int | None = 8500
@@ -152,11 +156,16 @@ class Endpoint:
 
     @property
     def grpc_target(self) -> str:
-        return f"{self.host}:{self.grpc_port}"
+        return f"{bracketed(self.host)}:{self.grpc_port}"
 
     @property
     def rest_url(self) -> str:
-        return f"http{'s' if self.tls else ''}://{self.host}:{self.rest_port}"
+        return f"http://{bracketed(self.host)}:{self.rest_port}"
+
+
+def bracketed(host: str) -> str:
+    """A host as it stands before a port: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,8 @@ def _configure(app: click.Group) -> None:
         layout = render.host_layout(spec, directory.absolute()) if on_host else render.mounted_layout(spec)
         written = render.write(render.files(spec, layout), directory, error=SpecError,
                                hint="make room, or choose another directory with --out")
+        written += render.write(serving.certificates.secrets(spec), directory, error=SpecError,
+                                secret_of=serving.reader(on_host=on_host))
         tell({"files": [str(p) for p in written]}, as_json, lambda: "\n".join(f"wrote {p}" for p in written))
 
 

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -40,6 +41,11 @@ _CODES: Mapping[int, str] = {
     405: "UNIMPLEMENTED", 409: "ABORTED", 411: "INVALID_ARGUMENT", 412: "FAILED_PRECONDITION",
     413: "RESOURCE_EXHAUSTED", 429: "RESOURCE_EXHAUSTED", 499: "CANCELLED", 500: "INTERNAL", 501: "UNIMPLEMENTED",
 }
+
+_TLS = "check the certificate authority, the name that the certificate is for, and that the server speaks TLS"
+# As gRPC's C core says that the two sides don't trust each other, or one of them speaks no TLS
+_DISTRUSTED = re.compile(r"Hostname Verification Check failed|"
+                         r"[Hh]andshake failed(?:.*_internal:([A-Z_]+(?:: [^:;]+)?))?")
 
 _HINTS: Mapping[str, str] = {
     "RESOURCE_EXHAUSTED": "the server has no room for more requests at once; send fewer, or raise its limits",
@@ -106,6 +112,8 @@ def from_rpc(error: grpc.RpcError, call: Call) -> ClientError:
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return call.timed_out()
     if code is grpc.StatusCode.UNAVAILABLE:
+        if distrusted := _DISTRUSTED.search(text):
+            return call.unreachable(f"TLS: {distrusted[1] or distrusted[0]}", _TLS)
         return call.unreachable(text or "unavailable")
     if code is grpc.StatusCode.OK:
         return call.bad_reply(f"an error with the code OK: {text}")
@@ -142,7 +150,7 @@ class _Tables:
         self.connecting: Classes = (r.ConnectTimeout, u.ConnectTimeoutError)
         self.outcomes: tuple[tuple[Classes, Callable[[Call, str], ClientError]], ...] = (
             ((r.SSLError, u.SSLError), lambda call, why: call.unreachable(
-                f"TLS: {why}", hint="check the certificate authority, and that the server speaks TLS")),
+                f"TLS: {why}", hint=_TLS)),
             ((r.ProxyError, u.ProxyError), lambda call, why: call.unreachable(
                 f"proxy: {why}", hint="check the proxy in the environment")),
             ((u.NewConnectionError,), Call.unreachable),
@@ -189,6 +197,11 @@ def from_status(status: int, text: str, call: Call) -> ClientError:
     if status < 400:
         return call.bad_reply(f"HTTP status {status}")
     return call.rejected(text, _CODES.get(status, "INVALID_ARGUMENT" if status < 500 else "INTERNAL"), status)
+
+
+def distrusts(error: Exception) -> bool:
+    """Whether there is no connection since one side doesn't accept the other's TLS: waiting doesn't help."""
+    return isinstance(error, Unreachable) and error.hint == _TLS
 
 
 def answers_no(error: Exception) -> bool:

@@ -146,7 +146,7 @@ def _channel(target: str, tls: Tls | None) -> grpc.Channel:
     """Its own connection, messages of any size, no hidden retries, and quick to notice a server that is back."""
     import grpc
 
-    options: list[tuple[str, int]] = [
+    options: list[tuple[str, int | str]] = [
         ("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1),
         ("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1),
         ("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", 100),
@@ -156,6 +156,8 @@ def _channel(target: str, tls: Tls | None) -> grpc.Channel:
         options.append(("grpc.enable_http_proxy", 0))
     if tls is None:
         return grpc.insecure_channel(target, options)
+    if tls.server_name is not None:
+        options.append(("grpc.ssl_target_name_override", tls.server_name))
     credentials = grpc.ssl_channel_credentials(pem(tls, "ca"), pem(tls, "key"), pem(tls, "certificate"))
     return grpc.secure_channel(target, credentials, options)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from deploy.render.configs import BATCHING, MODELS, MONITORING, PLATFORM
+from deploy.render.configs import BATCHING, MODELS, MONITORING, PLATFORM, TLS
 from deploy.render.layout import Layout
 from deploy.spec import Spec
 
@@ -36,6 +36,8 @@ def _flags(spec: Spec, layout: Layout, grpc_port: int, rest_port: int) -> Iterat
     yield "model_config_file", layout.config(MODELS)
     # Labels are refused at start otherwise, even for versions about to load; and a rollout may have added some since
     yield "allow_version_labels_for_unavailable_models", True
+    if server.tls:
+        yield "ssl_config_file", layout.config(TLS)
     if server.platform_file:
         yield "platform_config_file", layout.config(PLATFORM)
     else:

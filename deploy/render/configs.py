@@ -16,6 +16,7 @@ from deploy.wire import serving_pb2 as pb
 from deploy.wire.text import from_text, to_text
 
 MODELS, BATCHING, MONITORING, PLATFORM = "models.config", "batching.config", "monitoring.config", "platform.config"
+TLS = "ssl.config"  # with a private key in it, so it is none of `files`
 _ADAPTER = "type.googleapis.com/tensorflow.serving.SavedModelBundleSourceAdapterConfig"
 
 
@@ -51,6 +52,12 @@ def models_config(models: Iterable[ServedModel], base_paths: Mapping[str, str]) 
         for label, version in sorted(model.labels.items()):
             entry.version_labels[label] = version
     return config
+
+
+def ssl_config(certificate: str, key: str, client_ca: str | None) -> str:
+    """The text of the SSLConfig file, from PEM texts. client_ca: whose clients are let in; None: any, without one."""
+    return _text(pb.SSLConfig(server_cert=certificate, server_key=key, custom_ca=client_ca or "",
+                              client_verify=client_ca is not None), TLS)
 
 
 def _batching(batching: Batching) -> pb.BatchingParameters:

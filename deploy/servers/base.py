@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from types import TracebackType
 from typing import Any, Literal, Protocol, TypeVar
 
-from deploy.types import Endpoint
+from deploy.types import Endpoint, Tls
 
 Kind = Literal["container", "process", "embedded"]
 Progress = Callable[[str], None]  # gets one sentence per event
 LABEL = "org.tfs-deploy"  # prefix of everything we label
+TLS_LABEL = f"{LABEL}.tls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +146,22 @@ class ProcessOptions:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def reachable(endpoint: Endpoint) -> Endpoint:
-    """Where to connect to what listens on `endpoint`: "all addresses" is none to connect to."""
+def reachable(endpoint: Endpoint, labels: Mapping[str, str]) -> Endpoint:
+    """Where, and with which TLS, to connect to what listens on `endpoint`: "all addresses" is none to connect to."""
     every = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
-    return replace(endpoint, host=every.get(endpoint.host, endpoint.host))
+    return replace(endpoint, host=every.get(endpoint.host, endpoint.host), tls=_tls(labels.get(TLS_LABEL)))
+
+
+def tls_label(tls: Tls) -> dict[str, str]:
+    """The label from which another process learns how to connect: paths of PEM files, never what is in them."""
+    return {TLS_LABEL: json.dumps(asdict(tls))}
+
+
+def _tls(label: str | None) -> Tls | None:
+    try:
+        return Tls(**json.loads(label)) if label else None
+    except (ValueError, TypeError):  # not written by us
+        return None
 
 
 def endpoint_json(endpoint: Endpoint) -> dict[str, Any]:

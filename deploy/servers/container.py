@@ -45,7 +45,7 @@ class ContainerServer(Scoped):
         self.options = options
         self._progress, self._engine, self._container = progress, engine, found
         self._run = found.labels.get(RUN_LABEL, "") if found is not None else uuid.uuid4().hex
-        self._endpoint = reachable(Endpoint(options.host, options.grpc_port, options.rest_port))
+        self._endpoint = reachable(Endpoint(options.host, options.grpc_port, options.rest_port), options.labels)
         self._detached = self._started = found is not None
         if found is not None:
             self._locate()

@@ -57,7 +57,7 @@ class ProcessServer(Scoped):
 
     @property
     def endpoint(self) -> Endpoint:
-        return reachable(self.options.endpoint)
+        return reachable(self.options.endpoint, self.options.labels)
 
     @property
     def log(self) -> Path:

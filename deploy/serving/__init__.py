@@ -1,14 +1,15 @@
 """Use cases around one running server: up, status, logs, down, plan, and images that carry their models."""
 
+from deploy.serving import certificates
 from deploy.serving.baking import BuiltImage, build_image
 from deploy.serving.choice import Choice, choose_backend
 from deploy.serving.flags import misspelled
 from deploy.serving.looking import find, logs, status
-from deploy.serving.planning import plan
+from deploy.serving.planning import plan, reader
 from deploy.serving.proven import as_proven
 from deploy.serving.resolving import Wanted, wanted
 from deploy.serving.starting import Running, up
 from deploy.serving.stopping import down
 
-__all__ = ["BuiltImage", "Choice", "Running", "Wanted", "as_proven", "build_image", "choose_backend", "down",
-           "find", "logs", "misspelled", "plan", "status", "up", "wanted"]
+__all__ = ["BuiltImage", "Choice", "Running", "Wanted", "as_proven", "build_image", "certificates", "choose_backend",
+           "down", "find", "logs", "misspelled", "plan", "reader", "status", "up", "wanted"]

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from deploy import render
+from deploy.errors import SpecError
 from deploy.repository import Repository
 from deploy.servers import images
 from deploy.servers.base import LABEL, Progress, silent
@@ -53,6 +54,9 @@ def build_image(spec: Spec, tag: str, *, base_image: str | None = None, smoke: S
     """
     progress = progress or silent
     images.check_image_name(tag)
+    if spec.server.tls:
+        raise SpecError("a private key doesn't belong into an image", path="server/tls",
+                        hint="bake without it, and run the image with a mounted file: --ssl_config_file=...")
     models, base = wanted(spec), base_image or spec.server.image
     _verify(models)
     engine = connect_engine()

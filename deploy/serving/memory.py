@@ -54,6 +54,8 @@ def _differences(before: Any, now: Any, path: str) -> Iterator[tuple[str, Any, A
 def _sentence(path: str, before: Any, now: Any) -> str:
     if path.startswith("files/"):
         return f"{path.removeprefix('files/')} would be written differently"
+    if path == "tls":
+        return "the files of server/tls have changed"
     override = "; was it started with --image?" if path == "server/image" else ""
     was, is_now = ("the default" if value is None else json.dumps(value) for value in (before, now))
     return f"{path} is {is_now} in the spec, and was {was} at the start{override}"

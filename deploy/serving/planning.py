@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from deploy.servers.container_options import (
     docker_options,
 )
 from deploy.servers.embedded import embedded_options
+from deploy.serving import certificates
 from deploy.serving.choice import Choice, choose_backend
 from deploy.serving.flags import check_values
 from deploy.serving.proven import as_proven
@@ -33,23 +35,31 @@ from deploy.spec import Spec
 from deploy.types import Endpoint
 
 CONFIG_LABEL = f"{LABEL}.config"
+_NOT_SHOWN = "# with the private key of server/tls, so it isn't shown; only the server's user can read it\n"
 # How it is started and stopped, not what is served
 _NOT_CONFIGURATION = ("backend", "start_timeout", "drain")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that is decided before something happens. `files` belong into `config_dir`."""
+    """Everything that is decided before something happens. `files` and `secrets` belong into `config_dir`."""
 
     choice: Choice
     files: Mapping[str, str]
     config_dir: Path
     options: ContainerOptions | ProcessOptions
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def reader(self) -> tuple[int, int]:
+        """The server's user and group."""
+        return reader(on_host=not isinstance(self.options, ContainerOptions))
 
     def to_json(self) -> dict[str, Any]:
         o = self.options
         run = {"container": docker_options(o)} if isinstance(o, ContainerOptions) else {"log_dir": o.state_dir}
-        return {"name": o.name, "backend": self.choice.kind, "why": self.choice.why, "files": dict(self.files),
+        files = {**self.files, **dict.fromkeys(self.secrets, _NOT_SHOWN)}
+        return {"name": o.name, "backend": self.choice.kind, "why": self.choice.why, "files": files,
                 "config_dir": str(self.config_dir), "argv": list(o.argv or ()), **run}
 
 
@@ -65,6 +75,12 @@ def plan(spec: Spec) -> dict[str, Any]:
                                         for m in models}}
 
 
+def reader(*, on_host: bool) -> tuple[int, int]:
+    """User and group of a server that is a process here, or in a container."""
+    uid, gid = (os.getuid(), os.getgid()) if on_host else map(int, container_user().split(":"))
+    return uid, gid
+
+
 def make(spec: Spec, choice: Choice, grpc_port: int, rest_port: int, models: Iterable[Wanted] = (), *,
          config: str | None = None) -> Plan:
     """The plan for one kind of server. The ports are the host's. models: what a container has to find inside.
@@ -72,20 +88,21 @@ def make(spec: Spec, choice: Choice, grpc_port: int, rest_port: int, models: Ite
     config: the digest that it is started under, if not this spec's.
     """
     check_values(spec.server.flags)
-    labels = {CONFIG_LABEL: config or digest(spec)}
+    labels = {CONFIG_LABEL: config or digest(spec), **certificates.labels(spec.server.tls)}
+    secrets = certificates.secrets(spec)
     config_dir = spec.state_dir / "config"
     if choice.kind == "container":
         layout = render.mounted_layout(spec)
         container = _container(spec, layout, config_dir, grpc_port, rest_port)
         container = replace(container, expects=tuple(_expected(layout, models)), labels=labels)
-        return Plan(choice, render.files(spec, layout), config_dir, container)
+        return Plan(choice, render.files(spec, layout), config_dir, container, secrets)
     layout = render.host_layout(spec, config_dir)
     flags = render.argv(spec, layout, grpc_port, rest_port)
     endpoint = Endpoint(spec.server.host, grpc_port, rest_port)
     options = (embedded_options(spec.name, flags, endpoint, spec.state_dir, drain=spec.server.drain, labels=labels)
                if choice.kind == "embedded" else
                ProcessOptions(spec.name, (spec.server.binary, *flags), endpoint, str(spec.state_dir), labels=labels))
-    return Plan(choice, render.files(spec, layout), config_dir, options)
+    return Plan(choice, render.files(spec, layout), config_dir, options, secrets)
 
 
 def _container(spec: Spec, layout: Layout, config_dir: Path, grpc_port: int, rest_port: int) -> ContainerOptions:
@@ -127,7 +144,7 @@ def configuration(spec: Spec) -> dict[str, Any]:
     """Everything that makes a server another one, as JSON data."""
     server = {k: v for k, v in msgspec.to_builtins(spec.server).items() if k not in _NOT_CONFIGURATION}
     return {"server": server, "files": render.files(spec, render.mounted_layout(spec)),
-            "base_paths": {m.name: m.base_path for m in spec.models}}
+            "base_paths": {m.name: m.base_path for m in spec.models}, **certificates.fingerprint(spec)}
 
 
 def digest_of(told: Mapping[str, Any]) -> str:

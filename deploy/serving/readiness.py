@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from deploy.client import probing
+from deploy.client.failures import distrusts
 from deploy.client.interfaces import Inputs, Prediction
 from deploy.errors import ClientError, DeployError, NotReady, ServerError, StartFailed, TimedOut, Unreachable
 from deploy.savedmodel import goldens
@@ -148,6 +149,10 @@ def _versions(server: Server, protocol: str, control: Control, model: Wanted, de
     try:
         statuses = control.status(ModelRef(model.name), timeout=max(0.1, deadline.clip(_ASK)))
     except (Unreachable, TimedOut) as e:
+        if distrusts(e):
+            raise with_evidence(NotReady, f"{server.name} is up, but tfs can't talk to it: {e.message}", server,
+                                hint="see server/tls: ca, and server_name if the certificate isn't for this address"
+                                ) from e
         yield Gap(f"{protocol} doesn't answer yet", e.message)
         return
     except ClientError as e:
@@ -178,7 +183,7 @@ def connect(endpoint: Endpoint) -> dict[str, Control]:
     from deploy import client
 
     # REST first: it opens last, and a gRPC channel that was refused once pauses before it tries again
-    return {"REST": client.connect(endpoint.rest_url), "gRPC": client.connect(endpoint.grpc_target)}
+    return {"REST": client.connect(endpoint.rest_url), "gRPC": client.connect(endpoint.grpc_target, tls=endpoint.tls)}
 
 
 @contextmanager

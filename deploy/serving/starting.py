@@ -93,6 +93,7 @@ def _start(spec: Spec, models: tuple[Wanted, ...], progress: Progress, connect: 
     preflight.check_readable(models, container_user() if choice.kind == "container" else None)
     made = _plan(spec, choice, models)
     render.write(made.files, made.config_dir)
+    render.write(made.secrets, made.config_dir, secret_of=made.reader)
     made.config_dir.chmod(0o755)  # whatever the umask: a container's user is another one
     server, deadline = server_of(made, progress), Deadline(spec.server.start_timeout)
     try:

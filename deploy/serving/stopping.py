@@ -32,7 +32,7 @@ class Unloadable(Protocol):
 def _connect(endpoint: Endpoint) -> Unloadable:
     from deploy import client
 
-    made: Unloadable = client.connect(endpoint.grpc_target)
+    made: Unloadable = client.connect(endpoint.grpc_target, tls=endpoint.tls)
     return made
 
 

@@ -13,10 +13,11 @@ from deploy.spec.format import (
     Spec,
     SpecFile,
     Threads,
+    TlsPart,
     json_schema,
 )
 from deploy.spec.reading import checked, load, parse
 
 __all__ = ["DEFAULT_IMAGE", "Batching", "ComparePart", "ModelSpec", "Monitoring", "Resources", "RolloutPart",
-           "ServerPart", "SmokePart", "Spec", "SpecFile", "Threads", "checked", "json_schema", "load",
+           "ServerPart", "SmokePart", "Spec", "SpecFile", "Threads", "TlsPart", "checked", "json_schema", "load",
            "parse"]

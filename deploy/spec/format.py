@@ -76,6 +76,21 @@ class Resources(_Struct, frozen=True):
     gpu_memory_fraction: Annotated[float, Meta(gt=0, le=1, description="of each GPU's memory")] | None = None
 
 
+class TlsPart(_Struct, frozen=True):
+    """TLS on the gRPC port (REST has none in TensorFlow Serving). PEM files, relative to this file."""
+
+    certificate: Annotated[str, Meta(description="the server's certificate, with those between it and its authority")]
+    key: Annotated[str, Meta(description="the certificate's private key, without a pass phrase")]
+    client_ca: Annotated[str | None, Meta(
+        description="authorities whose clients are let in; any client is, without them")] = None
+    ca: Annotated[str | None, Meta(
+        description="authority that tfs itself trusts when it connects; the certificate, if not given")] = None
+    server_name: Annotated[str | None, Meta(
+        description="name that the certificate is for, if it isn't the address that tfs connects to")] = None
+    client_certificate: Annotated[str | None, Meta(description="what tfs shows to a server with client_ca")] = None
+    client_key: Annotated[str | None, Meta(description="private key of client_certificate")] = None
+
+
 class ServerPart(_Struct, frozen=True):
     """How the server runs."""
 
@@ -88,6 +103,7 @@ class ServerPart(_Struct, frozen=True):
     rest_port: Port = 8501
     batching: Batching | None = None
     monitoring: Monitoring | None = None
+    tls: TlsPart | None = None
     threads: Threads = Threads()
     resources: Resources = Resources()
     platform_file: Annotated[bool, Meta(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -10,17 +9,12 @@ from pathlib import Path
 import msgspec
 
 from deploy.errors import SpecError
-from deploy.spec.format import ComparePart, ModelSpec, RolloutPart, ServerPart, Spec, SpecFile
+from deploy.spec.format import ComparePart, ModelSpec, RolloutPart, Spec, SpecFile
 from deploy.spec.messages import readable, unknown_keys, unusable
 from deploy.spec.paths import directory
+from deploy.spec.server import checked_server
 from deploy.spec.yaml_text import read_yaml
 from deploy.types import All, Latest, ServedModel, Specific, VersionPolicy, check_name, check_version
-
-# Written by the toolkit itself, so a second value among `flags` would contradict it
-OWNED_FLAGS = {"port": "server/grpc_port", "rest_api_port": "server/rest_port", "model_config_file": "models",
-               "model_name": "models", "model_base_path": "models", "batching_parameters_file": "server/batching",
-               "enable_batching": "server/batching", "monitoring_config_file": "server/monitoring",
-               "platform_config_file": "server/platform_file"}
 
 
 def load(path: str | Path) -> Spec:
@@ -64,8 +58,8 @@ def checked(file: SpecFile, path: Path) -> Spec:
             raise SpecError(f"model {model.name!r} stands here and at models/{seen[model.name]}",
                             path=f"models/{i}/name", hint="give each model one entry; list its versions there")
         seen[model.name] = i
-    _check_server(file.server)
-    return Spec(name=name, path=path, repository=repository, models=models, server=file.server, smoke=file.smoke,
+    server = checked_server(file.server, path.parent)
+    return Spec(name=name, path=path, repository=repository, models=models, server=server, smoke=file.smoke,
                 rollout=_rollout(file.rollout, path),
                 allow={model.name: dict(model.allow) for model in file.models if model.allow})
 
@@ -130,28 +124,6 @@ def _policy(versions: int | str | list[int] | dict[str, int], where: str) -> Ver
         if number in numbers[:i]:
             raise SpecError(f"version {number} stands in the list twice", path=here, hint="name each version once")
     return Specific(tuple(numbers))
-
-
-def _check_server(server: ServerPart) -> None:
-    if server.grpc_port == server.rest_port != 0:
-        raise SpecError(f"gRPC and REST can't share port {server.rest_port}", path="server/rest_port",
-                        hint="the server would run without REST; give them different ports")
-    for flag in server.flags:
-        name = flag.lstrip("-")
-        if name != flag:
-            raise SpecError("write the flag without dashes", path=f"server/flags/{flag}", hint=f"{name}: ...")
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-            raise SpecError("a flag's name has letters, digits and _ only", path=f"server/flags/{flag}",
-                            hint="write the value behind the colon: name: value")
-        if name in OWNED_FLAGS:
-            raise SpecError("the toolkit writes this flag", path=f"server/flags/{flag}",
-                            hint=f"set {OWNED_FLAGS[name]} instead")
-    batching = server.batching
-    if batching and batching.allowed_batch_sizes:
-        sizes = batching.allowed_batch_sizes
-        if sorted(set(sizes)) != sizes or (batching.max_batch_size and sizes[-1] != batching.max_batch_size):
-            raise SpecError(f"expected increasing sizes that end with max_batch_size, got {sizes}",
-                            path="server/batching/allowed_batch_sizes")
 
 
 def _at(path: str, check: Callable[..., object], *values: object) -> None:

@@ -187,3 +187,28 @@ def test_what_cant_be_a_directory_is_told(path: str) -> None:
     ("c:m", "/somewhere/c:m")])
 def test_local_directories(path: str, expected: str) -> None:
     assert parse(ONE.format(path)).models[0].base_path == expected
+
+
+SERVER = "models: [{{name: m, versions: 1}}]\nserver: {}"
+
+
+@pytest.mark.parametrize(("server", "says"), [
+    ("{flags: {ssl_config_file: x}}", "server/flags/ssl_config_file: the toolkit writes this flag; set server/tls"),
+    ("{flags: {use_alts_credentials: true}}", "server/flags/use_alts_credentials: .*ALTS"),
+    ("{tls: {certificate: c}}", "server/tls/key is missing|key is missing"),
+    ("{tls: {certificate: c, key: k, client_certificate: x}}", "server/tls: client_key is missing"),
+    ("{tls: {certificate: c, key: k, client_ca: x}}", "server/tls/client_certificate: .*tfs has none"),
+    ("{tls: {certificate: s3://b/c, key: k}}", "server/tls/certificate: "),
+    *((f"{{platform_file: true, flags: {{{flag}: 1}}}}", f"server/flags/{flag}: .*platform file only") for flag in (
+        "tensorflow_intra_op_parallelism", "saved_model_tags", "enable_model_warmup", "prefer_tflite_model",
+        "per_process_gpu_memory_fraction"))])
+def test_flags_that_the_toolkit_or_another_key_would_override_are_refused(server: str, says: str) -> None:
+    with pytest.raises(SpecError, match=says):
+        parse(SERVER.format(server))
+
+
+def test_tls_files_stand_beside_the_spec() -> None:
+    tls = parse(SERVER.format("{tls: {certificate: c.pem, key: /k.pem, ca: ../ca.pem}}")).server.tls
+    assert tls is not None and (tls.certificate, tls.key, tls.ca) == ("/somewhere/c.pem", "/k.pem", "/ca.pem")
+    assert parse(SERVER.format("{platform_file: true, flags: {grpc_max_threads: 4}}")).server.platform_file
+    assert parse(SERVER.format("{flags: {use_alts_credentials: false}}")).server.flags

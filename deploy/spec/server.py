@@ -1,0 +1,81 @@
+"""What the types of `server` can't say: values that contradict each other, or the toolkit."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+
+from deploy.errors import SpecError
+from deploy.spec.format import ServerPart, TlsPart
+from deploy.spec.paths import directory
+
+# Written by the toolkit itself, so a second value among `flags` would contradict it
+OWNED_FLAGS = {"port": "server/grpc_port", "rest_api_port": "server/rest_port", "model_config_file": "models",
+               "model_name": "models", "model_base_path": "models", "batching_parameters_file": "server/batching",
+               "enable_batching": "server/batching", "monitoring_config_file": "server/monitoring",
+               "platform_config_file": "server/platform_file", "ssl_config_file": "server/tls"}
+# Set from the platform file and nowhere else, if there is one: tensorflow_serving/model_servers/server.cc
+_IN_PLATFORM_FILE = frozenset({
+    "enable_per_model_batching_parameters", "per_process_gpu_memory_fraction", "tensorflow_session_parallelism",
+    "tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism", "tensorflow_session_config_file",
+    "saved_model_tags", "enable_model_warmup", "num_request_iterations_for_warmup", "prefer_tflite_model",
+    "num_tflite_pools", "num_tflite_interpreters_per_pool", "remove_unused_fields_from_bundle_metagraph"})
+
+
+def checked_server(server: ServerPart, beside: Path) -> ServerPart:
+    """The part with absolute paths. beside: what relative ones start from. Raises SpecError."""
+    _check_ports(server)
+    _check_flags(server)
+    _check_batching(server)
+    return msgspec.structs.replace(server, tls=_tls(server.tls, beside)) if server.tls else server
+
+
+def _check_ports(server: ServerPart) -> None:
+    if server.grpc_port == server.rest_port != 0:
+        raise SpecError(f"gRPC and REST can't share port {server.rest_port}", path="server/rest_port",
+                        hint="the server would run without REST; give them different ports")
+
+
+def _check_flags(server: ServerPart) -> None:
+    for flag in server.flags:
+        name = flag.lstrip("-")
+        if name != flag:
+            raise SpecError("write the flag without dashes", path=f"server/flags/{flag}", hint=f"{name}: ...")
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+            raise SpecError("a flag's name has letters, digits and _ only", path=f"server/flags/{flag}",
+                            hint="write the value behind the colon: name: value")
+        if name in OWNED_FLAGS:
+            raise SpecError("the toolkit writes this flag", path=f"server/flags/{flag}",
+                            hint=f"set {OWNED_FLAGS[name]} instead")
+        if name == "use_alts_credentials" and server.flags[flag] not in (False, 0, "false", "0"):
+            raise SpecError("tfs can't connect through ALTS, so the server would never be ready for it",
+                            path=f"server/flags/{flag}", hint="use server/tls")
+        if server.platform_file and name in _IN_PLATFORM_FILE:
+            raise SpecError("the server takes this from its platform file only, and passes over the flag",
+                            path=f"server/flags/{flag}", hint="take out server/platform_file, or the flag")
+
+
+def _check_batching(server: ServerPart) -> None:
+    batching = server.batching
+    if batching and batching.allowed_batch_sizes:
+        sizes = batching.allowed_batch_sizes
+        if sorted(set(sizes)) != sizes or (batching.max_batch_size and sizes[-1] != batching.max_batch_size):
+            raise SpecError(f"expected increasing sizes that end with max_batch_size, got {sizes}",
+                            path="server/batching/allowed_batch_sizes")
+
+
+def _tls(tls: TlsPart, beside: Path) -> TlsPart:
+    where = "server/tls"
+    if (tls.client_certificate is None) != (tls.client_key is None):
+        missing = "client_key" if tls.client_key is None else "client_certificate"
+        raise SpecError(f"{missing} is missing: a certificate and its key go together", path=where)
+    if tls.client_ca is not None and tls.client_certificate is None:
+        raise SpecError("with client_ca the server lets in clients with a certificate only, and tfs has none",
+                        path=f"{where}/client_certificate",
+                        hint="give tfs its own client_certificate and client_key")
+    files = {name: str(directory(value, beside, f"{where}/{name}")) for name in (
+        "certificate", "key", "client_ca", "ca", "client_certificate", "client_key")
+        if (value := getattr(tls, name)) is not None}
+    return msgspec.structs.replace(tls, **files)
