@@ -2,8 +2,8 @@
 
 Calls with the same feeds and fetches share a queue. A queue's open batch is closed when it is full, or when its first
 call has waited for the timeout; closed batches are run by a fixed number of threads that all models share. Calls are
-split only if the parameters say so. Rows that are added to reach an allowed size repeat the first one.
-Source: tensorflow_serving/batching/batching_session.cc, tensorflow/core/kernels/batching_util.
+split only if the parameters say so.
+Source: tensorflow_serving/batching/batching_session.cc, tensorflow/core/kernels/batching_util/shared_batch_scheduler.h.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from deploy.modelserver.config import read_text_proto
 from deploy.modelserver.loader import Array, Loader, Model
+from deploy.modelserver.merging import check_results, merged, rows_of
 from deploy.modelserver.metrics import Metrics
-from deploy.modelserver.options import CPUS
 from deploy.modelserver.status import Code, NeverAnswered, StatusError, invalid
 from deploy.wire import config_pb2, model_pb2
 
@@ -51,13 +51,36 @@ def limits(parameters: config_pb2.BatchingParameters) -> Limits:
 
     size = given("max_batch_size", 1000)
     run = given("max_execution_batch_size", size) if parameters.enable_large_batch_splitting.value else 0
-    found = Limits(size, run, given("batch_timeout_micros", 0) / 1e6,
-                   given("max_enqueued_batches", 10), tuple(parameters.allowed_batch_sizes),
-                   parameters.pad_variable_length_inputs)
+    found = Limits(size, run, given("batch_timeout_micros", 0) / 1e6, given("max_enqueued_batches", 10),
+                   tuple(parameters.allowed_batch_sizes), parameters.pad_variable_length_inputs)
     if found.allowed and found.allowed[-1] != found.size:
         raise invalid("Last entry in allowed_batch_sizes must match max_batch_size; last entry was "
                       f"{found.allowed[-1]}; expected {found.size}")
+    if not size:
+        raise invalid("input_batch_size_limit must be positive; was 0")
+    if found.timeout < 0:
+        raise invalid(f"batch_timeout_micros must be non-negative; was {parameters.batch_timeout_micros.value}")
+    if not found.enqueued:
+        if run:
+            raise invalid("max_enqueued_batches must be positive; was 0")
+        return replace(found, enqueued=1)  # as it used to be
+    if run > size:
+        raise invalid("When enable_large_batch_splitting is true, input_batch_size_limit must be greater than or equal "
+                      f"to max_execution_batch_size.1{size}{run}")  # the real text runs on like this
     return found
+
+
+def _full(limits: Limits, rows: int, waiting: int, last: int) -> StatusError:
+    """For a call that finds no room. waiting: batches; last: rows of the last one."""
+    if limits.run:
+        waiting = max(waiting, 1)  # an empty one counts
+        room = (limits.enqueued - waiting) * limits.run + limits.run - last
+        why = (f"task size is {rows} but scheduling capacity is only {room} (num_enqueued_batches={waiting}, "
+               f"max_enqueued_batches={limits.enqueued}, open_batch_size={last}, "
+               f"max_execution_batch_size={limits.run})")
+    else:
+        why = f"currently {waiting} batches enqueued and max_enqueued_batches is {limits.enqueued}"
+    return StatusError(Code.UNAVAILABLE, f"The batch scheduling queue to which this task was submitted is full; {why}")
 
 
 @dataclass(slots=True, eq=False)
@@ -93,13 +116,13 @@ class Batch:
 class Scheduler:
     """The threads that run batches, and the clock that closes them. One for all models."""
 
-    def __init__(self, threads: int = 0, metrics: Metrics | None = None) -> None:
+    def __init__(self, threads: int, metrics: Metrics | None = None) -> None:
         self.changed = threading.Condition()
         self._ready: deque[Batch] = deque()
         self._open: list[Batch] = []
         self._closing = False
         self.metrics = metrics or Metrics()
-        for number in range(threads or CPUS):
+        for number in range(threads):
             threading.Thread(target=self._work, name=f"batch-{number}", daemon=True).start()
 
     def add(self, model: BatchedModel, key: Key, call: Call) -> list[Call]:
@@ -114,9 +137,7 @@ class Scheduler:
             else:
                 parts, needed = call.cut(free, most), -((free - call.rows) // most)
             if needed > 0 and waiting + needed > model.limits.enqueued:
-                raise StatusError(Code.UNAVAILABLE, "The batch scheduling queue to which this task was submitted is "
-                                  f"full; currently {waiting} batches enqueued and max_enqueued_batches is "
-                                  f"{model.limits.enqueued}")
+                raise _full(model.limits, call.rows, waiting, batch.rows if batch else most if waiting else 0)
             for part in parts:
                 self._add(model, key, part, most)
             self.changed.notify_all()
@@ -180,17 +201,13 @@ class BatchedModel:
         self._model, self.limits, self._scheduler = model, limits, scheduler
         self.open: dict[Key, Batch] = {}
         self.enqueued: dict[Key, int] = {}
-        self._batched = {(frozenset(i.name for i in s.inputs.values()), o.name)
-                         for s in model.signatures.values() for o in s.outputs.values()}
 
     @property
     def signatures(self) -> Mapping[str, model_pb2.SignatureDef]:
         return self._model.signatures
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
-        if any((frozenset(feeds), fetch) not in self._batched for fetch in fetches):
-            return self._model.run(feeds, fetches)  # several signatures at once, or none: not batched
-        call = Call(feeds, self._rows(feeds))
+        call = Call(feeds, rows_of(feeds))
         if not call.rows:
             raise NeverAnswered
         if call.rows > self.limits.size:
@@ -210,64 +227,25 @@ class BatchedModel:
     def is_short(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> bool:  # noqa: ARG002
         return False  # a call waits for others
 
-    def _rows(self, feeds: Mapping[str, Array]) -> int:
-        sizes = set()
-        for array in feeds.values():
-            if not array.ndim:
-                raise invalid("Batching Run() input tensors must have at least one dimension")
-            sizes.add(len(array))
-        if len(sizes) > 1:
-            raise invalid("Batching Run() input tensors must have equal 0th-dimension size")
-        return sizes.pop() if sizes else 0
-
     def run_batch(self, batch: Batch) -> None:
         """Run a batch's calls together, and hand out the results or the error."""
         try:
             size = next((a for a in self.limits.allowed if a >= batch.rows), batch.rows)
-            feeds = {name: self._merged(name, batch, size - batch.rows) for name in batch.key[0]}
-            self._split(batch, self._model.run(feeds, batch.key[1]), size)
+            feeds = merged([call.feeds for call in batch.calls], size - batch.rows, pad=self.limits.pad)
+            results = self._model.run(feeds, batch.key[1])
+            check_results(results, size)
+            start = 0
+            for call in batch.calls:
+                call.results = [array[start:start + call.rows] for array in results]
+                start += call.rows
         except Exception as error:
             for call in batch.calls:
                 call.error = error
         for call in batch.calls:
             call.done.set()
 
-    def _merged(self, name: str, batch: Batch, missing: int) -> Array:
-        arrays = [call.feeds[name] for call in batch.calls]
-        shapes = {a.shape[1:] for a in arrays}
-        if len(shapes) > 1:
-            if not self.limits.pad or len({len(s) for s in shapes}) > 1:
-                raise invalid(f"Tensors with name '{name}' from different tasks have different shapes and padding is "
-                              "turned off.Set pad_variable_length_inputs to true, or ensure that all tensors with the "
-                              "same namehave equal dimensions starting with the first dim.")
-            arrays = [_padded(a, tuple(map(max, zip(*shapes, strict=True)))) for a in arrays]
-        if missing:
-            arrays.append(np.repeat(arrays[0][:1], missing, axis=0))
-        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
-    @staticmethod
-    def _split(batch: Batch, results: Sequence[Array], size: int) -> None:
-        for name, array in zip(batch.key[1], results, strict=True):
-            if not array.ndim:
-                raise StatusError(Code.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions")
-            if len(array) != size:
-                raise StatusError(Code.FAILED_PRECONDITION, "Batched output tensor's 0th dimension does not equal the "
-                                  f"sum of the 0th dimension sizes of the input tensors ({name})")
-        start = 0
-        for call in batch.calls:
-            call.results = [array[start:start + call.rows] for array in results]
-            start += call.rows
-
     def close(self) -> None:
         self._model.close()
-
-
-def _padded(array: Array, shape: tuple[int, ...]) -> Array:
-    """Rows made as long as the longest: the first value of each row's tensor fills up."""
-    filler = array.ravel()[0] if array.size else (b"" if array.dtype == object else 0)
-    made = np.full((len(array), *shape), filler, dtype=array.dtype)
-    made[tuple(slice(n) for n in array.shape)] = array
-    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,4 +267,5 @@ class BatchingLoader:
             if not file.is_file():
                 return self.inner.load(name, version, path)
             parameters = read_text_proto(str(file), config_pb2.BatchingParameters)
-        return BatchedModel(self.inner.load(name, version, path), limits(parameters), self.scheduler)
+        found = limits(parameters)
+        return BatchedModel(self.inner.load(name, version, path), found, self.scheduler)

@@ -2,13 +2,13 @@
 
 A version's life, with the state that GetModelStatus shows:
 
-    aspired -> NEW (START) -> LOADING -> READY (AVAILABLE) -> UNLOADING -> gone (END)
-                                 |
-                                 +-> FAILED (END with the error), kept until it is no longer aspired
+    aspired -> NEW, RESERVING (START) -> LOADING -> READY (AVAILABLE) -> UNLOADING -> gone (END)
+                       |                   |
+                       +-------------------+-> FAILED (END with the error), kept until it is no longer aspired
 
 The source says per model which versions it aspires to (`aspire`); `next_action` says what has to be done;
-whoever did it reports back (`loaded`, `failed`, `unloaded`). States of versions that are gone stay in `states`
-as END for as long as the process lives.
+whoever did it reports back (`reserved`, `loaded`, `failed`, `unloaded`). States of versions that are gone stay in
+`states` as END for as long as the process lives.
 
 The rules are TensorFlow Serving's AspiredVersionsManager and AvailabilityPreservingPolicy. Two consequences that
 surprise: a version that failed isn't tried again while it is aspired, and a new set of aspired versions that
@@ -27,11 +27,16 @@ from deploy.types import VersionState, VersionStatus
 class Stage(enum.Enum):
     """Where a managed version is."""
 
-    NEW = VersionState.START
-    LOADING = VersionState.LOADING
-    READY = VersionState.AVAILABLE
-    UNLOADING = VersionState.UNLOADING
-    FAILED = VersionState.END
+    NEW = enum.auto()
+    RESERVING = enum.auto()
+    LOADING = enum.auto()
+    READY = enum.auto()
+    UNLOADING = enum.auto()
+    FAILED = enum.auto()
+
+
+_SHOWN = {Stage.RESERVING: VersionState.START, Stage.LOADING: VersionState.LOADING,
+          Stage.READY: VersionState.AVAILABLE, Stage.UNLOADING: VersionState.UNLOADING, Stage.FAILED: VersionState.END}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -117,8 +122,11 @@ class Catalog:
         if chosen[0].stage is Stage.READY:
             self._move(chosen[0], Stage.UNLOADING)
             return Unload(chosen[0].id)
-        self._move(chosen[0], Stage.LOADING)
+        self._move(chosen[0], Stage.RESERVING)
         return Load(chosen[0].id, chosen[0].path)
+
+    def reserved(self, id: Id) -> None:
+        self._move(self._managed[id.name][id.version], Stage.LOADING)
 
     def loaded(self, id: Id) -> None:
         self._move(self._managed[id.name][id.version], Stage.READY)
@@ -166,7 +174,7 @@ class Catalog:
 
     def _move(self, managed: Managed, stage: Stage, code: int = 0, message: str = "") -> None:
         managed.stage = stage
-        self._show(VersionStatus(managed.id.version, stage.value, code, message), managed.id.name)
+        self._show(VersionStatus(managed.id.version, _SHOWN[stage], code, message), managed.id.name)
 
     def _show(self, status: VersionStatus, name: str) -> None:
         self.changes += 1

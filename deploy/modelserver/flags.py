@@ -1,8 +1,8 @@
 """Command-line flags, parsed as TensorFlow's flag parser does.
 
-`--name=value`, and `--name` alone for true. The first argument that is no flag is reported, the others are ignored
-without a word. Two quirks are the real parser's: a boolean takes exactly `true` or `false`, and an argument that only
-begins with a boolean flag's name counts as a bad value of it.
+`--name=value`, and `--name` alone for true. A boolean takes true, false (in any case), 1 and 0. The first argument that
+is no flag, or stands behind a `--`, is reported, the others are ignored without a word.
+Source: xla/tsl/util/command_line_flags.cc.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 Value = bool | int | float | str
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,41 +46,43 @@ class BadValue(Exception):
 def parse(arguments: Sequence[str], flags: Sequence[Flag]) -> Parsed:
     """Read `arguments` (without the program's name). Never raises."""
     values: dict[str, Value] = {f.name: f.default for f in flags}
+    end = arguments.index("--") if "--" in arguments else len(arguments)
     given, unknown, bad = set(), [], False
-    for argument in arguments:
+    for argument in arguments[:end]:
         try:
             found = _match(argument, flags)
         except BadValue:
-            found, bad = None, True
+            bad = True
+            continue
         if found:
             values[found[0]] = found[1]
             given.add(found[0])
         else:
             unknown.append(argument)
+    unknown += arguments[end:]
     bad = bad or unknown[:1] == ["--help"]
     return Parsed(values, frozenset(given), bad, tuple(unknown))
 
 
 def _match(argument: str, flags: Sequence[Flag]) -> tuple[str, Value] | None:
-    bad = False
     for flag in flags:
         rest = argument.removeprefix(f"--{flag.name}")
         if rest == argument:
             continue
-        if isinstance(flag.default, bool):
-            if rest in ("", "=true", "=false"):
-                return flag.name, rest != "=false"
-            bad = True  # perhaps another flag's name only begins like this one's
-        elif rest.startswith("="):
+        if not rest and isinstance(flag.default, bool):
+            return flag.name, True
+        if rest.startswith("="):
             return flag.name, _convert(flag.default, rest[1:])
-    if bad:
-        raise BadValue(argument)
     return None
 
 
 def _convert(default: Value, text: str) -> Value:
     if isinstance(default, str):
         return text
+    if isinstance(default, bool):
+        if text.lower() not in _BOOLEANS:
+            raise BadValue(text)
+        return _BOOLEANS[text.lower()]
     number = r"\s*[+-]?\d+" if isinstance(default, int) else r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
     if not re.fullmatch(number, text, re.ASCII):
         raise BadValue(text)

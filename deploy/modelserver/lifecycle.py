@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import TypeVar
 
 from deploy.modelserver.catalog import Catalog, Id, Load, Unload
 from deploy.modelserver.loader import Loader, Model
@@ -22,6 +23,7 @@ from deploy.modelserver.status import Code, StatusError, not_found
 from deploy.types import VersionState, VersionStatus
 
 log = logging.getLogger("modelserver")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,9 @@ class Lifecycle:
     """Owns the catalog and the loaded versions. All methods may be called from any thread."""
 
     def __init__(self, loader: Loader, *, load_threads: int = 0, unload_threads: int = 0,
-                 retries: Retries | None = None) -> None:
-        self._loader, self._retries = loader, retries or Retries()
+                 retries: Retries | None = None, reserve: Callable[[Id, str], None] | None = None) -> None:
+        """reserve: comes before a load; may raise StatusError."""
+        self._loader, self._retries, self._reserve = loader, retries or Retries(), reserve or (lambda *_: None)
         self._catalog = Catalog()
         self._changed = threading.Condition()
         self._serving: dict[str, dict[int, Servable]] = {}
@@ -153,7 +156,11 @@ class Lifecycle:
 
     def _load(self, action: Load) -> None:
         try:
-            model = self._try_to_load(action)
+            self._try(action.id, lambda: self._reserve(action.id, action.path))
+            with self._changed:
+                self._catalog.reserved(action.id)
+                self._changed.notify_all()
+            model = self._try(action.id, lambda: self._loader.load(action.id.name, action.id.version, action.path))
         except StatusError as error:
             with self._changed:
                 self._catalog.failed(action.id, error.code, error.message)
@@ -164,13 +171,14 @@ class Lifecycle:
             self._catalog.loaded(action.id)
             self._changed.notify_all()
 
-    def _try_to_load(self, action: Load) -> Model:
+    def _try(self, id: Id, step: Callable[[], T]) -> T:
+        """A step of a load, repeated as often as it may be. Raises StatusError."""
         tried = 0
         while True:
             try:
-                return self._loader.load(action.id.name, action.id.version, action.path)
+                return step()
             except StatusError:
-                if tried >= self._retries.most or not self._pause(action.id):
+                if tried >= self._retries.most or not self._pause(id):
                     raise
             except Exception as error:
                 raise StatusError(Code.INTERNAL, f"{type(error).__name__}: {error}") from error

@@ -20,8 +20,8 @@ def make_loader(options: Options) -> Loader:
     engine.quiet()
     if (problem := engine.available()) and not options.prefer_tflite_model:  # LiteRT doesn't need it
         raise failed_precondition(problem)
-    both = options.tensorflow_session_parallelism
-    intra_op = options.tensorflow_intra_op_parallelism or both
-    loader = EngineLoader(tuple(options.saved_model_tags.split(",")), intra_op,
-                          options.tensorflow_inter_op_parallelism or both)
+    intra_op, inter_op = options.tensorflow_intra_op_parallelism, options.tensorflow_inter_op_parallelism
+    if max(intra_op, inter_op) <= 0:  # else this one counts for nothing
+        intra_op = inter_op = options.tensorflow_session_parallelism
+    loader = EngineLoader(tuple(options.saved_model_tags.split(",")), intra_op, inter_op)
     return TfliteLoader(loader, options.num_tflite_pools, intra_op) if options.prefer_tflite_model else loader

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def versions() -> str:
-    """What --version prints."""
+    """What --version prints: two versions, each a word."""
     from importlib.metadata import PackageNotFoundError, version
 
     def of(package: str) -> str:
@@ -55,7 +55,7 @@ def versions() -> str:
             return "none"
 
     tensorflow = next((v for p in ("tensorflow", "tensorflow-cpu") if (v := of(p)) != "none"), "none")
-    return f"TensorFlow ModelServer: tfs-deploy {of('tfs-deploy')}\nTensorFlow Library: {tensorflow}"
+    return f"TensorFlow ModelServer: {of('tfs-deploy')}+tfs-deploy\nTensorFlow Library: {tensorflow}"
 
 
 def serve(options: Options) -> int:

@@ -13,7 +13,8 @@ from deploy.modelserver.examples import Examples
 from deploy.modelserver.lifecycle import Lifecycle, Retries
 from deploy.modelserver.loader import Loader
 from deploy.modelserver.metrics import Metrics
-from deploy.modelserver.options import Options
+from deploy.modelserver.options import CPUS, Options
+from deploy.modelserver.resources import reserve
 from deploy.modelserver.source import look_at_all
 from deploy.modelserver.status import Code, StatusError, invalid
 from deploy.modelserver.warmup import WarmingLoader
@@ -29,7 +30,7 @@ log = logging.getLogger("modelserver")
 def check(options: Options) -> None:
     """Raises StatusError for flags that don't go together, in the real server's order."""
     if not options.port and not options.grpc_socket_path:
-        raise invalid("server_options.grpc_port is not set.")
+        raise invalid("At least one of server_options.grpc_port or server_options.grpc_socket_path must be set.")
     if options.use_alts_credentials and options.ssl_config_file:
         raise invalid("Either use_alts_credentials must be false or ssl_config_file must be empty")
     if not options.model_base_path and not options.model_config_file:
@@ -39,10 +40,11 @@ def check(options: Options) -> None:
     if options.batching_parameters_file and not options.enable_batching:
         raise invalid("server_options.batching_parameters_file is set without setting server_options.enable_batching "
                       "to true.")
-    if options.tensorflow_session_parallelism and (
-            options.tensorflow_intra_op_parallelism or options.tensorflow_inter_op_parallelism):
-        raise invalid("Either configure server_options.tensorflow_session_parallelism if you want to use the same "
-                      "number of threads for intra and inter ops, or configure intra and inter op parallelism.")
+    if min(options.tensorflow_session_parallelism, options.tensorflow_intra_op_parallelism,
+           options.tensorflow_inter_op_parallelism) > 0:
+        raise invalid("Either configure server_options.tensorflow_session_parallelism or (server_options."
+                      "tensorflow_intra_op_parallelism, server_options.tensorflow_inter_op_parallelism) separately. "
+                      "You cannot configure all.")
 
 
 class Server:
@@ -63,7 +65,8 @@ class Server:
                                 options.enable_model_warmup, options.num_request_iterations_for_warmup)
         self.lifecycle = Lifecycle(warming, load_threads=options.num_load_threads,
                                unload_threads=options.num_unload_threads,
-                               retries=Retries(options.max_num_load_retries, options.load_retry_interval_micros / 1e6))
+                               retries=Retries(options.max_num_load_retries, options.load_retry_interval_micros / 1e6),
+                               reserve=reserve if look is look_at_all else None)
         self.poller = Poller(self.lifecycle, options.file_system_poll_wait_seconds, look)
         self.core = Core(self.lifecycle, self.poller,
                          any_labels=options.allow_version_labels_for_unavailable_models)
@@ -75,7 +78,10 @@ class Server:
             file = self.options.batching_parameters_file
             read = read_text_proto(file, config_pb2.BatchingParameters) if file else None
             parameters = read or config_pb2.BatchingParameters()
-        self._scheduler = Scheduler(parameters.num_batch_threads.value, self.metrics)
+        threads = parameters.num_batch_threads.value if parameters.HasField("num_batch_threads") else CPUS
+        if threads < 1:
+            raise invalid(f"num_batch_threads must be positive; was {threads}")
+        self._scheduler = Scheduler(threads, self.metrics)
         return BatchingLoader(loader, self._scheduler, parameters, self.options.enable_per_model_batching_parameters)
 
     def load(self, config: config_pb2.ModelServerConfig) -> None:

@@ -1,7 +1,7 @@
 """Looks at base paths and says which versions every model should have. The only reader of base paths.
 
-Names of version directories are read leniently, as the real server does: blanks around, a plus sign and leading zeros
-are fine; of several names of one number the last in byte order wins. A file counts like a directory.
+Names of version directories are read leniently, as the real server does: blanks around, a sign and leading zeros are
+fine; of several names of one number the last in byte order wins. A file counts like a directory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from deploy.types import All, Specific, VersionPolicy
 
-MAX_INT64 = 2**63 - 1
+MIN_INT64, MAX_INT64 = -(2**63), 2**63 - 1
 _NUMBER = re.compile(r"\s*[+-]?[0-9]+\s*", re.ASCII)
 
 
@@ -35,7 +35,7 @@ def version_of(name: str) -> int | None:
     if not _NUMBER.fullmatch(name):
         return None
     number = int(name)
-    return number if 0 <= number <= MAX_INT64 else None
+    return number if MIN_INT64 <= number <= MAX_INT64 else None
 
 
 def versions_on_disk(children: Iterable[str]) -> dict[int, str]:

@@ -13,6 +13,9 @@ import numpy as np
 from deploy.modelserver.loader import Array
 from deploy.wire.tensors import dtype_name, header, varint
 
+# TensorFlow's own names of dtypes, where they differ from those that are used everywhere else.
+NAMES = {"float16": "half", "float32": "float", "float64": "double"}
+
 # Fixed-width values: the packed field's bytes on the wire are the array's. Name -> tag of its field in TensorProto.
 _PACKED = {"float32": b"\x2a", "float64": b"\x32", "complex64": b"\x4a", "bool": b"\x5a", "complex128": b"\x62"}
 _CONTENT = b"\x22"

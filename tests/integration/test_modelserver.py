@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -248,7 +249,7 @@ def test_of_two_servers_on_one_unix_socket_the_later_one_answers(tmp_path: Path)
 def test_version_flag() -> None:
     shown = subprocess.run([sys.executable, "-m", "deploy.modelserver", "--version"], cwd=ROOT, capture_output=True,
                            text=True, check=True).stdout
-    assert shown.startswith("TensorFlow ModelServer: tfs-deploy ")
+    assert re.fullmatch(r"TensorFlow ModelServer: \S+\+tfs-deploy\nTensorFlow Library: \S+\n", shown)
 
 
 def test_the_echo_process_needs_no_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

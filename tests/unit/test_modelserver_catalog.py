@@ -108,6 +108,8 @@ def test_new_versions_show_up_when_somebody_acts() -> None:
     catalog.aspire("m", {1: "/m/1", 2: "/m/2"})
     assert catalog.states("m") == []
     catalog.next_action()
+    assert [(s.version, s.state) for s in catalog.states("m")] == [(2, State.START), (1, State.START)]
+    catalog.reserved(Id("m", 2))
     assert [(s.version, s.state) for s in catalog.states("m")] == [(2, State.LOADING), (1, State.START)]
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from deploy.modelserver import config
+from deploy.modelserver.catalog import Id
 from deploy.modelserver.flags import parse, usage
 from deploy.modelserver.options import FLAGS, Options
+from deploy.modelserver.resources import reserve
 from deploy.modelserver.server import check
 from deploy.modelserver.source import BasePathMissing, Monitored, look_at_all, select, version_of, versions_on_disk
-from deploy.modelserver.status import StatusError
+from deploy.modelserver.status import Code, StatusError
 from deploy.types import All, Latest, Specific
 from deploy.wire import config_pb2, text
 
@@ -28,6 +30,12 @@ def options(*arguments: str) -> Options:
     (["--enable_batching"], "enable_batching", True),
     (["--enable_batching=true"], "enable_batching", True),
     (["--enable_batching", "--enable_batching=false"], "enable_batching", False),
+    (["--enable_batching=1"], "enable_batching", True),
+    (["--enable_batching=TRUE"], "enable_batching", True),
+    (["--enable_batching=True"], "enable_batching", True),
+    (["--enable_model_warmup=0"], "enable_model_warmup", False),
+    (["--enable_model_warmup=FALSE"], "enable_model_warmup", False),
+    (["--enable_model_warmup=False"], "enable_model_warmup", False),
     (["--tfs_drain_seconds=2.5"], "tfs_drain_seconds", 2.5),
     ([], "port", 8500),
     ([], "rest_api_port", 0),
@@ -39,12 +47,23 @@ def test_values(arguments: list[str], name: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "bad", "unknown"), [
-    (["--port=a"], True, 1),
-    (["--port=1.5"], True, 1),
-    (["--port="], True, 1),
-    (["--enable_batching=maybe"], True, 1),
-    (["--enable_batching=True"], True, 1),
-    (["--enable_batchings"], True, 1),
+    (["--port=a"], True, 0),
+    (["--port=1.5"], True, 0),
+    (["--port=1 "], True, 0),
+    (["--port="], True, 0),
+    (["--enable_batching=maybe"], True, 0),
+    (["--enable_batching="], True, 0),
+    (["--enable_batching=01"], True, 0),
+    (["--enable_batching=yes"], True, 0),
+    (["--enable_batching =true"], False, 1),
+    (["--enable_batchings"], False, 1),
+    (["-enable_batching"], False, 1),
+    (["--no_enable_batching"], False, 1),
+    (["--Enable_batching=true"], False, 1),
+    (["--enable-batching"], False, 1),
+    (["--", "--port=1"], False, 2),
+    (["--", "--help"], False, 2),
+    (["--help=true"], False, 1),
     (["--port"], False, 1),
     (["--model_name", "m"], False, 2),
     (["stray"], False, 1),
@@ -67,11 +86,12 @@ def test_usage_names_every_flag_once() -> None:
 
 @pytest.mark.parametrize(("arguments", "text"), [
     ([], "Both server_options.model_base_path and server_options.model_config_file are empty!"),
-    (["--port=0", "--model_base_path=/m"], "server_options.grpc_port is not set."),
+    (["--port=0", "--model_base_path=/m"],
+     "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set."),
     (["--model_base_path=/m", "--batching_parameters_file=b"], "batching_parameters_file is set without"),
     (["--model_base_path=/m", "--ssl_config_file=s", "--use_alts_credentials"], "Either use_alts_credentials must be"),
-    (["--model_base_path=/m", "--tensorflow_session_parallelism=1", "--tensorflow_inter_op_parallelism=1"],
-     "Either configure server_options.tensorflow_session_parallelism"),
+    (["--model_base_path=/m", "--tensorflow_session_parallelism=1", "--tensorflow_inter_op_parallelism=1",
+      "--tensorflow_intra_op_parallelism=1"], "Either configure server_options.tensorflow_session_parallelism"),
 ])
 def test_flags_that_dont_go_together(arguments: list[str], text: str) -> None:
     with pytest.raises(StatusError, match="INVALID_ARGUMENT"):
@@ -83,6 +103,7 @@ def test_flags_that_dont_go_together(arguments: list[str], text: str) -> None:
 
 def test_flags_that_do() -> None:
     check(options("--port=0", "--grpc_socket_path=/s", "--model_config_file=c"))
+    check(options("--model_base_path=/m", "--tensorflow_session_parallelism=1", "--tensorflow_inter_op_parallelism=1"))
 
 
 # -- version directories
@@ -90,7 +111,9 @@ def test_flags_that_do() -> None:
 
 @pytest.mark.parametrize(("name", "version"), [
     ("1", 1), ("007", 7), ("+5", 5), (" 3 ", 3), ("0", 0), (str(2**63 - 1), 2**63 - 1), (str(2**63), None),
-    ("-1", None), ("", None), ("latest", None),
+    ("-1", -1), ("-003", -3), (" -5\t", -5), ("-0", 0), (str(-2**63), -2**63), (str(-2**63 - 1), None),
+    ("- 1", None), ("--1", None), ("+-1", None), ("-", None), ("0x1", None), ("1e3", None), ("\u2212" "1", None),
+    ("1\v", 1), ("1\0", None), ("", None), ("latest", None),
     ("9a", None), ("8.0", None), ("1_000", None), (".11", None), ("\u0661", None),
 ])
 def test_version_of(name: str, version: int | None) -> None:
@@ -109,6 +132,11 @@ def test_select(policy: Latest | All | Specific, versions: list[int]) -> None:
     assert select(policy, [9, 1, 2]) == versions
 
 
+def test_negative_versions_are_the_lowest() -> None:
+    assert (select(Latest(1), [-3, -7]), select(All(), [2, -3]), select(Specific((-3,)), [2, -3])) == (
+        [-3], [-3, 2], [-3])
+
+
 def test_one_missing_base_path_hides_everything(tmp_path: Path) -> None:
     for version in (1, 2):
         (tmp_path / "a" / str(version)).mkdir(parents=True)
@@ -116,6 +144,27 @@ def test_one_missing_base_path_hides_everything(tmp_path: Path) -> None:
     assert look_at_all([good]) == {"a": {2: f"{tmp_path}/a/2"}}
     with pytest.raises(BasePathMissing, match="Could not find base path"):
         look_at_all([good, bad])
+
+
+def test_what_is_looked_at_before_a_load(tmp_path: Path) -> None:
+    (tmp_path / "1" / "variables").mkdir(parents=True)
+    (tmp_path / "1" / "variables" / "data").touch()
+    (tmp_path / "2").touch()
+    (tmp_path / "3").symlink_to("nowhere")
+    (tmp_path / "4").mkdir()
+    (tmp_path / "4" / "link").symlink_to("nowhere")
+    (tmp_path / "6").mkdir()
+    (tmp_path / "6" / "link").symlink_to(".")
+    reserve(Id("m", 1), str(tmp_path / "1"))
+    for version, why in ((2, f"{tmp_path}/2; Not a directory"), (3, f"{tmp_path}/3 not found"),
+                         (4, f"{tmp_path}/4/link; No such file or directory"), (5, f"{tmp_path}/5 not found")):
+        with pytest.raises(StatusError) as caught:
+            reserve(Id("m", version), str(tmp_path / str(version)))
+        assert (caught.value.code, caught.value.message) == (
+            Code.INTERNAL, "Error while attempting to reserve resources to load servable "
+                           f"{{name: m version: {version}}}: {why}")
+    with pytest.raises(StatusError, match="Too many levels of symbolic links"):
+        reserve(Id("m", 6), str(tmp_path / "6"))
 
 
 # -- configuration

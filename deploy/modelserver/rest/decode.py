@@ -59,7 +59,7 @@ def predict_body(body: bytes, inputs_of: Callable[[str], Inputs], *, at_once: bo
                                     "to exist ")
         instances = document["instances"]
         if not isinstance(instances, list):
-            raise format_error(document, "Excepting 'instances' to be an list/array")
+            raise format_error(document, "Expecting 'instances' to be an list/array")
         if not instances:
             raise format_error(document, "No values in 'instances' array")
         return Decoded(signature, _rows(instances, inputs, plain), True)

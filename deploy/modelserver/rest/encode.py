@@ -10,8 +10,8 @@ import numpy as np
 from deploy.modelserver.loader import Array
 from deploy.modelserver.rest.numbers import compact, decimal, decimals
 from deploy.modelserver.rest.pretty import indent, lines, members, nested, one_line, quote, raw
-from deploy.modelserver.rest.values import NAMES
 from deploy.modelserver.status import invalid
+from deploy.modelserver.tensors import NAMES
 from deploy.wire.tensors import dtype_name
 
 _WRITABLE = {"float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64", "bool", "string"}

@@ -9,9 +9,7 @@ from typing import Any
 
 from deploy.modelserver.rest.pretty import quoted_value
 from deploy.modelserver.status import Code, StatusError, invalid
-
-# TensorFlow's own names of dtypes, where they differ from those that are used everywhere else.
-NAMES = {"float16": "half", "float32": "float", "float64": "double"}
+from deploy.modelserver.tensors import NAMES
 
 _BASE64 = re.compile(rb"([A-Za-z0-9+/]*)([=.]*)")  # what abseil takes: a full stop pads as well as an equals sign
 _INT32 = (-(2**31), 2**31 - 1)
