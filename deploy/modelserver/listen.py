@@ -19,11 +19,14 @@ from deploy.modelserver.rest import encode, routes
 from deploy.modelserver.rest import examples as rest_examples
 from deploy.modelserver.rest.http import RestServer
 from deploy.modelserver.rest.messages import Response
-from deploy.modelserver.rpc.server import GrpcServer, Handler, tls_context
+from deploy.modelserver.rpc import limits
+from deploy.modelserver.rpc.server import GrpcServer, Handler
+from deploy.modelserver.rpc.sockets import tls_context
 from deploy.wire import config_pb2, methods
 from deploy.wire import serving_pb2 as pb
 
 log = logging.getLogger("modelserver")
+_LEAST_HELD, _MOST_HELD, _MOST_CONNECTIONS, _MOST_INT = 256 << 20, 2 << 30, 4096, 2**31 - 1
 DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"
 
 
@@ -36,12 +39,33 @@ def listen_grpc(core: Core, metrics: Metrics, options: Options, port: int) -> Gr
     if options.grpc_socket_path:
         addresses.append(f"unix:{options.grpc_socket_path}")
     arguments = channel_arguments(options.grpc_channel_arguments)
-    most_streams = arguments.pop("grpc.max_concurrent_streams", None)
+    bounds = _limits(arguments, options)
     share = arguments.pop("grpc.so_reuseport", 1) != 0 and not options.tfs_fail_on_taken_port
     if arguments:
         log.warning("--grpc_channel_arguments: %s have no effect here", ", ".join(arguments))
     return GrpcServer(_handlers(core, metrics, options), addresses, max_threads=options.grpc_max_threads, share=share,
-                      most_streams=most_streams, tls=_tls(options.ssl_config_file))
+                      limits=bounds, tls=_tls(options.ssl_config_file))
+
+
+def _limits(arguments: dict[str, int], options: Options) -> limits.Limits:
+    """What clients may ask: gRPC's own arguments (taken out of `arguments`), and flags."""
+    held = options.tfs_grpc_max_held_bytes or max(_LEAST_HELD, min(_MOST_HELD, limits.available_memory() // 4))
+    most = options.tfs_grpc_max_connections or max(16, min(_MOST_CONNECTIONS, (limits.open_files() - 128) // 2))
+    message = arguments.pop("grpc.max_receive_message_length", held // 4)
+    block = max(arguments.pop("grpc.max_metadata_size", 0), arguments.pop("grpc.absolute_max_metadata_size", 0))
+    default = limits.Limits()
+    return limits.Limits(
+        streams=min(max(0, arguments.pop("grpc.max_concurrent_streams", default.streams)), _MOST_INT),
+        message=message if 0 <= message <= _MOST_INT else _MOST_INT, block=block or default.block,
+        held=held // 2, held_by_all=held, connections=most,
+        handshake=_seconds(arguments.pop("grpc.server_handshake_timeout_ms", None), default.handshake),
+        idle=_seconds(arguments.pop("grpc.max_connection_idle_ms", None), default.idle),
+        stall=options.tfs_grpc_stall_seconds)
+
+
+def _seconds(milliseconds: int | None, default: int) -> int:
+    """Whole seconds, one at least. gRPC says "never" by the highest number."""
+    return default if milliseconds is None else max(1, milliseconds // 1000)
 
 
 def _handlers(core: Core, metrics: Metrics, options: Options) -> dict[str, Handler]:

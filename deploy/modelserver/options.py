@@ -61,6 +61,9 @@ class Options:
     tfs_drain_seconds: float = 0.0
     tfs_fail_on_taken_port: bool = False
     tfs_loader: str = "engine"
+    tfs_grpc_max_held_bytes: int = 0
+    tfs_grpc_max_connections: int = 0
+    tfs_grpc_stall_seconds: int = 60
 
     @classmethod
     def of(cls, values: Mapping[str, Value]) -> Options:
@@ -95,7 +98,7 @@ _HELP = {
     "use_alts_credentials": "Google ALTS (refused here)",
     "ssl_config_file": "text protobuf SSLConfig: TLS for gRPC",
     "saved_model_tags": "comma-separated tags of the meta graph to load",
-    "grpc_channel_arguments": "key=value,... for gRPC; here grpc.max_concurrent_streams and grpc.so_reuseport",
+    "grpc_channel_arguments": "key=value,... for gRPC; here grpc.so_reuseport and limits (docs/modelserver.md)",
     "grpc_max_threads": "limit of gRPC calls that run at the same time, plus one",
     "enable_model_warmup": "replay assets.extra/tf_serving_warmup_requests before a version is available",
     "num_request_iterations_for_warmup": "how often each warm-up request is replayed",
@@ -111,6 +114,9 @@ _HELP = {
     "tfs_drain_seconds": "on SIGTERM, finish running requests for up to so many seconds, then exit with 0",
     "tfs_fail_on_taken_port": "end with an error if a port is taken, also by a server that shares it",
     "tfs_loader": "engine: serve models; echo: answer with the inputs, without TensorFlow",
+    "tfs_grpc_max_held_bytes": "bytes of gRPC requests and replies that are kept at a time; 0: a quarter of the memory",
+    "tfs_grpc_max_connections": "gRPC connections at a time; 0: 4096, or half of the open files that are allowed",
+    "tfs_grpc_stall_seconds": "longest time in which a gRPC client takes nothing of its replies",
 }
 
 # Accepted, since the real server does, but without a counterpart here.

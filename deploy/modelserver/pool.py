@@ -12,18 +12,24 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 Item = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
+_MOST_WAITING = 10_000
 _LOOK = 0.05  # seconds between two looks at the threads
 _LONG = 0.1  # all threads busy with the same calls for so long: a burst of short calls isn't an exhausted pool
+
+
+class Exhausted(Exception):
+    """More functions wait for a thread than the pool takes."""
 
 
 class RefusingPool(Executor):
     """Runs functions in up to `threads` threads, started when they are needed. While all are busy with long ones,
     others run apart, with `refusing` set.
 
-    A function that finds `refusing` true has to end at once.
+    A function that finds `refusing` true has to end at once. most: how many functions may wait for a thread.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, most: int = _MOST_WAITING) -> None:
+        self._most = most
         self._queue: SimpleQueue[Item | None] = SimpleQueue()
         self._most, self._starting = threads, threading.Lock()
         self._since: list[float | None] = []  # by thread: since when it is at work
@@ -41,6 +47,9 @@ class RefusingPool(Executor):
         return len(self._since) < self._most or None in self._since
 
     def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Raises Exhausted."""
+        if self._queue.qsize() >= self._most:
+            raise Exhausted
         future: Future[T] = Future()
         self._queue.put((future, function, args, kwargs))
         self._start()

@@ -5,81 +5,16 @@ from __future__ import annotations
 import random
 
 import pytest
-from hpack import Decoder, Encoder
+from hpack import Decoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.modelserver.rpc import http2, messages
-from deploy.modelserver.rpc.http2 import Connection, Stream, frame
+from deploy.modelserver.rpc import frames as http2
+from deploy.modelserver.rpc import messages
+from deploy.modelserver.rpc.frames import frame
+from deploy.modelserver.rpc.limits import Limits
 from deploy.modelserver.status import Code, StatusError
-
-SETTINGS = frame(http2.SETTINGS, 0, 0)
-END = http2.END_STREAM | http2.END_HEADERS
-
-
-class Transport:
-    """Keeps what is written."""
-
-    def __init__(self) -> None:
-        self.written, self.closed = bytearray(), False
-
-    def write(self, data: bytes) -> None:
-        self.written += data
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def close(self) -> None:
-        self.closed = True
-
-    def get_extra_info(self, _: str) -> None:
-        return None
-
-
-class Client:
-    """A connection to an echo: replies have the request's body."""
-
-    def __init__(self, most: int | None = None, answer: bool = True) -> None:
-        self.transport, self.encoder, self.served = Transport(), Encoder(), list[Stream]()
-        self.answer, self.gone = answer, False
-        self.connection = Connection(self._serve, lambda _: None, self._lost, most)
-        self.connection.connection_made(self.transport)  # type: ignore[arg-type]
-
-    def _serve(self, connection: Connection, stream: Stream) -> None:
-        self.served.append(stream)
-        if self.answer:
-            connection.reply(stream, messages.HEADERS, bytes(stream.body), messages.TRAILERS)
-
-    def _lost(self, _: Connection) -> None:
-        self.gone = True
-
-    def greet(self, settings: bytes = b"") -> None:
-        self.send(http2.PREFACE + frame(http2.SETTINGS, 0, 0, settings))
-
-    def send(self, *parts: bytes) -> None:
-        for part in parts:
-            self.connection.data_received(part)
-
-    def block(self, **fields: str) -> bytes:
-        fields = {":method": "POST", ":path": "/a/B", "content-type": "application/grpc", **fields}
-        return bytes(self.encoder.encode(list(fields.items())))
-
-    def frames(self) -> list[tuple[int, int, int, bytes]]:
-        """What was written since the last look: kind, flags, stream, payload."""
-        found, data = [], bytes(self.transport.written)
-        self.transport.written.clear()
-        while data:
-            size = int.from_bytes(data[:3], "big")
-            found.append((data[3], data[4], int.from_bytes(data[5:9], "big"), data[9:9 + size]))
-            data = data[9 + size:]
-        return found
-
-    def failed(self) -> int | None:
-        """The code of the GOAWAY that ended the connection."""
-        last = self.frames()[-1:]
-        if not last or last[0][0] != http2.GOAWAY or not self.transport.closed:
-            return None
-        return int.from_bytes(last[0][3][4:], "big")
+from tests.http2_support import END, SETTINGS, Client, Frame
 
 
 def request(client: Client, number: int, body: bytes, *, pieces: int = 1, padded: bool = False) -> bytes:
@@ -179,21 +114,24 @@ def test_a_stream_that_is_reset_is_not_answered() -> None:
     client.frames()
     client.send(frame(http2.RST_STREAM, 0, 1, b"\0\0\0\x08"))
     client.connection.reply(client.served[0], messages.HEADERS, b"x", messages.TRAILERS)
-    client.connection.refuse(client.served[0], messages.HEADERS)
+    client.connection.refuse(client.served[0], messages.FAILED, b"")
     assert (client.frames(), told) == ([], [True])
 
 
-def test_an_early_refusal_ends_the_stream_for_both() -> None:
+def test_after_an_early_refusal_the_rest_of_the_request_is_passed_over() -> None:
     client = Client(answer=False)
     client.greet()
     client.send(frame(http2.HEADERS, http2.END_HEADERS, 1, client.block()))
     stream = client.connection._streams[1]
     client.frames()
-    client.connection.refuse(stream, messages.failure(StatusError(Code.NOT_FOUND, "100% \u00e4\n")))
-    (kind, flags, _, block), reset = client.frames()
+    client.connection.refuse(stream, messages.FAILED, messages.failure(StatusError(Code.NOT_FOUND, "100% \u00e4\n")))
+    ((kind, flags, _, block),) = client.frames()
     assert (kind, flags) == (http2.HEADERS, END)
     assert dict(Decoder().decode(block))["grpc-message"] == "100%25 %C3%A4%0A"
-    assert reset[0] == http2.RST_STREAM
+    client.send(frame(http2.DATA, 0, 1, b"late" * 100))
+    assert (client.frames(), len(stream.body), client.connection.held) == ([], 0, 0)
+    client.send(frame(http2.DATA, 0, 1, b"late" * 20_000))
+    assert client.frames() == [Frame(http2.RST_STREAM, 0, 1, bytes(4))]
     client.send(frame(http2.DATA, http2.END_STREAM, 1, b"late"))
     assert client.failed() is None
 
@@ -203,7 +141,8 @@ def test_a_long_text_continues() -> None:
     client.greet()
     client.send(request(client, 1, b""))
     client.frames()
-    client.connection.refuse(client.served[0], messages.failure(StatusError(Code.INTERNAL, "x" * 40_000)))
+    long = messages.failure(StatusError(Code.INTERNAL, "x" * 40_000))
+    client.connection.refuse(client.served[0], messages.FAILED, long)
     found = client.frames()
     assert [f[0] for f in found] == [http2.HEADERS, http2.CONTINUATION, http2.CONTINUATION]
     assert [f[1] for f in found] == [http2.END_STREAM, 0, http2.END_HEADERS]
@@ -224,7 +163,7 @@ def test_leaving_answers_what_runs_and_takes_nothing_new() -> None:
 
 
 def test_no_more_streams_than_allowed() -> None:
-    client = Client(most=1, answer=False)
+    client = Client(Limits(streams=1), answer=False)
     client.greet()
     client.send(request(client, 1, b"x"), request(client, 3, b"y"))
     assert len(client.served) == 1
@@ -266,4 +205,4 @@ def test_any_bytes(noise: bytes, frames: list[tuple[int, int, int, bytes]]) -> N
         client.send(frame(kind, flags, number, payload))
     client.send(noise)
     client.connection.connection_lost(None)
-    assert client.gone
+    assert client.is_gone

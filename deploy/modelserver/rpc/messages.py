@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 
+from deploy.modelserver.inflate import DEFLATE, GZIP, TooLong, inflated
 from deploy.modelserver.status import Code, StatusError
 
 Message = bytes | memoryview
@@ -35,13 +36,16 @@ def _length(text: bytes) -> bytes:
 _OK = b"\x88"  # :status 200, from the static table
 HEADERS = _OK + field(b"content-type", b"application/grpc") + field(b"grpc-accept-encoding", b"identity, deflate, gzip")
 TRAILERS = field(b"grpc-status", b"0")
-NOT_GRPC = field(b":status", b"415")
-NOT_POST = field(b":status", b"405")
+FAILED = _OK + field(b"content-type", b"application/grpc")  # a failed call's reply has this in front of its trailers
+_TEXT = field(b"content-type", b"text/plain")
+NOT_GRPC = field(b":status", b"415") + _TEXT
+NOT_POST = field(b":status", b"405") + field(b"allow", b"POST") + _TEXT
+SPEAKS_GRPC = b"This port speaks gRPC: POST, with content-type application/grpc.\n"
 
 
 def failure(error: StatusError) -> bytes:
-    """The header block that is all of a failed call's reply."""
-    block = _OK + field(b"content-type", b"application/grpc") + field(b"grpc-status", str(int(error.code)).encode())
+    """A failed call's trailers."""
+    block = field(b"grpc-status", str(int(error.code)).encode())
     if not error.message:
         return block
     text = _UNSAFE.sub(lambda m: b"%%%02X" % m[0][0], error.message.encode("utf-8", "surrogateescape"))
@@ -54,7 +58,7 @@ def timeout(headers: dict[bytes, bytes]) -> float | None:
     return int(match[1]) * _UNITS[match[2]] if match else None
 
 
-def unpacked(headers: dict[bytes, bytes], body: bytearray) -> Message:
+def unpacked(headers: dict[bytes, bytes], body: bytearray, most: int) -> Message:
     """The request's message, where it lies in the body unless it is compressed. Raises StatusError."""
     message = memoryview(body)[5:]
     if len(body) < 5 or int.from_bytes(body[1:5], "big") != len(message):
@@ -65,9 +69,15 @@ def unpacked(headers: dict[bytes, bytes], body: bytearray) -> Message:
     if encoding not in (b"gzip", b"deflate"):
         raise StatusError(Code.UNIMPLEMENTED, f"Compression algorithm '{encoding.decode('latin-1')}' is not supported")
     try:
-        return zlib.decompress(message, wbits=31 if encoding == b"gzip" else 15)
+        return inflated(message, GZIP if encoding == b"gzip" else DEFLATE, most)
+    except TooLong as error:
+        raise too_long(error.args[0] + 1, error.args[0]) from error
     except zlib.error as error:
         raise StatusError(Code.INTERNAL, "") from error
+
+
+def too_long(size: int, most: int) -> StatusError:
+    return StatusError(Code.RESOURCE_EXHAUSTED, f"SERVER: Received message larger than max ({size} vs. {most})")
 
 
 def model_of(body: bytearray) -> bytes:

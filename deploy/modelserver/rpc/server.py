@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 import ssl
-import stat
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from deploy.modelserver.haste import Haste
 from deploy.modelserver.loops import new_loop
-from deploy.modelserver.pool import RefusingPool
+from deploy.modelserver.pool import Exhausted, RefusingPool
 from deploy.modelserver.rpc import messages
-from deploy.modelserver.rpc.http2 import Connection, Stream
+from deploy.modelserver.rpc.frames import ENHANCE_YOUR_CALM
+from deploy.modelserver.rpc.http2 import Connection
+from deploy.modelserver.rpc.limits import Limits, Memory
+from deploy.modelserver.rpc.sockets import listening
+from deploy.modelserver.rpc.streams import Stream
 from deploy.modelserver.status import Code, NeverAnswered, StatusError
 
 log = logging.getLogger("modelserver")
@@ -26,7 +26,7 @@ log = logging.getLogger("modelserver")
 Handler = Callable[[messages.Message, bool], bytes]
 _SOON = 0.01  # seconds; a deadline that is nearer may be over before a short call is
 _FLUSH = 2.0  # seconds for clients to take the last bytes
-_FAILED = "Failed to BuildAndStart gRPC server"
+_TICK = 1.0  # seconds
 
 
 class GrpcServer:
@@ -39,20 +39,14 @@ class GrpcServer:
     """
 
     def __init__(self, handlers: Mapping[str, Handler], addresses: Sequence[str], *, max_threads: int,
-                 tls: ssl.SSLContext | None = None, share: bool = True, most_streams: int | None = None) -> None:
+                 tls: ssl.SSLContext | None = None, share: bool = True, limits: Limits | None = None) -> None:
         self._handlers = {path.encode(): handler for path, handler in handlers.items()}
-        self._most_streams, self._tls = most_streams, tls
-        self._sockets: list[socket.socket] = []
-        try:
-            for address in addresses:
-                self._sockets.append(_bound(address, share))
-        except OSError as error:
-            for bound in self._sockets:
-                bound.close()
-            raise StatusError(Code.INVALID_ARGUMENT, _FAILED) from error
+        self._limits, self._tls = limits or Limits(), tls
+        self._sockets = listening(addresses, share)
         self.ports = [0 if s.family == socket.AF_UNIX else int(s.getsockname()[1]) for s in self._sockets]
         self._pool = RefusingPool(max(1, max_threads - 1))  # the real server's last thread polls
         self._connections: set[Connection] = set()
+        self.memory = Memory(self._limits.held_by_all, self._shed)
         self._stopping, self._haste = False, Haste()
         self._loop = new_loop()
         self._thread = threading.Thread(target=self._run, name="grpc", daemon=True)
@@ -61,36 +55,81 @@ class GrpcServer:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._listeners = [self._loop.run_until_complete(self._listen(s)) for s in self._sockets]
+        self._loop.call_later(_TICK, self._tick)
         self._loop.run_forever()
 
     async def _listen(self, bound: socket.socket) -> asyncio.AbstractServer:
         create = self._loop.create_unix_server if bound.family == socket.AF_UNIX else self._loop.create_server
-        return await create(self._connection, sock=bound, backlog=1024, ssl=self._tls)
+        handshake = float(self._limits.handshake) if self._tls else None
+        return await create(self._connection, sock=bound, backlog=1024, ssl=self._tls, ssl_handshake_timeout=handshake)
+
+    # -- connections
 
     def _connection(self) -> Connection:
-        return Connection(self._serve, self._connections.add, self._gone, self._most_streams)
+        return Connection(self, self._limits, self._loop.call_soon)
+
+    def come(self, connection: Connection) -> bool:
+        """Where there is no place left, the connection that was quiet for longest makes room."""
+        if len(self._connections) >= self._limits.connections:
+            waiting = [c for c in self._connections if not c.busy]
+            if not waiting:
+                return False
+            max(waiting, key=lambda c: (not c.settled, c.quiet)).make_room()
+        self._connections.add(connection)
+        return True
+
+    def gone(self, connection: Connection | None) -> None:
+        """A connection has ended. The last one ends the loop of a server that is stopping."""
+        if connection is not None:
+            self._connections.discard(connection)
+        if self._stopping and not self._connections:
+            self._loop.stop()
+
+    def _shed(self) -> None:
+        largest = max(self._connections, key=lambda c: c.held, default=None)
+        if largest is not None:
+            log.warning("gRPC requests and replies take up more than %d bytes (--tfs_grpc_max_held_bytes): the "
+                        "connection with the most, %d, is ended", self._limits.held_by_all, largest.held)
+            largest.fail(ENHANCE_YOUR_CALM)
+
+    def _tick(self) -> None:
+        for connection in list(self._connections):
+            connection.tick()
+        self._loop.call_later(_TICK, self._tick)
 
     # -- calls
 
-    def _serve(self, connection: Connection, stream: Stream) -> None:
+    def accept(self, connection: Connection, stream: Stream) -> None:
+        """A request begins: answer it if it isn't a call of a known method, else set its clock."""
         headers = stream.headers
-        if headers.get(b":method") != b"POST":
-            connection.refuse(stream, messages.NOT_POST)
+        if headers[b":method"] != b"POST":
+            connection.reply(stream, messages.NOT_POST, messages.SPEAKS_GRPC, b"")
             return
         if not headers.get(b"content-type", b"").startswith(b"application/grpc"):
-            connection.refuse(stream, messages.NOT_GRPC)
+            connection.reply(stream, messages.NOT_GRPC, messages.SPEAKS_GRPC, b"")
             return
-        handler = self._handlers.get(headers.get(b":path", b""))
-        if handler is None:
-            connection.refuse(stream, messages.failure(StatusError(Code.UNIMPLEMENTED, "")))
+        stream.handler = self._handlers.get(headers[b":path"])
+        if stream.handler is None:
+            self._refuse(connection, stream, StatusError(Code.UNIMPLEMENTED, ""))
             return
         seconds = messages.timeout(headers)
         if seconds is not None:
-            stream.timer = self._loop.call_later(seconds, connection.refuse, stream, messages.failure(
-                StatusError(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")))
-        if self._pool.idle and (seconds is None or seconds > _SOON) and self._at_once(connection, stream, handler):
+            stream.soon = seconds <= _SOON
+            stream.timer = self._loop.call_later(seconds, self._refuse, connection, stream, StatusError(
+                Code.DEADLINE_EXCEEDED, "Deadline Exceeded"))
+
+    def too_long(self, connection: Connection, stream: Stream, size: int) -> None:
+        self._refuse(connection, stream, messages.too_long(size, self._limits.message))
+
+    def serve(self, connection: Connection, stream: Stream) -> None:
+        if self._pool.idle and not stream.soon and self._at_once(connection, stream, stream.handler):
             return
-        self._pool.submit(self._work, connection, stream, handler)
+        try:
+            self._pool.submit(self._work, connection, stream, stream.handler)
+        except Exhausted:
+            self._refuse(connection, stream, _exhausted())
+        else:
+            stream.handed = True
 
     def _at_once(self, connection: Connection, stream: Stream, handler: Handler) -> bool:
         """Answer, if that doesn't keep others waiting."""
@@ -99,9 +138,9 @@ class GrpcServer:
             return False
         try:
             reply = self._haste.attempt(kind, len(stream.body), lambda: messages.framed(
-                handler(messages.unpacked(stream.headers, stream.body), True)))
+                handler(messages.unpacked(stream.headers, stream.body, self._limits.message), True)))
         except Exception as error:
-            connection.refuse(stream, _failure(error))
+            self._refuse(connection, stream, error)
             return True
         if reply is None:
             return False
@@ -109,20 +148,31 @@ class GrpcServer:
         return True
 
     def _work(self, connection: Connection, stream: Stream, handler: Handler) -> None:
-        if stream.closed:
-            return  # nobody waits for it any more
+        answer: Callable[[], None] | None = None
         try:
-            if self._pool.refusing:
-                raise StatusError(Code.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
-            reply = messages.framed(handler(messages.unpacked(stream.headers, stream.body), False))
+            if not stream.closed:  # else nobody waits for it any more
+                answer = self._answer(connection, stream, handler)
         except NeverAnswered:
             gone = threading.Event()
             self._call(_when_closed, stream, gone.set)
             gone.wait()
         except Exception as error:
-            self._call(connection.refuse, stream, _failure(error))
-        else:
-            self._call(connection.reply, stream, messages.HEADERS, reply, messages.TRAILERS)
+            answer = partial(self._refuse, connection, stream, error)
+        self._call(_returned, connection, stream, answer)
+
+    def _answer(self, connection: Connection, stream: Stream, handler: Handler) -> Callable[[], None]:
+        if self._pool.refusing:
+            raise _exhausted()
+        message = messages.unpacked(stream.headers, stream.body, self._limits.message)
+        reply = messages.framed(handler(message, False))
+        return partial(connection.reply, stream, messages.HEADERS, reply, messages.TRAILERS)
+
+    def _refuse(self, connection: Connection, stream: Stream, error: Exception) -> None:
+        """Answer a call by a failure; an error that isn't meant for clients is logged, too."""
+        if not isinstance(error, StatusError):
+            log.error("a call failed", exc_info=error)
+            error = StatusError(Code.INTERNAL, f"{type(error).__name__}: {error}")
+        connection.refuse(stream, messages.FAILED, messages.failure(error))
 
     def _call(self, function: Callable[..., None], *arguments: object) -> None:
         """In the event loop; that it has ended meanwhile doesn't matter."""
@@ -153,26 +203,16 @@ class GrpcServer:
             listener.close()
         for connection in list(self._connections):
             connection.leave()
-        self._gone(None)
+        self.gone(None)
 
     def _close_all(self) -> None:
         for connection in list(self._connections):
             connection.close()
-        self._gone(None)
-
-    def _gone(self, connection: Connection | None) -> None:
-        if connection is not None:
-            self._connections.discard(connection)
-        if self._stopping and not self._connections:
-            self._loop.stop()
+        self.gone(None)
 
 
-def _failure(error: Exception) -> bytes:
-    """The reply to a call that failed; an error that isn't meant for clients is logged, too."""
-    if not isinstance(error, StatusError):
-        log.error("a call failed", exc_info=error)
-        error = StatusError(Code.INTERNAL, f"{type(error).__name__}: {error}")
-    return messages.failure(error)
+def _exhausted() -> StatusError:
+    return StatusError(Code.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
 
 
 def _when_closed(stream: Stream, told: Callable[[], object]) -> None:
@@ -182,66 +222,8 @@ def _when_closed(stream: Stream, told: Callable[[], object]) -> None:
         stream.on_close = told
 
 
-def _bound(address: str, share: bool) -> socket.socket:
-    """A socket that listens. Raises OSError."""
-    if address.startswith("unix:"):
-        path = address.removeprefix("unix:")
-        made = socket.socket(socket.AF_UNIX)
-        try:
-            if stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116
-                Path(path).unlink()  # of a server that has ended
-        except FileNotFoundError:
-            pass
-        return _listening(made, path)
-    host, _, port = address.rpartition(":")
-    family, kind, _, _, name = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
-    made = socket.socket(family, kind)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if share and hasattr(socket, "SO_REUSEPORT"):
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    return _listening(made, name)
-
-
-def _listening(made: socket.socket, name: object) -> socket.socket:
-    try:
-        made.bind(name)  # type: ignore[arg-type]
-        made.listen(1024)
-    except OSError:
-        made.close()
-        raise
-    return made
-
-
-def tls_context(key: bytes, certificate: bytes, roots: bytes | None, client_verify: bool) -> ssl.SSLContext:
-    """TLS of PEM texts; client_verify: clients have to show a certificate of `roots`. Raises StatusError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["h2"])
-    try:
-        with _as_file(certificate) as certificate_file, _as_file(key) as key_file:
-            context.load_cert_chain(certificate_file, key_file)
-        if client_verify:
-            context.verify_mode = ssl.CERT_REQUIRED
-            if roots:
-                context.load_verify_locations(cadata=roots.decode())
-    except (OSError, ValueError) as error:
-        raise StatusError(Code.INVALID_ARGUMENT, _FAILED) from error
-    return context
-
-
-@contextmanager
-def _as_file(text: bytes) -> Iterator[str]:
-    """A path that has this text, since Python's binding of OpenSSL reads keys from files only.
-
-    Not on a disk, where the system can do that. Raises OSError.
-    """
-    if hasattr(os, "memfd_create"):
-        with os.fdopen(os.memfd_create("pem"), "wb") as file:
-            file.write(text)
-            file.flush()
-            yield f"/proc/self/fd/{file.fileno()}"
-        return
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(text)
-        file.flush()
-        yield file.name
+def _returned(connection: Connection, stream: Stream, answer: Callable[[], None] | None) -> None:
+    """A thread is done with a call."""
+    connection.returned(stream)
+    if answer is not None:
+        answer()

@@ -1,0 +1,84 @@
+"""A request's header fields: read from header blocks (HPACK), and checked (RFC 9113, 8.2 and 8.3)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hpack import Decoder
+from hpack.exceptions import HPACKError, OversizedHeaderListError
+
+from deploy.modelserver.rpc.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, Failed
+
+_REMEMBERED, _MEMORABLE = 64, 1 << 10
+_NAME = re.compile(rb"[!-9;-@\[-~]+")  # no capitals, no colon
+_PSEUDO = frozenset((b":method", b":scheme", b":path", b":authority"))
+_HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One header block. request, trailers: whether it may begin a request, or end one. length: its content-length."""
+
+    fields: dict[bytes, bytes]
+    request: bool
+    trailers: bool
+    length: int | None = None
+
+
+def checked(pairs: Iterable[tuple[bytes, bytes]]) -> Block:
+    """What header fields are good for. Of a field that comes more than once, the values are joined (RFC 9110, 5.3)."""
+    fields: dict[bytes, bytes] = {}
+    sound, regular = True, False
+    for name, value in pairs:
+        if name[:1] == b":":
+            sound = sound and not regular and name in _PSEUDO and name not in fields and bool(value)
+        else:
+            regular = True
+            sound = sound and bool(_NAME.fullmatch(name)) and name not in _HOP_BY_HOP
+            sound = sound and (name != b"te" or value.lower() == b"trailers")
+        if b"\0" in value or b"\r" in value or b"\n" in value:
+            sound = False
+        fields[name] = fields[name] + b", " + value if name in fields else value
+    length = fields.get(b"content-length")
+    sound = sound and (length is None or (length.isdigit() and len(length) < 20))
+    pseudo = fields.keys() & _PSEUDO
+    return Block(fields, sound and _whole(fields), sound and not pseudo,
+                 int(length) if sound and length is not None else None)
+
+
+def _whole(fields: dict[bytes, bytes]) -> bool:
+    """Whether the fields that a request must have are there."""
+    if fields.get(b":method") == b"CONNECT":
+        return b":authority" in fields and b":path" not in fields and b":scheme" not in fields
+    path = fields.get(b":path", b"")
+    return b":method" in fields and b":scheme" in fields and (path[:1] == b"/" or path == b"*")
+
+
+class Blocks:
+    """Reads the header blocks of one connection. Blocks repeat; one that means the same each time is read once."""
+
+    def __init__(self, longest: int) -> None:
+        self._decoder = Decoder(max_header_list_size=longest)
+        self._remembered: dict[bytes, Block] = {}
+
+    def known(self, block: bytes) -> Block | None:
+        """The block, if it was read before and nothing has changed since."""
+        return self._remembered.get(block)
+
+    def read(self, block: bytes) -> Block:
+        table = self._decoder.header_table
+        before = table.maxsize, len(table.dynamic_entries), table.dynamic_entries[0] if table.dynamic_entries else None
+        try:
+            found = checked(self._decoder.decode(block, raw=True))
+        except OversizedHeaderListError as error:
+            raise Failed(ENHANCE_YOUR_CALM) from error
+        except (HPACKError, IndexError, ValueError) as error:
+            raise Failed(COMPRESSION_ERROR) from error
+        first = table.dynamic_entries[0] if table.dynamic_entries else None
+        if before[:2] != (table.maxsize, len(table.dynamic_entries)) or before[2] is not first:
+            self._remembered.clear()  # numbers of the table's entries have changed
+        elif len(self._remembered) < _REMEMBERED and len(block) <= _MEMORABLE:
+            self._remembered[block] = found
+        return found

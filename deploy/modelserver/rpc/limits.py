@@ -1,0 +1,77 @@
+"""What one client may ask of the gRPC port, and all of them together. docs/modelserver.md has the table.
+
+Work is bounded per turn of the event loop: after so much of it for one connection, the others are looked at. Frames
+that carry nothing (PING, SETTINGS, resets, empty ones ...) are paid from a budget that time and honest calls fill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+MIB = 1 << 20
+
+# Work of one turn, in something like microseconds: so much, and what the parts of it count.
+TURN, FRAME_WORK, CALL_WORK = 2048, 4, 128
+
+# Prices of frames that carry nothing; each second and each answered call bring something back.
+BUDGET, MOST_BUDGET, PER_SECOND, PER_CALL = 1000, 10_000, 100, 8
+RESET_PRICE, REFUSAL_PRICE, SMALL = 5, 2, 128  # SMALL: bytes of DATA that are too few to be a call's
+
+STREAM_WINDOW, RECEIVE_WINDOW = 4 * MIB, 16 * MIB  # bytes that a client may send ahead, of a call, of all of its calls
+LEAST_RETURNED = 1 * MIB  # of a window at once
+LONGEST_FRAME = 1 << 18
+LONG_READ = 1 << 16  # bytes
+MOST_CONTINUATIONS = 64
+LATE_DATA = 1 << 16  # bytes of a request that is answered already, until its stream is reset
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes, numbers, and seconds. held: bytes of requests and replies, of a connection and of all."""
+
+    streams: int = 100
+    message: int = 512 * MIB
+    block: int = 1 << 14
+    held: int = 1024 * MIB
+    held_by_all: int = 2048 * MIB
+    connections: int = 4096
+    handshake: int = 20
+    idle: int = 3600
+    stall: int = 60
+
+
+class Memory:
+    """The bytes that all connections hold. shed: called when they are too many; it ends who holds the most."""
+
+    def __init__(self, most: int, shed: Callable[[], None]) -> None:
+        self.total, self._most, self._shed = 0, most, shed
+
+    def add(self, size: int) -> None:
+        self.total += size
+        if self.total > self._most and size > 0:
+            self._shed()
+
+
+def available_memory() -> int:
+    """Bytes that this process may use: the machine's, or its control group's if that is less."""
+    amounts = [psutil.virtual_memory().total]
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            amounts.append(int(Path(file).read_text()))
+        except (OSError, ValueError):
+            continue  # there is none, or it says "max"
+    return int(min(amounts))
+
+
+def open_files() -> int:
+    """How many files and sockets this process may have."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return 1 << 16
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 16 if soft == resource.RLIM_INFINITY else int(soft)

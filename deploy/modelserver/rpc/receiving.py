@@ -1,0 +1,202 @@
+"""Requests that come in: header blocks and bodies, by the state of their stream (RFC 9113, 5.1, 6.1, 6.2 and 8.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from deploy.modelserver.rpc import limits as cost
+from deploy.modelserver.rpc.control import Control
+from deploy.modelserver.rpc.fields import Block, Blocks
+from deploy.modelserver.rpc.frames import (
+    END_HEADERS,
+    END_STREAM,
+    ENHANCE_YOUR_CALM,
+    FLOW_CONTROL_ERROR,
+    FRAME,
+    FRAME_SIZE_ERROR,
+    NO_ERROR,
+    PADDED,
+    PROTOCOL_ERROR,
+    REFUSED_STREAM,
+    STREAM_CLOSED,
+    WINDOW_UPDATE,
+    Failed,
+    fragment,
+    frame,
+    number32,
+    unpadded,
+)
+from deploy.modelserver.rpc.limits import Limits
+from deploy.modelserver.rpc.sending import CLIENT_ENDED, OPEN, WE_ENDED, Service
+from deploy.modelserver.rpc.streams import End, Stream
+
+
+class Receiver(Control):
+    """The part of a connection that takes them."""
+
+    def __init__(self, service: Service, limits: Limits, later: Callable[[Callable[[], None]], object]) -> None:
+        super().__init__(service, limits, later)
+        self._blocks = Blocks(limits.block)
+        self._continued: tuple[int, bytearray, bool, bool] | None = None  # stream, block, END_STREAM, depends on itself
+        self._continuations = 0
+        self.quiet = 0  # ticks without a call
+
+    def _data(self, flags: int, number: int, payload: memoryview) -> None:
+        size = len(payload)
+        self._unreturned += size
+        if self._unreturned > cost.RECEIVE_WINDOW:
+            raise Failed(FLOW_CONTROL_ERROR)
+        stream = self._streams.get(number) or self._known(number)
+        if flags & PADDED:
+            payload = unpadded(flags, payload)
+        ends = flags & END_STREAM
+        if len(payload) < cost.SMALL and not ends:
+            self._spend(1)
+        if stream is None or stream.state is CLIENT_ENDED:
+            self._late(stream, number)
+        else:
+            self.quiet = 0
+            stream.unreturned += size
+            self._body(stream, payload, ends)
+        if self._unreturned >= cost.LEAST_RETURNED:
+            self._give_window()
+
+    def _body(self, stream: Stream, payload: memoryview, ends: int) -> None:
+        if stream.length is not None:
+            stream.length -= len(payload)
+            if stream.length < 0 or (ends and stream.length):
+                self.reset(stream, PROTOCOL_ERROR)
+                return
+        if stream.unreturned > cost.STREAM_WINDOW:
+            self.reset(stream, FLOW_CONTROL_ERROR)
+            return
+        if stream.state is OPEN:
+            stream.body += payload
+        if ends:
+            self._complete(stream)
+        else:
+            self._go_on(stream, len(payload))
+
+    def _go_on(self, stream: Stream, size: int) -> None:
+        """A request's body has come in part."""
+        if stream.state is WE_ENDED:
+            if stream.unreturned > cost.LATE_DATA:
+                self.reset(stream, NO_ERROR)
+            return
+        self.hold(stream, size)
+        body = stream.body
+        announced = 5 + int.from_bytes(body[1:5], "big") if len(body) >= 5 else 0
+        if max(len(body), announced) > self._limits.message + 5:
+            self._service.too_long(self, stream, max(len(body), announced) - 5)
+        elif stream.unreturned > cost.STREAM_WINDOW // 2 and stream.state is OPEN:
+            self._write(frame(WINDOW_UPDATE, 0, stream.number, number32(stream.unreturned)))
+            stream.unreturned = 0
+
+    def _complete(self, stream: Stream) -> None:
+        if stream.state is WE_ENDED:
+            self._close(stream, End.BOTH_ENDED)
+            return
+        stream.state = CLIENT_ENDED
+        self._answering += stream.held
+        self._work += cost.CALL_WORK
+        size = len(stream.body)
+        if size > self._limits.message + 5:
+            self._service.too_long(self, stream, size - 5)
+        else:
+            self._service.serve(self, stream)
+        if not stream.closed and not stream.begun:
+            self._answering += size - stream.held
+            self.hold(stream, size - stream.held)
+
+    def _late(self, stream: Stream | None, number: int) -> None:
+        """DATA or a header block for a stream on which the client has nothing more to say."""
+        if stream is not None:
+            self._spend(cost.RESET_PRICE)
+            self.reset(stream, STREAM_CLOSED)
+            return
+        end = self._closed.get(number)
+        if end is End.CLIENT_RESET:
+            self._spend(cost.RESET_PRICE)
+            self._write_reset(number, STREAM_CLOSED)
+            self._closed.add(number, End.WE_RESET)
+        elif end is not End.WE_RESET:
+            raise Failed(STREAM_CLOSED)
+
+    def _headers(self, flags: int, number: int, payload: memoryview) -> None:
+        if not number & 1:
+            raise Failed(PROTOCOL_ERROR)
+        if len(payload) > max(FRAME, self._limits.block):
+            raise Failed(FRAME_SIZE_ERROR)
+        self.quiet = 0
+        block, on_itself = fragment(flags, number, payload)
+        if flags & END_HEADERS:
+            self._open(number, block, bool(flags & END_STREAM), on_itself)
+        else:
+            self._continued = (number, bytearray(block), bool(flags & END_STREAM), on_itself)
+            self._continuations, self.age = 0, 0
+
+    def _continuation(self, flags: int, number: int, payload: memoryview) -> None:
+        if self._continued is None or self._continued[0] != number:
+            raise Failed(PROTOCOL_ERROR)
+        _, block, end, on_itself = self._continued
+        block += payload
+        self._continuations += 1
+        if len(block) > self._limits.block or self._continuations > cost.MOST_CONTINUATIONS:
+            raise Failed(ENHANCE_YOUR_CALM)
+        if len(payload) < cost.SMALL:
+            self._spend(1)
+        if flags & END_HEADERS:
+            self._continued = None
+            self._open(number, bytes(block), end, on_itself)
+
+    def _decoded(self, block: bytes) -> Block:
+        if len(block) > self._limits.block:
+            raise Failed(ENHANCE_YOUR_CALM)
+        known = self._blocks.known(block)
+        if known is None:
+            self._work += len(block)  # a microsecond for a byte
+            known = self._blocks.read(block)
+        return known
+
+    def _open(self, number: int, block: bytes, end: bool, on_itself: bool) -> None:
+        read = self._decoded(block)
+        stream = self._streams.get(number)
+        if stream is not None:
+            self._trailers(stream, read, end and not on_itself)
+            return
+        if number <= self._last:
+            if self._closed.get(number) is None:
+                raise Failed(PROTOCOL_ERROR)  # it was passed over, or ended long ago
+            self._late(None, number)
+            return
+        self._last = number
+        code = PROTOCOL_ERROR
+        if read.request and not on_itself and not (end and read.length):
+            code = REFUSED_STREAM
+            if not self._leaving and len(self._streams) + self._orphans // 4 < self._limits.streams:
+                stream = self._streams[number] = Stream(number, read.fields, read.length, self._stream_window)
+                self._begin(stream, end)
+                return
+        self._spend(cost.RESET_PRICE)
+        self._write_reset(number, code)
+        self._closed.add(number, End.WE_RESET)
+
+    def _begin(self, stream: Stream, end: bool) -> None:
+        if end:
+            stream.state = CLIENT_ENDED
+        self._service.accept(self, stream)
+        if stream.closed or stream.begun:
+            self._spend(cost.REFUSAL_PRICE)
+            return
+        stream.accepted = True
+        if end:
+            self._complete(stream)
+
+    def _trailers(self, stream: Stream, block: Block, end: bool) -> None:
+        if stream.state is CLIENT_ENDED:
+            self._late(stream, stream.number)
+        elif not end or not block.trailers or stream.length:
+            self._spend(cost.RESET_PRICE)
+            self.reset(stream, PROTOCOL_ERROR)
+        else:
+            self._complete(stream)

@@ -1,0 +1,94 @@
+"""The gRPC server's sockets, and its TLS."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from deploy.modelserver.status import Code, StatusError
+
+_FAILED = "Failed to BuildAndStart gRPC server"
+
+
+def listening(addresses: Sequence[str], share: bool) -> list[socket.socket]:
+    """Sockets that listen on `host:port` or `unix:path`. Raises StatusError if one can't be had."""
+    sockets: list[socket.socket] = []
+    try:
+        for address in addresses:
+            sockets.append(_bound(address, share))
+    except OSError as error:
+        for bound in sockets:
+            bound.close()
+        raise StatusError(Code.INVALID_ARGUMENT, _FAILED) from error
+    return sockets
+
+
+def _bound(address: str, share: bool) -> socket.socket:
+    """A socket that listens. Raises OSError."""
+    if address.startswith("unix:"):
+        path = address.removeprefix("unix:")
+        made = socket.socket(socket.AF_UNIX)
+        try:
+            if stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116
+                Path(path).unlink()  # of a server that has ended
+        except FileNotFoundError:
+            pass
+        return _listening(made, path)
+    host, _, port = address.rpartition(":")
+    family, kind, _, _, name = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+    made = socket.socket(family, kind)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if share and hasattr(socket, "SO_REUSEPORT"):
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return _listening(made, name)
+
+
+def _listening(made: socket.socket, name: object) -> socket.socket:
+    try:
+        made.bind(name)  # type: ignore[arg-type]
+        made.listen(1024)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def tls_context(key: bytes, certificate: bytes, roots: bytes | None, client_verify: bool) -> ssl.SSLContext:
+    """TLS of PEM texts; client_verify: clients have to show a certificate of `roots`. Raises StatusError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["h2"])
+    try:
+        with _as_file(certificate) as certificate_file, _as_file(key) as key_file:
+            context.load_cert_chain(certificate_file, key_file)
+        if client_verify:
+            context.verify_mode = ssl.CERT_REQUIRED
+            if roots:
+                context.load_verify_locations(cadata=roots.decode())
+    except (OSError, ValueError) as error:
+        raise StatusError(Code.INVALID_ARGUMENT, _FAILED) from error
+    return context
+
+
+@contextmanager
+def _as_file(text: bytes) -> Iterator[str]:
+    """A path that has this text, since Python's binding of OpenSSL reads keys from files only.
+
+    Not on a disk, where the system can do that. Raises OSError.
+    """
+    if hasattr(os, "memfd_create"):
+        with os.fdopen(os.memfd_create("pem"), "wb") as file:
+            file.write(text)
+            file.flush()
+            yield f"/proc/self/fd/{file.fileno()}"
+        return
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(text)
+        file.flush()
+        yield file.name
