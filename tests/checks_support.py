@@ -69,3 +69,37 @@ def check(tmp_path: Path, meta: MetaGraphDef, target: Target = SERVER,
 def found(report: Report) -> dict[str, Severity]:
     """rule -> its gravest finding."""
     return {finding.rule: finding.severity for finding in reversed(report.findings)}
+
+
+def refused(tmp_path: Path, meta: MetaGraphDef, rule: str, said: str = "") -> Report:
+    """The report, which has an error of this rule that says this."""
+    report = check(with_words(tmp_path), meta)
+    errors = [f.message for f in report.findings if f.rule == rule and f.severity is Severity.ERROR]
+    assert any(said in message for message in errors), report.findings
+    return report
+
+
+def fine(tmp_path: Path, meta: MetaGraphDef) -> None:
+    assert check(with_words(tmp_path), meta).findings == ()
+
+
+def with_words(tmp_path: Path) -> Path:
+    """With the asset that `with_asset` names."""
+    (tmp_path / "model" / "assets").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "model" / "assets" / "words.txt").write_text("the\n")
+    return tmp_path
+
+
+def with_asset(output: str = "out") -> MetaGraphDef:
+    """A model with an asset `words.txt`, whose path the server fills in at `asset`."""
+    meta = model(output=output)
+    node(meta, "asset", "Placeholder")
+    meta.asset_file_def.add(filename="words.txt").tensor_info.name = "asset:0"
+    return meta
+
+
+def at_load(meta: MetaGraphDef, *nodes: str) -> MetaGraphDef:
+    """Initialized by these nodes."""
+    node(meta, "init", "NoOp", *(f"^{name}" for name in nodes))
+    meta.signature_def["__saved_model_init_op"].outputs["__saved_model_init_op"].name = "init"
+    return meta

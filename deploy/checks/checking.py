@@ -97,7 +97,7 @@ def _graph(directory: Path, file: Path, target: Target) -> Iterator[Finding]:
 
 
 def _judged(directory: Path, file: Path, target: Target) -> Iterator[Finding]:
-    from deploy.checks import contract, filenames, graph, loading
+    from deploy.checks import calls, contract, filenames, graph, kernels, loading, methods, warmup
     from deploy.wire.contracts import contract_from_map
 
     read = graph.Graph(file, target)
@@ -107,9 +107,14 @@ def _judged(directory: Path, file: Path, target: Target) -> Iterator[Finding]:
                                        f"tagged {_listed(tags)}", Where(file=file.name))
     yield from files.complete(directory, read.outline)
     yield from files.inside(directory, read.outline)
-    yield from contract.check(contract_from_map(read.outline.graph.signature_def), read.outline.graph)
+    signatures = contract_from_map(read.outline.graph.signature_def)
+    yield from contract.check(signatures, read.outline.graph)
+    yield from methods.check(signatures, read.outline.graph, target, directory)
+    yield from warmup.check(directory, signatures)
     yield from graph.check(read)
     yield from filenames.check(read)
+    yield from calls.check(read)
+    yield from kernels.check(read)
     yield from loading.check(read)
 
 

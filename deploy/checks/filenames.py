@@ -1,128 +1,136 @@
-"""Which files a graph reads: an asset of the version, a path on the machine that saved it, or what a request names.
+"""Which files a graph touches: assets of the version, or others; those that it restores from, and those it writes.
 
-Backwards from the input that names the file, through the arguments of functions, to constants and placeholders.
+A name that comes from assets alone is fine. Every other one is told of: a constant, what a request says, what the graph
+computes (from an asset's path, too), and what can't be followed.
 """
 
 from __future__ import annotations
 
-import enum
-import itertools
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from deploy.checks import policy
 from deploy.checks.findings import Finding, Severity
-from deploy.checks.graph import Graph, Place
+from deploy.checks.graph import Graph, Place, told, unreached
+from deploy.checks.origins import Names, Origin, Source
 from deploy.checks.rules import RULES
-from deploy.savedmodel import ops, scanning
-from deploy.savedmodel.flow import MAIN, Flow, input_of
+from deploy.savedmodel import ops
 
 if TYPE_CHECKING:
     from deploy.wire.model_pb2 import NodeDef
 
-_REQUESTED = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
-_ASSIGN = "AssignVariableOp"  # its inputs: the variable, its value
-_FIRST = 200  # nodes that are looked at, at most
-
-
-class Origin(enum.Enum):
-    """Where the name of a file comes from."""
-
-    ASSET = "an asset"
-    LITERAL = "a constant"
-    REQUEST = "the request"
-    UNKNOWN = "elsewhere"
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """A node that reads a file. path: the constant, for LITERAL."""
-
-    place: Place
-    origin: Origin
-    path: str = ""
+_CACHES = "writes-files"
+_PRINTS = "prints"
+_DESCRIPTORS = "descriptor_source"
+Said = tuple[str, str, Severity]  # rule, what is seen, how bad it is
 
 
 def check(graph: Graph) -> Iterator[Finding]:
-    """Files that are read, and aren't the version's own."""
-    for read in _reads(graph):
-        severity = _severity(read)
-        if read.origin is Origin.ASSET or severity is None:
+    """Files that are touched, and aren't the version's own."""
+    found: dict[Said, list[Place]] = defaultdict(list)
+    nodes = list(graph.nodes(frozenset(policy.names_of())))
+    names = Names(graph, {scope for scope, _ in nodes}) if any(_inputs(node) for _, node in nodes) else None
+    for scope, node in nodes:
+        place = graph.place(node.op, scope, node.name)
+        for said in (*_attributes(node, place), *(_named(names, scope, node, place) if names else ())):
+            found[said].append(place)
+    for (rule, seen, severity), places in found.items():
+        yield from told(rule, seen, places, severity)
+
+
+def _inputs(node: NodeDef) -> list[int]:
+    return [name for name in policy.effect(node.op).names if isinstance(name, int)]
+
+
+def _attributes(node: NodeDef, place: Place) -> Iterator[Said]:
+    """Files that an attribute names."""
+    effect = policy.effect(node.op)
+    severity = _severity(place)
+    for name in effect.names:
+        if isinstance(name, int) or name not in node.attr or severity is None:
             continue
-        op, where = read.place.op, read.place.where
-        if read.origin is Origin.LITERAL:
-            yield RULES["asset-path"].found(f"{op} reads {read.path!r}, which is no asset of the version", where,
-                                            severity=severity)
-        elif read.origin is Origin.REQUEST:
-            yield RULES["file-read"].found(f"{op} reads the file that a request names", where, severity=severity)
-        elif op not in ops.TABLE_FILES:
-            yield RULES["file-read"].found(f"{op} reads a file whose name the graph computes", where, severity=severity)
+        value = node.attr[name].s.decode(errors="replace")
+        if node.attr[name].placeholder:
+            yield "file-read", f"which file {node.op} uses can't be known: its attribute {name} is filled in by " \
+                "the caller", severity
+        elif effect.does == _PRINTS:
+            if value.startswith("file:"):
+                yield "file-write", f"{node.op} prints to {value!r}", severity
+        elif value and not (name == _DESCRIPTORS and value.startswith(("local://", "bytes://"))):
+            yield "file-read", f"{node.op} reads {value!r}, which its attribute {name} names", severity
 
 
-def _severity(read: Read) -> Severity | None:
-    reached = read.place.reached
-    if reached.request or reached.load:
-        return Severity.ERROR
-    return None if reached.save else Severity.WARNING
+def _named(names: Names, scope: str, node: NodeDef, place: Place) -> Iterator[Said]:
+    """Files that inputs name."""
+    does = policy.effect(node.op).does
+    for position in _inputs(node):
+        sources = names.sources(scope, node, position, computed=node.op in policy.FORESTS)
+        sources = {source for source in sources if source != Source(Origin.LITERAL)} or (
+            set() if sources else {Source(Origin.UNKNOWN, "it comes from nowhere")})
+        judge: Callable[[NodeDef, Place, set[Source]], Iterator[Said]] = \
+            _restored if does == policy.RESTORES else _cached if does == _CACHES else _read
+        yield from judge(node, place, sources)
 
 
-def _reads(graph: Graph) -> Iterator[Read]:
-    readers = list(graph.nodes(frozenset(ops.FILENAMES)))
-    if not readers:
+def _read(node: NodeDef, place: Place, sources: set[Source]) -> Iterator[Said]:
+    severity = _severity(place)
+    outside = sources - {Source(Origin.ASSET)}
+    if severity is None or not outside:
         return
-    sources = _Sources(graph, {scope for scope, _ in readers})
-    for scope, node in readers:
-        name = input_of(node, ops.FILENAMES[node.op])
-        yield Read(graph.place(node.op, scope, node.name), *sources.origin(scope, name))
+    origin, what = _gravest(outside)
+    if node.op in policy.FORESTS and origin is Origin.LITERAL and Source(Origin.ASSET) in sources:
+        yield "file-read", f"{node.op} reads a directory whose name the graph makes from an asset's", Severity.WARNING
+    elif origin is Origin.CALLER:
+        if severity is not Severity.ERROR and node.op not in ops.TABLE_FILES:
+            yield "file-read", f"{node.op} reads the file that its caller names", severity
+        elif place.reached.request or place.reached.load:
+            yield "file-read", f"which file {node.op} reads can't be known: nothing says it", severity
+    elif origin is Origin.LITERAL:
+        yield "asset-path", f"{node.op} reads {what!r}, which is no asset of the version", severity
+    else:
+        yield "file-read", _seen(node.op, "reads", origin, what), severity
 
 
-class _Sources:
-    """Where files' names come from. Loads the functions that matter and those that call them."""
-
-    def __init__(self, graph: Graph, scopes: set[str]) -> None:
-        self._assets = {asset.tensor_info.name.partition(":")[0] for asset in graph.outline.graph.asset_file_def}
-        self._bodies = scanning.bodies(graph.path, {MAIN, *_with_callers(graph, scopes)}, graph.target.tags)
-        self._flow = Flow(self._bodies)
-
-    def origin(self, scope: str, tensor: str) -> tuple[Origin, str]:
-        """The origin of a name; the gravest one, if it is put together from several, unless an asset is among them."""
-        found = dict(self._leaves(scope, tensor))
-        for origin in (Origin.REQUEST, Origin.ASSET, Origin.LITERAL):
-            if origin in found:
-                return origin, found[origin]
-        return Origin.UNKNOWN, ""
-
-    def _leaves(self, scope: str, tensor: str) -> Iterator[tuple[Origin, str]]:
-        for place, _, node in itertools.islice(self._flow.sources(scope, tensor, self._inputs), _FIRST):
-            if place == MAIN and node.name in self._assets:
-                yield Origin.ASSET, ""
-            elif node.op == "Const":
-                yield from ((Origin.LITERAL, value.decode(errors="replace"))
-                            for value in node.attr["value"].tensor.string_val if value.strip())
-            elif node.op in _REQUESTED:
-                yield Origin.REQUEST, ""
-
-    def _inputs(self, scope: str, node: NodeDef) -> list[str]:
-        if node.op in _REQUESTED or (scope == MAIN and node.name in self._assets):
-            return []
-        if node.op == ops.VARIABLE:
-            return [input_of(other, 1) for other in self._bodies[scope].nodes.values()
-                    if other.op == _ASSIGN and input_of(other, 0).partition(":")[0] == node.name]
-        return [name for name in node.input if not name.startswith("^")]
+def _restored(node: NodeDef, place: Place, sources: set[Source]) -> Iterator[Said]:
+    """Restoring reads the version's own variables, at load; only then the server says where they are."""
+    reached = place.reached
+    if reached.request or reached.instead:
+        yield "file-read", f"{node.op} reads files", Severity.ERROR
+    elif reached.load:
+        outside = sources - ({Source(Origin.CHECKPOINT)} if not reached.initialize else set()) - {Source(Origin.ASSET)}
+        if outside:
+            origin, what = _gravest(outside)
+            yield "file-read", f"{_seen(node.op, 'restores', origin, what)}: not the version's variables", \
+                Severity.ERROR
 
 
-def _with_callers(graph: Graph, scopes: set[str]) -> set[str]:
-    """These functions, and all that call them, directly or not."""
-    callers: dict[str, list[str]] = defaultdict(list)
-    for scope, found in graph.outline.scopes.items():
-        for _, function in found.calls:
-            callers[function].append(scope)
-    seen: set[str] = set()
-    pending = list(scopes)
-    while pending:
-        scope = pending.pop()
-        if scope not in seen:
-            seen.add(scope)
-            pending += callers[scope]
-    return seen
+def _cached(node: NodeDef, place: Place, sources: set[Source]) -> Iterator[Said]:
+    severity = _severity(place)
+    if sources and severity is not None and sources != {Source(Origin.CALLER)}:
+        yield "file-write", _seen(node.op, "writes", *_gravest(sources)), severity
+
+
+def _gravest(sources: Iterable[Source]) -> tuple[Origin, str]:
+    order = list(Origin)
+    worst = min(sources, key=lambda source: (order.index(source.origin), source.what))
+    return worst.origin, worst.what
+
+
+def _seen(op: str, does: str, origin: Origin, what: str) -> str:
+    if origin is Origin.REQUEST:
+        return f"{op} {does} the file that a request names"
+    if origin is Origin.LITERAL:
+        return f"{op} {does} {what!r}"
+    if origin is Origin.COMPUTED:
+        return f"{op} {does} a file whose name the graph computes ({what})"
+    if origin in (Origin.ASSET, Origin.CHECKPOINT):
+        return f"{op} {does} {origin.value}"
+    return f"which file {op} {does} can't be known: {what or 'nothing says it'}"
+
+
+def _severity(place: Place) -> Severity | None:
+    reached = place.reached
+    if reached.request or reached.load or reached.instead:
+        return Severity.ERROR
+    return None if reached.save else unreached(RULES["file-read"].name, place)

@@ -11,23 +11,29 @@ from typing import TYPE_CHECKING
 
 from deploy.checks import policy, targets
 from deploy.checks.findings import Finding, Severity, Where
-from deploy.checks.reach import Reach, Reached
+from deploy.checks.reach import Reach, Reached, dense
 from deploy.checks.rules import RULES
 from deploy.checks.targets import Target
 from deploy.savedmodel import ops, scanning
 from deploy.savedmodel.flow import MAIN
 from deploy.savedmodel.scanning import Outline
+from deploy.wire.contracts import INTERNAL_SIGNATURES
 
 if TYPE_CHECKING:
     from deploy.wire.model_pb2 import NodeDef
 
-_ONLY_WHEN_ASKED = frozenset({"training-op", "host-only-op", "log-op"})
-"""Rules about what a request does; at load, or in functions that nothing calls, it does no harm."""
+_ONLY_WHEN_ASKED = frozenset({"training-op"})
+"""Rules about what a request does; at load it does no harm."""
+
+_ONLY_AT_LOAD = frozenset({"load-ends"})
+"""Rules about what the load does; a request that takes long ends by its deadline."""
+
+_SUMMARIES = "writes-summaries"
 
 _STRING = 7  # DT_STRING
 _WHOLE = frozenset({3, 4, 5, 6, 9, 17, 22, 23})  # DT_INT32, DT_UINT8, ... the integers
 _STATE = "changes-state"
-_DETAILED = policy.BATCH_NORMS | ops.FILENAMES.keys() | {policy.XLA_MODULE, ops.VARIABLE}
+_DETAILED = policy.BATCH_NORMS | {policy.XLA_MODULE, ops.VARIABLE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +56,23 @@ class Graph:
 
     def __init__(self, path: Path, target: Target) -> None:
         self.path, self.target = path, target
-        self.interest = policy.interesting(targets.nearest(target.version))
         self.grown = targets.grown(target.version)
-        keep = frozenset(self.interest) | _DETAILED | self.grown
+        self.kernels = targets.kernels(target)
+        keep = frozenset(policy.interesting()) | _DETAILED | self.grown
         self.outline: Outline = scanning.scan(path, keep, target.oplist.callers, target.tags,
-                                              frozenset(target.oplist.ops))
+                                              frozenset(target.oplist.ops), limits=self.kernels.limits)
 
     @functools.cached_property
     def reach(self) -> Reach:
         """Who reaches what."""
         return Reach(self.outline, scanning.main_inputs(self.path, self.target.tags))
+
+    @functools.cached_property
+    def fed(self) -> set[str]:
+        """The nodes of the main graph that requests fill in, whatever else they are."""
+        signatures = self.outline.graph.signature_def
+        return {info.name.partition(":")[0] for name, signature in signatures.items()
+                if name not in INTERNAL_SIGNATURES for info in dense(signature.inputs.values())}
 
     def place(self, op: str, scope: str, node: str) -> Place:
         """A node and who reaches it."""
@@ -81,11 +94,14 @@ class Graph:
 def check(graph: Graph) -> Iterator[Finding]:
     """All findings about what the graph's ops do."""
     present = {op for scope in graph.outline.scopes.values() for op in scope.ops}
-    for op in sorted(present & graph.interest.keys()):
-        rule, does = graph.interest[op]
+    for op in sorted(present & graph.target.oplist.ops.keys() | present & policy.interesting().keys()):
+        told_of = policy.rule(op)
+        if told_of is None:
+            continue
+        rule, does = told_of
         if rule == _STATE:
             yield from _state(graph, op, does)
-        elif op not in ops.FILENAMES and not (graph.target.gpu and op.startswith(policy.GPU_ONLY)):
+        elif not (_by_name(op) or (graph.target.gpu and policy.needs_gpu(op))):
             yield from _judged(rule, f"{op} {does}", list(graph.places(op)))
     if ops.VARIABLE in graph.outline.scopes[MAIN].ops:
         yield from _unrestored(graph)
@@ -97,6 +113,11 @@ def check(graph: Graph) -> Iterator[Finding]:
         yield from _bytes_out(graph)
 
 
+def _by_name(op: str) -> bool:
+    """Whether what it does to a file depends on the file's name."""
+    return op in policy.names_of() and policy.effect(op).does != "prints"
+
+
 def _judged(rule: str, seen: str, places: list[Place]) -> Iterator[Finding]:
     """One finding for each severity, of the first place that has it."""
     by: dict[Severity, list[Place]] = defaultdict(list)
@@ -105,24 +126,41 @@ def _judged(rule: str, seen: str, places: list[Place]) -> Iterator[Finding]:
         if severity is not None:
             by[severity].append(place)
     for severity, found in by.items():
-        yield from _told(rule, seen, found, severity)
+        yield from told(rule, seen, found, severity)
 
 
-def _told(rule: str, seen: str, places: list[Place], severity: Severity) -> Iterator[Finding]:
+def told(rule: str, seen: str, places: list[Place], severity: Severity) -> Iterator[Finding]:
+    """One finding about the first of several places."""
     more = f"; so in {len(places) - 1} more place{'s' * (len(places) > 2)}" if len(places) > 1 else ""
     yield RULES[rule].found(f"{seen}, {_when(places[0])}{more}", places[0].where, severity=severity)
 
 
 def _severity(rule: str, place: Place) -> Severity | None:
     reached, usual = place.reached, RULES[rule].severity
+    if rule in _ONLY_AT_LOAD:
+        return usual if reached.load else None
     if reached.request:
         return usual
     if place.op in policy.SAVER:  # every SavedModel has them: for saving, and for restoring at load
         written = RULES[rule].name == "file-write"
-        return usual if reached.load and written else None
-    if rule in _ONLY_WHEN_ASKED:
+        return usual if reached.instead or (reached.load and written) else None
+    if reached.load:
+        return None if rule in _ONLY_WHEN_ASKED else usual
+    return unreached(rule, place)
+
+
+def unreached(rule: str, place: Place) -> Severity | None:
+    """How bad it is where neither a request nor the load comes.
+
+    Nodes of the main graph are run if they are reached and else never, and so is what only they call. A function that
+    nothing calls may have a way in that isn't known here.
+    """
+    if rule not in policy.REMARKABLE:
         return None
-    return usual if reached.load else Severity.WARNING
+    if place.reached.instead:
+        return RULES[rule].severity
+    usual = rule == "python-function" or policy.effect(place.op).does == _SUMMARIES  # in methods that train
+    return Severity.WARNING if place.reached.idle or usual else RULES[rule].severity
 
 
 def _when(place: Place) -> str:
@@ -131,6 +169,8 @@ def _when(place: Place) -> str:
         return f"when {' or '.join(names[:3])}{' or others' if len(names) > 3 else ''} is asked for"
     if place.reached.load:
         return "when the server loads the model"
+    if place.reached.instead:
+        return "when the runtime takes it instead of another function"
     return "when the model is saved" if place.reached.save else "though no signature comes there"
 
 
@@ -161,7 +201,7 @@ def _state(graph: Graph, op: str, does: str) -> Iterator[Finding]:
             whole = {node.attr[key].type for key in ("dtype", "T") if key in node.attr} & _WHOLE
             by[Severity.NOTE if whole else Severity.WARNING].append(place)
     for severity, places in by.items():
-        yield from _told(_STATE, f"{op} {does}", places, severity)
+        yield from told(_STATE, f"{op} {does}", places, severity)
 
 
 def _batch_norms(graph: Graph) -> Iterator[Finding]:
@@ -194,10 +234,9 @@ def _bytes_out(graph: Graph) -> Iterator[Finding]:
     for name, signature in graph.outline.graph.signature_def.items():
         plain = [key for key, info in signature.outputs.items()
                  if info.dtype == _STRING and not key.endswith(BYTES_SUFFIX)]
-        if not plain or ("signature", name) not in graph.reach.found:
-            continue
-        reached = graph.reach.scopes_of(name)
-        found = [(scope, op) for scope in reached for op in graph.outline.scopes[scope].ops.keys() & policy.ENCODERS]
+        reached = graph.reach.scopes_of(name) if plain else set()
+        found = [(scope, op) for scope in sorted(reached)
+                 for op in graph.outline.scopes[scope].ops.keys() & policy.ENCODERS]
         if found:
             yield RULES["rest-reachable"].found(
                 f"{found[0][1]} makes bytes, and output {plain[0]!r} goes out as text over REST", Where(name),

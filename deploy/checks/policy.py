@@ -1,6 +1,6 @@
-"""Which ops are of interest to which rule, and what they do.
+"""Which rule looks at which op, by what the op can touch (oplists/effects.txt: every op of TensorFlow is there).
 
-Source: tensorflow/core/ops/*.cc of TensorFlow 2.21, read op by op.
+An allow list: what isn't in the table, or isn't understood, is refused (`opaque`).
 """
 
 from __future__ import annotations
@@ -8,8 +8,45 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 
-from deploy.checks.targets import op_list
-from deploy.savedmodel import ops
+from deploy.checks.oplists import effects
+
+READS, RESTORES = "reads-files", "restores"
+HARMLESS = frozenset({"computes", "state", "calls"})
+"""Nothing outside of the process; functions that are called are looked at themselves."""
+
+_RULES: Mapping[str, tuple[str, str]] = {  # effect: (rule, what the op does)
+    "python": ("python-function", "calls a Python function"),
+    "writes-files": ("file-write", "writes files"),
+    "saves": ("file-write", "writes files"),
+    "merges-files": ("file-write", "moves and deletes files"),
+    "writes-summaries": ("file-write", "writes summaries to files"),
+    READS: ("file-read", "reads files"),
+    RESTORES: ("file-read", "reads files"),
+    "lists-directories": ("file-read", "lists directories"),
+    "calls-servers": ("network", "calls another server"),
+    "starts-server": ("network", "starts a server"),
+    "data-service": ("network", "talks to a tf.data service"),
+    "exchanges-tensors": ("network", "exchanges tensors with another process"),
+    "configures-file-systems": ("network", "configures remote file systems"),
+    "calls-by-device": ("remote-call", "runs a function on a device named by a tensor"),
+    "debugs": ("debug-op", "sends tensors to a debugger or a file"),
+    "prints": ("log-op", "prints what it is given"),
+    "ends-process": ("ends-server", "ends the process"),
+    "opaque": ("opaque", "runs what is hidden in its inputs or attributes"),
+    effects.UNKNOWN: ("opaque", "does what nobody has looked at yet"),
+    "trains": ("training-op", "is a training step"),
+    "optimizes": ("training-op", "is an optimizer's step"),
+    "collects-gradients": ("training-op", "collects gradients"),
+    "changes-variables": ("changes-state", "changes a variable"),
+    "changes-tables": ("changes-state", "changes a table"),
+    "waits": ("host-only-op", "waits for an input pipeline that nobody runs on a server"),
+    "needs-tpu": ("host-only-op", "needs a TPU"),
+    "needs-devices": ("host-only-op", "needs other devices that take part"),
+    "needs-cudnn": ("host-only-op", "has a kernel for GPUs only"),
+    "loops": ("load-ends", "loops"),
+    "iterates": ("load-ends", "runs a dataset"),
+}
+_NOT_LISTED = effects.Effect(effects.UNKNOWN)
 
 SAVER = frozenset({"MergeV2Checkpoints", "Restore", "RestoreSlice", "RestoreV2", "Save", "SaveSlices", "SaveV2"})
 """Ops of checkpoints: every SavedModel has them, for saving (never called) and for restoring (called at load)."""
@@ -20,88 +57,37 @@ ENCODERS = frozenset({"EncodeJpeg", "EncodeJpegVariableQuality", "EncodePng", "E
 """Their outputs are bytes, seldom text."""
 
 BATCH_NORMS = frozenset({"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
-PRINTS = frozenset({"Print", "PrintV2"})
 XLA_MODULE = "XlaCallModule"
+FORESTS = frozenset({"SimpleMLLoadModelFromPath", "SimpleMLLoadModelFromPathWithHandle"})
+"""They read a directory of assets, whose name the graph makes from one of them; they understand forests only."""
 
-_EXACT: dict[str, dict[str, str]] = {
-    "python-function": dict.fromkeys(ops.PYTHON, "calls a Python function"),
-    "file-write": {
-        **dict.fromkeys(("WriteFile", "DatasetToTFRecord", "ExperimentalDatasetToTFRecord", "SaveDataset",
-                         "SaveDatasetV2", "DistributedSave", "DumpTensor", "CalibrationStatisticsSaver",
-                         "Save", "SaveSlices", "SaveV2", "SnapshotDataset", "SnapshotDatasetV2"), "writes files"),
-        "MergeV2Checkpoints": "moves and deletes files",
-        **dict.fromkeys(("CreateSummaryFileWriter", "CreateSummaryDbWriter", "WriteSummary", "WriteAudioSummary",
-                         "WriteGraphSummary", "WriteHistogramSummary", "WriteImageSummary", "WriteRawProtoSummary",
-                         "WriteScalarSummary", "ImportEvent"), "writes summaries to files"),
-    },
-    "file-read": {
-        **dict.fromkeys(("ReadFile", "Restore", "RestoreSlice", "RestoreV2", "DTensorRestoreV2", "LoadAndRemapMatrix",
-                         "GenerateVocabRemapping", "ImmutableConst", "RecordInput", "LoadDataset",
-                         "TextLineDataset", "TFRecordDataset", "TFRecordDatasetV2", "FixedLengthRecordDataset",
-                         "FixedLengthRecordDatasetV2", "CSVDataset", "CSVDatasetV2", "ExperimentalCSVDataset",
-                         "SqlDataset", "ExperimentalSqlDataset", "LMDBDataset", "ExperimentalLMDBDataset",
-                         "SnapshotDatasetReader", "SnapshotNestedDatasetReader", "SnapshotChunkDataset",
-                         "ListSnapshotChunksDataset", "WholeFileReader", "WholeFileReaderV2", "TextLineReader",
-                         "TextLineReaderV2", "TFRecordReader", "TFRecordReaderV2", "FixedLengthRecordReader",
-                         "FixedLengthRecordReaderV2", "LMDBReader"), "reads files"),
-        **dict.fromkeys(("MatchingFiles", "MatchingFilesDataset", "ExperimentalMatchingFilesDataset"),
-                        "lists directories"),
-    },
-    "network": {
-        **dict.fromkeys(("RpcClient", "RpcCall", "RpcCheckStatus", "RpcGetValue"), "calls another server"),
-        **dict.fromkeys(("RpcServer", "RpcServerRegister", "RpcServerStart"), "starts a server"),
-        **dict.fromkeys(("DataServiceDataset", "DataServiceDatasetV2", "DataServiceDatasetV3", "DataServiceDatasetV4",
-                         "RegisterDataset", "RegisterDatasetV2"), "talks to a tf.data service"),
-        **dict.fromkeys(("Send", "Recv", "_Send", "_Recv", "_HostSend", "_HostRecv", "WorkerHeartbeat"),
-                        "exchanges tensors with another process"),
-        "FileSystemSetConfiguration": "configures remote file systems",
-    },
-    "remote-call": {"RemoteCall": "runs a function on a device named by a tensor"},
-    "debug-op": dict.fromkeys(("DebugIdentity", "DebugIdentityV2", "DebugIdentityV3", "DebugNanCount",
-                               "DebugNumericSummary", "DebugNumericSummaryV2"),
-                              "sends tensors to a debugger or a file"),
-    "log-op": dict.fromkeys(PRINTS, "prints what it is given"),
-    "training-op": {
-        **dict.fromkeys(("SdcaOptimizer", "SdcaOptimizerV2", "SdcaShrinkL1", "NegTrain", "BoostedTreesUpdateEnsemble",
-                         "BoostedTreesUpdateEnsembleV2", "BoostedTreesTrainingPredict"), "is a training step"),
-        **dict.fromkeys(("AccumulatorApplyGradient", "ResourceAccumulatorApplyGradient",
-                         "SparseAccumulatorApplyGradient"), "collects gradients"),
-    },
-    "changes-state": {
-        **dict.fromkeys(("Assign", "AssignAdd", "AssignSub", "AssignVariableOp", "AssignAddVariableOp",
-                         "AssignSubVariableOp", "ScatterUpdate", "ScatterAdd", "ScatterSub", "ScatterNdUpdate",
-                         "ScatterNdAdd", "ResourceScatterAdd", "ResourceScatterSub", "ResourceScatterMul",
-                         "ResourceScatterDiv", "ResourceScatterMin", "ResourceScatterMax", "ResourceScatterUpdate",
-                         "ResourceScatterNdAdd", "ResourceScatterNdSub", "ResourceScatterNdUpdate",
-                         "ResourceStridedSliceAssign", "CountUpTo", "ResourceCountUpTo"), "changes a variable"),
-        **dict.fromkeys(("LookupTableInsert", "LookupTableInsertV2", "LookupTableRemoveV2", "LookupTableImport",
-                         "LookupTableImportV2"), "changes a table"),
-    },
-    "host-only-op": dict.fromkeys(
-        ("QueueDequeue", "QueueDequeueV2", "QueueDequeueMany", "QueueDequeueManyV2", "QueueDequeueUpTo",
-         "QueueDequeueUpToV2", "ReaderRead", "ReaderReadV2", "ReaderReadUpTo", "ReaderReadUpToV2", "Unstage",
-         "MapUnstage", "MapUnstageNoKey", "OrderedMapUnstage", "OrderedMapUnstageNoKey", "BarrierTakeMany"),
-        "waits for an input pipeline that nobody runs on a server"),
-}
-_STARTS = {  # rule: {beginning of the op's name: what it does}
-    "training-op": dict.fromkeys(("ResourceApply", "ResourceSparseApply", "Apply", "SparseApply"),
-                                 "is an optimizer's step"),
-    "host-only-op": {
-        **dict.fromkeys(("TPU", "_TPU", "ConfigureTPU", "ConfigureDistributedTPU", "ConfigureAndInitializeGlobalTPU",
-                         "EnqueueTPU", "DynamicEnqueueTPU", "RecvTPU", "SendTPU", "LoadTPU", "RetrieveTPU", "Infeed",
-                         "Outfeed", "XlaSendToHost", "XlaRecvFromHost", "XlaHostCompute"), "needs a TPU"),
-        **dict.fromkeys(("Nccl", "_Nccl", "Collective"), "needs other devices that take part"),
-        "CudnnRNN": "has a kernel for GPUs only",
-    },
-}
-GPU_ONLY = "CudnnRNN"
+REMARKABLE = frozenset({"python-function", "file-write", "file-read", "network", "remote-call", "debug-op",
+                        "ends-server", "opaque"})
+"""Rules about what harms wherever it stands: it is told of even where nothing seems to reach it."""
+
+
+def effect(op: str) -> effects.Effect:
+    """What an op can touch; one that isn't in the table is unknown."""
+    return effects.table().get(op, _NOT_LISTED)
+
+
+def rule(op: str) -> tuple[str, str] | None:
+    """The rule that looks at an op, and what the op does; None if it is harmless."""
+    return _RULES.get(effect(op).does)
 
 
 @functools.cache
-def interesting(version: str) -> Mapping[str, tuple[str, str]]:
-    """op -> (rule, what it does), of all ops that a rule looks for, by the op list of a version."""
-    found = {op: (rule, does) for rule, named in _EXACT.items() for op, does in named.items()}
-    for rule, starts in _STARTS.items():
-        for start, does in starts.items():
-            found.update((op, (rule, does)) for op in op_list(version).ops if op.startswith(start) and op not in found)
-    return found
+def interesting() -> Mapping[str, tuple[str, str]]:
+    """op -> (rule, what it does), of all ops in the table that aren't harmless."""
+    return {op: found for op in effects.table() if (found := rule(op))}
+
+
+@functools.cache
+def names_of() -> Mapping[str, tuple[int | str, ...]]:
+    """op -> what names the files that it touches: positions of inputs, and attributes."""
+    return {op: found.names for op, found in effects.table().items() if found.names}
+
+
+def needs_gpu(op: str) -> bool:
+    """Whether it is of no use without a GPU, and fine with one."""
+    return effect(op).does == "needs-cudnn"

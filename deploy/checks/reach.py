@@ -6,34 +6,52 @@ name. A function counts as a whole: what has side effects in it runs whenever it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import functools
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deploy.savedmodel.flow import MAIN
-from deploy.savedmodel.scanning import Outline, Scope
+from deploy.savedmodel.scanning import Outline
 from deploy.wire.contracts import INTERNAL_SIGNATURES
 
 if TYPE_CHECKING:
-    from deploy.wire.model_pb2 import TensorInfo
+    from deploy.wire.model_pb2 import MetaGraphDef, TensorInfo
 
 _INIT = "__saved_model_init_op"
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
-LOAD, SAVE = "load", "save"
+_NAMED = 4
+"""Signatures that are told of each place; with thousands of signatures the work stays that of four."""
+
+Root = tuple[str, str]  # what kind it is, a signature's name
+_SIGNATURE, _RESTORE, _INITIALIZE, _SAVE = _KINDS = ("signature", "restore", "initialize", "save")
+Next = Callable[[str], Iterable[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """What starts it. signatures: their names, sorted. load: the server, at load. save: the saver, which nobody calls.
+    """What starts it.
+
+    signatures: their names, sorted, at most four. restore, initialize: the server, at load, with the checkpoint's name
+    or without. save: the saver, which nobody calls. instead: the runtime may run it in place of a function that is
+    reached. idle: it stands in the main graph, or is called from there, where nothing comes.
     """
 
     signatures: tuple[str, ...] = ()
-    load: bool = False
+    restore: bool = False
+    initialize: bool = False
     save: bool = False
+    instead: bool = False
+    idle: bool = False
 
     @property
     def request(self) -> bool:
         return bool(self.signatures)
+
+    @property
+    def load(self) -> bool:
+        return self.restore or self.initialize
 
 
 class Reach:
@@ -41,61 +59,103 @@ class Reach:
 
     def __init__(self, outline: Outline, inputs: Mapping[str, list[str]]) -> None:
         self._outline, self._inputs = outline, inputs
-        self._callees = {name: _callees(scope, outline.scopes) for name, scope in outline.scopes.items()}
-        self._main_calls: dict[str, list[str]] = {}
+        self.callees = callees(outline)
+        self._calls: dict[str, list[str]] = defaultdict(list)
         for node, function in outline.scopes[MAIN].calls:
-            self._main_calls.setdefault(node, []).append(function)
+            self._calls[node].append(function)
         self._legacy = {op for op in outline.scopes[MAIN].ops if op in outline.scopes}
-        self.found = {root: self._from(nodes) for root, nodes in _roots(outline).items()}
+        self._roots = _roots(outline.graph)
+        self._nodes: dict[str, list[Root]] = {}
+        self._functions: dict[str, list[Root]] = {}
+        for root, nodes in sorted(self._roots.items(), key=lambda item: item[0][0] == _SIGNATURE):
+            self._from(root, nodes, self._nodes, self._functions)
 
     def of(self, scope: str, node: str) -> Reached:
         """Who reaches a node of the main graph, or a function (then the node doesn't matter)."""
-        by = {root for root, (nodes, functions) in self.found.items()
-              if (node in nodes if scope == MAIN else scope in functions)}
-        return Reached(tuple(sorted(name for kind, name in by if kind == "signature")),
-                       (LOAD, "") in by, (SAVE, "") in by)
+        by = self._nodes.get(node, ()) if scope == MAIN else self._functions.get(scope, ())
+        kinds = {kind for kind, _ in by}
+        return Reached(tuple(sorted(name for kind, name in by if kind == _SIGNATURE)), _RESTORE in kinds,
+                       _INITIALIZE in kinds, _SAVE in kinds, not by and scope in self._instead,
+                       not by and (scope == MAIN or scope in self._from_main))
 
     def scopes_of(self, signature: str) -> set[str]:
-        """The functions that a signature reaches, and MAIN."""
-        return {MAIN, *self.found[("signature", signature)][1]}
+        """The functions that a signature reaches, and MAIN; none if there is no such signature."""
+        functions: dict[str, list[Root]] = {}
+        root = (_SIGNATURE, signature)
+        if root not in self._roots:
+            return set()
+        self._from(root, self._roots[root], {}, functions)
+        return {MAIN, *functions}
 
-    def _from(self, nodes: Iterable[str]) -> tuple[set[str], set[str]]:
-        seen: set[str] = set()
-        pending = [node for node in nodes if node]
-        while pending:
-            name = pending.pop()
-            if name not in seen:
-                seen.add(name)
-                pending += [_node(tensor) for tensor in self._inputs.get(name, ())]
-        calling = seen & self._main_calls.keys()
-        functions = {function for node in calling for function in self._main_calls[node]}
-        return seen, self._closure(functions | self._legacy)
+    def _from(self, root: Root, starts: Iterable[str], nodes: dict[str, list[Root]],
+              functions: dict[str, list[Root]]) -> None:
+        called = set(self._legacy)
+        for name in _marked(root, starts, nodes, lambda node: map(_node, self._inputs.get(node, ()))):
+            called.update(self._calls.get(name, ()))
+        for _ in _marked(root, called, functions, lambda function: self.callees.get(function, ())):
+            pass
 
-    def _closure(self, functions: set[str]) -> set[str]:
-        seen: set[str] = set()
-        pending = list(functions)
-        while pending:
-            name = pending.pop()
-            if name not in seen and name in self._callees:
-                seen.add(name)
-                pending += self._callees[name]
-        return seen
+    @functools.cached_property
+    def _from_main(self) -> set[str]:
+        """All functions that the main graph calls, reached or not."""
+        return self._closure({function for found in self._calls.values() for function in found}, {})
+
+    @functools.cached_property
+    def _instead(self) -> set[str]:
+        """Functions that may run in place of one that is reached: of those with the same name, the runtime chooses."""
+        same: dict[str, set[str]] = defaultdict(set)
+        for name, scope in self._outline.scopes.items():
+            if scope.implements:
+                same[scope.implements].add(name)
+        others = {name: same[scope.implements] for name, scope in self._outline.scopes.items() if scope.implements}
+        return self._closure(set(self._functions), others) - self._functions.keys() if others else set()
+
+    @functools.cached_property
+    def compiled(self) -> set[str]:
+        """Functions that run as a part of one that XLA compiles."""
+        return self._closure(self._outline.compiled, {})
+
+    def _closure(self, functions: Iterable[str], others: Mapping[str, set[str]]) -> set[str]:
+        return set(_marked((_SIGNATURE, ""), functions, {},
+                           lambda name: (*self.callees.get(name, ()), *others.get(name, ()))))
 
 
-def _roots(outline: Outline) -> dict[tuple[str, str], list[str]]:
-    graph = outline.graph
-    roots = {("signature", name): [_node(info.name) for info in _dense(signature.outputs.values())]
-             for name, signature in graph.signature_def.items() if name not in INTERNAL_SIGNATURES}
-    load = [graph.saver_def.restore_op_name]
-    load += [info.name for info in graph.signature_def[_INIT].outputs.values()] if _INIT in graph.signature_def else []
+def _marked(root: Root, starts: Iterable[str], marks: dict[str, list[Root]], more: Next) -> Iterator[str]:
+    """All that `starts` lead to and `root` hasn't marked yet. Behind what enough roots have marked, all is marked."""
+    pending = [name for name in starts if name]
+    while pending:
+        name = pending.pop()
+        by = marks.setdefault(name, [])
+        if len(by) < _NAMED + len(_KINDS) and root not in by:
+            by.append(root)
+            yield name
+            pending += more(name)
+
+
+def callees(outline: Outline) -> dict[str, set[str]]:
+    """The functions that each scope names, also as an op, as TensorFlow 1 did, and the gradients of functions."""
+    there = outline.scopes.keys()
+    found = {name: ({function for _, function in scope.calls} | (scope.ops.keys() & there)) & there - {MAIN}
+             for name, scope in outline.scopes.items()}
+    for function, gradient in outline.gradients:
+        if function in found and gradient in there:
+            found[function].add(gradient)
+    return found
+
+
+def _roots(graph: MetaGraphDef) -> dict[Root, list[str]]:
+    roots = {(_SIGNATURE, name): [_node(info.name) for info in dense(signature.outputs.values())]
+             for name, signature in sorted(graph.signature_def.items()) if name not in INTERNAL_SIGNATURES}
+    load = [info.name for info in graph.signature_def[_INIT].outputs.values()] if _INIT in graph.signature_def else []
     for name in _INIT_COLLECTIONS:
         load += graph.collection_def[name].node_list.value if name in graph.collection_def else []
-    roots[(LOAD, "")] = [_node(name) for name in load]
-    roots[(SAVE, "")] = [_node(graph.saver_def.save_tensor_name)]
+    roots[(_RESTORE, "")] = [_node(graph.saver_def.restore_op_name)]
+    roots[(_INITIALIZE, "")] = [_node(name) for name in load]
+    roots[(_SAVE, "")] = [_node(graph.saver_def.save_tensor_name)]
     return roots
 
 
-def _dense(infos: Iterable[TensorInfo]) -> Iterator[TensorInfo]:
+def dense(infos: Iterable[TensorInfo]) -> Iterator[TensorInfo]:
     """The tensors of signatures' values; sparse and composite ones have several."""
     for info in infos:
         if info.HasField("coo_sparse"):
@@ -103,14 +163,9 @@ def _dense(infos: Iterable[TensorInfo]) -> Iterator[TensorInfo]:
             for name in (parts.values_tensor_name, parts.indices_tensor_name, parts.dense_shape_tensor_name):
                 yield type(info)(name=name)
         elif info.HasField("composite_tensor"):
-            yield from _dense(info.composite_tensor.components)
+            yield from dense(info.composite_tensor.components)
         else:
             yield info
-
-
-def _callees(scope: Scope, scopes: Mapping[str, Scope]) -> set[str]:
-    """The functions that a scope names, also as an op, as TensorFlow 1 did."""
-    return {function for _, function in scope.calls} | (scope.ops.keys() & scopes.keys()) - {MAIN}
 
 
 def _node(tensor: str) -> str:

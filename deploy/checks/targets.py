@@ -10,12 +10,17 @@ from pathlib import Path
 
 from deploy.errors import SpecError
 from deploy.spec import DEFAULT_IMAGE, ServerPart
+from deploy.wire.dtypes import NUMBERS
 
 LISTS = Path(__file__).parent / "oplists"
 TEXT, FORESTS = "tensorflow_text", "tensorflow_decision_forests"
 OFFICIAL = frozenset({TEXT, FORESTS})
 """Linked into the official images: SUPPORTED_TENSORFLOW_OPS in tensorflow_serving/model_servers/BUILD."""
 
+MOST_ROWS = 1000
+"""Of a batch, where nothing is said."""
+
+_PER_MODEL = "enable_per_model_batching_parameters"
 _VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.\d+)?")
 _FORESTS = ("SimpleMLCreateModelResource", "SimpleMLInferenceLeafIndexOpWithHandle", "SimpleMLInferenceOp",
             "SimpleMLInferenceOpWithHandle", "SimpleMLLoadModelFromPath", "SimpleMLLoadModelFromPathWithHandle")
@@ -31,6 +36,7 @@ class OpList:
 
     tensorflow: its version. graph: its TF_GRAPH_DEF_VERSION. ops: attributes' names by op.
     callers: ops that name functions. tflite: builtin operators, the place is the code.
+    stateful: ops that are. kernels: by device and op, the types that limited attributes may have.
     """
 
     tensorflow: str
@@ -39,6 +45,31 @@ class OpList:
     ops: Mapping[str, frozenset[str]]
     callers: frozenset[str]
     tflite: tuple[str, ...]
+    stateful: frozenset[str]
+    kernels: Mapping[str, Mapping[str, Mapping[str, frozenset[str]]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """What a server's devices can run. by_op: for each device that has kernels of an op, its limits.
+
+    limits: the types that attributes of an op can have on any of them, where every device takes some only.
+    """
+
+    by_op: Mapping[str, tuple[Mapping[str, frozenset[str]], ...]]
+    limits: Mapping[str, Mapping[str, frozenset[int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """A server's batching. per_model: of versions only that have parameters of their own. most: rows of a batch.
+
+    pads: inputs of different lengths are filled up.
+    """
+
+    per_model: bool = False
+    most: int = MOST_ROWS
+    pads: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +77,7 @@ class Target:
     """A server. version: `2.20`. libraries: of custom ops. gpu: it has one. tags: of the graph that it loads.
 
     prefers_tflite: it serves the model.tflite of a version that has one.
+    batching: how it batches; None if it doesn't.
     """
 
     version: str
@@ -53,6 +85,7 @@ class Target:
     gpu: bool = False
     tags: frozenset[str] = frozenset({"serve"})
     prefers_tflite: bool = False
+    batching: Batching | None = None
 
     @property
     def oplist(self) -> OpList:
@@ -101,7 +134,15 @@ def of_server(server: ServerPart) -> Target:
         of_image(server.image)
     tags = str(server.flags.get("saved_model_tags", "serve"))
     return Target(target.version, target.libraries, target.gpu or bool(server.resources.gpus),
-                  frozenset(tag.strip() for tag in tags.split(",")), server.prefers_tflite)
+                  frozenset(tag.strip() for tag in tags.split(",")), server.prefers_tflite, _batching(server))
+
+
+def _batching(server: ServerPart) -> Batching | None:
+    part = server.batching
+    if part is None:
+        return None
+    per_model = str(server.flags.get(_PER_MODEL, False)).lower() not in ("false", "0", "no")
+    return Batching(per_model, part.max_batch_size or MOST_ROWS, part.pad_variable_length_inputs)
 
 
 def default() -> Target:
@@ -144,21 +185,44 @@ def library_of(op: str) -> str:
 
 
 @functools.cache
+def kernels(target: Target) -> Kernels:
+    """The kernels of a server's devices."""
+    there = [target.oplist.kernels[device] for device in ("CPU", "GPU")[:1 + target.gpu]]
+    by_op = {op: tuple(device[op] for device in there if op in device)
+             for op in {op for device in there for op in device}}
+    limits = {op: {name: frozenset(NUMBERS[dtype] for device in found for dtype in device[name])
+                   for name in set[str].intersection(*(set(device) for device in found))}
+              for op, found in by_op.items()}
+    return Kernels(by_op, {op: found for op, found in limits.items() if found})
+
+
+@functools.cache
 def op_list(version: str) -> OpList:
     """The list of one version of `versions()`."""
-    head, _, body = (LISTS / f"{version}.txt").read_text().partition("\n\n")
+    head, body, able = (LISTS / f"{version}.txt").read_text().split("\n\n")
     facts = dict(line.split(" ", 1) for line in head.splitlines())
     lines = [line.split() for line in body.splitlines()]
-    ops = {name: frozenset(attribute.lstrip("&") for attribute in attributes) for name, *attributes in lines}
-    callers = frozenset(name for name, *attributes in lines if any(a.startswith("&") for a in attributes))
+    ops = {name.rstrip("!"): frozenset(attribute.lstrip("&") for attribute in attributes)
+           for name, *attributes in lines}
+    callers = frozenset(name.rstrip("!") for name, *attributes in lines if any(a.startswith("&") for a in attributes))
     return OpList(facts["tensorflow"], int(facts["graph"]), int(facts["graph_min_producer"]), ops, callers,
-                  tuple(facts["tflite"].split()))
+                  tuple(facts["tflite"].split()), frozenset(name[:-1] for name, *_ in lines if name.endswith("!")),
+                  _kernels(able))
+
+
+def _kernels(text: str) -> Mapping[str, Mapping[str, Mapping[str, frozenset[str]]]]:
+    found: dict[str, dict[str, Mapping[str, frozenset[str]]]] = {"CPU": {}, "GPU": {}}
+    for line in text.splitlines():
+        op, device, *limits = line.split(" ")
+        found[device][op] = {name: frozenset(types.split(","))
+                             for name, types in (limit.split("=") for limit in limits)} if limits else {}
+    return found
 
 
 @functools.cache
 def text_ops() -> frozenset[str]:
     """Ops of tensorflow_text."""
-    return frozenset(line.split()[0] for line in (LISTS / f"{TEXT}.txt").read_text().splitlines())
+    return frozenset(line.split()[0].rstrip("!") for line in (LISTS / f"{TEXT}.txt").read_text().splitlines())
 
 
 def _key(version: str) -> tuple[int, ...]:

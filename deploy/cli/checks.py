@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -118,13 +119,16 @@ def _spec(path: Path | None) -> Spec | None:
 
 
 def _target(spec: Spec | None, version: str | None, image: str | None) -> Target:
+    """The server: of an image or a version if one is given, set up as the spec says."""
     from deploy import checks
 
-    if version is None:
-        return checks.of_image(image) if image else checks.of_server(spec.server) if spec else checks.default()
-    known = checks.of_image(image) if image else checks.of_server(spec.server) if spec else None
-    return checks.of_version(version) if known is None else \
-        checks.of_version(version, libraries=known.libraries, gpu=known.gpu)
+    described = checks.of_server(spec.server) if spec else None
+    known = checks.of_image(image) if image else described
+    found = known or checks.default()
+    if version is not None:
+        found = checks.of_version(version) if known is None else \
+            checks.of_version(version, libraries=known.libraries, gpu=known.gpu)
+    return replace(found, batching=described.batching, prefers_tflite=described.prefers_tflite) if described else found
 
 
 def _allowed(spec: Spec | None, model: str, given: tuple[str, ...]) -> Mapping[str, str]:

@@ -19,7 +19,7 @@ from deploy.wire import serving_pb2 as pb
 from deploy.wire.text import from_text
 
 # What keeps a version from loading; other findings of `tfs check` don't
-_FATAL = frozenset({"unknown-op", "unknown-attribute", "graph-version", "serve-tag"})
+_FATAL = frozenset({"unknown-op", "unknown-attribute", "graph-version", "serve-tag", "batching", "warm-up"})
 _FILES: Mapping[str, type] = {"monitoring_config_file": pb.MonitoringConfig,
                               "batching_parameters_file": pb.BatchingParameters,
                               "platform_config_file": pb.PlatformConfigMap}

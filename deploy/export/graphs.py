@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy import savedmodel
+from deploy.checks import policy
 from deploy.errors import ExportError
 from deploy.savedmodel import SavedModelInfo, ops
 from deploy.savedmodel.flow import MAIN, Flow, input_of, scopes
@@ -16,7 +17,7 @@ from deploy.wire import tensors
 if TYPE_CHECKING:
     from deploy.wire.model_pb2 import MetaGraphDef, NodeDef
 
-_FILENAMES = {**ops.FILENAMES, "RestoreV2": 0}
+_FILENAMES = {op: names[0] for op, names in policy.names_of().items() if isinstance(names[0], int)}
 _NO_SIGNATURE = "it was saved from a model that wasn't built, or from a module without signatures: export the object " \
     "itself with its inputs, or give tf.saved_model.save signatures={'serving_default': ...}"
 _PASSING = frozenset({"Identity", "Reshape", "ExpandDims", "Squeeze"})

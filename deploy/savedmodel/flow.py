@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from deploy.savedmodel import ops
 
 if TYPE_CHECKING:
-    from deploy.wire.model_pb2 import GraphDef, NodeDef
+    from deploy.wire.model_pb2 import FunctionDef, GraphDef, NodeDef
 
 MAIN = ""
 """The scope of nodes that are in no function."""
@@ -22,10 +22,19 @@ Inputs = Callable[[str, "NodeDef"], Iterable[str]]
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A scope's nodes by name, and a function's arguments in their order."""
+    """A scope's nodes by name; a function's arguments in their order, and the tensors that it returns."""
 
     nodes: dict[str, NodeDef]
     arguments: tuple[str, ...] = ()
+    results: tuple[str, ...] = ()
+
+
+def body(function: FunctionDef, nodes: dict[str, NodeDef]) -> Body:
+    """A function's body. Arguments and results that stand for several tensors each have no positions: none are told."""
+    signature = function.signature
+    inputs, outputs = ([] if any(arg.number_attr or arg.type_list_attr for arg in args) else [arg.name for arg in args]
+                       for args in (signature.input_arg, signature.output_arg))
+    return Body(nodes, tuple(inputs), tuple(function.ret[name] for name in outputs))
 
 
 def scopes(graph: GraphDef) -> Iterator[tuple[str, Iterable[NodeDef]]]:

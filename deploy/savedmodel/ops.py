@@ -15,8 +15,3 @@ VARIABLE = "VarHandleOp"
 VARIABLES = frozenset({VARIABLE, "AutoReloadVariable", "Variable", "VariableV2"})
 
 TABLE_FILES = frozenset({"InitializeTableFromTextFile", "InitializeTableFromTextFileV2"})
-FILENAMES = {  # op: which input names a file that it reads
-    **dict.fromkeys(TABLE_FILES, 1),
-    **dict.fromkeys(("ReadFile", "MatchingFiles", "MatchingFilesDataset", "TextLineDataset", "TFRecordDataset",
-                     "TFRecordDatasetV2", "FixedLengthRecordDataset", "FixedLengthRecordDatasetV2", "CSVDataset",
-                     "CSVDatasetV2", "LMDBDataset", "LoadDataset"), 0)}

@@ -8,28 +8,32 @@ Wire format: https://protobuf.dev/programming-guides/encoding. Messages: deploy/
 from __future__ import annotations
 
 import mmap
-from collections.abc import Container, Iterable, Iterator
+import re
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
 from deploy.errors import IncompleteVersion
-from deploy.savedmodel.flow import MAIN, Body
+from deploy.savedmodel.attributes import COMPILED, IMPLEMENTS, functions_in, of_function, slim
+from deploy.savedmodel.flow import MAIN, Body, body
 from deploy.wire.spans import fields, runs
 from deploy.wire.tensors import varint
 
 if TYPE_CHECKING:
     from deploy.wire.model_pb2 import MetaGraphDef, NodeDef
-    from deploy.wire.outline_pb2 import NodeOutline
+    from deploy.wire.outline_pb2 import FunctionOutline, NodeOutline
 
 LIMIT = (1 << 31) - 1
 """Bytes that a protobuf message can have."""
 
+_TYPED = 1_000  # nodes of an op whose types are looked at
+_TYPES = re.compile(rb"\x12\x02\x30([\x00-\x7f])")  # a map entry's value: an AttrValue that is one type
 _PAGES = 25  # bits of 32 MB
-_TRIMMED = 1 << 16  # an attribute of more bytes is a constant's value, which nobody looks at here
 SERVE = frozenset({"serve"})
 
 
@@ -37,11 +41,14 @@ SERVE = frozenset({"serve"})
 class Scope:
     """The main graph, or a function.
 
-    ops: name of each op, and of the first node that is one. calls: (node, function that it names).
+    ops: name of each op, and of the first node that is one. calls: (node, function that it names); the node is empty
+    for a function that an attribute of the scope names. implements: what a function is one of several versions of, of
+    which the runtime takes the one that it prefers.
     """
 
     ops: dict[str, str] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
+    implements: str = ""
 
 
 @dataclass(slots=True)
@@ -51,23 +58,33 @@ class Outline:
     graph: the meta graph without nodes, functions and object graph.
     scopes: by the function's name; MAIN is the main graph.
     kept: (scope, node) of the ops that were asked for, without big constants.
+    gradients: (function, the function that is its gradient). compiled: functions that are compiled before they run.
+    mistyped: (op, attribute, number of its type) -> (scope, node), where the attribute's limits leave that type out.
     """
 
     graph: MetaGraphDef
     scopes: dict[str, Scope] = field(default_factory=lambda: {MAIN: Scope()})
     kept: list[tuple[str, NodeDef]] = field(default_factory=list)
+    gradients: list[tuple[str, str]] = field(default_factory=list)
+    compiled: set[str] = field(default_factory=set)
+    mistyped: dict[tuple[str, str, int], list[tuple[str, str]]] = field(default_factory=dict)
+
+
+Limits = Mapping[str, Mapping[str, frozenset[int]]]
+"""op -> attribute -> the types that it may have, by number."""
 
 
 def scan(path: Path, keep: frozenset[str] = frozenset(), callers: frozenset[str] = frozenset(),
-         tags: frozenset[str] = SERVE, known: frozenset[str] = frozenset()) -> Outline:
+         tags: frozenset[str] = SERVE, known: frozenset[str] = frozenset(), *,
+         limits: Limits = MappingProxyType({})) -> Outline:
     """The outline of the graph with exactly these tags in a saved_model.pb, or else of its first one.
 
     keep: ops whose nodes are kept. callers: ops that name functions in their attributes. known: if given, all ops that
-    may be none; any other one may name functions, too.
+    may be none; any other one may name functions, too. limits: types to look for, in so many nodes of each op.
     Raises IncompleteVersion if the file isn't there, is truncated or no SavedModel.
     """
     with _opened(path) as data:
-        return _Scanner(data, tags, keep, callers, known).outline()
+        return _Scanner(data, tags, keep, callers, known, limits=limits).outline()
 
 
 def main_inputs(path: Path, tags: frozenset[str] = SERVE) -> dict[str, list[str]]:
@@ -93,10 +110,10 @@ def bodies(path: Path, scopes: Container[str], tags: frozenset[str] = SERVE) -> 
                                 for node in GraphDef.FromString(piece).node})
         for name, start, stop in scanner.functions():
             if name in scopes:
-                head = b"".join(data[b:e] for n, b, _, e in fields(data, start, stop, skip=3) if n == 1)
-                found[name] = Body({node.name: node for piece in _pieces(data, start, stop, 3)
-                                    for node in FunctionDef.FromString(piece).node_def},
-                                   tuple(arg.name for arg in FunctionDef.FromString(head).signature.input_arg))
+                head = b"".join(data[b:e] for n, b, _, e in fields(data, start, stop, skip=3) if n in (1, 4))
+                nodes = {node.name: node for piece in _pieces(data, start, stop, 3)
+                         for node in FunctionDef.FromString(piece).node_def}
+                found[name] = body(FunctionDef.FromString(head), nodes)
     return found
 
 
@@ -121,9 +138,13 @@ class _Scanner:
     """One pass over the bytes of a SavedModel."""
 
     def __init__(self, data: mmap.mmap, tags: frozenset[str], keep: frozenset[str] = frozenset(),
-                 callers: frozenset[str] = frozenset(), known: frozenset[str] = frozenset()) -> None:
+                 callers: frozenset[str] = frozenset(), known: frozenset[str] = frozenset(), *,
+                 limits: Limits = MappingProxyType({})) -> None:
         self._data, self._tags, self._keep, self._callers, self._known = data, tags, keep, callers, known
-        self._wanted = keep | callers
+        self._wanted, self._limits = keep | callers, limits
+        self._usual = {op: {bytes((number,)) for number in frozenset.intersection(*each.values())}
+                       for op, each in limits.items()}
+        self._typed = dict.fromkeys(limits, _TYPED)  # nodes that are still to be looked at
 
     def outline(self) -> Outline:
         found = list(self._meta_graphs())
@@ -185,19 +206,35 @@ class _Scanner:
                 self._outline.graph.graph_def.MergeFromString(self._data[begin:end])
 
     def _library(self, start: int, stop: int) -> None:
+        from deploy.wire.model_pb2 import FunctionDefLibrary
         from deploy.wire.outline_pb2 import FunctionOutline, FunctionsOutline
 
         for number, begin, end, at in runs(self._data, start, stop, 1):
-            if number != 1:
-                continue
-            if at is None:
+            if number == 2:
+                self._outline.gradients += [(each.function_name, each.gradient_func) for each in
+                                            FunctionDefLibrary.FromString(self._data[begin:end]).gradient]
+            elif number == 1 and at is None:
                 _let_go(self._data, begin, end)
                 for function in FunctionsOutline.FromString(self._data[begin:end]).function:
-                    self._add(function.signature.name, self._scope(function.signature.name), function.node_def)
-                continue
-            name = self._function_name(at, end)
-            for piece in _pieces(self._data, at, end, 3):
-                self._add(name, self._scope(name), FunctionOutline.FromString(piece).node_def)
+                    self._function(function)
+            elif number == 1 and at is not None:
+                head = b"".join(self._data[b:e] for n, b, _, e in fields(self._data, at, end, skip=3) if n in (1, 5, 7))
+                big = FunctionOutline.FromString(head)
+                self._function(big)
+                for piece in _pieces(self._data, at, end, 3):
+                    self._add(big.signature.name, self._scope(big.signature.name),
+                              FunctionOutline.FromString(piece).node_def)
+
+    def _function(self, function: FunctionOutline) -> None:
+        name = function.signature.name
+        scope = self._scope(name)
+        attributes = of_function(function.attr, function.arg_attr)
+        scope.calls += [("", called) for called in functions_in(attributes.values())]
+        if IMPLEMENTS in attributes:
+            scope.implements = attributes[IMPLEMENTS].s.decode(errors="replace")
+        if COMPILED in attributes and attributes[COMPILED].b:
+            self._outline.compiled.add(name)
+        self._add(name, scope, function.node_def)
 
     def _scope(self, name: str) -> Scope:
         return self._outline.scopes.setdefault(name, Scope())
@@ -213,14 +250,32 @@ class _Scanner:
             for op, node in zip(ops, listed, strict=True):
                 if op in wanted:
                     self._look(name, scope, node)
+        limited = distinct & self._typed.keys()
+        if limited:
+            for op, node in zip(ops, listed, strict=True):
+                if op in limited and self._typed[op]:
+                    self._typed[op] -= 1
+                    if not self._usual[op].issuperset(_TYPES.findall(node.SerializeToString())):
+                        self._mistyped(name, node)
+
+    def _mistyped(self, scope: str, outline: NodeOutline) -> None:
+        from deploy.wire.model_pb2 import NodeDef
+
+        node = NodeDef.FromString(outline.SerializeToString())
+        for name, allowed in self._limits[node.op].items():
+            number = node.attr[name].type if name in node.attr else 0  # 0: filled in by the op's default, or a caller
+            if number and number not in allowed:
+                self._outline.mistyped.setdefault((node.op, name, number), []).append((scope, node.name))
 
     def _look(self, name: str, scope: Scope, outline: NodeOutline) -> None:
         from deploy.wire.model_pb2 import NodeDef
 
         node = NodeDef.FromString(outline.SerializeToString())
         if node.op in self._callers or (self._known and node.op not in self._known):
-            for value in node.attr.values():
-                scope.calls += [(node.name, called.name) for called in (value.func, *value.list.func) if called.name]
+            called = list(functions_in(node.attr.values()))
+            scope.calls += [(node.name, function) for function in called]
+            if COMPILED in node.attr and node.attr[COMPILED].b:
+                self._outline.compiled.update(called)
         if node.op in self._keep:
             self._outline.kept.append((name, node))
 
@@ -243,5 +298,5 @@ def _piece(data: mmap.mmap, begin: int, end: int, at: int | None, number: int) -
     _let_go(data, begin, end)
     if at is None:
         return data[begin:end]
-    body = b"".join(data[b:e] for n, b, _, e in fields(data, at, end) if n != 5 or e - b <= _TRIMMED)
+    body = slim(data, at, end)
     return bytes((number << 3 | 2,)) + varint(len(body)) + body

@@ -20,12 +20,15 @@ from deploy.wire import records, tensors
 from deploy.wire import serving_pb2 as pb
 
 UNSUPPORTED = ("predict_streamed_log",)
+SESSION_RUN = "session_run_log"
+"""It feeds and runs any node of the graph, also what no signature reaches: a server does it, and mustn't."""
+
 _METHODS = {"classify_log": CLASSIFY_METHOD, "regress_log": REGRESS_METHOD}
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong. record: its number from 0; None: with the file. fatal: a server refuses the version."""
+    """What is wrong. record: its number from 0; None: with the file. fatal: a server refuses the version, or should."""
 
     record: int | None
     fatal: bool
@@ -132,6 +135,9 @@ def examine(log: pb.PredictionLog, contract: Contract) -> Iterator[Found]:
         return
     if kind in UNSUPPORTED:
         yield True, f"it is a {kind}, which servers don't replay"
+        return
+    if kind == SESSION_RUN:
+        yield True, f"it is a {kind}, which runs any node of the graph past its signatures"
         return
     checks: Mapping[str, Callable[[], Iterator[Found]]] = {
         "predict_log": lambda: _predict(log.predict_log, contract),

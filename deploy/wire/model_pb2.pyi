@@ -264,6 +264,31 @@ class OpList(_message.Message):
     op: _containers.RepeatedCompositeFieldContainer[OpDef]
     def __init__(self, op: _Optional[_Iterable[_Union[OpDef, _Mapping]]] = ...) -> None: ...
 
+class KernelDef(_message.Message):
+    __slots__ = ("op", "device_type", "constraint", "label")
+    class AttrConstraint(_message.Message):
+        __slots__ = ("name", "allowed_values")
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        ALLOWED_VALUES_FIELD_NUMBER: _ClassVar[int]
+        name: str
+        allowed_values: AttrValue
+        def __init__(self, name: _Optional[str] = ..., allowed_values: _Optional[_Union[AttrValue, _Mapping]] = ...) -> None: ...
+    OP_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    CONSTRAINT_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    op: str
+    device_type: str
+    constraint: _containers.RepeatedCompositeFieldContainer[KernelDef.AttrConstraint]
+    label: str
+    def __init__(self, op: _Optional[str] = ..., device_type: _Optional[str] = ..., constraint: _Optional[_Iterable[_Union[KernelDef.AttrConstraint, _Mapping]]] = ..., label: _Optional[str] = ...) -> None: ...
+
+class KernelList(_message.Message):
+    __slots__ = ("kernel",)
+    KERNEL_FIELD_NUMBER: _ClassVar[int]
+    kernel: _containers.RepeatedCompositeFieldContainer[KernelDef]
+    def __init__(self, kernel: _Optional[_Iterable[_Union[KernelDef, _Mapping]]] = ...) -> None: ...
+
 class VersionDef(_message.Message):
     __slots__ = ("producer", "min_consumer", "bad_consumers")
     PRODUCER_FIELD_NUMBER: _ClassVar[int]

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x64\x65ploy/wire/outline.proto\x12\x0ftfs_deploy.wire\"\'\n\x0bNodeOutline\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02op\x18\x02 \x01(\t\"\x9b\x01\n\x0f\x46unctionOutline\x12=\n\tsignature\x18\x01 \x01(\x0b\x32*.tfs_deploy.wire.FunctionOutline.Signature\x12.\n\x08node_def\x18\x03 \x03(\x0b\x32\x1c.tfs_deploy.wire.NodeOutline\x1a\x19\n\tSignature\x12\x0c\n\x04name\x18\x01 \x01(\t\":\n\x0cNodesOutline\x12*\n\x04node\x18\x01 \x03(\x0b\x32\x1c.tfs_deploy.wire.NodeOutline\"F\n\x10\x46unctionsOutline\x12\x32\n\x08\x66unction\x18\x01 \x03(\x0b\x32 .tfs_deploy.wire.FunctionOutline\")\n\nNodeInputs\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05input\x18\x03 \x03(\t\"8\n\x0bNodesInputs\x12)\n\x04node\x18\x01 \x03(\x0b\x32\x1b.tfs_deploy.wire.NodeInputsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x64\x65ploy/wire/outline.proto\x12\x0ftfs_deploy.wire\"\'\n\x0bNodeOutline\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02op\x18\x02 \x01(\t\"\xbb\x01\n\x0f\x46unctionOutline\x12=\n\tsignature\x18\x01 \x01(\x0b\x32*.tfs_deploy.wire.FunctionOutline.Signature\x12.\n\x08node_def\x18\x03 \x03(\x0b\x32\x1c.tfs_deploy.wire.NodeOutline\x12\x0c\n\x04\x61ttr\x18\x05 \x03(\x0c\x12\x10\n\x08\x61rg_attr\x18\x07 \x03(\x0c\x1a\x19\n\tSignature\x12\x0c\n\x04name\x18\x01 \x01(\t\":\n\x0cNodesOutline\x12*\n\x04node\x18\x01 \x03(\x0b\x32\x1c.tfs_deploy.wire.NodeOutline\"F\n\x10\x46unctionsOutline\x12\x32\n\x08\x66unction\x18\x01 \x03(\x0b\x32 .tfs_deploy.wire.FunctionOutline\")\n\nNodeInputs\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05input\x18\x03 \x03(\t\"8\n\x0bNodesInputs\x12)\n\x04node\x18\x01 \x03(\x0b\x32\x1b.tfs_deploy.wire.NodeInputsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,15 +34,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NODEOUTLINE']._serialized_start=46
   _globals['_NODEOUTLINE']._serialized_end=85
   _globals['_FUNCTIONOUTLINE']._serialized_start=88
-  _globals['_FUNCTIONOUTLINE']._serialized_end=243
-  _globals['_FUNCTIONOUTLINE_SIGNATURE']._serialized_start=218
-  _globals['_FUNCTIONOUTLINE_SIGNATURE']._serialized_end=243
-  _globals['_NODESOUTLINE']._serialized_start=245
-  _globals['_NODESOUTLINE']._serialized_end=303
-  _globals['_FUNCTIONSOUTLINE']._serialized_start=305
-  _globals['_FUNCTIONSOUTLINE']._serialized_end=375
-  _globals['_NODEINPUTS']._serialized_start=377
-  _globals['_NODEINPUTS']._serialized_end=418
-  _globals['_NODESINPUTS']._serialized_start=420
-  _globals['_NODESINPUTS']._serialized_end=476
+  _globals['_FUNCTIONOUTLINE']._serialized_end=275
+  _globals['_FUNCTIONOUTLINE_SIGNATURE']._serialized_start=250
+  _globals['_FUNCTIONOUTLINE_SIGNATURE']._serialized_end=275
+  _globals['_NODESOUTLINE']._serialized_start=277
+  _globals['_NODESOUTLINE']._serialized_end=335
+  _globals['_FUNCTIONSOUTLINE']._serialized_start=337
+  _globals['_FUNCTIONSOUTLINE']._serialized_end=407
+  _globals['_NODEINPUTS']._serialized_start=409
+  _globals['_NODEINPUTS']._serialized_end=450
+  _globals['_NODESINPUTS']._serialized_start=452
+  _globals['_NODESINPUTS']._serialized_end=508
 # @@protoc_insertion_point(module_scope)

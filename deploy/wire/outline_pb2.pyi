@@ -15,7 +15,7 @@ class NodeOutline(_message.Message):
     def __init__(self, name: _Optional[str] = ..., op: _Optional[str] = ...) -> None: ...
 
 class FunctionOutline(_message.Message):
-    __slots__ = ("signature", "node_def")
+    __slots__ = ("signature", "node_def", "attr", "arg_attr")
     class Signature(_message.Message):
         __slots__ = ("name",)
         NAME_FIELD_NUMBER: _ClassVar[int]
@@ -23,9 +23,13 @@ class FunctionOutline(_message.Message):
         def __init__(self, name: _Optional[str] = ...) -> None: ...
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     NODE_DEF_FIELD_NUMBER: _ClassVar[int]
+    ATTR_FIELD_NUMBER: _ClassVar[int]
+    ARG_ATTR_FIELD_NUMBER: _ClassVar[int]
     signature: FunctionOutline.Signature
     node_def: _containers.RepeatedCompositeFieldContainer[NodeOutline]
-    def __init__(self, signature: _Optional[_Union[FunctionOutline.Signature, _Mapping]] = ..., node_def: _Optional[_Iterable[_Union[NodeOutline, _Mapping]]] = ...) -> None: ...
+    attr: _containers.RepeatedScalarFieldContainer[bytes]
+    arg_attr: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, signature: _Optional[_Union[FunctionOutline.Signature, _Mapping]] = ..., node_def: _Optional[_Iterable[_Union[NodeOutline, _Mapping]]] = ..., attr: _Optional[_Iterable[bytes]] = ..., arg_attr: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class NodesOutline(_message.Message):
     __slots__ = ("node",)

@@ -33,6 +33,8 @@ from deploy.wire.model_pb2 import NodeDef as NodeDef
 from deploy.wire.model_pb2 import OpDef as OpDef
 from deploy.wire.model_pb2 import OpDeprecation as OpDeprecation
 from deploy.wire.model_pb2 import OpList as OpList
+from deploy.wire.model_pb2 import KernelDef as KernelDef
+from deploy.wire.model_pb2 import KernelList as KernelList
 from deploy.wire.model_pb2 import VersionDef as VersionDef
 from deploy.wire.model_pb2 import FunctionDef as FunctionDef
 from deploy.wire.model_pb2 import GradientDef as GradientDef

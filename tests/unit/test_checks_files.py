@@ -348,7 +348,7 @@ def test_op_lists_are_small_and_whole() -> None:
         assert len(listed.ops) > 1600 and {"MatMul", "PartitionedCall"} <= listed.ops.keys()
         assert "StatefulPartitionedCall" in listed.callers and "MatMul" not in listed.callers
         assert listed.tensorflow.startswith(version) and listed.tflite[9] == "FULLY_CONNECTED"
-        assert (targets.LISTS / f"{version}.txt").stat().st_size < 100_000
+        assert (targets.LISTS / f"{version}.txt").stat().st_size < 300_000
 
 
 # The command line

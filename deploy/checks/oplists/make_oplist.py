@@ -4,9 +4,15 @@
     python -m deploy.checks.oplists.make_oplist DIR/tensorflow      of an unpacked wheel of another release
     python -m deploy.checks.oplists.make_oplist --text DIR/tensorflow_text   the ops of tensorflow_text
 
-The file is text: lines `key values`, an empty line, then one line for each op: its name and its attributes' names;
-an attribute that names functions has an `&`. Nothing is imported from the wheel: its shared library answers
-(TF_GetAllOpList), its header tells the graph versions, and TFLite's generated schema the builtin operators.
+Take the wheel `tensorflow`: that of `tensorflow-cpu` lacks most kernels of GPUs.
+
+The file is text: lines `key values`, an empty line, then one line for each op: its name, a `!` behind it if it is
+stateful, and its attributes' names; an attribute that names functions has an `&`. After another empty line, one line
+for each op and device that has kernels: `Abs CPU T=float32,float64`; attributes that aren't named may be of any type.
+Nothing is imported from the wheel: its shared library answers (TF_GetAllOpList, TF_GetAllRegisteredKernels), its header
+tells the graph versions, and TFLite's generated schema the builtin operators.
+
+New ops are added to effects.txt as `unknown`, which the checks refuse: read what they do, and write it there.
 """
 
 from __future__ import annotations
@@ -16,13 +22,17 @@ import ctypes
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from deploy.checks.oplists import effects
 from deploy.engine.library import Library, find
-from deploy.wire.model_pb2 import OpDef, OpList
+from deploy.wire.dtypes import dtype_from_number
+from deploy.wire.model_pb2 import KernelDef, KernelList, OpDef, OpList
 
 HERE = Path(__file__).parent
+_DEVICES = {"CPU": ("CPU",), "GPU": ("GPU",), "DEFAULT": ("CPU", "GPU")}  # a default kernel runs on any device
 _VERSIONS = re.compile(r"#define TF_GRAPH_DEF_VERSION(|_MIN_PRODUCER|_MIN_CONSUMER) (\d+)")
 
 
@@ -38,19 +48,48 @@ def main() -> None:
         parser.error("no TensorFlow is installed: name an unpacked wheel's directory")
     library = Library(next(package.glob("libtensorflow_cc.*2*")))
     if args.text:
-        (HERE / "tensorflow_text.txt").write_text("\n".join(_lines(_extension_ops(library, package, args.text))) + "\n")
+        added = _extension_ops(library, package, args.text)
+        (HERE / "tensorflow_text.txt").write_text("\n".join(_lines(added)) + "\n")
+        sys.stdout.write(f"{effects.add(added)} new ops in {effects.FILE}\n")
         return
     version = library.Version().decode()
     ops = OpList.FromString(library.take(library.GetAllOpList())).op
     path = HERE / f"{'.'.join(version.split('.')[:2])}.txt"
+    kernels = _kernels(_registered(library, package), {op.name for op in ops})
     path.write_text("\n".join((f"tensorflow {version}", *_graph_versions(package), *_tflite(package), "",
-                               *_lines(ops))) + "\n")
-    sys.stdout.write(f"{path}: {len(ops)} ops, {path.stat().st_size} bytes\n")
+                               *_lines(ops), "", *kernels)) + "\n")
+    sys.stdout.write(f"{path}: {len(ops)} ops, {path.stat().st_size} bytes\n"
+                     f"{effects.add(ops)} new ops in {effects.FILE}\n")
 
 
 def _lines(ops: Iterable[OpDef]) -> list[str]:
-    return sorted(" ".join((op.name, *(f"&{attr.name}" if "func" in attr.type else attr.name for attr in op.attr)))
+    return sorted(" ".join((op.name + "!" * op.is_stateful,
+                            *(f"&{attr.name}" if "func" in attr.type else attr.name for attr in op.attr)))
                   for op in ops if "Mkl" not in op.name)  # those exist in memory only
+
+
+def _registered(library: Library, package: Path) -> Iterable[KernelDef]:
+    ask = ctypes.CDLL(str(next(package.glob("libtensorflow_cc.*2*")))).TF_GetAllRegisteredKernels
+    ask.restype, ask.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)
+    status = library.NewStatus()
+    kernels = library.take(ask(status))
+    library.check(status)
+    return KernelList.FromString(kernels).kernel
+
+
+def _kernels(kernels: Iterable[KernelDef], ops: set[str]) -> Iterator[str]:
+    """One line for each op and device: the types of an attribute that any of its kernels takes, if none takes all."""
+    found: dict[tuple[str, str], list[dict[str, set[str]]]] = defaultdict(list)
+    for kernel in kernels:
+        if kernel.op in ops and "Mkl" not in kernel.op and not kernel.label:  # one with a label has to be asked for
+            for device in _DEVICES.get(kernel.device_type, ()):
+                found[kernel.op, device].append({
+                    each.name: {dtype_from_number(number) for number in each.allowed_values.list.type}
+                    for each in kernel.constraint if each.allowed_values.list.type})
+    for (op, device), each in sorted(found.items()):
+        limited = sorted(set.intersection(*(set(types) for types in each)))
+        yield " ".join((op, device, *(f"{name}={','.join(sorted(set().union(*(types[name] for types in each))))}"
+                                      for name in limited)))
 
 
 def _graph_versions(package: Path) -> list[str]:

@@ -1,0 +1,180 @@
+"""Where a file's name comes from: backwards from the input that names it, until nothing is left to follow.
+
+A name passes unchanged through what copies it, through functions' arguments and results, branches and variables. What
+computes it ends the way, and so does everything that isn't understood: then the name can't be known.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deploy.checks.graph import Graph
+from deploy.checks.variables import Bodies, Unfollowed, Variables
+from deploy.errors import BadReply
+from deploy.savedmodel import ops
+from deploy.savedmodel.flow import MAIN, input_of
+from deploy.wire import tensors
+
+if TYPE_CHECKING:
+    from deploy.wire.model_pb2 import NodeDef
+
+_COPIES = frozenset({"CheckPinned", "EnsureShape", "ExpandDims", "GuaranteeConst", "Identity", "PlaceholderWithDefault",
+                     "PreventGradient", "ReadVariableOp", "Reshape", "Snapshot", "Squeeze", "StopGradient", "Switch"})
+"""Ops that give their first input."""
+
+_COLLECT = frozenset({"ConcatV2", "Merge", "Pack"})
+"""Ops whose outputs are their inputs together, or one of them; an axis is a number, which is no name."""
+
+_REQUESTED = frozenset({"Placeholder", "PlaceholderV2"})
+_MOST = 2_000  # tensors behind one name
+_MOST_OF_ALL = 100_000  # tensors behind all names of a graph
+
+
+class Origin(enum.Enum):
+    """Where the name of a file comes from; the gravest first."""
+
+    REQUEST = "the request"
+    LITERAL = "a constant"
+    COMPUTED = "the graph"
+    UNKNOWN = "elsewhere"
+    CALLER = "a caller that isn't there"
+    CHECKPOINT = "the checkpoint"
+    ASSET = "an asset"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An end of the way. what: the constant, for LITERAL; the op, for COMPUTED; why, for UNKNOWN."""
+
+    origin: Origin
+    what: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A tensor on the way. request: it is computed when a request runs; then nothing fills in an asset's path."""
+
+    scope: str
+    tensor: str
+    request: bool
+
+
+class Names:
+    """Answers for one graph; reads the functions that it needs."""
+
+    def __init__(self, graph: Graph, scopes: set[str]) -> None:
+        meta = graph.outline.graph
+        self._graph, self._assets = graph, {_node(asset.tensor_info.name): asset.filename
+                                            for asset in meta.asset_file_def}
+        self._checkpoint = _node(meta.saver_def.filename_tensor_name)
+        self._fed = graph.fed
+        self._bodies = Bodies(graph, scopes)
+        self._variables = Variables(graph, self._bodies)
+        self._left = _MOST_OF_ALL
+
+    def sources(self, scope: str, node: NodeDef, position: int, *, computed: bool = False) -> set[Source]:
+        """All ends of the way to an input of a node. computed: follow computations, too."""
+        request = self._graph.reach.of(scope, node.name).request
+        pending, seen, found = [Step(scope, input_of(node, position), request)], set[Step](), set[Source]()
+        while pending:
+            step = pending.pop()
+            if step in seen:
+                continue
+            seen.add(step)
+            self._left -= 1
+            if len(seen) > _MOST or self._left < 0:
+                return {*found, Source(Origin.UNKNOWN, "too much lies behind it")}
+            for end in self._followed(step, computed):
+                if isinstance(end, Source):
+                    found.add(end)
+                else:
+                    pending.append(end)
+        return found
+
+    def _followed(self, step: Step, computed: bool) -> Iterator[Source | Step]:
+        try:
+            body = self._bodies.get(step.scope)
+            node = body.nodes.get(_node(step.tensor)) if body else None
+            if node is None:
+                yield from self._passed(step)
+            elif step.scope == MAIN and (node.name in self._fed or node.name in self._assets
+                                         or node.name == self._checkpoint):
+                yield from self._filled_in(node, step)
+            else:
+                yield from self._through(node, step, computed)
+        except Unfollowed as reason:
+            yield Source(Origin.UNKNOWN, str(reason))
+
+    def _filled_in(self, node: NodeDef, step: Step) -> Iterator[Source]:
+        """A tensor of the main graph that the server feeds: a request's, or at load an asset or the checkpoint."""
+        if node.name in self._fed:
+            yield Source(Origin.REQUEST)
+        elif step.request and node.op == "Const":  # nothing feeds it then: the constant's own value counts
+            same = Source(Origin.LITERAL, self._assets.get(node.name, ""))
+            yield from (Source(Origin.ASSET) if source == same else source for source in _literals(node))
+        else:
+            yield Source(Origin.ASSET if node.name in self._assets else Origin.CHECKPOINT)
+
+    def _through(self, node: NodeDef, step: Step, computed: bool) -> Iterator[Source | Step]:
+        data = [name for name in node.input if not name.startswith("^")]
+        if node.op == "Const":
+            yield from _literals(node)
+        elif node.op in _REQUESTED:
+            yield Source(Origin.REQUEST)
+        elif node.op in _COPIES or node.op == "IdentityN":
+            position = _index(step.tensor) if node.op == "IdentityN" else 0
+            yield Step(step.scope, input_of(node, position), step.request)
+        elif node.op in _COLLECT:
+            yield from (Step(step.scope, name, step.request) for name in data if not self._is_number(step.scope, name))
+        elif node.op == ops.VARIABLE:
+            yield from (Step(scope, input_of(assign, 1), self._graph.reach.of(scope, assign.name).request)
+                        for scope, assign in self._variables.assigned(step.scope, node))
+        elif (branches := self._bodies.called(node)) is not None:
+            yield from (Step(name, self._bodies.result(name, _index(step.tensor)), step.request) for name in branches)
+        elif computed:
+            yield from (Step(step.scope, name, step.request) for name in data if not self._is_number(step.scope, name))
+        else:
+            yield Source(Origin.COMPUTED, node.op)
+
+    def _passed(self, step: Step) -> Iterator[Source | Step]:
+        """What the callers of a function pass as an argument."""
+        argument = self._bodies.argument(step.scope, _node(step.tensor))
+        callers = self._bodies.callers(step.scope)
+        if not callers:
+            yield Source(Origin.CALLER)
+        for scope, call, shift in callers:
+            yield Step(scope, input_of(call, argument + shift), self._graph.reach.of(scope, call.name).request)
+
+    def _is_number(self, scope: str, tensor: str) -> bool:
+        body = self._bodies.get(scope)
+        node = body.nodes.get(_node(tensor)) if body else None
+        return node is not None and node.op == "Const" and node.attr["value"].tensor.dtype not in (0, _STRING)
+
+
+_STRING = 7  # DT_STRING
+
+
+def _literals(node: NodeDef) -> Iterator[Source]:
+    """The strings of a constant; empty ones name no file. One that was too big to be kept can't be known."""
+    value = node.attr["value"].tensor
+    if "value" not in node.attr or value.dtype != _STRING:
+        yield Source(Origin.UNKNOWN, "a constant that is no text, or too much of it")
+        return
+    try:
+        texts = tensors.decode(value).ravel()[:_MOST].tolist() if value.tensor_content else list(value.string_val)
+    except BadReply:
+        yield Source(Origin.UNKNOWN, "a damaged constant")
+        return
+    yield from {Source(Origin.LITERAL, text.decode(errors="replace").strip()) for text in texts[:_MOST]}
+
+
+def _index(tensor: str) -> int:
+    last = tensor.rpartition(":")[2]
+    return int(last) if ":" in tensor and last.isdecimal() else 0
+
+
+def _node(tensor: str) -> str:
+    return tensor.partition(":")[0]

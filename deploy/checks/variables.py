@@ -1,0 +1,163 @@
+"""Functions' bodies, read when they are asked for, and what is assigned to a variable wherever its handle goes."""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from deploy.savedmodel import ops, scanning
+from deploy.savedmodel.flow import MAIN, Body
+
+if TYPE_CHECKING:
+    from deploy.checks.graph import Graph
+    from deploy.wire.model_pb2 import NodeDef
+
+_BRANCHES = {"If": ("then_branch", "else_branch"), "StatelessIf": ("then_branch", "else_branch"),
+             "Case": ("branches",), "StatelessCase": ("branches",)}
+_ASSIGN = "AssignVariableOp"  # its inputs: the variable, its value
+_LOOKS = frozenset({"DestroyResourceOp", "DisableCopyOnRead", "ReadVariableOp", "VariableShape", "VarIsInitializedOp"})
+_ANONYMOUS = b"cd2c89b7-88b7-44c8-ad83-06c2a9158347"  # ResourceHandle::ANONYMOUS_NAME: such variables have no name
+_READS = 50  # times that a file is looked through for a function's body
+
+
+class Unfollowed(Exception):
+    """A way ends where nothing can be known; the text says why."""
+
+
+class Bodies:
+    """Scopes by name. What wasn't asked for at first is read when it is needed."""
+
+    def __init__(self, graph: Graph, scopes: set[str]) -> None:
+        self._graph, self._reads = graph, _READS
+        self._known: dict[str, Body] = scanning.bodies(graph.path, {MAIN, *self._with_callers(scopes)},
+                                                       graph.target.tags)
+
+    def get(self, scope: str) -> Body | None:
+        """The scope; None if there is none of that name. Raises Unfollowed if too many were read already."""
+        if scope not in self._known and scope in self._graph.outline.scopes:
+            self._reads -= 1
+            if self._reads < 0:
+                raise Unfollowed("it comes through too many functions")
+            self._known.update(scanning.bodies(self._graph.path, {scope}, self._graph.target.tags))
+        return self._known.get(scope)
+
+    def called(self, node: NodeDef) -> list[str] | None:
+        """The functions whose results a node gives; None if it isn't known to give a function's results."""
+        if node.op in ops.CALLS:
+            return [node.attr["f"].func.name]
+        if node.op in _BRANCHES:
+            values = [node.attr[name] for name in _BRANCHES[node.op]]
+            return [called.name for value in values for called in (*([value.func] if value.func.name else []),
+                                                                   *value.list.func)]
+        return [node.op] if node.op in self._graph.outline.scopes else None
+
+    def result(self, function: str, position: int) -> str:
+        """The tensor of a function that is its result. Raises Unfollowed."""
+        body = self.get(function)
+        if body is None or position >= len(body.results):
+            raise Unfollowed(f"it is result {position} of {function or 'a function'}, which isn't there")
+        return body.results[position]
+
+    def argument(self, function: str, name: str) -> int:
+        """The position of a function's argument. Raises Unfollowed."""
+        body = self.get(function)
+        if body is None or name not in body.arguments:
+            raise Unfollowed(f"{name!r} isn't there")
+        return body.arguments.index(name)
+
+    def callers(self, function: str) -> list[tuple[str, NodeDef, int]]:
+        """(scope, node, how many of its inputs come before the first argument). Raises Unfollowed for odd callers."""
+        found = []
+        for scope, name in self._callers.get(function, ()):
+            body = self.get(scope)
+            node = body.nodes.get(name) if body else None
+            functions = self.called(node) if node else None
+            if node is None or functions is None or function not in functions:
+                raise Unfollowed(f"{function} is called by {node.op if node else 'an attribute'}")
+            found.append((scope, node, int(node.op in _BRANCHES)))
+        return found
+
+    def _with_callers(self, scopes: set[str]) -> set[str]:
+        """These functions, and all that call them, directly or not."""
+        seen: set[str] = set()
+        pending = list(scopes)
+        while pending:
+            scope = pending.pop()
+            if scope not in seen:
+                seen.add(scope)
+                pending += [caller for caller, _ in self._callers.get(scope, ())]
+        return seen
+
+    @functools.cached_property
+    def _callers(self) -> dict[str, set[tuple[str, str]]]:
+        callers: dict[str, set[tuple[str, str]]] = defaultdict(set)
+        for scope, found in self._graph.outline.scopes.items():
+            for node, function in found.calls:
+                callers[function].add((scope, node))
+            for op in found.ops.keys() & self._graph.outline.scopes.keys():
+                callers[op].add((scope, found.ops[op]))
+        return callers
+
+
+class Variables:
+    """Which nodes assign to a variable."""
+
+    def __init__(self, graph: Graph, bodies: Bodies) -> None:
+        self._graph, self._bodies = graph, bodies
+        self._users: dict[str, dict[str, list[tuple[NodeDef, int]]]] = {}
+
+    def assigned(self, scope: str, variable: NodeDef) -> list[tuple[str, NodeDef]]:
+        """(scope, node) of all that assigns to it, wherever its handle goes. Raises Unfollowed if that isn't known."""
+        key = _key(variable)
+        same = [(scope, variable)] if key is None else \
+            [(place, node) for place, node in self._graph.nodes(frozenset({ops.VARIABLE})) if _key(node) == key]
+        found: dict[tuple[str, str], NodeDef] = {}
+        pending, seen = [(place, node.name) for place, node in same], set[tuple[str, str]]()
+        while pending:
+            place, name = handle = pending.pop()
+            if handle not in seen:
+                seen.add(handle)
+                self._check_kept(place, name)
+                for user, position in self._users_of(place).get(name, ()):
+                    if user.op == _ASSIGN and position == 0:
+                        found[place, user.name] = user
+                    elif user.op not in _LOOKS:
+                        pending += self._passed_on(place, user, position)
+        if not found:
+            raise Unfollowed(f"nothing assigns to the variable {variable.name}")
+        return [(place, node) for (place, _), node in found.items()]
+
+    def _check_kept(self, function: str, handle: str) -> None:
+        body = self._bodies.get(function)
+        if body and any(result.partition(":")[0] == handle for result in body.results):
+            raise Unfollowed(f"{function} gives its variable away")
+
+    def _passed_on(self, scope: str, node: NodeDef, position: int) -> Iterator[tuple[str, str]]:
+        if node.op == "Identity":
+            yield scope, node.name
+        elif node.op in ops.CALLS:
+            function = node.attr["f"].func.name
+            body = self._bodies.get(function)
+            if body is None or position >= len(body.arguments):
+                raise Unfollowed(f"its variable goes to {function or 'a function'}, which isn't there")
+            yield function, body.arguments[position]
+        else:
+            raise Unfollowed(f"its variable goes to {node.op}")
+
+    def _users_of(self, scope: str) -> dict[str, list[tuple[NodeDef, int]]]:
+        if scope not in self._users:
+            users: dict[str, list[tuple[NodeDef, int]]] = defaultdict(list)
+            body = self._bodies.get(scope)
+            for node in body.nodes.values() if body else ():
+                for position, name in enumerate(node.input):
+                    users[name.partition(":")[0]].append((node, position))
+            self._users[scope] = users
+        return self._users[scope]
+
+
+def _key(variable: NodeDef) -> tuple[bytes, bytes] | None:
+    """What two nodes have in common if they are one variable; None for one that has no name."""
+    name = variable.attr["shared_name"].s or variable.name.encode()
+    return None if name == _ANONYMOUS else (variable.attr["container"].s, name)

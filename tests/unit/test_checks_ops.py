@@ -1,0 +1,80 @@
+"""What each op can touch, and what a server's device can run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploy import checks
+from deploy.checks import Severity, policy, targets
+from deploy.checks.oplists import effects
+from deploy.wire.model_pb2 import NodeDef
+from tests import checks_support as make
+from tests.checks_support import check, fine, found, refused
+
+ERROR = Severity.ERROR
+
+
+# The table of what ops can touch
+
+def test_every_op_is_in_the_table_and_was_looked_at() -> None:
+    table = effects.table()
+    listed = {op for version in targets.versions() for op in targets.op_list(version).ops}
+    assert (listed | targets.text_ops() | policy.FORESTS) - table.keys() == set()
+    assert [op for op, effect in table.items() if effect.does == effects.UNKNOWN] == []
+    assert [op for op, effect in table.items() if effect.does not in policy.HARMLESS and policy.rule(op) is None] == []
+
+
+def test_no_stateful_op_counts_as_mere_computing() -> None:
+    stateful = {op for version in targets.versions() for op in targets.op_list(version).stateful}
+    assert [op for op in sorted(stateful) if policy.effect(op).does == "computes"] == []
+
+
+def test_what_isnt_in_the_table_is_refused() -> None:
+    assert policy.effect("OpOfTheNextRelease").does == effects.UNKNOWN
+    assert policy.rule("OpOfTheNextRelease") is not None
+
+
+# Kernels
+
+def test_ops_without_a_kernel(tmp_path: Path) -> None:
+    server = checks.of_version("2.20")
+    none = server.oplist.ops.keys() - server.oplist.kernels["CPU"].keys()
+    assert len(none) > 300 and {"RFFTND", "SegmentSumV2", "BoostedTreesBucketize"} <= none
+    for op in ("RFFTND", "SegmentSumV2", "BoostedTreesBucketize"):
+        refused(tmp_path, make.serves(op), "no-kernel", op)
+    gpu = checks.of_image("tensorflow/serving:2.20.0-gpu")
+    assert check(tmp_path, make.serves("RFFTND"), gpu).findings == ()
+    assert found(check(tmp_path, make.serves("SegmentSumV2"), gpu)) == {"no-kernel": ERROR}
+
+
+def test_ops_without_a_kernel_where_nobody_comes_or_where_they_are_compiled(tmp_path: Path) -> None:
+    meta = make.serves("Relu")
+    make.function(meta, "never", "SegmentSumV2")
+    fine(tmp_path, meta)
+    compiled = make.serves("SegmentSumV2")
+    compiled.graph_def.library.function[0].node_def[0].attr["_XlaMustCompile"].b = True
+    fine(tmp_path, compiled)
+    whole = make.serves("SegmentSumV2")
+    whole.graph_def.library.function[0].attr["_XlaMustCompile"].b = True
+    fine(tmp_path, whole)
+
+
+@pytest.mark.parametrize(("op", "attribute", "dtype", "ok"), [
+    ("MatMul", "T", 1, True), ("MatMul", "T", 10, False), ("Relu", "T", 7, False), ("Const", "dtype", 7, True),
+    ("HashTableV2", "key_dtype", 1, False), ("AddV2", "T", 7, False), ("Add", "T", 7, True),
+    ("Identity", "T", 20, True)])
+def test_types_without_a_kernel(tmp_path: Path, op: str, attribute: str, dtype: int, ok: bool) -> None:
+    meta = make.serves(op)
+    meta.graph_def.library.function[1].node_def[0].attr[attribute].type = dtype
+    assert found(check(tmp_path, meta)) == ({} if ok else {"no-kernel": ERROR})
+
+
+def test_a_type_in_a_damaged_or_generic_node(tmp_path: Path) -> None:
+    meta = make.serves("MatMul")
+    node: NodeDef = meta.graph_def.library.function[1].node_def[0]
+    node.attr["T"].placeholder = "T"
+    fine(tmp_path, meta)
+    node.attr["T"].s = b"\x12\x02\x30\x0a"
+    fine(tmp_path, meta)
