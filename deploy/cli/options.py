@@ -66,6 +66,22 @@ def load_spec(path: Path, backend: str | None = None, image: str | None = None) 
     return msgspec.structs.replace(loaded, server=msgspec.structs.replace(loaded.server, **changes))
 
 
+def load_spec_or_last(path: Path) -> Spec:
+    """The spec at `path`; if it is broken or gone, that of the server which was started from it: an error in a file is
+    no reason to leave a server or a release where it is."""
+    from deploy import serving
+    from deploy.errors import SpecError
+
+    try:
+        return load_spec(path)
+    except SpecError as broken:
+        last = serving.last_started(path)
+        if last is None:
+            raise
+        click.echo(f"warning: {broken}; going by what was started last", err=True)
+        return last
+
+
 def console(*, stderr: bool = False) -> Console:
     """A rich console; off a terminal it is wide enough that tables don't wrap."""
     from rich.console import Console

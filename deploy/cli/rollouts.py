@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deploy.cli.options import command, load_spec, spec_option, table, tell
+from deploy.cli.options import command, load_spec, load_spec_or_last, spec_option, table, tell
 from deploy.cli.progress import steps
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def _rollout(app: click.Group) -> None:
         from deploy import releasing
         from deploy.types import check_version
 
-        spec = releasing.adjusted(load_spec(spec_path), canary=canary, compare=compare, soak=soak, hold=hold)
+        load = load_spec_or_last if abort else load_spec
+        spec = releasing.adjusted(load(spec_path), canary=canary, compare=compare, soak=soak, hold=hold)
         if sum((go_on, abort, resume and to is None)) > 1 or ((go_on or abort) and to):
             raise click.UsageError("give one of --to, --continue, --abort")
         if not to and (pause_before or allow_breaking or (canary, compare, soak, hold) != (None,) * 4):

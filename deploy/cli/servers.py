@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli.options import command, load_spec, overridable, spec_option, tell
+from deploy.cli.options import command, load_spec, load_spec_or_last, overridable, spec_option, tell
 from deploy.cli.progress import steps
 
 _DEFAULT_SPEC = "serving.yaml"
@@ -58,7 +58,7 @@ def _logs(app: click.Group) -> None:
         """Print the server's last lines."""
         from deploy import serving
 
-        text = serving.logs(load_spec(spec_path), tail)
+        text = serving.logs(load_spec_or_last(spec_path), tail)
         tell({"logs": text.splitlines()}, as_json, lambda: text.rstrip("\n"))
 
 
@@ -72,7 +72,7 @@ def _down(app: click.Group) -> None:
         """
         from deploy import serving
 
-        spec = load_spec(spec_path)
+        spec = load_spec_or_last(spec_path)
         with steps(f"stopping {spec.name}", quiet=as_json):
             stopped = serving.down(spec)
         tell({"name": spec.name, "stopped": stopped}, as_json,

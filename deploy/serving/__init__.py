@@ -5,6 +5,7 @@ from deploy.serving.baking import BuiltImage, build_image
 from deploy.serving.choice import Choice, choose_backend
 from deploy.serving.flags import misspelled
 from deploy.serving.looking import find, logs, status
+from deploy.serving.memory import last_started
 from deploy.serving.planning import plan, reader
 from deploy.serving.proven import as_proven
 from deploy.serving.resolving import Wanted, wanted
@@ -12,4 +13,4 @@ from deploy.serving.starting import Running, up
 from deploy.serving.stopping import down
 
 __all__ = ["BuiltImage", "Choice", "Running", "Wanted", "as_proven", "build_image", "certificates", "choose_backend",
-           "down", "find", "logs", "misspelled", "plan", "reader", "status", "up", "wanted"]
+           "down", "find", "last_started", "logs", "misspelled", "plan", "reader", "status", "up", "wanted"]

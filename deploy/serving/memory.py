@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from deploy.errors import DeployError
+from deploy.errors import DeployError, SpecError
 from deploy.render import write
-from deploy.servers.record import read_json
+from deploy.servers import find
+from deploy.servers.record import read_json, read_small
 from deploy.serving.planning import configuration, digest_of
-from deploy.spec import Spec
+from deploy.spec import Spec, bare, parse
 
 STARTED, FAILED = "started.json", "failed.json"
+SPEC = "started.yaml"  # the spec's own text
 
 
 def remember_start(spec: Spec) -> None:
     """Called when the server is ready. That this can't be written is no reason to stop a server that is."""
     _write(spec.state_dir, STARTED, configuration(spec))
-    (spec.state_dir / FAILED).unlink(missing_ok=True)
+    with suppress(OSError, ValueError, SpecError):
+        text = spec.path.read_bytes()
+        if parse(text, spec.path).name == spec.name:  # it may have been edited since
+            write({SPEC: text.decode()}, spec.state_dir)
+    with suppress(OSError):
+        (spec.state_dir / FAILED).unlink(missing_ok=True)
+
+
+def last_started(path: Path) -> Spec | None:
+    """The spec that was at `path` when its server was started last, for when it can't be read any more; if nothing
+    but that server is left, a spec without models. None if neither is there."""
+    for candidate in bare(path):
+        with suppress(OSError, ValueError, SpecError):
+            return parse(read_small(candidate.state_dir / SPEC), candidate.path)
+    return next((candidate for candidate in bare(path) if find(candidate.name, candidate.state_dir)), None)
 
 
 def remember_failure(spec: Spec, error: DeployError) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, Protocol
 
-from deploy.errors import ClientError, Rejected
+from deploy.errors import ClientError, Rejected, SpecError
+from deploy.render.configs import MODELS
 from deploy.servers import find as find_server
 from deploy.servers.base import Progress, silent
 from deploy.servers.process import forget
+from deploy.serving.drift import read_config
 from deploy.spec import Spec
 from deploy.state import locked
 from deploy.types import Endpoint, ModelRef, VersionState, VersionStatus
@@ -55,11 +57,21 @@ def down(spec: Spec, *, progress: Progress | None = None, connect: Callable[[End
             found.stop(spec.server.drain + _GRACE)
             return True
         if spec.server.drain > 0:
-            names, deadline = [m.name for m in spec.models], Deadline(spec.server.drain)
+            names, deadline = _served(spec), Deadline(spec.server.drain)
             with closing(connect(found.endpoint)) as control:
                 drain(control, names, deadline, progress or silent)
         found.stop(_GRACE)
         return True
+
+
+def _served(spec: Spec) -> list[str]:
+    """The models of the server: also of one whose spec can't be read any more."""
+    if spec.models:
+        return [model.name for model in spec.models]
+    with suppress(SpecError):
+        config = read_config(spec.state_dir / "config" / MODELS)
+        return [entry.name for entry in config.model_config_list.config] if config else []
+    return []
 
 
 def drain(control: Unloadable, models: Iterable[str], deadline: Deadline, progress: Progress = silent) -> bool:

@@ -11,6 +11,7 @@ from msgspec import Meta
 from deploy.types import ServedModel
 
 DEFAULT_IMAGE = "tensorflow/serving:2.20.0"
+STATE = ".tfs"  # beside the file, unless it or the environment names another directory
 BackendKind = Literal["auto", "container", "process", "embedded"]
 
 Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port on the host; 0 takes any free one")]
@@ -172,6 +173,8 @@ class SpecFile(_Struct, frozen=True):
     name: Annotated[str, Meta(
         description="what the running server is called in status, logs and down, if not as this file")] | None = None
     repository: Annotated[str, Meta(description="root of the model repository, relative to this file")] = "models"
+    state: Annotated[str | None, Meta(
+        description="directory for what is remembered of the running server, if not .tfs beside this file")] = None
     server: ServerPart = ServerPart()
     smoke: SmokePart = SmokePart()
     rollout: RolloutPart = RolloutPart()
@@ -191,11 +194,12 @@ class Spec(_Struct, frozen=True):
     smoke: SmokePart
     rollout: RolloutPart = RolloutPart()
     allow: dict[str, dict[str, str]] = {}
+    state: Path | None = None
 
     @property
     def state_dir(self) -> Path:
-        """Where what runs is recorded and its rendered files and logs are kept: `.tfs/` beside the file."""
-        return self.path.parent / ".tfs" / self.name
+        """Where what runs is recorded and its rendered files and logs are kept."""
+        return (self.state or self.path.parent / STATE) / self.name
 
 
 def json_schema() -> dict[str, Any]:

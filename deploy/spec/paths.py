@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -37,3 +39,12 @@ def directory(text: str, beside: Path, where: str) -> Path:
     except (OSError, RuntimeError) as e:  # links that lead in a circle
         raise SpecError(f"the directory {text!r} can't be looked up: {getattr(e, 'strerror', None) or e}", path=where
                         ) from None
+
+
+def state_root(written: str | None, path: Path) -> Path | None:
+    """Where a spec's state is kept, if not beside it: as TFS_STATE_DIR says, where each spec gets its own directory, or
+    else as the spec at `path` says itself. Raises SpecError."""
+    if everywhere := os.environ.get("TFS_STATE_DIR"):
+        own = f"{path.stem}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+        return directory(everywhere, Path.cwd(), "TFS_STATE_DIR") / own
+    return None if written is None else directory(written, path.parent, "state")

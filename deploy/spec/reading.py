@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
 import msgspec
 
 from deploy.errors import SpecError
-from deploy.spec.format import ComparePart, ModelSpec, RolloutPart, Spec, SpecFile
+from deploy.spec.format import ComparePart, ModelSpec, RolloutPart, ServerPart, SmokePart, Spec, SpecFile
 from deploy.spec.messages import readable, unknown_keys, unusable
-from deploy.spec.paths import directory
+from deploy.spec.paths import directory, state_root
 from deploy.spec.server import checked_server
 from deploy.spec.yaml_text import read_yaml
 from deploy.types import All, Latest, ServedModel, Specific, VersionPolicy, check_name, check_version
+
+_PLAIN = re.compile(r"""^(name|state):[ \t]*["']?([^"'#\r\n]+?)["']?[ \t]*(?:#.*)?$""", re.MULTILINE)
+_MOST_LOOKED_AT = 1 << 20
 
 
 def load(path: str | Path) -> Spec:
@@ -61,7 +66,24 @@ def checked(file: SpecFile, path: Path) -> Spec:
     server = checked_server(file.server, path.parent)
     return Spec(name=name, path=path, repository=repository, models=models, server=server, smoke=file.smoke,
                 rollout=_rollout(file.rollout, path),
-                allow={model.name: dict(model.allow) for model in file.models if model.allow})
+                allow={model.name: dict(model.allow) for model in file.models if model.allow},
+                state=state_root(file.state, path))
+
+
+def bare(path: str | Path) -> Iterator[Spec]:
+    """What a spec that can't be read any more may have been, without its models: by the names that it may have had."""
+    path = Path(path).absolute()
+    try:
+        text = path.read_bytes()[:_MOST_LOOKED_AT].decode(errors="replace")
+    except OSError:
+        text = ""
+    found = dict(_PLAIN.findall(text))
+    root = state_root(found.get("state"), path)
+    for name in dict.fromkeys((found.get("name"), path.stem)):
+        with suppress(SpecError):
+            if name is not None:
+                yield Spec(name=check_name(name), path=path, repository=path.parent, models=(), server=ServerPart(),
+                           smoke=SmokePart(), state=root)
 
 
 def _name(file: SpecFile, path: Path) -> str:

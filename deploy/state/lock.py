@@ -36,7 +36,8 @@ def locked(state_dir: Path, why: str) -> Iterator[None]:
         handle = os.open(state_dir / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     except OSError as e:
         what = f"{state_dir / FILE} is a link" if e.errno == errno.ELOOP else e.strerror or e
-        raise ServerError(f"can't keep the server's state in {state_dir}: {what}") from None
+        raise ServerError(f"can't keep the server's state in {state_dir}: {what}",
+                          hint="name a directory that can be written: `state` in the spec, or TFS_STATE_DIR") from None
     with os.fdopen(handle, "r+") as file:
         _take(file, state_dir)
         try:
