@@ -118,12 +118,19 @@ def _spec(path: Path | None) -> Spec | None:
     return spec.load(path or "serving.yaml")
 
 
+def _base_of(image: str) -> str:
+    """An image that isn't called like a serving image may have been built on one: its labels know."""
+    from deploy import serving
+
+    return image if image.partition("@")[0].startswith("tensorflow/serving") else serving.base_of(image) or image
+
+
 def _target(spec: Spec | None, version: str | None, image: str | None) -> Target:
     """The server: of an image or a version if one is given, set up as the spec says."""
     from deploy import checks
 
     described = checks.of_server(spec.server) if spec else None
-    known = checks.of_image(image) if image else described
+    known = checks.of_image(_base_of(image)) if image else described
     found = known or checks.default()
     if version is not None:
         found = checks.of_version(version) if known is None else \

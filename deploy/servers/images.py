@@ -16,7 +16,7 @@ from deploy.servers.base import Progress, silent
 from deploy.servers.container_engine import Engine, translated
 
 # docker/serving.Dockerfile without its comments; a test keeps the two the same
-SERVING_DOCKERFILE = """\
+SERVING_DOCKERFILE = r"""
 ARG BASE_IMAGE=tensorflow/serving:2.20.0
 FROM ${BASE_IMAGE}
 COPY config /etc/tfs
@@ -24,9 +24,11 @@ COPY models /models
 ENV HOME=/tmp
 USER 65534:65534
 EXPOSE 8500 8501
-ENTRYPOINT ["/usr/bin/tensorflow_model_server"]
+ENTRYPOINT ["/bin/sh", "-c", \
+  "trap 'kill -TERM $server' TERM INT HUP QUIT; /usr/bin/tensorflow_model_server \"$@\" & server=$!; wait $server; \
+  code=$?; while kill -0 $server 2>/dev/null; do wait $server; code=$?; done; exit $code", "tensorflow_model_server"]
 CMD ["--port=8500", "--rest_api_port=8501", "--model_config_file=/etc/tfs/models.config"]
-"""
+""".removeprefix("\n")
 _CHUNK = 1 << 20
 _WIDTH = 100  # characters of a builder's line that are told
 _PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"

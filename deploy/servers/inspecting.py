@@ -8,7 +8,7 @@ from typing import Any
 
 from deploy.errors import ServerError
 from deploy.servers.container_engine import Engine, connect, translated
-from deploy.servers.container_options import GRPC_PORT, IMAGE_LABEL, REST_PORT
+from deploy.servers.container_options import GRPC_PORT, IMAGE_LABEL, PROGRAM, REST_PORT
 
 _ENTRY_POINT = "tf_serving_entrypoint.sh"
 
@@ -81,10 +81,13 @@ def _published(attrs: Mapping[str, Any]) -> dict[int, int]:
 
 
 def _expanded(argv: tuple[str, ...], environment: list[str] | tuple[str, ...]) -> tuple[str, ...]:
-    """The stock image's entry point is a shell script that puts flags of its own in front."""
+    """The stock image's entry point is a shell script that puts flags of its own in front; that of an image of ours is
+    a shell that hands signals on."""
+    if argv[:2] == ("/bin/sh", "-c") and argv[3:4] == ("tensorflow_model_server",):
+        return (PROGRAM, *argv[4:])
     if not argv or not argv[0].endswith(_ENTRY_POINT):
         return argv
     known = dict(pair.partition("=")[::2] for pair in environment)
     name, base = known.get("MODEL_NAME", "model"), known.get("MODEL_BASE_PATH", "/models")
-    return ("/usr/bin/tensorflow_model_server", f"--port={GRPC_PORT}", f"--rest_api_port={REST_PORT}",
+    return (PROGRAM, f"--port={GRPC_PORT}", f"--rest_api_port={REST_PORT}",
             f"--model_name={name}", f"--model_base_path={base}/{name}", *argv[1:])

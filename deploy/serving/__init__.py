@@ -1,7 +1,7 @@
 """Use cases around one running server: up, status, logs, down, plan, and images that carry their models."""
 
 from deploy.serving import certificates
-from deploy.serving.baking import BuiltImage, build_image
+from deploy.serving.baking import BuiltImage, base_of, build_image
 from deploy.serving.choice import Choice, choose_backend
 from deploy.serving.flags import misspelled
 from deploy.serving.looking import find, logs, status
@@ -12,5 +12,6 @@ from deploy.serving.resolving import Wanted, wanted
 from deploy.serving.starting import Running, up
 from deploy.serving.stopping import down
 
-__all__ = ["BuiltImage", "Choice", "Running", "Wanted", "as_proven", "build_image", "certificates", "choose_backend",
-           "down", "find", "last_started", "logs", "misspelled", "plan", "reader", "status", "up", "wanted"]
+__all__ = ["BuiltImage", "Choice", "Running", "Wanted", "as_proven", "base_of", "build_image", "certificates",
+           "choose_backend", "down", "find", "last_started", "logs", "misspelled", "plan", "reader", "status", "up",
+           "wanted"]

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from deploy import render
-from deploy.errors import SpecError
+from deploy.errors import ServerError, SpecError
 from deploy.repository import Repository
 from deploy.servers import images
 from deploy.servers.base import LABEL, Progress, silent
@@ -27,6 +27,9 @@ from deploy.types import Endpoint, ModelVersion, Specific
 from deploy.waiting import Deadline
 
 MODELS_LABEL = f"{LABEL}.models"
+BASE_LABEL, BASE_DIGEST_LABEL = f"{LABEL}.base", f"{LABEL}.base.digest"
+# In the official images, and so in all that are built on them
+_OFFICIAL_LABEL = "tensorflow_serving_github_branchtag"
 Smoke = Callable[[Endpoint], object]
 
 
@@ -61,7 +64,8 @@ def build_image(spec: Spec, tag: str, *, base_image: str | None = None, smoke: S
     _verify(models)
     engine = connect_engine()
     engine.require_image(base, progress)
-    image = images.build(engine, _context(spec, models), build_args={"BASE_IMAGE": base}, progress=progress)
+    bases = {BASE_LABEL: base_of(base, engine) or base, BASE_DIGEST_LABEL: engine.pinned(base)}
+    image = images.build(engine, _context(spec, models, bases), build_args={"BASE_IMAGE": base}, progress=progress)
     try:
         _prove(spec, image, models, engine=engine, smoke=smoke, progress=progress, connect=connect)
         images.tag(engine, image, tag)
@@ -72,6 +76,20 @@ def build_image(spec: Spec, tag: str, *, base_image: str | None = None, smoke: S
     return BuiltImage(tag, image, digests, smoke is not None)
 
 
+def base_of(image: str, engine: Engine | None = None) -> str | None:
+    """The serving image that an image was built on, as its labels say; None if they don't, or without an engine.
+
+    An image of ours is called like its models, which says nothing of the server in it.
+    """
+    try:
+        engine = engine or connect_engine()
+        told = images.labels(engine, image) if engine.has_image(image) else {}
+    except ServerError:
+        return None
+    release = told.get(_OFFICIAL_LABEL, "").removeprefix("r")
+    return told.get(BASE_LABEL) or (f"tensorflow/serving:{release}" if release else None)
+
+
 def _verify(models: tuple[Wanted, ...]) -> None:
     for model in models:
         for version, path in model.paths.items():
@@ -80,7 +98,7 @@ def _verify(models: tuple[Wanted, ...]) -> None:
                 repository.verify(mv)
 
 
-def _context(spec: Spec, models: tuple[Wanted, ...]) -> Iterator[bytes]:
+def _context(spec: Spec, models: tuple[Wanted, ...], bases: Mapping[str, str]) -> Iterator[bytes]:
     """The build's context: pinned to the versions of now, whatever the spec's policy is."""
     by_name = {m.name: m for m in models}
     served = tuple(replace(m, versions=Specific(tuple(by_name[m.name].paths))) for m in spec.models)
@@ -95,7 +113,7 @@ def _context(spec: Spec, models: tuple[Wanted, ...]) -> Iterator[bytes]:
     def dockerfile(digests: Mapping[str, str]) -> str:
         told = {name: images.tree_digest(digests, f"models/{name}") for name in trees}
         return images.serving_dockerfile(flags, {MODELS_LABEL: json.dumps(told), CONFIG_LABEL: digest(pinned),
-                                                 f"{LABEL}.spec": spec.name})
+                                                 f"{LABEL}.spec": spec.name, **bases})
 
     return images.context(files, dockerfile)
 

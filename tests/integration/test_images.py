@@ -18,6 +18,8 @@ from deploy.errors import BackendMissing, DigestMismatch, NotReady, SmokeFailed,
 from deploy.repository import Repository
 from deploy.servers import images
 from deploy.servers.container_engine import Engine
+from deploy.servers.container_options import PROGRAM
+from deploy.servers.inspecting import inspect
 from deploy.serving.readiness import Controls
 from deploy.spec import Spec
 from deploy.types import Endpoint, ModelVersion
@@ -70,6 +72,35 @@ def test_it_holds_the_wanted_versions_and_nothing_else(engine: Engine, spec: Spe
                     for p in (spec.repository / "half/2").rglob("*") if p.is_file())
     assert names.split() == ["/etc/tfs/models.config", *wanted]
     assert 'base_path: "/models/half"' in config and "versions: 2" in config
+
+
+def test_it_ends_when_it_is_told_to_without_an_init_process(engine: Engine, spec: Spec, tag: str) -> None:
+    base = image_or_skip(engine)
+    serving.build_image(spec, tag, base_image=base, connect=scripted)
+    container = engine.client.containers.run(tag, detach=True, name=f"servers-{uuid.uuid4().hex[:8]}", init=False)
+    try:
+        until(lambda: b"event loop" in container.logs(), "it says something",
+              evidence=container.logs)
+        assert inspect(str(container.name), engine=engine).argv[:2] == (PROGRAM, "--max_num_load_retries=0")
+        container.stop(timeout=30)
+        container.reload()
+        assert container.attrs["State"]["ExitCode"] in (0, 143)  # killed would be 137
+    finally:
+        container.remove(force=True)
+
+
+def test_its_labels_say_what_it_was_built_on(engine: Engine, spec: Spec, tag: str) -> None:
+    base = image_or_skip(engine)
+    serving.build_image(spec, tag, base_image=base, connect=scripted)
+    told = images.labels(engine, tag)
+    assert (told["org.tfs-deploy.base"], told["org.tfs-deploy.base.digest"]) == (base, engine.pinned(base))
+    assert serving.base_of(tag) == base and serving.base_of("localhost:1/no/such:1") is None
+    again = f"{tag}-again"
+    try:
+        serving.build_image(spec, again, base_image=tag, connect=scripted)
+        assert serving.base_of(again) == base  # and not the one between
+    finally:
+        images.remove(engine, again)
 
 
 def test_its_labels_carry_the_models_digests(engine: Engine, spec: Spec, tag: str) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+import signal
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -61,3 +65,38 @@ def test_labels_and_flags_end_the_dockerfile() -> None:
 def test_the_dockerfile_for_people_is_the_one_that_is_used() -> None:
     text = (HERE / "docker/serving.Dockerfile").read_text()
     assert "".join(line + "\n" for line in text.splitlines() if not line.startswith("#")) == images.SERVING_DOCKERFILE
+
+
+SERVER = """\
+import signal, sys, time
+def end(number, _):
+    print("drained", flush=True)
+    sys.exit(7)
+signal.signal(signal.SIGTERM, end)
+print(sys.argv[1:], flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_entry_point_hands_signals_and_flags_on_and_keeps_the_exit_code(tmp_path: Path, number: signal.Signals
+                                                                            ) -> None:
+    text = images.serving_dockerfile([], {}).replace("\\\n", "")
+    line = next(line for line in text.splitlines() if line.startswith("ENTRYPOINT "))
+    argv = json.loads(line.removeprefix("ENTRYPOINT "))
+    (tmp_path / "server.py").write_text(SERVER)
+    script = argv[2].replace("/usr/bin/tensorflow_model_server", f"{sys.executable} {tmp_path}/server.py")
+    assert script != argv[2]
+    with subprocess.Popen([argv[0], argv[1], script, *argv[3:], "--port=1", "--x=a b"], stdout=subprocess.PIPE,
+                          text=True) as shell:
+        assert shell.stdout is not None and shell.stdout.readline() == "['--port=1', '--x=a b']\n"
+        shell.send_signal(number)
+        assert shell.stdout.read() == "drained\n"
+        assert shell.wait(10) == 7
+
+
+def test_a_server_that_ends_by_itself_gives_its_exit_code() -> None:
+    argv = json.loads(next(line for line in images.SERVING_DOCKERFILE.replace("\\\n", "").splitlines()
+                           if line.startswith("ENTRYPOINT ")).removeprefix("ENTRYPOINT "))
+    script = argv[2].replace("/usr/bin/tensorflow_model_server", "/bin/false")
+    assert subprocess.run([*argv[:2], script, argv[3]], check=False, timeout=10).returncode == 1
