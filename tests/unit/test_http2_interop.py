@@ -79,11 +79,12 @@ class Pair:
         return number
 
 
-@given(st.lists(st.tuples(st.integers(0, 200_000), st.integers(1, 4)), min_size=1, max_size=6), st.randoms(),
+@given(st.lists(st.tuples(st.integers(0, 200_000), st.integers(1, 4)), min_size=1, max_size=6), st.integers(0, 99),
        st.sampled_from([0, 1, 100, 65535, 1 << 20]), st.sampled_from([1 << 14, 1 << 20]))
 @bounded(max_examples=40)
-def test_calls_of_h2_s_client(calls: list[tuple[int, int]], chance: random.Random, initial: int, longest: int) -> None:
+def test_calls_of_h2_s_client(calls: list[tuple[int, int]], seed: int, initial: int, longest: int) -> None:
     """Whatever the windows and frame sizes, h2 finds nothing wrong, and all replies come whole."""
+    chance = random.Random(seed)
     pair = Pair(INITIAL_WINDOW_SIZE=initial, MAX_FRAME_SIZE=longest)
     bodies = {pair.ask(chance.randbytes(size), pieces): size for size, pieces in calls}
     served = list(pair.server.served)
