@@ -29,7 +29,7 @@ class RefusingPool(Executor):
     """
 
     def __init__(self, threads: int, most: int = _MOST_WAITING) -> None:
-        self._most = most
+        self._most_waiting = most
         self._queue: SimpleQueue[Item | None] = SimpleQueue()
         self._most, self._starting = threads, threading.Lock()
         self._since: list[float | None] = []  # by thread: since when it is at work
@@ -48,7 +48,7 @@ class RefusingPool(Executor):
 
     def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Raises Exhausted."""
-        if self._queue.qsize() >= self._most:
+        if self._queue.qsize() >= self._most_waiting:
             raise Exhausted
         future: Future[T] = Future()
         self._queue.put((future, function, args, kwargs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
 
 import pytest
@@ -375,9 +376,15 @@ def test_damaged_compressed_data(damage: object) -> None:
 
 
 def test_a_pool_takes_so_many_functions() -> None:
-    pool = RefusingPool(0, most=3)
-    for _ in range(3):
-        pool.submit(int)
-    with pytest.raises(Exhausted):
-        pool.submit(int)
-    pool.shutdown()
+    """Whatever the number of threads."""
+    pool, go, started = RefusingPool(1, most=3), threading.Event(), threading.Event()
+    pool.submit(lambda: (started.set(), go.wait(30)))
+    assert started.wait(30)
+    try:
+        for _ in range(3):
+            pool.submit(go.wait, 30)
+        with pytest.raises(Exhausted):
+            pool.submit(int)
+    finally:
+        go.set()
+        pool.shutdown()

@@ -21,7 +21,16 @@ from deploy.modelserver.rpc.frames import (
     frame,
     number32,
 )
-from deploy.modelserver.rpc.limits import BUDGET, LEAST_RETURNED, MOST_BUDGET, PER_CALL, RECEIVE_WINDOW, Limits, Memory
+from deploy.modelserver.rpc.limits import (
+    BUDGET,
+    LEAST_RETURNED,
+    MOST_BUDGET,
+    PER_CALL,
+    RECEIVE_WINDOW,
+    SMALL,
+    Limits,
+    Memory,
+)
 from deploy.modelserver.rpc.streams import Closed, End, State, Stream
 
 OPEN, CLIENT_ENDED, WE_ENDED, CLOSED = State
@@ -130,7 +139,7 @@ class Sender:
             self._write(frame(DATA, 0, stream.number, stream.pending[:size]))
             stream.pending = stream.pending[size:]
             self._sent = True
-            self._earn(size >> 12)
+            self._earn(2 + (size >> 12) if size >= SMALL else 0)
             self.hold(stream, -size)
         if stream.pending is not None:
             self._earn(PER_CALL if stream.accepted else 0)
