@@ -39,6 +39,8 @@ _SHORT: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "TF_NewSessionOptions": (_P, ()),
     "TF_DeleteSessionOptions": (None, (_P,)),
     "TF_SetConfig": (None, (_P, _S, _N, _P)),
+    "TF_NewImportGraphDefOptions": (_P, ()),
+    "TF_DeleteImportGraphDefOptions": (None, (_P,)),
     "TF_GraphOperationByName": (_P, (_P, _S)),
     "TF_OperationNumOutputs": (_I, (_P,)),
     "TF_AllocateTensor": (_P, (_I, _P, _I, _N)),
@@ -52,6 +54,8 @@ _SHORT: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 _LONG: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "TF_LoadSessionFromSavedModel": (_P, (_P, _P, _S, _P, _I, _P, _P, _P)),
+    "TF_GraphImportGraphDef": (None, (_P, _P, _P, _P)),
+    "TF_NewSession": (_P, (_P, _P, _P)),
     "TF_SessionRun": (None, (_P, _P, _P, _P, _I, _P, _P, _I, _P, _I, _P, _P)),
     "TF_CloseSession": (None, (_P, _P)),
     "TF_DeleteSession": (None, (_P, _P)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deploy.engine.library import EngineError, Library, Output, library
+from deploy.engine.loading import load_model
 from deploy.engine.memory import give_back
 from deploy.engine.pace import Pace, Paces, elements, foreseeable
 from deploy.engine.tensors import Array, from_tensor, to_tensor
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _CANCELLED, _INVALID, _NOT_FOUND, _UNIMPLEMENTED = 1, 3, 5, 12  # TF_Code
 _MOST_PLANS = 256
-_GRAPH_DEF, _OBJECT_GRAPH_DEF = 2, 7  # numbers of MetaGraphDef's fields
 # RunOptions.inter_op_thread_pool = -1: run the ops in the calling thread (tensorflow/core/protobuf/config.proto).
 _IN_THIS_THREAD = b"\x18" + b"\xff" * 9 + b"\x01"
 
@@ -66,12 +65,11 @@ class Session:
         self._running = 0
         self._closed = True
         self._here = tf.NewBufferFromString(_IN_THIS_THREAD, len(_IN_THIS_THREAD))
-        self._graph = tf.NewGraph()
         try:
             tf.long_runs.add(self)
-            self._session, self._metagraph = _load(tf, self._graph, directory, tags, _config(intra_op, inter_op))
+            self._loaded = load_model(tf, directory, tags, intra_op, inter_op)
         except BaseException:
-            self._delete()
+            tf.DeleteBuffer(self._here)
             raise
         finally:
             tf.long_runs.discard(self)
@@ -84,7 +82,7 @@ class Session:
         """The MetaGraphDef that was loaded, without its graph and object graph; parsed anew at each call."""
         from deploy.wire.model_pb2 import MetaGraphDef
 
-        return MetaGraphDef.FromString(self._metagraph)
+        return MetaGraphDef.FromString(self._loaded.metagraph)
 
     @property
     def contract(self) -> Contract:
@@ -155,8 +153,8 @@ class Session:
             self._closed = True
             self._idle.wait_for(lambda: not self._running)
         status = self._tf.NewStatus()
-        self._tf.CloseSession(self._session, status)
-        self._tf.DeleteSession(self._session, status)
+        self._tf.CloseSession(self._loaded.session, status)
+        self._tf.DeleteSession(self._loaded.session, status)
         self._tf.DeleteStatus(status)
         self._delete()
         give_back()
@@ -174,7 +172,7 @@ class Session:
         A brief run stays in this thread: changing threads costs 30 us, three times what a small model takes.
         """
         own, start = time.thread_time(), time.perf_counter()
-        self._tf.SessionRun(self._session, self._here if pace.brief else None, plan.inputs, values, len(values),
+        self._tf.SessionRun(self._loaded.session, self._here if pace.brief else None, plan.inputs, values, len(values),
                             plan.outputs, results, len(results), None, 0, None, status)
         return time.perf_counter() - start, time.thread_time() - own
 
@@ -183,6 +181,8 @@ class Session:
         if plan is None:
             with self._lock:
                 self._refuse_if_closed()
+                if self._loaded.unregistered is not None:
+                    self._loaded.unregistered.check(feeds, fetches)
                 plan = _Plan([self._output(name) for name in feeds], [self._output(name) for name in fetches],
                              Paces(self._foreseeable))
                 if len(self._plans) >= _MOST_PLANS:  # clients of a server choose outputs, so plans must not pile up
@@ -194,7 +194,7 @@ class Session:
         if not tensor:
             raise EngineError(_UNIMPLEMENTED, "a sparse or composite tensor can't be fed or fetched")
         name, _, index = tensor.partition(":")
-        operation = self._tf.GraphOperationByName(self._graph, name.encode())
+        operation = self._tf.GraphOperationByName(self._loaded.graph, name.encode())
         if not operation:
             raise EngineError(_NOT_FOUND, f"the graph has no operation {name!r}")
         number = int(index or 0) if len(index) < 10 and (index or "0").isdecimal() else -1
@@ -218,42 +218,8 @@ class Session:
                 self._idle.notify_all()
 
     def _delete(self) -> None:
-        self._tf.DeleteGraph(self._graph)
+        self._tf.DeleteGraph(self._loaded.graph)
         self._tf.DeleteBuffer(self._here)
-
-
-def _config(intra_op: int, inter_op: int) -> bytes:
-    from deploy.wire.session_pb2 import ConfigProto
-
-    return ConfigProto(intra_op_parallelism_threads=intra_op,
-                       inter_op_parallelism_threads=inter_op).SerializeToString()
-
-
-def _load(tf: Library, graph: int, directory: str | Path, tags: Sequence[str],
-          config: bytes) -> tuple[int, bytes]:
-    status, options, metagraph = tf.NewStatus(), tf.NewSessionOptions(), tf.NewBuffer()
-    names = (ctypes.c_char_p * len(tags))(*[tag.encode() for tag in tags])
-    try:
-        tf.SetConfig(options, config, len(config), status)
-        tf.check(status)
-        session = tf.LoadSessionFromSavedModel(options, None, os.fsencode(directory), names, len(tags), graph,
-                                               metagraph, status)
-        tf.check(status)
-    except BaseException:
-        tf.DeleteBuffer(metagraph)
-        raise
-    finally:
-        tf.DeleteSessionOptions(options)
-        tf.DeleteStatus(status)
-    return int(session), _without_graph(tf.take(metagraph))
-
-
-def _without_graph(data: bytes) -> bytes:
-    """A serialized MetaGraphDef without graph_def and object_graph_def, which TensorFlow keeps in its own form."""
-    from deploy.wire.spans import fields
-
-    return b"".join([data[start:end] for number, start, _, end in fields(data, 0, len(data), skip=_GRAPH_DEF)
-                     if number != _OBJECT_GRAPH_DEF])
 
 
 def _collect(tf: Library, results: Any) -> list[Array]:

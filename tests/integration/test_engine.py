@@ -406,3 +406,60 @@ def test_facts_about_the_library() -> None:
     names = engine.ops()
     assert names == sorted(names)
     assert {"MatMul", "PyFunc", "Placeholder"} <= set(names)
+
+
+# -- ops that this TensorFlow doesn't have
+
+UNREGISTERED = "Op type not registered 'NoSuchOp' in binary running on "
+
+
+def with_unknown_op(model: Path, made: Path, old: str, function: str = "") -> Path:
+    """The model with the op `old` renamed in the functions whose name has `function`; "graph": in the main graph."""
+    shutil.copytree(model, made)
+    saved = SavedModel.FromString((made / "saved_model.pb").read_bytes())
+    graph = saved.meta_graphs[0].graph_def
+    nodes = list(graph.node) if function == "graph" else [
+        node for f in graph.library.function if function in f.signature.name for node in f.node_def]
+    found = [node for node in nodes if node.op == old]
+    assert found
+    for node in found:
+        node.op = "NoSuchOp"
+    (made / "saved_model.pb").write_bytes(saved.SerializeToString())
+    return made
+
+
+def test_an_unknown_op_in_a_function_fails_the_runs_that_reach_it(models: Path, tmp_path: Path) -> None:
+    with engine.load(with_unknown_op(models / "half_plus_two", tmp_path / "m", "AddV2")) as session:
+        for _ in range(2):
+            with pytest.raises(engine.EngineError) as caught:
+                session.call(session.contract["serving_default"], {"x": np.ones(1, np.float32)})
+            assert caught.value.code == 5
+            assert caught.value.status.startswith(UNREGISTERED)
+
+
+def test_other_signatures_of_it_go_on(models: Path, tmp_path: Path) -> None:
+    made = with_unknown_op(models / "two_signatures", tmp_path / "m", "Sum")
+    x = np.ones((1, 3), np.float32)
+    with engine.load(models / "two_signatures") as session:
+        expected = session.call(session.contract["serving_default"], {"x": x})["y"]
+    with engine.load(made) as session:
+        assert session.call(session.contract["serving_default"], {"x": x})["y"].tolist() == expected.tolist()
+        with pytest.raises(engine.EngineError, match=UNREGISTERED):
+            session.call(session.contract["scale"], {"x": x, "factor": np.float32(2)})
+
+
+def test_assets_and_tables_of_it_are_there(models: Path, tmp_path: Path) -> None:
+    words = {"words": np.array([b"a", b"nowhere"], object)}
+    with engine.load(models / "vocabulary") as session:
+        expected = session.call(session.contract["serving_default"], words)["ids"].tolist()
+    made = with_unknown_op(models / "vocabulary", tmp_path / "m", "MergeV2Checkpoints", "save")
+    with engine.load(made) as session:
+        assert session.call(session.contract["serving_default"], words)["ids"].tolist() == expected
+
+
+@pytest.mark.parametrize(("old", "function"), [("RestoreV2", "restore"), ("StatefulPartitionedCall", "graph")])
+def test_an_unknown_op_that_the_load_needs_refuses_it(models: Path, tmp_path: Path, old: str, function: str) -> None:
+    made = with_unknown_op(models / "half_plus_two", tmp_path / "m", old, function)
+    with pytest.raises(engine.EngineError, match=UNREGISTERED) as caught:
+        engine.load(made)
+    assert caught.value.code == 5
