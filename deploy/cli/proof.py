@@ -93,9 +93,9 @@ def _of_address(rest_url: str | None, grpc_target: str | None, names: tuple[str,
 
 
 def _connect(rest_url: str | None, grpc_target: str | None) -> Client:
-    from deploy.client import connect
+    from deploy.client import connect_to
 
-    return connect(grpc_target, rest=rest_url) if grpc_target else connect(rest_url or "")
+    return connect_to(grpc_target, rest_url)
 
 
 def _chosen(spec: Spec, names: tuple[str, ...]) -> tuple[ServedModel, ...]:

@@ -32,9 +32,9 @@ def server_options(function: F) -> F:
 
 def connected(rest_url: str | None, grpc_target: str | None) -> Client:
     """A client for these addresses; at least one of them."""
-    from deploy.client import connect
+    from deploy.client import connect_to
 
-    return connect(grpc_target, rest=rest_url) if grpc_target else connect(rest_url or "")
+    return connect_to(grpc_target, rest_url)
 
 
 def version(repository: Path, text: str) -> tuple[ModelVersion, Path]:

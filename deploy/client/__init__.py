@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from deploy.client.connecting import Client, connect
+from deploy.client.connecting import Client, connect, connect_to
 from deploy.client.interfaces import Control, Metadata, Prediction, Predictor
 
-__all__ = ["Client", "Control", "Metadata", "Prediction", "Predictor", "connect"]
+__all__ = ["Client", "Control", "Metadata", "Prediction", "Predictor", "connect", "connect_to"]

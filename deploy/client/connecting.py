@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from deploy.client.addresses import grpc_target, is_url
+from deploy.client.addresses import rest_url as checked_url
 from deploy.client.headers import Given, Headers
 from deploy.client.interfaces import Array, Features, Inputs, Metadata, Prediction
 from deploy.errors import BadRequest, SpecError
@@ -119,6 +119,15 @@ def connect(target: str | Endpoint, *, rest: str | None = None, timeout: float =
     return Client(rpc_client, rest_client)
 
 
+def connect_to(grpc: str | None, rest: str | None, **options: Any) -> Client:
+    """As `connect`, of addresses that are known to be one of gRPC's, of REST's, or both. Raises SpecError."""
+    if grpc is None:
+        if rest is None:
+            raise SpecError("no address was given", hint="--rest-url http://host:port, --grpc host:port, or both")
+        return connect(checked_url(rest), **options)
+    return connect(grpc_target(grpc), rest=rest, **options)
+
+
 def _addresses(target: str | Endpoint, rest: str | None, tls: Tls | None) -> tuple[str | None, str | None, Tls | None]:
     if isinstance(target, Endpoint):
         rpc = None if target.grpc_port is None else target.grpc_target
@@ -126,23 +135,8 @@ def _addresses(target: str | Endpoint, rest: str | None, tls: Tls | None) -> tup
         if rpc is None and url is None:
             raise SpecError(f"the endpoint {target.host} offers neither gRPC nor REST")
         return rpc, url, tls or target.tls
-    if "://" in target and not target.startswith(("dns://", "unix://")):
+    if is_url(target):
         if rest is not None:
             raise SpecError(f"two REST addresses were given: {target} and {rest}", hint="the first one is for gRPC")
-        return None, _checked_url(target), tls
-    if not re.fullmatch(r"(dns|unix|ipv4|ipv6):.+|(\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+):[0-9]{1,5}", target):
-        raise SpecError(f"{target!r} is no address of a server",
-                        hint="write host:port for gRPC, http://host:port for REST")
-    return target, None if rest is None else _checked_url(rest), tls
-
-
-def _checked_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        fine = parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment)
-        if fine and parts.port != 0 and not parts.username:
-            return url
-    except ValueError:
-        pass
-    raise SpecError(f"{url!r} is no REST address", hint="write http://host:port; credentials belong in metadata")
-
+        return None, checked_url(target), tls
+    return grpc_target(target), None if rest is None else checked_url(rest), tls

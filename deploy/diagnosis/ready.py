@@ -17,7 +17,7 @@ from deploy.client import Client, probing
 from deploy.client.failures import answers_no
 from deploy.client.forms import no_json
 from deploy.client.interfaces import Control
-from deploy.errors import ClientError, DeployError, SpecError, VersionNotFound
+from deploy.errors import ClientError, DeployError, VersionNotFound
 from deploy.repository import Repository
 from deploy.savedmodel import goldens
 from deploy.savedmodel.compare import Tolerances, differences, narrowest
@@ -241,12 +241,9 @@ def case_of(model: ServedModel, version: int, *, tflite: bool = False) -> Case |
 
 
 def elsewhere(rest_url: str | None, grpc_target: str | None, timeout: float) -> Callable[[], Client]:
-    """Connects to a server that isn't ours. Raises SpecError if neither address is given."""
-    if grpc_target:
-        return lambda: client.connect(grpc_target, rest=rest_url, timeout=timeout)
-    if rest_url:
-        return lambda: client.connect(rest_url, timeout=timeout)
-    raise SpecError("no address was given", hint="--rest-url http://host:port, --grpc host:port, or both")
+    """Connects to a server that isn't ours. Raises SpecError if no address is given, or one that is none."""
+    client.connect_to(grpc_target, rest_url, timeout=timeout).close()  # nothing is sent yet, but both are looked at
+    return lambda: client.connect_to(grpc_target, rest_url, timeout=timeout)
 
 
 def _to(endpoint: Endpoint, timeout: float) -> Callable[[], Client]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 
@@ -29,7 +30,21 @@ def checked_server(server: ServerPart, beside: Path) -> ServerPart:
     _check_ports(server)
     _check_flags(server)
     _check_batching(server)
-    return msgspec.structs.replace(server, tls=_tls(server.tls, beside)) if server.tls else server
+    tls = _tls(server.tls, beside) if server.tls else None
+    return msgspec.structs.replace(server, host=_host(server.host), tls=tls)
+
+
+def _host(host: str) -> str:
+    """An address or a name of this machine, without the brackets that it has in URLs."""
+    bare = host[1:-1] if host[:1] == "[" and host[-1:] == "]" else host
+    try:
+        ipaddress.ip_address(bare)
+    except ValueError:
+        if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?", bare, re.ASCII):
+            raise SpecError(f"expected an address or name of this machine, got {host!r}", path="server/host",
+                            hint="without http://, port and path, for example 127.0.0.1; the ports are grpc_port and "
+                                 "rest_port") from None
+    return bare
 
 
 def _check_ports(server: ServerPart) -> None:

@@ -212,3 +212,17 @@ def test_tls_files_stand_beside_the_spec() -> None:
     assert tls is not None and (tls.certificate, tls.key, tls.ca) == ("/somewhere/c.pem", "/k.pem", "/ca.pem")
     assert parse(SERVER.format("{platform_file: true, flags: {grpc_max_threads: 4}}")).server.platform_file
     assert parse(SERVER.format("{flags: {use_alts_credentials: false}}")).server.flags
+
+
+@pytest.mark.parametrize(("host", "meant"), [
+    ("127.0.0.1", "127.0.0.1"), ("'[::1]'", "::1"), ("'::1'", "::1"), ("localhost", "localhost"),
+    ("0.0.0.0", "0.0.0.0"), ("my-host.example", "my-host.example")])
+def test_hosts(host: str, meant: str) -> None:
+    assert parse(SERVER.format(f"{{host: {host}}}")).server.host == meant
+
+
+@pytest.mark.parametrize("host", ["http://localhost", "localhost:8500", "localhost/", "'[::1]:8500'", "''", "a b", "-x",
+                                  "h\u00e9", "'[localhost'"])
+def test_what_is_no_host_is_told(host: str) -> None:
+    with pytest.raises(SpecError, match="server/host: expected an address or name of this machine"):
+        parse(SERVER.format(f"{{host: {host}}}"))
