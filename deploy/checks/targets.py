@@ -118,9 +118,11 @@ def of_version(text: str, *, libraries: frozenset[str] = OFFICIAL, gpu: bool = F
 
 
 def of_image(image: str) -> Target:
-    """The server in an image, by its name. A tag without a version (latest, dev) stands for the newest op list."""
+    """The server in an image, by its name. A tag without a version (latest, dev) stands for the newest op list, and so
+    does that of an image which isn't called after a server: it is the version of what is in it."""
     name, _, tag = image.partition("@")[0].rpartition(":")
-    match = _VERSION.match(tag) if name and "/" not in tag else None
+    serves = "serv" in name.rpartition("/")[2] or "tensorflow" in name
+    match = _VERSION.match(tag) if serves and "/" not in tag else None
     gpu = "gpu" in tag
     if match is None:
         official = (name or tag).endswith("tensorflow/serving")

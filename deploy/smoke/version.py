@@ -22,7 +22,8 @@ _VERBS = {CLASSIFY_METHOD: "classify", REGRESS_METHOD: "regress"}
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """What is left of a version for the checks that follow. case: one that it has answered."""
+    """What is left of a version for the checks that follow. case: the first of those that it has answered in the most
+    ways, so that what is asked by a label can be asked over REST as well, if anything can."""
 
     served: bool
     contract: Contract
@@ -37,12 +38,13 @@ def check_version(asking: Asking, subject: Subject, known: Known, judge: Judge, 
         return Proven(False, Contract(()), None)
     contract = check_contract(asking, subject, known)
     cases = _cases(asking, subject, known, contract)
-    answered = None
+    answered, ways = None, 0
     for number, case in enumerate(cases):
         answers = ask_case(asking, subject, case, judge)
         if number == 0:
             measure(asking, subject, case, repeats)
-        answered = answered or (case if answers else None)
+        if len(answers) > ways:
+            answered, ways = case, len(answers)
     for signature in contract.values():
         if signature.method_name in _VERBS:
             _check_examples(asking, subject, signature, known)

@@ -325,6 +325,8 @@ def test_images_whose_tag_tells_nothing() -> None:
     assert checks.of_image("tensorflow/serving").libraries == targets.OFFICIAL
     assert checks.of_image("tensorflow/serving:latest").version in targets.versions()
     assert checks.of_image("localhost:5000/tfs").libraries == frozenset()
+    newest = checks.of_image("team/digits")
+    assert checks.of_image("team/digits:1.4") == checks.of_image("digits:2026.11") == newest
 
 
 def test_servers_of_specs() -> None:

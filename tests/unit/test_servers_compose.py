@@ -29,8 +29,10 @@ def service() -> dict[str, Any]:
 def test_it_is_as_closed_and_takes_the_same_flags(service: dict[str, Any], tmp_path: Path) -> None:
     options = planning.make(spec_at(tmp_path, LABELLED), Choice("container", ""), 8500, 8501).options
     ours = docker_options(options)  # type: ignore[arg-type]
-    for key in ("entrypoint", "command", "init", "read_only", "cap_drop", "security_opt", "environment"):
+    for key in ("entrypoint", "command", "init", "read_only", "cap_drop", "security_opt", "environment",
+                "pids_limit"):
         assert service[key] == ours[key], key
+    assert service["logging"] == {"driver": ours["log_config"]["Type"], "options": ours["log_config"]["Config"]}
     assert service["tmpfs"] == [f"{path}:{flags}" for path, flags in ours["tmpfs"].items()]
     assert service["image"] == f"${{TFS_IMAGE:-{ours['image']}}}"
     assert service["user"].removeprefix("${TFS_USER:-").removesuffix("}") == "65534:65534"

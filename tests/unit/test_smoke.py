@@ -13,6 +13,7 @@ import pytest
 from deploy import smoke
 from deploy.client import Client, Metadata, Prediction
 from deploy.client.failures import Call
+from deploy.client.transport import Reply
 from deploy.errors import SmokeFailed
 from deploy.savedmodel.compare import Tolerance
 from deploy.savedmodel.goldens import Golden
@@ -202,3 +203,30 @@ def test_the_table_shows_failures_and_reasons() -> None:
         assert part in text
 
 
+
+
+class Rest(Rpc):
+    """The same answers over REST."""
+
+    endpoint = "http://127.0.0.1:2"
+
+    def curl(self, path: str, body: bytes | None = None) -> str:
+        return path
+
+    def request(self, *_: Any, **__: Any) -> Reply:  # type: ignore[override]
+        return Reply(404, b"")
+
+    def predict_body(self, *_: Any, **__: Any) -> bytes:
+        return b""
+
+
+def test_a_label_is_asked_with_a_golden_that_json_can_say() -> None:
+    """The first one is float16, of which REST knows nothing."""
+    half = Signature("a_half", (TensorSpec("x", "float16", FLOATS),), (TensorSpec("y", "float16", FLOATS),))
+    contract = Contract((half, *CONTRACT.signatures))
+    known = Known(contract, [Golden("a_half", {"x": X["x"].astype("f2")}, GOLDEN.outputs), GOLDEN])
+    client = Client(Rpc(contract=contract), Rest(contract=contract))  # type: ignore[arg-type]
+    wanted = ServedModel("m", "/nowhere", Specific((1,)), {"stable": 1})
+    report = smoke.run(client, [wanted], lambda _: known, Settings(repeats=0))
+    asked = {c.protocol: c.outcome for c in report.checks if c.label == "stable" and "golden" in c.name}
+    assert asked["gRPC"] is Outcome.PASSED and asked["REST column"] is Outcome.PASSED
