@@ -23,10 +23,11 @@ from deploy.modelserver.echo import ANY, EchoModel, Outputs, signature_defs
 from deploy.modelserver.loader import Model
 from deploy.modelserver.options import Options
 from deploy.modelserver.server import Server
-from deploy.modelserver.source import Monitored, select
+from deploy.modelserver.source import Monitored
 from deploy.modelserver.status import StatusError, as_code
-from deploy.types import DEFAULT_SIGNATURE, All, Contract, Endpoint, Latest, VersionPolicy, VersionState, VersionStatus
+from deploy.types import DEFAULT_SIGNATURE, All, Contract, Endpoint, VersionPolicy, VersionState, VersionStatus
 from deploy.wire import config_pb2
+from deploy.wire.model_config import select, set_served
 
 _UNTIL = 10.0  # seconds; loading takes none here
 
@@ -157,14 +158,8 @@ def _config(models: Iterable[str], policy: VersionPolicy,
     config = config_pb2.ModelServerConfig()
     config.model_config_list.SetInParent()
     for name in models:
-        model = config.model_config_list.config.add(name=name, base_path=f"memory://{name}", model_platform=TENSORFLOW)
-        if isinstance(policy, All):
-            model.model_version_policy.all.SetInParent()
-        elif isinstance(policy, Latest):
-            model.model_version_policy.latest.num_versions = policy.count
-        else:
-            model.model_version_policy.specific.versions.extend(policy.versions)
-        model.version_labels.update(labels.get(name, {}))
+        entry = config.model_config_list.config.add(name=name, base_path=f"memory://{name}", model_platform=TENSORFLOW)
+        set_served(entry, policy, labels.get(name, {}))
     return config
 
 

@@ -13,9 +13,9 @@ from google.protobuf.message import Message
 from deploy.errors import SpecError
 from deploy.modelserver.source import Monitored
 from deploy.modelserver.status import invalid, not_found
-from deploy.types import All, Latest, Specific, VersionPolicy
 from deploy.wire import config_pb2 as pb
 from deploy.wire import text
+from deploy.wire.model_config import policy_of
 
 TENSORFLOW = "tensorflow"
 log = logging.getLogger("modelserver")
@@ -81,17 +81,6 @@ def check_platforms(models: pb.ModelConfigList) -> None:
     for model in models.config:
         if (platform := platform_of(model)) != TENSORFLOW:
             raise invalid(f"Model {model.name} requests unsupported platform {platform}")
-
-
-def policy_of(model: pb.ModelConfig) -> VersionPolicy:
-    """The model's version policy; latest 1 if none is given."""
-    policy = model.model_version_policy
-    choice = policy.WhichOneof("policy_choice")
-    if choice == "all":
-        return All()
-    if choice == "specific":
-        return Specific(tuple(policy.specific.versions))
-    return Latest(policy.latest.num_versions or 1)
 
 
 def monitored(models: pb.ModelConfigList) -> dict[str, Monitored]:

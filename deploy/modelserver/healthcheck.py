@@ -15,13 +15,13 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from urllib.parse import quote
 
-from deploy.modelserver.config import policy_of
 from deploy.modelserver.flags import parse
 from deploy.modelserver.main import read_config
 from deploy.modelserver.options import FLAGS, Options
 from deploy.modelserver.status import StatusError
 from deploy.types import Specific
 from deploy.wire import config_pb2
+from deploy.wire.model_config import policy_of
 
 _MODULE = "deploy.modelserver"
 _SECONDS = 4.0

@@ -11,8 +11,9 @@ from google.protobuf.message import Message
 
 from deploy.render.layout import Layout
 from deploy.spec import Batching, Spec
-from deploy.types import All, Latest, ServedModel, Specific
+from deploy.types import ServedModel
 from deploy.wire import serving_pb2 as pb
+from deploy.wire.model_config import set_served
 from deploy.wire.text import from_text, to_text
 
 MODELS, BATCHING, MONITORING, PLATFORM = "models.config", "batching.config", "monitoring.config", "platform.config"
@@ -42,15 +43,7 @@ def models_config(models: Iterable[ServedModel], base_paths: Mapping[str, str]) 
     for model in models:
         entry = config.model_config_list.config.add(
             name=model.name, base_path=base_paths[model.name], model_platform="tensorflow")
-        policy = entry.model_version_policy
-        if isinstance(model.versions, Specific):
-            policy.specific.versions.extend(model.versions.versions)
-        elif isinstance(model.versions, All):
-            policy.all.SetInParent()
-        elif isinstance(model.versions, Latest):
-            policy.latest.num_versions = model.versions.count
-        for label, version in sorted(model.labels.items()):
-            entry.version_labels[label] = version
+        set_served(entry, model.versions, model.labels)
     return config
 
 

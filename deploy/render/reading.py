@@ -11,8 +11,9 @@ import yaml
 from deploy.errors import SpecError
 from deploy.spec import ModelSpec, SpecFile
 from deploy.spec.paths import local
-from deploy.types import check_name
+from deploy.types import All, Specific, check_name
 from deploy.wire import serving_pb2 as pb
+from deploy.wire.model_config import policy_of
 from deploy.wire.text import from_text
 
 
@@ -58,13 +59,12 @@ def _model(entry: pb.ModelConfig, where: str) -> ModelSpec:
     if entry.model_platform not in ("", "tensorflow"):
         raise SpecError(f"platform {entry.model_platform!r} is not supported", path=f"{where}/model_platform",
                         hint="only tensorflow is")
-    policy = entry.model_version_policy
-    kind = policy.WhichOneof("policy_choice")
+    policy = policy_of(entry)
     versions: int | list[int] | str | dict[str, int] = "latest"
-    if kind == "all":
+    if isinstance(policy, All):
         versions = "all"
-    elif kind == "specific":
-        versions = list(policy.specific.versions)
-    elif kind == "latest" and policy.latest.num_versions > 1:
-        versions = {"latest": policy.latest.num_versions}
+    elif isinstance(policy, Specific):
+        versions = list(policy.versions)
+    elif policy.count > 1:
+        versions = {"latest": policy.count}
     return ModelSpec(name=entry.name, versions=versions, labels=dict(entry.version_labels), base_path=entry.base_path)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from deploy.types import MAX_VERSION
+from deploy.wire.model_config import by_version, version_number
 
 STAGE_PREFIX = ".stage-"
 STATE_DIRECTORY = ".tfs"  # below the root: one small file per model, lock and memory of the highest number
@@ -19,14 +19,6 @@ MANIFEST_FILE = f"{EXTRA_DIRECTORY}/tfs_manifest.json"
 WARMUP_FILE = f"{EXTRA_DIRECTORY}/tf_serving_warmup_requests"
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-_NUMBER = re.compile(r"[ \t\n\v\f\r]*\+?([0-9]+)[ \t\n\v\f\r]*")
-
-
-def version_number(name: str) -> int | None:
-    """The version that the server sees in a directory called `name`; None if it ignores it."""
-    match = _NUMBER.fullmatch(name)
-    number = int(match[1]) if match and len(match[1]) < 400 else -1
-    return number if 0 <= number <= MAX_VERSION else None
 
 
 def names(directory: Path) -> list[str]:
@@ -43,14 +35,14 @@ def version_paths(model_directory: Path) -> dict[int, Path]:
     for name in sorted(names(model_directory)):
         number = version_number(name)
         path = model_directory / name
-        if number and path.is_dir() and (number not in found or name == str(number)):
+        if number and number > 0 and path.is_dir() and (number not in found or name == str(number)):
             found[number] = path
     return dict(sorted(found.items()))
 
 
 def taken(model_directory: Path) -> dict[int, str]:
-    """Every number that the server would see, files and version 0 included -> its spelling."""
-    return {number: name for name in names(model_directory) if (number := version_number(name)) is not None}
+    """Every number that the server would see, files, version 0 and negative ones included -> its spelling."""
+    return by_version(names(model_directory))
 
 
 def model_names(root: Path) -> Iterator[str]:

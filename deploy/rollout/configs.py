@@ -7,7 +7,9 @@ from pathlib import Path
 from deploy.errors import RolloutError
 from deploy.render import write
 from deploy.state import Serving
+from deploy.types import Specific
 from deploy.wire import serving_pb2 as pb
+from deploy.wire.model_config import policy_of, set_served
 from deploy.wire.text import from_text, to_text
 
 
@@ -55,22 +57,18 @@ def find(config: pb.ModelServerConfig, model: str) -> pb.ModelConfig:
 
 def pinned(entry: pb.ModelConfig) -> bool:
     """Whether the entry names its versions; else the server itself decides what is loaded."""
-    return bool(entry.model_version_policy.WhichOneof("policy_choice") == "specific")
+    return isinstance(policy_of(entry), Specific)
 
 
 def serving_of(entry: pb.ModelConfig) -> Serving:
     """What a pinned entry asks for."""
-    return Serving(frozenset(entry.model_version_policy.specific.versions), dict(entry.version_labels))
+    policy = policy_of(entry)
+    return Serving(frozenset(policy.versions if isinstance(policy, Specific) else ()), dict(entry.version_labels))
 
 
 def replaced(config: pb.ModelServerConfig, model: str, serving: Serving) -> pb.ModelServerConfig:
     """A copy in which the model is served like this."""
     made = pb.ModelServerConfig()
     made.CopyFrom(config)
-    entry = find(made, model)
-    entry.model_version_policy.Clear()
-    entry.model_version_policy.specific.versions.extend(sorted(serving.versions))
-    entry.version_labels.clear()
-    for label, version in sorted(serving.labels.items()):
-        entry.version_labels[label] = version
+    set_served(find(made, model), Specific(tuple(serving.versions)), serving.labels)
     return made

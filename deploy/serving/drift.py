@@ -14,8 +14,9 @@ from deploy.errors import SpecError
 from deploy.render import models_config
 from deploy.render.layout import MODELS_MOUNT
 from deploy.state import Release, Serving
-from deploy.types import ServedModel
+from deploy.types import All, ServedModel, Specific
 from deploy.wire import config_pb2
+from deploy.wire.model_config import policy_of
 from deploy.wire.text import from_text
 
 Kind = Literal["file", "rpc", "poller", "disk", "release"]
@@ -146,10 +147,9 @@ def read_config(path: Path) -> config_pb2.ModelServerConfig | None:
 
 
 def _policy(entry: config_pb2.ModelConfig) -> str:
-    policy = entry.model_version_policy
-    choice = policy.WhichOneof("policy_choice") or "latest"
-    versions = f"versions {', '.join(map(str, policy.specific.versions)) or 'none'}" if choice == "specific" else \
-        "all versions" if choice == "all" else f"the latest {policy.latest.num_versions or 1}"
+    policy = policy_of(entry)
+    versions = f"versions {', '.join(map(str, policy.versions)) or 'none'}" if isinstance(policy, Specific) else \
+        "all versions" if isinstance(policy, All) else f"the latest {policy.count}"
     labels = ", ".join(f"{k} -> {v}" for k, v in sorted(entry.version_labels.items()))
     platform = "" if entry.model_platform == "tensorflow" else f", platform {entry.model_platform or 'missing'}"
     return f"{versions}{f' ({labels})' if labels else ''}{platform}"

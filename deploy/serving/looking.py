@@ -26,9 +26,10 @@ from deploy.serving.readiness import Connect, Control, connected
 from deploy.serving.resolving import resolve
 from deploy.spec import Spec
 from deploy.state import Ledger, Release, Serving, releases, started_from
-from deploy.types import ModelRef, ServedModel, VersionState, VersionStatus
+from deploy.types import ModelRef, ServedModel, Specific, VersionState, VersionStatus
 from deploy.waiting import Deadline
 from deploy.wire import config_pb2
+from deploy.wire.model_config import policy_of, select
 
 _ASK = 5.0
 
@@ -106,11 +107,8 @@ class _Site:
         entries = self.config.model_config_list.config if self.config is not None else ()
         for entry in entries:
             if entry.name == model.name:
-                on_disk = sorted(_on_disk(model))
-                policy = entry.model_version_policy
-                choice = policy.WhichOneof("policy_choice")
-                versions = policy.specific.versions if choice == "specific" else on_disk if choice == "all" else \
-                    on_disk[-(policy.latest.num_versions or 1):]
+                policy = policy_of(entry)
+                versions = policy.versions if isinstance(policy, Specific) else select(policy, _on_disk(model))
                 return Serving(frozenset(versions), dict(entry.version_labels))
         return None
 

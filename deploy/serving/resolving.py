@@ -14,7 +14,8 @@ from deploy.errors import RepositoryError, SpecError, VersionNotFound
 from deploy.repository.naming import taken, version_paths
 from deploy.savedmodel import check_complete, placement
 from deploy.spec import Spec
-from deploy.types import Latest, ServedModel, Specific
+from deploy.types import ServedModel, Specific
+from deploy.wire.model_config import select
 
 _NOT_THERE = "publish a version first (`tfs export` or `tfs publish`), or correct the spec's repository or base_path"
 
@@ -77,7 +78,7 @@ def _chosen(model: ServedModel, base: Path, paths: Mapping[int, Path]) -> dict[i
         path = base / taken(base)[strange[0]]
         raise RepositoryError(f"model {model.name!r}: the server would take {path} for a version",
                               hint="move it away, or name the wanted versions in the spec")
-    return {v: paths[v] for v in (sorted(paths)[-policy.count:] if isinstance(policy, Latest) else paths)}
+    return {v: paths[v] for v in select(policy, paths)}
 
 
 def _elsewhere(base: Path) -> str:

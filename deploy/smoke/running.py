@@ -11,8 +11,9 @@ from pathlib import Path
 
 from deploy import client
 from deploy.client import Client, monitoring
-from deploy.errors import ClientError, DeployError
+from deploy.errors import ClientError
 from deploy.repository import Repository
+from deploy.repository.naming import version_paths
 from deploy.smoke.addressing import check_errors, check_label, check_resolves, check_unknown_model
 from deploy.smoke.answers import Judge
 from deploy.smoke.asking import BOTH, REST, RPC, Asking, Server, Subject, verdict
@@ -21,7 +22,7 @@ from deploy.smoke.sources import Known, Source, from_repository, nothing
 from deploy.smoke.version import Proven, check_version
 from deploy.smoke.warming import with_warmup
 from deploy.types import Contract, Endpoint, ModelRef, ModelVersion, ServedModel, Specific
-from deploy.types import check_version as checked
+from deploy.wire.model_config import select
 
 Progress = Callable[[str], None]
 
@@ -166,13 +167,8 @@ class _Model:
 
 def _on_disk(model: ServedModel) -> list[int]:
     """The versions below a base path that its policy chooses; none if it isn't on this machine."""
-    numbers = []
     try:
-        for path in Path(model.base_path).iterdir():
-            if path.is_dir() and path.name.isdecimal() and int(path.name) > 0:
-                numbers.append(checked(int(path.name)))
-    except (OSError, DeployError):
+        return select(model.versions, version_paths(Path(model.base_path)))
+    except OSError:
         return []
-    count = getattr(model.versions, "count", 0)
-    return sorted(numbers)[-count:]
 

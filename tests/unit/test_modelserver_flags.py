@@ -12,7 +12,7 @@ from deploy.modelserver.flags import parse, usage
 from deploy.modelserver.options import FLAGS, Options
 from deploy.modelserver.resources import reserve
 from deploy.modelserver.server import check
-from deploy.modelserver.source import BasePathMissing, Monitored, look_at_all, select, version_of, versions_on_disk
+from deploy.modelserver.source import BasePathMissing, Monitored, look_at_all
 from deploy.modelserver.status import Code, StatusError
 from deploy.types import All, Latest, Specific
 from deploy.wire import config_pb2, text
@@ -107,34 +107,6 @@ def test_flags_that_do() -> None:
 
 
 # -- version directories
-
-
-@pytest.mark.parametrize(("name", "version"), [
-    ("1", 1), ("007", 7), ("+5", 5), (" 3 ", 3), ("0", 0), (str(2**63 - 1), 2**63 - 1), (str(2**63), None),
-    ("-1", -1), ("-003", -3), (" -5\t", -5), ("-0", 0), (str(-2**63), -2**63), (str(-2**63 - 1), None),
-    ("- 1", None), ("--1", None), ("+-1", None), ("-", None), ("0x1", None), ("1e3", None), ("\u2212" "1", None),
-    ("1\v", 1), ("1\0", None), ("", None), ("latest", None),
-    ("9a", None), ("8.0", None), ("1_000", None), (".11", None), ("\u0661", None),
-])
-def test_version_of(name: str, version: int | None) -> None:
-    assert version_of(name) == version
-
-
-def test_of_one_number_twice_the_last_in_byte_order_wins() -> None:
-    assert versions_on_disk(["1", "001", "01"]) == {1: "1"}
-
-
-@pytest.mark.parametrize(("policy", "versions"), [
-    (Latest(1), [9]), (Latest(2), [2, 9]), (Latest(0), [9]), (Latest(9), [1, 2, 9]), (All(), [1, 2, 9]),
-    (Specific((2, 5)), [2]), (Specific(()), []),
-])
-def test_select(policy: Latest | All | Specific, versions: list[int]) -> None:
-    assert select(policy, [9, 1, 2]) == versions
-
-
-def test_negative_versions_are_the_lowest() -> None:
-    assert (select(Latest(1), [-3, -7]), select(All(), [2, -3]), select(Specific((-3,)), [2, -3])) == (
-        [-3], [-3, 2], [-3])
 
 
 def test_one_missing_base_path_hides_everything(tmp_path: Path) -> None:

@@ -45,14 +45,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(mount)], check=True)
 
 
-@pytest.mark.parametrize(("name", "number"), [
-    ("1", 1), ("007", 7), ("+5", 5), (" 5", 5), ("5\n", 5), ("0", 0), ("9223372036854775807", 2**63 - 1),
-    ("9223372036854775808", None), ("-5", None), ("5a", None), ("", None), ("+", None), ("٣", None),
-    (".stage-1-2", None)])
-def test_version_numbers_as_the_server_reads_them(name: str, number: int | None) -> None:
-    assert naming.version_number(name) == number
-
-
 def test_listing(repo: Repository, source: Path) -> None:
     shutil.copytree(source, repo.root / "other" / "007")
     (repo.root / "other" / "8").touch()
