@@ -73,7 +73,7 @@ SCENARIOS: dict[str, Steps] = {
     "odd names": [
         ("put a/007", ""), ("put a/+5", ""), ("put a/0", ""), ("put a/-3", ""), ("put a/1.5", ""),
         ("put a/.tmp-9", ""),
-        ("put a/9x", ""), ("reload a=all", "OK"), ("states a", "7:AVAILABLE 5:AVAILABLE 0:AVAILABLE"),
+        ("put a/9x", ""), ("reload a=all", "OK"), ("states a", "7:AVAILABLE 5:AVAILABLE 0:AVAILABLE -3:AVAILABLE"),
     ],
     "a file counts as a version": [
         ("put a/1", ""), ("reload a=latest:1", "OK"), ("put a/2 file", ""), ("states a", "2:END 1:AVAILABLE"),
