@@ -11,6 +11,7 @@ from deploy.checks.findings import Finding, Severity, Where
 from deploy.checks.rules import RULES
 from deploy.errors import IncompleteVersion
 from deploy.savedmodel import ops
+from deploy.savedmodel.reader import asset_files
 from deploy.savedmodel.scanning import LIMIT, Outline
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _restores(outline: Outline) -> bool:
 
 
 def _assets(outline: Outline) -> list[str]:
-    return sorted({asset.filename for asset in outline.graph.asset_file_def})
+    return sorted({asset.filename for asset in asset_files(outline.graph)})
 
 
 def _variables(index: Path) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from deploy.checks.variables import Bodies, Unfollowed, Variables
 from deploy.errors import BadReply
 from deploy.savedmodel import ops
 from deploy.savedmodel.flow import MAIN, input_of
+from deploy.savedmodel.reader import asset_files
 from deploy.wire import tensors
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Names:
     def __init__(self, graph: Graph, scopes: set[str]) -> None:
         meta = graph.outline.graph
         self._graph, self._assets = graph, {_node(asset.tensor_info.name): asset.filename
-                                            for asset in meta.asset_file_def}
+                                            for asset in asset_files(meta)}
         self._checkpoint = _node(meta.saver_def.filename_tensor_name)
         self._fed = graph.fed
         self._bodies = Bodies(graph, scopes)
@@ -134,6 +135,8 @@ class Names:
                         for scope, assign in self._variables.assigned(step.scope, node))
         elif (branches := self._bodies.called(node)) is not None:
             yield from (Step(name, self._bodies.result(name, _index(step.tensor)), step.request) for name in branches)
+            if self._bodies.is_loop(node):
+                yield Step(step.scope, input_of(node, _index(step.tensor)), step.request)
         elif computed:
             yield from (Step(step.scope, name, step.request) for name in data if not self._is_number(step.scope, name))
         else:
@@ -146,7 +149,11 @@ class Names:
         if not callers:
             yield Source(Origin.CALLER)
         for scope, call, shift in callers:
-            yield Step(scope, input_of(call, argument + shift), self._graph.reach.of(scope, call.name).request)
+            request = self._graph.reach.of(scope, call.name).request
+            yield Step(scope, input_of(call, argument + shift), request)
+            if self._bodies.is_loop(call):
+                yield from (Step(name, self._bodies.result(name, argument), request)
+                            for name in self._bodies.called(call) or ())
 
     def _is_number(self, scope: str, tensor: str) -> bool:
         body = self._bodies.get(scope)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _BRANCHES = {"If": ("then_branch", "else_branch"), "StatelessIf": ("then_branch", "else_branch"),
              "Case": ("branches",), "StatelessCase": ("branches",)}
+_LOOPS = frozenset({"While", "StatelessWhile"})
 _ASSIGN = "AssignVariableOp"  # its inputs: the variable, its value
 _LOOKS = frozenset({"DestroyResourceOp", "DisableCopyOnRead", "ReadVariableOp", "VariableShape", "VarIsInitializedOp"})
 _ANONYMOUS = b"cd2c89b7-88b7-44c8-ad83-06c2a9158347"  # ResourceHandle::ANONYMOUS_NAME: such variables have no name
@@ -44,9 +45,14 @@ class Bodies:
         return self._known.get(scope)
 
     def called(self, node: NodeDef) -> list[str] | None:
-        """The functions whose results a node gives; None if it isn't known to give a function's results."""
+        """The functions whose results a node gives; None if it isn't known to give a function's results.
+
+        A loop gives its body's, or its own inputs; both are also what its body and condition are given.
+        """
         if node.op in ops.CALLS:
             return [node.attr["f"].func.name]
+        if node.op in _LOOPS:
+            return [node.attr["body"].func.name]
         if node.op in _BRANCHES:
             values = [node.attr[name] for name in _BRANCHES[node.op]]
             return [called.name for value in values for called in (*([value.func] if value.func.name else []),
@@ -74,6 +80,8 @@ class Bodies:
             body = self.get(scope)
             node = body.nodes.get(name) if body else None
             functions = self.called(node) if node else None
+            if node and node.op in _LOOPS:
+                functions = [*(functions or ()), node.attr["cond"].func.name]
             if node is None or functions is None or function not in functions:
                 raise Unfollowed(f"{function} is called by {node.op if node else 'an attribute'}")
             found.append((scope, node, int(node.op in _BRANCHES)))
@@ -89,6 +97,11 @@ class Bodies:
                 seen.add(scope)
                 pending += [caller for caller, _ in self._callers.get(scope, ())]
         return seen
+
+    @staticmethod
+    def is_loop(node: NodeDef) -> bool:
+        """Whether what a node gives, and what its functions are given, may be its inputs, too."""
+        return node.op in _LOOPS
 
     @functools.cached_property
     def _callers(self) -> dict[str, set[tuple[str, str]]]:

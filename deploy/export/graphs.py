@@ -11,7 +11,7 @@ from deploy.checks import policy
 from deploy.errors import ExportError
 from deploy.savedmodel import SavedModelInfo, ops
 from deploy.savedmodel.flow import MAIN, Flow, input_of, scopes
-from deploy.savedmodel.reader import meta_graph
+from deploy.savedmodel.reader import asset_files, meta_graph
 from deploy.wire import tensors
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def check(graph: MetaGraphDef) -> None:
 
 def outside_files(graph: MetaGraphDef) -> Iterator[str]:
     """Constant file names that an op reads and that aren't assets: they are looked up on the server's own disk."""
-    assets = {asset.tensor_info.name.partition(":")[0] for asset in graph.asset_file_def}
+    assets = {asset.tensor_info.name.partition(":")[0] for asset in asset_files(graph)}
     savers = {graph.saver_def.restore_op_name, graph.saver_def.save_tensor_name.partition(":")[0]}
     flow = Flow.of(graph.graph_def)
     for scope, reader in _readers(graph):

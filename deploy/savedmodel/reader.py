@@ -11,13 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from google.protobuf.message import DecodeError
+
 from deploy.errors import BadReply, IncompleteVersion
 from deploy.savedmodel import flow, ops, placement
 from deploy.types import Contract, TensorSpec
 
 if TYPE_CHECKING:
-    from deploy.wire.model_pb2 import GraphDef, MetaGraphDef
+    from deploy.wire.model_pb2 import AssetFileDef, GraphDef, MetaGraphDef
 
+_ASSETS = "saved_model_assets"
 _AGAIN = "copy or export the version again"
 _OTHER_FORMS = {
     "model.tflite": "a TFLite model alone: publish the SavedModel that it was made from; `tfs export --tflite` puts "
@@ -163,4 +166,20 @@ def _ops(graph: GraphDef) -> frozenset[str]:
 
 
 def _assets(graph: MetaGraphDef) -> tuple[str, ...]:
-    return tuple(sorted({asset.filename for asset in graph.asset_file_def}))
+    return tuple(sorted({asset.filename for asset in asset_files(graph)}))
+
+
+def asset_files(graph: MetaGraphDef) -> list[AssetFileDef]:
+    """A graph's assets: the file of each, and the tensor that its path is filled in at.
+
+    TensorFlow 1 writes them into a collection, which the server takes where nothing else says them.
+    Raises IncompleteVersion for a damaged collection.
+    """
+    from deploy.wire.model_pb2 import AssetFileDef
+
+    if graph.asset_file_def or _ASSETS not in graph.collection_def:
+        return list(graph.asset_file_def)
+    try:
+        return [AssetFileDef.FromString(each.value) for each in graph.collection_def[_ASSETS].any_list.value]
+    except DecodeError as error:
+        raise IncompleteVersion(f"the graph's collection {_ASSETS} is damaged: {error}", hint=_AGAIN) from error

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy.checks import policy
-from deploy.wire.model_pb2 import MetaGraphDef
+from deploy.wire.model_pb2 import AssetFileDef, MetaGraphDef, TensorInfo
 from tests import checks_support as make
 from tests.checks_support import at_load, fine, refused, with_asset
 
@@ -142,6 +142,17 @@ def through_a_branch(meta: MetaGraphDef) -> str:
     return "named"
 
 
+def computed_in_a_loop(meta: MetaGraphDef) -> str:
+    """An asset's path at first, and each time around another one."""
+    looping = make.node(meta, "loop", "While", "asset")
+    looping.attr["cond"].func.name = looping.attr["body"].func.name = "body"
+    body = make.function(meta, "body", arguments=("name",))
+    body.node_def.add(name="joined", op="StringJoin", input=["name"])
+    body.signature.output_arg.add(name="name_")
+    body.ret["name_"] = "joined:output:0"
+    return "loop"
+
+
 def with_a_list_of_arguments(meta: MetaGraphDef) -> str:
     """Positions of arguments mean nothing where one of them stands for several."""
     make.call(meta, "named", "naming", "serving_default_x", "asset", "serving_default_x")
@@ -161,6 +172,7 @@ NAMES: dict[Names, tuple[str, str]] = {
     restored_variable: ("file-read", "computes (RestoreV2)"),
     variable_of_another_name: ("file-read", "a request names"), variable_in_a_call: ("file-read", "a request names"),
     variable_in_a_loop: ("file-read", "can't be known"), through_a_result: ("file-read", "computes"),
+    computed_in_a_loop: ("file-read", "computes (StringJoin)"),
     through_a_branch: ("asset-path", "'/etc/passwd'"), with_a_list_of_arguments: ("file-read", "can't be known")}
 
 
@@ -176,7 +188,21 @@ def test_names_that_arent_exactly_an_asset(tmp_path: Path, name: Names, op: str)
     refused(tmp_path, meta, rule, said)
 
 
-@pytest.mark.parametrize("through", ["asset", "variable", "results", "branches", "copies"])
+def test_assets_of_tensorflow_1(tmp_path: Path) -> None:
+    """They stand in a collection; a table is filled at load, from the path that is filled in then."""
+    meta = make.serves("Relu")
+    make.text(make.node(meta, "path", "Const"), "/home/me/words.txt")
+    make.node(meta, "fill", "InitializeTableFromTextFileV2", "", "path")
+    at_load(meta, "fill")
+    refused(tmp_path, meta, "asset-path", "'/home/me/words.txt'")
+    asset = meta.collection_def["saved_model_assets"].any_list.value.add()
+    asset.Pack(AssetFileDef(filename="words.txt", tensor_info=TensorInfo(name="path:0")))
+    fine(tmp_path, meta)
+    asset.value = b"\xff"
+    refused(tmp_path, meta, "complete", "saved_model_assets is damaged")
+
+
+@pytest.mark.parametrize("through", ["loop", "asset", "variable", "results", "branches", "copies"])
 def test_names_that_are_an_asset(tmp_path: Path, through: str) -> None:
     meta = with_asset()
     if through == "variable":
@@ -186,6 +212,16 @@ def test_names_that_are_an_asset(tmp_path: Path, through: str) -> None:
         function = make.function(meta, "naming", arguments=("name",))
         function.signature.output_arg.add(name="result")
         function.ret["result"] = "name"
+    elif through == "loop":
+        make.node(meta, "value", "Identity", "loop:1")
+        looping = make.node(meta, "loop", "While", "serving_default_x", "asset")
+        for name in ("cond", "body"):
+            looping.attr[name].func.name = name
+            body = make.function(meta, name, "ReadFile", arguments=("i", "name"))
+            body.node_def[0].input.append("name")
+        for name in ("i", "name"):
+            body.signature.output_arg.add(name=f"{name}_")
+            body.ret[f"{name}_"] = name
     elif through == "branches":
         through_a_branch(meta)
         meta.graph_def.library.function[1].ret["result"] = "given"
