@@ -20,7 +20,7 @@ _MOST = 100_000  # calls, each counted as often as it is made
 def check(graph: Graph) -> Iterator[Finding]:
     """All findings about calls, of the functions that nothing calls, too: TensorFlow optimizes all of them."""
     rule = RULES["ends-server"]
-    order, circle = _ordered(graph.reach.callees)
+    order, circle = _ordered(graph.callees)
     if circle:
         shown = " -> ".join((*circle[:3], *(("...",) if len(circle) > 3 else ()), circle[0]))
         yield rule.found(f"functions call each other in a circle: {shown}", Where(function=circle[0]))
@@ -63,6 +63,6 @@ def _measured(graph: Graph, order: list[str]) -> tuple[int, int]:
     for name in order:
         scope = graph.outline.scopes[name]
         called = [function for _, function in scope.calls if function in size]
-        depth[name] = (name != MAIN) + max((depth[function] for function in graph.reach.callees[name]), default=0)
+        depth[name] = (name != MAIN) + max((depth[function] for function in graph.callees[name]), default=0)
         size[name] = sum(1 + size[function] for function in called)
     return max(depth.values(), default=0), max(size.values(), default=0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from deploy.checks import policy, targets
 from deploy.checks.findings import Finding, Severity, Where
-from deploy.checks.reach import Reach, Reached, dense
+from deploy.checks.reach import Reach, Reached, callees, dense
 from deploy.checks.rules import RULES
 from deploy.checks.targets import Target
 from deploy.savedmodel import ops, scanning
@@ -28,6 +28,7 @@ _ONLY_WHEN_ASKED = frozenset({"training-op"})
 _ONLY_AT_LOAD = frozenset({"load-ends"})
 """Rules about what the load does; a request that takes long ends by its deadline."""
 
+_FOLLOWED = 20  # signatures that are followed each for itself
 _SUMMARIES = "writes-summaries"
 
 _STRING = 7  # DT_STRING
@@ -65,7 +66,12 @@ class Graph:
     @functools.cached_property
     def reach(self) -> Reach:
         """Who reaches what."""
-        return Reach(self.outline, scanning.main_inputs(self.path, self.target.tags))
+        return Reach(self.outline, scanning.main_inputs(self.path, self.target.tags), self.callees)
+
+    @functools.cached_property
+    def callees(self) -> dict[str, set[str]]:
+        """The functions that each scope names."""
+        return callees(self.outline)
 
     @functools.cached_property
     def fed(self) -> set[str]:
@@ -231,11 +237,12 @@ def _bytes_out(graph: Graph) -> Iterator[Finding]:
     """String outputs that hold bytes need a name that ends in `_bytes`, else REST answers with broken JSON strings."""
     from deploy.checks.contract import BYTES_SUFFIX
 
-    for name, signature in graph.outline.graph.signature_def.items():
-        plain = [key for key, info in signature.outputs.items()
-                 if info.dtype == _STRING and not key.endswith(BYTES_SUFFIX)]
-        reached = graph.reach.scopes_of(name) if plain else set()
-        found = [(scope, op) for scope in sorted(reached)
+    texts = {name: [key for key, info in signature.outputs.items()
+                    if info.dtype == _STRING and not key.endswith(BYTES_SUFFIX)]
+             for name, signature in graph.outline.graph.signature_def.items()}
+    for name in sorted(name for name, plain in texts.items() if plain)[:_FOLLOWED]:
+        plain = texts[name]
+        found = [(scope, op) for scope in sorted(graph.reach.scopes_of(name))
                  for op in graph.outline.scopes[scope].ops.keys() & policy.ENCODERS]
         if found:
             yield RULES["rest-reachable"].found(

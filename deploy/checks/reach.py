@@ -55,11 +55,10 @@ class Reached:
 
 
 class Reach:
-    """Answers for one graph. inputs: of the main graph's nodes (scanning.main_inputs)."""
+    """Answers for one graph. inputs: of the main graph's nodes (scanning.main_inputs). callees: of `callees`."""
 
-    def __init__(self, outline: Outline, inputs: Mapping[str, list[str]]) -> None:
-        self._outline, self._inputs = outline, inputs
-        self.callees = callees(outline)
+    def __init__(self, outline: Outline, inputs: Mapping[str, list[str]], callees: Mapping[str, set[str]]) -> None:
+        self._outline, self._inputs, self._callees = outline, inputs, callees
         self._calls: dict[str, list[str]] = defaultdict(list)
         for node, function in outline.scopes[MAIN].calls:
             self._calls[node].append(function)
@@ -92,7 +91,7 @@ class Reach:
         called = set(self._legacy)
         for name in _marked(root, starts, nodes, lambda node: map(_node, self._inputs.get(node, ()))):
             called.update(self._calls.get(name, ()))
-        for _ in _marked(root, called, functions, lambda function: self.callees.get(function, ())):
+        for _ in _marked(root, called, functions, lambda function: self._callees.get(function, ())):
             pass
 
     @functools.cached_property
@@ -117,7 +116,7 @@ class Reach:
 
     def _closure(self, functions: Iterable[str], others: Mapping[str, set[str]]) -> set[str]:
         return set(_marked((_SIGNATURE, ""), functions, {},
-                           lambda name: (*self.callees.get(name, ()), *others.get(name, ()))))
+                           lambda name: (*self._callees.get(name, ()), *others.get(name, ()))))
 
 
 def _marked(root: Root, starts: Iterable[str], marks: dict[str, list[Root]], more: Next) -> Iterator[str]:
@@ -134,8 +133,8 @@ def _marked(root: Root, starts: Iterable[str], marks: dict[str, list[Root]], mor
 
 def callees(outline: Outline) -> dict[str, set[str]]:
     """The functions that each scope names, also as an op, as TensorFlow 1 did, and the gradients of functions."""
-    there = outline.scopes.keys()
-    found = {name: ({function for _, function in scope.calls} | (scope.ops.keys() & there)) & there - {MAIN}
+    there = frozenset(outline.scopes) - {MAIN}
+    found = {name: {function for _, function in scope.calls if function in there} | there.intersection(scope.ops)
              for name, scope in outline.scopes.items()}
     for function, gradient in outline.gradients:
         if function in found and gradient in there:

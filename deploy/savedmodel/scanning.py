@@ -250,13 +250,19 @@ class _Scanner:
             for op, node in zip(ops, listed, strict=True):
                 if op in wanted:
                     self._look(name, scope, node)
-        limited = distinct & self._typed.keys()
-        if limited:
-            for op, node in zip(ops, listed, strict=True):
-                if op in limited and self._typed[op]:
-                    self._typed[op] -= 1
-                    if not self._usual[op].issuperset(_TYPES.findall(node.SerializeToString())):
-                        self._mistyped(name, node)
+        for op in distinct & self._typed.keys():
+            self._check_types(name, [node for node in listed if node.op == op][:self._typed[op]])
+
+    def _check_types(self, scope: str, nodes: list[NodeOutline]) -> None:
+        """Nodes of one op: of their attributes that are types, those that are out of its limits."""
+        op = nodes[0].op
+        self._typed[op] -= len(nodes)
+        if not self._typed[op]:
+            del self._typed[op]
+        usual = self._usual[op]
+        for node in nodes:
+            if not usual.issuperset(_TYPES.findall(node.SerializeToString())):
+                self._mistyped(scope, node)
 
     def _mistyped(self, scope: str, outline: NodeOutline) -> None:
         from deploy.wire.model_pb2 import NodeDef
