@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from google.protobuf.message import DecodeError
-
 from deploy.errors import BadReply, IncompleteVersion
 from deploy.savedmodel import flow, ops, placement
 from deploy.types import Contract, TensorSpec
@@ -175,6 +173,8 @@ def asset_files(graph: MetaGraphDef) -> list[AssetFileDef]:
     TensorFlow 1 writes them into a collection, which the server takes where nothing else says them.
     Raises IncompleteVersion for a damaged collection.
     """
+    from google.protobuf.message import DecodeError
+
     from deploy.wire.model_pb2 import AssetFileDef
 
     if graph.asset_file_def or _ASSETS not in graph.collection_def:
