@@ -18,6 +18,7 @@ from deploy.modelserver.options import Options
 from deploy.modelserver.rest import encode, routes
 from deploy.modelserver.rest import examples as rest_examples
 from deploy.modelserver.rest.http import RestServer
+from deploy.modelserver.rest.limits import Limits
 from deploy.modelserver.rest.messages import Response
 from deploy.modelserver.rpc import limits
 from deploy.modelserver.rpc.server import GrpcServer, Handler
@@ -108,7 +109,15 @@ def listen_rest(core: Core, metrics: Metrics, options: Options, port: int) -> Re
     api = routes.Api(core, metrics, calls, _pages(metrics, options), options.rest_api_enable_cors_support)
     late = Response(504, encode.error("Timed out waiting for notification"))
     return RestServer(options.tfs_bind_address, port, api.answer, threads=options.rest_api_num_threads,
-                      timeout=max(0.0, options.rest_api_timeout_in_ms / 1000), late=late)
+                      timeout=max(0.0, options.rest_api_timeout_in_ms / 1000), late=late, refusal=api.refusal,
+                      limits=_rest_limits(options))
+
+
+def _rest_limits(options: Options) -> Limits:
+    return Limits(body=options.tfs_rest_max_body_bytes, bodies=options.tfs_rest_max_held_bytes,
+                  values=options.tfs_rest_max_values, connections=options.tfs_rest_max_connections,
+                  head=options.tfs_rest_head_seconds, idle=options.tfs_rest_idle_seconds,
+                  stall=options.tfs_rest_stall_seconds)
 
 
 def _pages(metrics: Metrics, options: Options) -> Mapping[str, Callable[[], bytes]]:

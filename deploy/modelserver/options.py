@@ -64,6 +64,13 @@ class Options:
     tfs_grpc_max_held_bytes: int = 0
     tfs_grpc_max_connections: int = 0
     tfs_grpc_stall_seconds: int = 60
+    tfs_rest_max_body_bytes: int = 256 << 20
+    tfs_rest_max_held_bytes: int = 1 << 30
+    tfs_rest_max_values: int = 1 << 24
+    tfs_rest_max_connections: int = 8192
+    tfs_rest_head_seconds: int = 60
+    tfs_rest_idle_seconds: int = 600
+    tfs_rest_stall_seconds: int = 60
 
     @classmethod
     def of(cls, values: Mapping[str, Value]) -> Options:
@@ -117,6 +124,13 @@ _HELP = {
     "tfs_grpc_max_held_bytes": "bytes of gRPC requests and replies that are kept at a time; 0: a quarter of the memory",
     "tfs_grpc_max_connections": "gRPC connections at a time; 0: 4096, or half of the open files that are allowed",
     "tfs_grpc_stall_seconds": "longest time in which a gRPC client takes nothing of its replies",
+    "tfs_rest_max_body_bytes": "longest body of a REST request; 0: any",
+    "tfs_rest_max_held_bytes": "bytes of all REST requests that have arrived and aren't answered yet; 0: any",
+    "tfs_rest_max_values": "most numbers and strings in a REST request; 0: any",
+    "tfs_rest_max_connections": "most REST connections at the same time, files permitting; 0: any",
+    "tfs_rest_head_seconds": "longest time for a REST request's headers to arrive; 0: any",
+    "tfs_rest_idle_seconds": "longest pause between two requests of a REST connection; 0: any",
+    "tfs_rest_stall_seconds": "longest time in which nothing of a REST body arrives, or of a reply is read; 0: any",
 }
 
 # Accepted, since the real server does, but without a counterpart here.

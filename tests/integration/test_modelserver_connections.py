@@ -18,7 +18,7 @@ from deploy.testing import Running, serve
 from deploy.waiting import Deadline, poll
 
 PREDICT = "/v1/models/m:predict"
-GET = b"GET /v1/models/m HTTP/1.1\r\n\r\n"
+GET = b"GET /v1/models/m HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 @pytest.fixture(scope="module", params=[None, lambda inputs: {"y": inputs["x"]}], ids=["in the loop", "in threads"])
@@ -61,14 +61,14 @@ def sent(running: Running, data: bytes) -> int:
 
 
 def post(body: bytes, headers: str = "", path: str = PREDICT) -> bytes:
-    return f"POST {path} HTTP/1.1\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
+    return f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
 
 
 # -- connections
 
 
 def test_upgrades_that_arent_offered_dont_pile_up(running: Running) -> None:
-    request = b"GET /v1/models/m HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    request = b"GET /v1/models/m HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
     with closing(Client(running)) as client:
         client.send(request * 2000)
         assert {client.reply()[0] for _ in range(2000)} == {200}
@@ -78,7 +78,7 @@ def test_a_wish_to_upgrade_takes_nothing_from_its_request(running: Running) -> N
     """Java's HttpClient has it in every first request."""
     wish = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
     request = post(b'{"instances": [1]}', wish)
-    chunked = (f"POST {PREDICT} HTTP/1.1\r\n{wish}Transfer-Encoding: chunked\r\n\r\n"
+    chunked = (f"POST {PREDICT} HTTP/1.1\r\nHost: a\r\n{wish}Transfer-Encoding: chunked\r\n\r\n"
                '8\r\n{"inputs\r\n6\r\n":[1]}\r\n0\r\n\r\n').encode()
     for data in (request, chunked):
         for cut in (len(data), data.index(b"\r\n\r\n") + 4, data.index(b"\r\n\r\n") + 9, 40):
@@ -122,9 +122,9 @@ def test_what_follows_an_error_is_ignored(running: Running) -> None:
 
 
 @pytest.mark.parametrize("data", [
-    b"GET /v1/models/m HTTP/1.1\r\nX: " + b"a" * 2_000_000,
+    b"GET /v1/models/m HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 2_000_000,
     b"GET /v1/models/" + b"a" * 2_000_000,
-    b"GET /v1/models/m HTTP/1.1\r\n" + b"".join(b"X%d: a\r\n" % n for n in range(200_000)),
+    b"GET /v1/models/m HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X%d: a\r\n" % n for n in range(200_000)),
 ])
 def test_headers_end_somewhere(running: Running, data: bytes) -> None:
     with closing(Client(running)) as client:
@@ -136,7 +136,7 @@ def test_headers_end_somewhere(running: Running, data: bytes) -> None:
 
 
 def test_slow_and_silent_clients_hinder_nobody(running: Running) -> None:
-    chunked = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5"
+    chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5"
     beginnings = (b"", b"G", GET[:-2], post(b"x" * 1000)[:-999], chunked)
     slow = [Client(running) for _ in range(200)]
     try:
@@ -155,10 +155,10 @@ def test_slow_and_silent_clients_hinder_nobody(running: Running) -> None:
     (post(b"")[:-2].replace(b"Length: 0", b"Length: -5") + b"\r\n", 400),
     (post(b"")[:-2].replace(b"Length: 0", b"Length: " + b"9" * 30) + b"\r\n", 400),
     (post(b"0\r\n\r\n", "Transfer-Encoding: chunked\r\n"), 400),
-    (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 20 + b"\r\n", 400),
-    (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
-    (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 1000 + b"0\r\n\r\n", 404),
-    (b"GET / HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\n", 400),
+    (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 20 + b"\r\n", 400),
+    (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+    (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 1000 + b"0\r\n\r\n", 404),
+    (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\n", 400),
 ])
 def test_damaged_http(running: Running, data: bytes, status: int) -> None:
     assert sent(running, data) == status

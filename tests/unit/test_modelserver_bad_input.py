@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import threading
+import tracemalloc
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,8 +18,10 @@ from deploy.modelserver.lifecycle import Lifecycle
 from deploy.modelserver.loader import Model
 from deploy.modelserver.metrics import Metrics
 from deploy.modelserver.rest import examples, routes
-from deploy.modelserver.rest.messages import MOST_UNPACKED, Request, unpacked
+from deploy.modelserver.rest.limits import MOST_UNPACKED, UNPACKED_ANYWAY
+from deploy.modelserver.rest.messages import Request, TooLarge, unpack
 from deploy.modelserver.source import BasePathMissing, Monitored, look
+from deploy.modelserver.status import Abandoned
 from deploy.types import Latest
 from deploy.wire import config_pb2, serving_pb2
 
@@ -96,10 +99,48 @@ def test_bytes_that_no_message_takes(api: routes.Api, body: bytes) -> None:
     assert api.answer(Request("POST", "/v1/models/m:classify", body=body)).status == 400
 
 
+def packed(data: bytes, level: int = 1) -> Request:
+    return Request(headers={b"content-encoding": b"gzip"}, body=gzip.compress(data, level))
+
+
 def test_a_body_unpacks_to_no_more_than_in_the_real_server() -> None:
     for size, expected in ((MOST_UNPACKED, MOST_UNPACKED), (MOST_UNPACKED + 1, 0)):
-        packed = gzip.compress(bytes(size), 1)
-        assert len(unpacked(Request(headers={b"content-encoding": b"gzip"}, body=packed)).body) == expected
+        request = packed(bytes(size), level=0)  # so that it isn't the ratio that counts
+        unpack(request)
+        assert len(request.body) == expected
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, UNPACKED_ANYWAY])
+def test_what_unpacks_to_little_may_be_packed_as_tight_as_can_be(size: int) -> None:
+    request = packed(bytes(size))
+    unpack(request)
+    assert request.body == bytes(size)
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
+    request = packed(bytes(80 << 20), level=9)
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge, match="unpacks to more than 16777216 bytes"):
+            unpack(request)
+        assert tracemalloc.get_traced_memory()[1] < 24 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_nothing_is_unpacked_for_nobody() -> None:
+    request = packed(bytes(8 << 20))
+    request.over = True
+    with pytest.raises(Abandoned):
+        unpack(request)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 9, 100, -1, -8])
+def test_a_packed_body_that_is_cut_off_counts_as_empty(cut: int) -> None:
+    request = packed(bytes(range(256)) * 5000)
+    request.body = request.body[:cut]
+    unpack(request)
+    assert request.body == b""
 
 
 def test_base_paths_that_no_file_system_takes_are_missing_ones() -> None:

@@ -65,7 +65,7 @@ def serving(timeout: float = 30.0) -> Iterator[socket.socket]:
 
 
 def post(target: str, body: bytes = b"", headers: str = "") -> bytes:
-    return f"POST {target} HTTP/1.1\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
+    return f"POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
 
 
 def replies(client: socket.socket, count: int) -> list[bytes]:

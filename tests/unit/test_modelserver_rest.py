@@ -16,6 +16,7 @@ from deploy.testing import serve
 OPTIONS = Options(max_num_load_retries=0, allow_version_labels_for_unavailable_models=True,
                   rest_api_enable_cors_support=True)
 BODY = b'{"instances": [1.0]}'
+CORS = ("Access-Control-Allow-Origin", "Access-Control-Allow-Methods", "Access-Control-Allow-Headers")
 
 
 @pytest.mark.parametrize(("target", "path", "more"), [
@@ -116,13 +117,29 @@ def test_replies_to_head_have_no_length(port: int) -> None:
     assert (reply.status, reply.getheader("Content-Length"), content) == (400, None, "")
 
 
-def test_cors(port: int) -> None:
-    for method, target, status in (("GET", "/v1/models/m", 200), ("OPTIONS", "/v1/models/m:predict", 200),
-                                   ("POST", "/v1/models/none:predict", 404)):
-        reply, _ = ask(port, method, target, BODY if method == "POST" else None)
-        assert (reply.status, reply.getheader("Access-Control-Allow-Origin"),
-                reply.getheader("Access-Control-Allow-Methods"),
-                reply.getheader("Access-Control-Allow-Headers")) == (status, "*", "POST, GET", "Content-Type")
+@pytest.mark.parametrize(("method", "target", "origin", "status"), [
+    ("GET", "/v1/models/m", None, 200),
+    ("POST", "/v1/models/none:predict", None, 404),
+    ("OPTIONS", "/v1/models/m:predict", "http://example.com", 200),
+    ("OPTIONS", "/v1/models/m:predict", "https://example.com", 200),
+    ("OPTIONS", "/v1/whatever", "http://example.com", 200),
+    ("OPTIONS", "/v1/models/m:predict", None, 400),
+    ("OPTIONS", "/v1/models/m:predict", "null", 400),
+])
+def test_cors(port: int, method: str, target: str, origin: str | None, status: int) -> None:
+    reply, content = ask(port, method, target, BODY if method == "POST" else None, {"Origin": origin} if origin else {})
+    assert [reply.status, *map(reply.getheader, CORS)] == [status, "*", "POST, GET", "Content-Type"]
+    if method == "OPTIONS":
+        assert (content, reply.getheader("Content-Type")) == ("", "text/html; charset=ISO-8859-1")
+
+
+def test_other_origins_are_answered_without_cors_but_not_allowed() -> None:
+    with serve({"m": {1: None}}) as server:
+        port = server.endpoint.rest_port or 0
+        for headers, status in (({"Origin": "http://example.com"}, 200), ({}, 400)):
+            reply, content = ask(port, "OPTIONS", "/v1/models/m:predict", headers=headers)
+            assert [reply.status, content, *map(reply.getheader, CORS)] == [status, "", None, None, None]
+        assert ask(port, "OPTIONS", "/elsewhere", headers={"Origin": "http://example.com"})[0].status == 404
 
 
 @pytest.mark.parametrize(("encoding", "status"), [("gzip", 200), ("x-gzip", 200), ("GZIP", 400), ("deflate", 400)])

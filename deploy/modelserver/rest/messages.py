@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import time
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 
-MOST_UNPACKED = 100 << 20  # bytes; ZLib::kMaxUncompressedBytes of the real server's net_http
+from deploy.modelserver.rest.limits import MOST_RATIO, MOST_UNPACKED, UNPACKED_ANYWAY
+from deploy.modelserver.status import Abandoned
+
 JSON, HTML, TEXT = "application/json", "text/html", "text/plain"
+UNTYPED = "text/html; charset=ISO-8859-1"  # what libevent says of a reply that nobody gave a type
+_PIECE, _INPUT = 1 << 20, 1 << 16  # bytes that are unpacked between two looks at whether somebody still waits; of input
 
 
 @dataclass(slots=True)
 class Request:
     """One request. target: path, query and fragment as sent.
 
-    at_once: it is answered in the event loop, so what might take long has to raise Postponed.
+    at_once: it is answered in the event loop, so what might take long has to raise Postponed. collected: a long body,
+    until a thread makes `body` of it. old: of HTTP/1.0. refusal: the response that it gets without its body. size: the
+    body's, as it was sent. over: nobody waits for the answer any more.
     """
 
     method: str = ""
@@ -26,6 +34,16 @@ class Request:
     body: bytes = b""
     keep_alive: bool = True
     at_once: bool = False
+    collected: bytearray | None = None
+    old: bool = False
+    refusal: Response | None = None
+    size: int = 0
+    over: bool = False
+
+    def go_on(self) -> None:
+        """Raises Abandoned if nobody waits for the answer any more."""
+        if self.over:
+            raise Abandoned
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +64,11 @@ def html_error(status: int) -> Response:
     return Response(status, page.encode(), HTML, close=True)
 
 
+def error_reply(status: int, text: str, *, close: bool = True) -> Response:
+    """An error that the real server doesn't have: a limit that it lacks."""
+    return Response(status, json.dumps({"error": text}, indent=4).encode(), close=close)
+
+
 @lru_cache(1)
 def _date(second: int) -> str:
     return f"Date: {formatdate(second, usegmt=True)}\r\n"
@@ -61,6 +84,8 @@ def rendered(request: Request, response: Response) -> bytes:
         head.append(f"Content-Length: {len(body)}\r\n")
     if response.close or not request.keep_alive:
         head.append("Connection: close\r\n")
+    elif request.old:
+        head.append("Connection: keep-alive\r\n")
     head.append("\r\n")
     return "".join(head).encode("latin-1") + body
 
@@ -81,13 +106,47 @@ def endless(request: Request) -> bool:
             and request.headers.get(b"transfer-encoding", b"").lower() != b"chunked")
 
 
-def unpacked(request: Request) -> Request:
-    """The request with its body uncompressed; a body that can't be is taken as empty."""
-    if b"gzip" in request.headers.get(b"content-encoding", b""):
-        gzip = zlib.decompressobj(wbits=31)
-        try:
-            body = gzip.decompress(request.body, MOST_UNPACKED)
-        except zlib.error:
-            body = b""
-        request.body = body if gzip.eof else b""
-    return request
+class TooLarge(Exception):
+    """A body that unpacks to more than is worth the while."""
+
+
+def is_packed(request: Request) -> bool:
+    return b"gzip" in request.headers.get(b"content-encoding", b"")
+
+
+def unpack(request: Request) -> None:
+    """Uncompress the body in its place; one that can't be, or is longer than the real server's limit, counts as empty.
+
+    Raises TooLarge, Abandoned.
+    """
+    pieces: list[bytes] = []
+    size, most = 0, max(UNPACKED_ANYWAY, MOST_RATIO * len(request.body))
+    try:
+        for piece in _unpacked(request.body):
+            request.go_on()
+            size += len(piece)
+            if size > MOST_UNPACKED:
+                pieces.clear()
+                break
+            if size > most:
+                raise TooLarge(f"The body unpacks to more than {most} bytes, {MOST_RATIO} times its size; send it as "
+                               "it is, or in parts")
+            pieces.append(piece)
+    except zlib.error:
+        pieces.clear()
+    request.body = b"".join(pieces)
+
+
+def _unpacked(data: bytes) -> Iterator[bytes]:
+    """Pieces of uncompressed data. Raises zlib.error, also for data that is cut off."""
+    gzip, view = zlib.decompressobj(wbits=31), memoryview(data)
+    for start in range(0, len(data), _INPUT):
+        rest: bytes | memoryview = view[start:start + _INPUT]
+        while rest and not gzip.eof:
+            yield gzip.decompress(rest, _PIECE)
+            rest = gzip.unconsumed_tail
+    while not gzip.eof:
+        piece = gzip.decompress(b"", _PIECE)
+        if not piece:
+            raise zlib.error("cut off")
+        yield piece

@@ -10,7 +10,7 @@ from deploy.modelserver import predict as predicting
 from deploy.modelserver.core import Core, LazyServable
 from deploy.modelserver.metrics import Metrics
 from deploy.modelserver.rest import decode, encode, parse
-from deploy.modelserver.rest.messages import TEXT, Request, Response, endless, html_error
+from deploy.modelserver.rest.messages import TEXT, UNTYPED, Request, Response, endless, html_error
 from deploy.modelserver.rest.metadata import metadata_json, status_json
 from deploy.modelserver.rest.uri import Uri, remembered, unescaped
 from deploy.modelserver.status import HTTP_STATUS, Postponed, StatusError, invalid
@@ -24,6 +24,7 @@ _API = re.compile(r"/v1/.*", re.IGNORECASE | re.DOTALL)
 _METHODS = {"GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"}
 _CORS = (("Access-Control-Allow-Origin", "*"), ("Access-Control-Allow-Methods", "POST, GET"),
          ("Access-Control-Allow-Headers", "Content-Type"))
+_ORIGIN = re.compile(rb"https?://")
 _MOST = 2**63 - 1
 
 Call = Callable[[pb.ModelSpec, Request], bytes]
@@ -63,10 +64,27 @@ class Api:
             return html_error(404)
         return self._api(request, uri.whole)
 
+    def refusal(self, request: Request) -> Response | None:
+        """The answer to a request whose target or method is wrong whatever its body is; None for all others."""
+        uri = _uri(request.target)
+        if request.method == "POST" and uri is not None and (uri.path in self.pages or self._is_call(uri.whole)):
+            return None
+        if request.method in ("GET", "HEAD"):
+            return None  # nobody looks at the body, and the answer may take its time
+        return self.answer(request)
+
+    def _is_call(self, target: str) -> bool:
+        try:
+            called = _called(target)
+        except _NoText:
+            return False
+        return called is not None and called[1] in self.calls
+
     def _api(self, request: Request, target: str) -> Response:
         headers = _CORS if self.cors else ()
-        if self.cors and request.method == "OPTIONS":
-            return Response(200, b"", headers=headers)
+        if request.method == "OPTIONS":  # a browser's question before the request proper
+            asked = _ORIGIN.search(request.headers.get(b"origin", b"")) is not None
+            return Response(200 if asked else 400, b"", UNTYPED, headers=headers)
         try:
             return Response(200, self._dispatch(request, target), headers=headers)
         except _NoText:

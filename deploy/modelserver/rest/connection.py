@@ -1,0 +1,250 @@
+"""One client's connection: requests in, replies out in their order, and no more of either than it may have.
+
+What has arrived is taken in and answered by turns: a share of it, then the other connections have theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from deploy.modelserver.rest import limits as most
+from deploy.modelserver.rest.incoming import Incoming, Item
+from deploy.modelserver.rest.messages import Request, Response, error_reply, rendered
+
+if TYPE_CHECKING:
+    from deploy.modelserver.rest.http import RestServer
+
+
+class Connection(asyncio.Protocol):
+    """One client. One of its requests at a time is being answered.
+
+    busy: a thread is at a request. full: the client doesn't read. ended: no more requests are wanted, by the client or
+    by the server. lingering: the last reply was sent, and what the client still sends is thrown away.
+    """
+
+    def __init__(self, server: RestServer) -> None:
+        self._server, self._loop, self._asked = server, server.loop, 0
+        self._transport: asyncio.Transport | None = None
+        self._waiting: deque[Item] = deque()
+        self._incoming = Incoming(server, self._waiting)
+        self._running: Request | None = None
+        self._inbox: bytes | memoryview = b""
+        self._full = self._ended = self._paused = self._closing = self._scheduled = self._lingering = False
+        self._thrown = self._unsent = 0
+        self._since = self._began = self._loop.time()
+
+    # -- the transport's callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
+        self._transport = transport  # type: ignore[assignment]
+        self._server.came(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._transport = None
+        if self._running is not None:
+            self._running.over = True
+        self._server.held -= self._incoming.held
+        self._incoming.held = 0
+        self._waiting.clear()
+        self._inbox = b""
+        self._server.gone(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._since = self._loop.time()
+        if self._incoming.deaf:
+            self._throw_away(data)
+            return
+        self._inbox = bytes(self._inbox) + data if self._inbox else data
+        if self._scheduled:
+            return
+        if len(data) <= most.FIRST and not self._waiting and self._running is None and not self._paused:
+            self._take_in()  # nearly always it is one request
+            if len(self._waiting) == 1 and not self._inbox and self._can_answer:
+                self._answer(self._waiting.popleft())
+                return
+        self._turn()
+
+    def eof_received(self) -> bool:
+        """The client won't send more. True: it still gets the replies."""
+        self._ended, self._incoming.arriving = True, False
+        return not self._lingering and (self.busy or bool(self._waiting))
+
+    def pause_writing(self) -> None:
+        """The client doesn't read: answer no more of its requests until it does."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._turn_soon()
+
+    # -- turns
+
+    def _turn(self) -> None:
+        """Answer and take in a share of what is there; the rest has to wait for the next turn."""
+        self._scheduled = False
+        answers, taken = most.TURN_REQUESTS, 0
+        while self._transport is not None and not self._closing:
+            while answers and self._can_answer:
+                answers -= 1
+                self._answer(self._waiting.popleft())
+            if not answers or taken >= most.TURN_BYTES or not self._can_take_in:
+                break
+            taken += self._take_in()
+        if self._can_answer or (self._can_take_in and not self._closing):
+            self._turn_soon()
+        self._read_on(not self._inbox and len(self._waiting) < most.MOST_WAITING)
+
+    def _turn_soon(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    @property
+    def busy(self) -> bool:
+        return self._running is not None
+
+    @property
+    def _can_answer(self) -> bool:
+        return bool(self._waiting) and self._running is None and not (self._full or self._closing)
+
+    @property
+    def _can_take_in(self) -> bool:
+        return bool(self._inbox) and len(self._waiting) < most.MOST_WAITING
+
+    def _take_in(self) -> int:
+        """Parse a slice of what has arrived: little between requests, so that few are found at once, more of a body."""
+        incoming, data = self._incoming, self._inbox
+        size = max(most.SLICE if self._waiting or self._running else most.FIRST, incoming.left)
+        if len(data) > size:
+            view = memoryview(data)
+            data, self._inbox = view[:size], view[size:]
+        else:
+            self._inbox = b""
+        if not incoming.arriving:
+            self._began = self._since
+        incoming.take(data)
+        if incoming.deaf:
+            self._inbox = b""
+        return len(data)
+
+    def _read_on(self, wanted: bool) -> None:
+        if self._paused is wanted and self._transport is not None and not self._closing:
+            self._paused = not wanted
+            (self._transport.resume_reading if wanted else self._transport.pause_reading)()
+
+    # -- answers
+
+    @property
+    def answers_last(self) -> bool:
+        """Whether no other request waits or arrives behind the one that is being answered."""
+        return not self._waiting and not self._incoming.arriving and not self._inbox
+
+    def _answer(self, item: Item) -> None:
+        """Answer a request, or have a thread do it."""
+        if isinstance(item, bytes):
+            self._write(item)
+        elif isinstance(item, Response):
+            self._send(rendered(Request(keep_alive=False), item), True)
+        elif (response := item.refusal or self._server.at_once(item)) is not None:
+            self._send(*self._server.reply(self, item, response))
+            self._release(item)
+        else:
+            self._running = item
+            self._asked += 1
+            self._server.submit(self, self._asked, item)
+
+    def reply(self, number: int, data: bytes, close: bool) -> None:
+        """Send the reply to this connection's request with this number, unless it has one. Called in the loop."""
+        request = self._running
+        if number == self._asked and request is not None:
+            self._running = None
+            self._release(request)
+            self._send(data, close)
+            if self._waiting or self._inbox:
+                self._turn_soon()
+
+    def _release(self, request: Request) -> None:
+        """Its body isn't needed any more."""
+        if self._transport is not None:
+            self._server.held -= request.size
+            self._incoming.held -= request.size
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._since = self._loop.time()
+            self._transport.write(data)
+
+    def _send(self, data: bytes, close: bool) -> None:
+        self._write(data)
+        if close or (self._ended and self.answers_last):
+            self._leave()
+
+    # -- the end
+
+    def _leave(self) -> None:
+        """End the connection; a client that is still sending must not lose the reply by that."""
+        if self._transport is None or not (self._incoming.deaf or self._incoming.arriving) or self._ended:
+            self.close()
+            return
+        self._incoming.deaf = self._lingering = True
+        self._waiting.clear()
+        self._inbox = b""
+        self._transport.write_eof()
+        self._read_on(True)
+
+    def _throw_away(self, data: bytes) -> None:
+        self._thrown += len(data)
+        if self._thrown > most.MOST_LINGERING:
+            self.close()
+
+    def turn_away(self) -> None:
+        """There are too many connections, and none of them is silent."""
+        self._write(rendered(Request(keep_alive=False), error_reply(503, "The server has too many connections")))
+        self.close()
+
+    def close(self) -> None:
+        """End the connection once what was written is sent."""
+        self._closing = True
+        if self._transport is not None:
+            self._transport.close()
+
+    def finish(self) -> None:
+        """Answer what has arrived or is arriving, then end the connection."""
+        if self._lingering or (self.answers_last and not self.busy):
+            self.close()
+        else:
+            self._ended = True
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when nothing goes on here; None if something does."""
+        return self._since if not self.busy and self.answers_last else None
+
+    def look(self, now: float) -> None:
+        """End what takes too long: a silent client, a request that doesn't get on, a reply that isn't taken."""
+        limits, transport = self._server.limits, self._transport
+        if transport is None or (self.busy and not self._full):
+            return
+        if unsent := transport.get_write_buffer_size():
+            if unsent != self._unsent:
+                self._unsent, self._since = unsent, now
+            if _over(limits.stall, now - self._since):
+                transport.abort()
+        elif self._lingering:
+            if now - self._since > most.LINGER:
+                self.close()
+        elif self._incoming.arriving and not self._incoming.deaf:
+            late = (_over(limits.head, now - self._began) if self._incoming.in_head
+                    else _over(limits.stall, now - self._since))
+            if late and not self._paused:
+                self._incoming.too_late()
+                self._turn_soon()
+        elif not self._waiting and _over(limits.idle, now - self._since):
+            self.close()
+
+
+def _over(limit: float, seconds: float) -> bool:
+    return 0 < limit < seconds

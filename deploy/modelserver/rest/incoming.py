@@ -1,0 +1,196 @@
+"""Bytes -> requests: a parser in C (httptools), its callbacks, and what a request may have.
+
+What isn't HTTP, or isn't wanted, becomes a refusal, after which nothing is understood any more.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+import httptools
+
+from deploy.modelserver.rest import heads
+from deploy.modelserver.rest import limits as most
+from deploy.modelserver.rest.limits import Limits
+from deploy.modelserver.rest.messages import Request, Response, error_reply, html_error
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+Item = Request | Response | bytes  # to be answered, to be sent as an answer, to be sent as it is
+
+
+class Host(Protocol):
+    """What a connection's server is asked for. held: bytes of all bodies that are being kept."""
+
+    held: int
+    limits: Limits
+
+    def refusal(self, request: Request) -> Response | None:
+        """The response to a request that is wrong whatever its body is."""
+
+
+class Incoming:
+    """The requests of one connection, in their order, in `found`.
+
+    held: bytes of bodies that are kept. left: bytes that are sure to be the body's. arriving: a request has begun.
+    deaf: nothing that follows is understood. since: when its head began.
+    """
+
+    def __init__(self, server: Host, found: deque[Item]) -> None:
+        self._server, self._found = server, found
+        self._parser = httptools.HttpRequestParser(self)
+        self._request, self._body = Request(), bytearray()
+        self.arriving = self.deaf = self._keeps = False
+        self.in_head = True
+        self.held = self.left = self._got = self._framing = self._fields = self._chunks = 0
+
+    def take(self, data: bytes | memoryview) -> None:
+        """Take in some bytes. Large pieces are for bodies: all requests in them are found at once."""
+        before, size = self._got, len(data)
+        while data and not self.deaf:
+            data = self._parse(data)
+        self._framing += size - self._got + before
+        if self._framing > most.MOST_FRAMING and self._framing > (
+                most.MOST_HEAD if self.in_head else most.MOST_FRAMING + most.FRAMING_PER_CHUNK * self._chunks):
+            self.refuse(html_error(400))
+
+    def _parse(self, data: bytes | memoryview) -> bytes:
+        """Parse; returns bytes to go on with after a wish to upgrade, which isn't granted."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            return self._without_upgrade() + bytes(data[upgrade.args[0]:])
+        except httptools.HttpParserInvalidMethodError:
+            self.refuse(html_error(501))
+        except httptools.HttpParserError:
+            self.refuse(html_error(400))
+        return b""
+
+    def _without_upgrade(self) -> bytes:
+        """The head of a request to upgrade, to be read again as if nobody had asked: the parser skips its body."""
+        parser, request = self._parser, self._request
+        self._parser = httptools.HttpRequestParser(self)
+        self.deaf = parser.get_method() == b"CONNECT"  # never answered, as by the real server
+        first = b"%b %b HTTP/%b\r\n" % (parser.get_method(), request.target.encode("latin-1"),
+                                        parser.get_http_version().encode())
+        others = [b"%b: %b\r\n" % field for field in request.headers.items() if field[0] != b"upgrade"]
+        return first + b"".join(others) + b"\r\n"
+
+    def refuse(self, response: Response) -> None:
+        """Answer so; what comes after this isn't taken in any more."""
+        if not self.deaf:
+            self.deaf, self.left = True, 0
+            self._drop_body()
+            self._found.append(response)
+
+    def too_late(self) -> None:
+        """The request that is arriving took too long."""
+        self.refuse(html_error(408))
+
+    def _drop_body(self) -> None:
+        self._server.held -= len(self._body)
+        self.held -= len(self._body)
+        self._body, self._keeps = bytearray(), False
+
+    # -- the parser's callbacks
+
+    def on_message_begin(self) -> None:
+        self._request, self.arriving, self.in_head = Request(), True, True
+        self._framing = self._fields = self._chunks = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._request.target += url.decode("latin-1")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.in_head:
+            return  # a trailer
+        self._fields += 1
+        name, headers = name.lower(), self._request.headers
+        if name not in headers:
+            headers[name] = value.rstrip(b" \t")
+        elif name in (b"transfer-encoding", b"host"):
+            headers[name] += b", " + value
+        if self._fields > most.MOST_FIELDS:
+            self.refuse(html_error(400))
+
+    def on_headers_complete(self) -> None:
+        request, self.in_head, self._keeps = self._request, False, True
+        request.method = self._parser.get_method().decode("ascii")
+        if self.deaf or self._parser.should_upgrade():
+            return
+        version = self._parser.get_http_version()
+        if (status := heads.refusal(version, request)) is not None:
+            self.refuse(html_error(status))
+            return
+        request.old = version == "1.0"
+        chunked = b"transfer-encoding" in request.headers
+        request.keep_alive = self._parser.should_keep_alive() and not (request.old and chunked)
+        self.left = most.LONG if chunked else heads.length(request)
+        if not chunked and self.left > self._server.limits.body > 0:
+            self._refuse_body()
+        elif not chunked and self.left > most.LONG:
+            self._look_ahead()
+        if not request.old and self.left and heads.continues(request) and not self.deaf:
+            self._go_ahead()
+
+    def _look_ahead(self) -> None:
+        """Answer a request now whose body makes no difference; it isn't kept then."""
+        request = self._request
+        request.refusal = self._server.refusal(request)
+        if request.refusal is not None:
+            self._drop_body()
+            self._found.append(request)
+
+    def _go_ahead(self) -> None:
+        """Tell the client to send the body, unless it makes no difference: then it may come, or another request."""
+        if self._request.refusal is None:
+            self._look_ahead()
+        if self._request.refusal is None:
+            self._found.append(CONTINUE)
+        else:
+            self._request.keep_alive, self.deaf = False, True
+
+    def on_chunk_header(self) -> None:
+        self._chunks += 1
+
+    def on_body(self, body: bytes) -> None:
+        self._got += len(body)
+        if b"transfer-encoding" not in self._request.headers:
+            self.left -= len(body)
+        if not self._keeps or self.deaf:
+            return
+        before, size = len(self._body), len(self._body) + len(body)
+        if size > self._server.limits.body > 0:
+            self._refuse_body()
+            return
+        if self._server.held + len(body) > self._server.limits.bodies > 0:
+            self.refuse(error_reply(503, "The server holds too many bytes of requests; try again"))
+            return
+        self._server.held += len(body)
+        self.held += len(body)
+        self._body += body
+        if before <= most.LONG < size and b"transfer-encoding" in self._request.headers:
+            self._look_ahead()
+
+    def _refuse_body(self) -> None:
+        if (refusal := self._server.refusal(self._request)) is not None:
+            self._request.refusal, self._request.keep_alive, self.deaf = refusal, False, True
+            self._drop_body()
+            self._found.append(self._request)
+            return
+        self.refuse(error_reply(413, "The request's body is longer than "
+                                     f"--tfs_rest_max_body_bytes={self._server.limits.body} allows"))
+
+    def on_message_complete(self) -> None:
+        request, self.arriving, self.left = self._request, False, 0
+        if self._parser.should_upgrade() or self.deaf:
+            return  # requests to upgrade come again
+        if request.refusal is None:
+            request.size = len(self._body)
+            if request.size <= most.SHORT:
+                request.body = bytes(self._body)
+            else:
+                request.collected = self._body
+            self._body = bytearray()
+            self._found.append(request)
+
