@@ -11,6 +11,7 @@
         VersionNotFound
         IncompleteVersion              not a whole SavedModel
         DigestMismatch                 bytes differ from the manifest
+        Malformed                      a file isn't what its name says: damaged, too big, or made to harm
       LockHeld                      5  someone else is at it
       ServerError                   6  fix the server's surroundings
         BackendMissing                 no engine, image or binary
@@ -104,6 +105,10 @@ class VersionNotFound(RepositoryError):
 
 class IncompleteVersion(RepositoryError):
     """Not a whole SavedModel: missing, empty, truncated, or without its variables."""
+
+
+class Malformed(RepositoryError):
+    """A file can't be read as what it should be: truncated, damaged, of another kind, or bigger than makes sense."""
 
 
 class DigestMismatch(RepositoryError):

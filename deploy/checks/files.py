@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.checks.findings import Finding, Severity, Where
 from deploy.checks.rules import RULES
 from deploy.errors import IncompleteVersion
+from deploy.files import escapes, walk
 from deploy.savedmodel import ops
 from deploy.savedmodel.reader import asset_files
 from deploy.savedmodel.scanning import LIMIT, Outline
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from deploy.savedmodel.bundle import Bundle
 
 _NEAR = LIMIT // 2
+_SHOWN = 20  # files or variables of a damaged version; there may be millions
 
 
 def size(path: Path) -> Iterator[Finding]:
@@ -49,18 +53,11 @@ def inside(directory: Path, outline: Outline) -> Iterator[Finding]:
     for name in _assets(outline):
         if escapes(name):
             yield rule.found(f"the asset {name!r} leads out of assets/", Where(file="saved_model.pb"))
-    root = directory.resolve()
-    for path in sorted(directory.rglob("*")):
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
-            name = path.relative_to(directory).as_posix()
-            yield rule.found(f"{name} is a link to {path.readlink()}, outside of the version", Where(file=name),
-                             fix="put the file itself there")
-
-
-def escapes(name: str) -> bool:
-    """Whether a relative path leads out of the directory that it is relative to."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    return not name or "\0" in name or path.is_absolute() or ".." in path.parts or name[1:2] == ":"
+    root = os.path.realpath(directory)
+    for name, entry in walk(directory):
+        if entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(root):
+            yield rule.found(f"{name} is a link to {Path(entry.path).readlink()}, outside of the version",
+                             Where(file=name), fix="put the file itself there")
 
 
 def _restores(outline: Outline) -> bool:
@@ -81,13 +78,19 @@ def _variables(index: Path) -> Iterator[Finding]:
     except IncompleteVersion as error:
         yield rule.found(error.message, Where(file="variables/variables.index"))
         return
+    yield from islice(_missing(index, read), _SHOWN)
+    yield from islice(_sums(read), _SHOWN)
+
+
+def _missing(index: Path, read: Bundle) -> Iterator[Finding]:
+    """Data files that aren't there, or not whole."""
+    rule = RULES["complete"]
     for name, needed in read.needed().items():
         path, where = index.parent / name, Where(file=f"variables/{name}")
         if not path.is_file():
             yield rule.found(f"{name} is missing, and the index needs {needed:,} bytes of it", where)
         elif (seen := path.stat().st_size) < needed:
             yield rule.found(f"{name} has {seen:,} bytes, and the index needs {needed:,} of it", where)
-    yield from _sums(read)
 
 
 def _sums(read: Bundle) -> Iterator[Finding]:

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from deploy.checks.files import escapes
 from deploy.checks.findings import Finding, Where
 from deploy.checks.rules import RULES
 from deploy.errors import BackendMissing, ExportError
+from deploy.files import escapes
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from deploy.errors import ExportError, RepositoryError, SpecError
+from deploy.errors import ExportError, Malformed, RepositoryError, SpecError
 from deploy.regression.replaying import Ask, answer, known, on_engine
 from deploy.repository import Published, Repository
 from deploy.savedmodel import goldens
@@ -22,6 +23,8 @@ from deploy.wire import records
 Arrays = Mapping[str, NDArray[Any]]
 Request = tuple[str, Arrays]
 Progress = Callable[[str], None]
+
+_MOST_RECORDS = 10 * LIMIT  # that can be thinned out here
 
 EDITED_FROM = "edited_from"
 """In the manifest's `producer`: the version whose files a version shares, all but its recorded requests."""
@@ -79,9 +82,15 @@ def remove(repository: Repository, mv: ModelVersion, numbers: Sequence[int], ver
 
 
 def stored(directory: Path) -> list[bytes]:
-    """The records of a version as they stand in its file. Raises RepositoryError for a damaged one."""
+    """The records of a version as they stand in its file. Raises Malformed for a damaged one."""
     path = directory / FILE
-    return list(records.read(path)) if path.exists() else []
+    if not os.path.lexists(path):
+        return []
+    found = list(islice(records.read(path, goldens.MOST_BYTES), _MOST_RECORDS + 1))
+    if len(found) > _MOST_RECORDS:
+        raise Malformed(f"{path} has more than {_MOST_RECORDS:,} records, and a server takes {LIMIT}",
+                        hint="write the file again, or remove it")
+    return found
 
 
 def answered(ask: Ask, request: Request, limits: Tolerances) -> Golden | str:
@@ -102,11 +111,7 @@ def publish(repository: Repository, mv: ModelVersion, data: Sequence[bytes], ver
     """Another version with the files of `mv` and these records. Tolerances and producers stay."""
     source = repository.path(mv)
     with repository.stage(mv.name, version) as stage:
-        try:
-            shutil.copytree(source, stage.path, dirs_exist_ok=True,
-                            ignore=lambda folder, _: [Path(FILE).name] if Path(folder).name == "assets.extra" else [])
-        except (OSError, shutil.Error) as error:
-            raise RepositoryError(f"{source} can't be copied: {error}", hint="make room, or mend it") from error
+        stage.fill(source, without=FILE)
         if data:
             (stage.path / FILE).parent.mkdir(exist_ok=True)
             records.write(stage.path / FILE, data)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from deploy.errors import DigestMismatch, RepositoryError
+from deploy import files
+from deploy.errors import DigestMismatch, Malformed, RepositoryError
 from deploy.repository import copying, naming
 from deploy.repository.copying import Progress
 from deploy.repository.manifest import Manifest
 from deploy.repository.survey import Survey, survey
 from deploy.types import ModelVersion
 
+_MOST = 64 << 20  # bytes of a manifest: 100,000 files have 20 MB
 NAMED = 5  # files named in a sentence; `details` has all of them
 
 
@@ -19,9 +21,11 @@ def read_manifest(version_directory: Path) -> Manifest | None:
     """The manifest in a version directory, None without one. Raises RepositoryError if it can't be understood."""
     path = version_directory / naming.MANIFEST_FILE
     try:
-        text = path.read_bytes()
+        text = files.read_bytes(path, _MOST)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise Malformed(f"{path} can't be read: {files.reason(error)}", hint="publish the version again") from error
     return Manifest.from_bytes(text, str(path))
 
 

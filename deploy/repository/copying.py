@@ -127,7 +127,7 @@ def digest_tree(tree: Survey, algorithm: str, progress: Progress | None = None, 
     with Pipeline(algorithm, tree.size, progress, sync=publish) as pipeline:
         hashed = {}
         for file in tree.files:
-            fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = _opened(file)
             digest = pipeline.begin(fd)
             if publish:
                 os.fchmod(fd, FILE_MODE)
@@ -161,8 +161,22 @@ def sync_directory(directory: Path) -> None:
         os.close(fd)
 
 
+def _opened(file: SourceFile) -> int:
+    """What was surveyed, open to be read; it may have become a link or a pipe since."""
+    try:
+        fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO}:
+            raise _changed(file) from error
+        raise
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise _changed(file)
+
+
 def _copy(file: SourceFile, target: Path, pipeline: Pipeline) -> digests.FileDigest:
-    source = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    source = _opened(file)
     try:
         fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
         digest = pipeline.begin(fd)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from deploy import files
 from deploy.errors import RepositoryError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -25,7 +26,9 @@ def translated(doing: str, where: Path) -> Iterator[None]:
         if error.errno in _REFUSED:
             raise RepositoryError(f"can't {doing}: {path}: {os.strerror(error.errno or 0)}",
                                   hint="check the owner and mode of the directory, and how it is mounted") from error
-        raise RepositoryError(f"can't {doing}: {path}: {error.strerror or error}") from error
+        raise RepositoryError(f"can't {doing}: {path}: {files.reason(error)}") from error
+    except (RecursionError, MemoryError) as error:
+        raise RepositoryError(f"can't {doing}: {where} takes more memory or depth than there is") from error
 
 
 @contextmanager
@@ -37,7 +40,18 @@ def room_for(needed: int, doing: str, where: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        raise no_room(needed, free, doing, where) from error
+        raise _no_inodes(doing, where) if _inodes(where) == 0 else no_room(needed, free, doing, where) from error
+
+
+def _inodes(where: Path) -> int | None:
+    """Files that can still be made; None where a filesystem doesn't count them."""
+    found = os.statvfs(where)
+    return found.f_favail if found.f_files else None
+
+
+def _no_inodes(doing: str, where: Path) -> RepositoryError:
+    return RepositoryError(f"can't {doing}: {where} can't hold more files: no inodes are left, though there are bytes",
+                           hint="remove files (`df -i` shows them), or make the filesystem with more inodes")
 
 
 def no_room(needed: int, free: int, doing: str, where: Path) -> RepositoryError:

@@ -6,6 +6,7 @@ import datetime
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy import files
 from deploy.errors import RepositoryError
 from deploy.repository import checking
 from deploy.types import ModelVersion
@@ -45,6 +46,17 @@ def entry(mv: ModelVersion, path: Path) -> Entry:
     if manifest is not None:
         return Entry(mv, path, manifest.size, len(manifest.files), manifest.created, manifest.digest,
                      manifest.goldens, dict(manifest.producer))
-    sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
-    changed = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.timezone.utc)
-    return Entry(mv, path, sum(sizes), len(sizes), changed.isoformat(timespec="seconds"), None, 0, {}, error)
+    size = count = 0
+    try:
+        size, count = files.total(path)
+    except OSError as problem:
+        error = error or f"{path} can't be read: {files.reason(problem)}"
+    return Entry(mv, path, size, count, _changed(path), None, 0, {}, error)
+
+
+def _changed(path: Path) -> str:
+    try:
+        moment = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.timezone.utc)
+    except (OSError, OverflowError, ValueError):  # refused, or a time that no calendar has
+        return ""
+    return moment.isoformat(timespec="seconds")

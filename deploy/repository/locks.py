@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from deploy import files
 from deploy.repository import copying, naming
 
+_MOST = 4096  # bytes of such a file, which has 21
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
 
@@ -46,7 +48,7 @@ class Numbers:
 def read_highest(root: Path, model: str) -> int:
     """The highest number on record, without the lock; 0 if there is none."""
     try:
-        return _number((root / naming.STATE_DIRECTORY / model).read_bytes())
+        return _number(files.read_bytes(root / naming.STATE_DIRECTORY / model, _MOST, follow=False))
     except FileNotFoundError:
         return 0
 
@@ -56,17 +58,38 @@ def _number(text: bytes) -> int:
     return int(text) if text.isdigit() else 0  # torn by a crash: the versions on disk still count
 
 
+def _opened(directory: Path, name: str) -> int:
+    """The lock's file, which others may have written to before us: links aren't followed, nor is anything else taken.
+    """
+    with suppress(FileExistsError):
+        directory.mkdir()
+        directory.chmod(copying.DIRECTORY_MODE)
+    parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, copying.FILE_MODE,
+                     dir_fd=parent)
+    except OSError as error:
+        raise OSError(error.errno, files.reason(error), str(directory / name)) from error
+    finally:
+        os.close(parent)
+    try:
+        status = os.fstat(fd)
+        files.check_regular(status, directory / name, _MOST)
+        if status.st_nlink > 1:  # another name of somebody's file
+            raise OSError(errno.EMLINK, "it has other names elsewhere, and isn't written to", str(directory / name))
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 @contextmanager
 def model_lock(root: Path, model: str) -> Iterator[Numbers]:
     """Be the only one, among all processes, that chooses numbers and renames for `model`. Held for milliseconds.
 
     Where locks don't work (some network filesystems) the rename alone keeps versions apart. Raises OSError.
     """
-    directory = root / naming.STATE_DIRECTORY
-    with suppress(FileExistsError):
-        directory.mkdir()
-        directory.chmod(copying.DIRECTORY_MODE)
-    fd = os.open(directory / model, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, copying.FILE_MODE)
+    fd = _opened(root / naming.STATE_DIRECTORY, model)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)

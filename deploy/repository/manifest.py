@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.errors import RepositoryError, SpecError
+from deploy.errors import Malformed, SpecError
 from deploy.repository import digests, naming
 from deploy.savedmodel.compare import Tolerance, from_json
 from deploy.types import Contract, ModelVersion
@@ -81,18 +81,19 @@ class Manifest:
 
     @classmethod
     def from_json(cls, data: object, where: str = "manifest") -> Manifest:
-        """Read what `to_json` wrote. Raises RepositoryError, naming `where`, for anything else."""
+        """Read what `to_json` wrote. Raises Malformed, naming `where`, for anything else."""
         if not isinstance(data, dict) or data.get("format") != FORMAT:
-            seen = data.get("format") if isinstance(data, dict) else type(data).__name__
-            raise RepositoryError(f"{where}: expected a manifest of format {FORMAT}, seen {seen!r}",
+            seen = repr(data.get("format") if isinstance(data, dict) else type(data).__name__)
+            raise Malformed(f"{where}: expected a manifest of format {FORMAT}, seen {seen:.80}",
                                   hint="it was written by another release of tfs-deploy, or damaged")
         try:
             manifest = cls._from_fields(data)
-        except (KeyError, TypeError, ValueError, AttributeError, SpecError) as error:
-            raise RepositoryError(f"{where} can't be read: {type(error).__name__}: {error}") from error
-        if manifest.digest != data.get("digest"):
-            said = data.get("digest")
-            raise RepositoryError(f"{where} was changed: its files give {manifest.digest}, it says {said}",
+            digest, said = manifest.digest, data.get("digest")
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, SpecError) as error:
+            raise Malformed(f"{where} can't be read: {type(error).__name__}: {error!s:.200}",
+                            hint="publish the version again") from error
+        if digest != said:
+            raise Malformed(f"{where} was changed: its files give {digest}, it says {said!s:.200}",
                                   hint="publish the version again from its source")
         return manifest
 
@@ -101,8 +102,9 @@ class Manifest:
         """`from_json` of a file's contents."""
         try:
             data = json.loads(text)
-        except ValueError as error:
-            raise RepositoryError(f"{where} isn't JSON: {error}", hint="publish the version again") from error
+        except (ValueError, RecursionError, MemoryError) as error:
+            why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise Malformed(f"{where} isn't JSON: {why:.200}", hint="publish the version again") from error
         return cls.from_json(data, where)
 
     @classmethod

@@ -68,6 +68,15 @@ class Stage:
         """The empty directory to save into, on the repository's filesystem."""
         return self._stage.tree
 
+    def fill(self, source: Path, without: str = "") -> None:
+        """Copy a version into `path`, all but the file `without`. Raises RepositoryError."""
+        doing = f"publish {self.model}"
+        with failures.translated(doing, self._root):
+            found = survey(source)
+            found.files = [file for file in found.files if file.name != without]
+            with failures.room_for(found.size, doing, self._root):
+                copying.copy_tree(found, self.path, self._algorithm)
+
     def __enter__(self) -> Stage:
         return self
 

@@ -19,10 +19,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy import files
 from deploy.repository import locks, naming
 
 _OWNER = "owner.json"
 _TREE = "version"
+_MOST = 4096  # bytes of owner.json
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ def _stale(path: Path, older_than: float) -> bool:
 def _held(path: Path) -> bool | None:
     """Whether a living process works there; None where that can't be told."""
     try:
-        fd = os.open(path / _OWNER, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(path / _OWNER, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
     try:
@@ -121,15 +123,16 @@ def _held(path: Path) -> bool | None:
 
 def _owner(path: Path) -> Owner | None:
     try:
-        return Owner(**json.loads((path / _OWNER).read_bytes()))
-    except (OSError, ValueError, TypeError):
+        owner = Owner(**json.loads(files.read_bytes(path / _OWNER, _MOST, follow=False)))
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
+    return owner if owner.version is None or type(owner.version) is int else None
 
 
 def _last_change(path: Path) -> float:
     latest = 0.0
-    for directory, _, files in os.walk(path):
-        for name in ("", *files):
-            with suppress(OSError):
-                latest = max(latest, Path(directory, name).lstat().st_mtime)
+    with suppress(OSError):
+        latest = path.lstat().st_mtime
+        for _, entry in files.walk(path):
+            latest = max(latest, entry.stat(follow_symlinks=False).st_mtime)
     return latest

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
+from deploy import files
 from deploy.errors import IncompleteVersion, RepositoryError
 from deploy.repository import naming
+
+_COPIES = 8  # of the bytes in a version, by links: caches of downloads have one
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +53,42 @@ def survey(directory: str | Path) -> Survey:
         raise IncompleteVersion(f"SavedModel directory {directory} {seen}",
                                 hint="name the directory that holds saved_model.pb")
     found = Survey(root)
-    _walk(found, root, "", (root,))
+    _walk(found, root, "", (root,), _Budget())
     if not found.files:
         raise IncompleteVersion(f"SavedModel directory {directory} is empty", hint="save a model into it first")
     return found
 
 
-def _walk(found: Survey, directory: str, prefix: str, parents: tuple[str, ...]) -> None:
+@dataclass(slots=True)
+class _Budget:
+    """What a version may have. Links inside of it make many names of one file, so that all of them count."""
+
+    entries: int = 0
+    inodes: set[tuple[int, int]] = field(default_factory=set)
+    size: int = 0  # of all names
+    distinct: int = 0  # of all files
+
+    def spend(self, path: str, status: os.stat_result, depth: int) -> None:
+        """Raises OSError where a directory has more than a model does."""
+        self.entries += 1
+        if depth > files.DEEPEST:
+            raise OSError(errno.ELOOP, f"more than {files.DEEPEST} directories in each other", path)
+        if self.entries > files.MOST_ENTRIES:
+            raise OSError(errno.E2BIG, f"more than {files.MOST_ENTRIES:,} files, links counted", path)
+        if stat.S_ISREG(status.st_mode):
+            files.check_regular(status, path)
+            place = status.st_dev, status.st_ino
+            self.distinct += status.st_size if place not in self.inodes else 0
+            self.inodes.add(place)
+            self.size += status.st_size
+            if self.size > _COPIES * self.distinct:
+                raise OSError(errno.E2BIG, f"its links make more than {_COPIES} copies of its files", path)
+
+
+def _walk(found: Survey, directory: str, prefix: str, parents: tuple[str, ...], budget: _Budget) -> None:
     for entry, path, name in _entries(found, directory, prefix):
         status = Path(path).stat()
+        budget.spend(entry.path, status, len(parents))
         if stat.S_ISREG(status.st_mode):
             if name != naming.MANIFEST_FILE:
                 found.files.append(SourceFile(name, path, status.st_size, status.st_mtime_ns))
@@ -67,12 +99,12 @@ def _walk(found: Survey, directory: str, prefix: str, parents: tuple[str, ...]) 
             raise RepositoryError(f"{entry.path} is a symbolic link to a directory that holds it", hint="remove it")
         else:
             found.directories.append(name)
-            _walk(found, path, f"{name}/", (*parents, path))
+            _walk(found, path, f"{name}/", (*parents, path), budget)
 
 
 def _entries(found: Survey, directory: str, prefix: str) -> Iterator[tuple[os.DirEntry[str], str, str]]:
     with os.scandir(directory) as entries:
-        for entry in sorted(entries, key=lambda e: e.name):
+        for entry in sorted(islice(entries, files.MOST_ENTRIES + 1), key=lambda e: e.name):
             try:
                 entry.name.encode()
             except UnicodeEncodeError:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
-from deploy.errors import IncompleteVersion
+from deploy import files
+from deploy.errors import DeployError, IncompleteVersion
 from deploy.savedmodel import snappy
 from deploy.wire.contracts import shape_from_proto
 from deploy.wire.dtypes import dtype_from_number
@@ -23,6 +24,13 @@ from deploy.wire.spans import read_varint
 _FOOTER, _TRAILER, _SNAPPY = 48, 5, 1
 _MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 _MASK_DELTA = 0xA282EAD8
+_MOST = 64 << 20  # bytes of an index; one of 100,000 variables has 10 MB
+_MOST_UNPACKED = 64 << 20  # of all its compressed blocks
+_MOST_VARIABLES = 1_000_000
+_MOST_SHARDS = 100_000
+_MOST_NAMES = 256 << 20  # characters of all names, which share their beginnings in the file
+_MOST_DIMENSIONS = 254  # TensorShape::MaxDimensions
+_MOST_BYTES = (1 << 63) - 1  # of a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +72,10 @@ class Bundle:
 def read(path: Path) -> Bundle:
     """Read a `variables.index`. Raises IncompleteVersion if it is truncated or damaged."""
     try:
-        return _bundle(path.read_bytes())
-    except (ValueError, IndexError, DecodeError) as error:
+        return _bundle(files.read_bytes(path, _MOST))
+    except OSError as error:
+        raise IncompleteVersion(f"{path} can't be read: {files.reason(error)}") from error
+    except (ValueError, IndexError, DecodeError, DeployError) as error:
         raise IncompleteVersion(f"{path} is damaged or truncated: {error or 'it ends too early'}",
                                 hint="copy or export the version again") from error
 
@@ -75,24 +85,50 @@ def _bundle(data: bytes) -> Bundle:
         raise ValueError(f"no table of variables in these {len(data)} bytes")
     _, _, at = _handle(data, len(data) - _FOOTER)  # the metaindex, which TensorFlow leaves empty
     offset, size, _ = _handle(data, at)
-    header, variables = BundleHeaderProto(num_shards=1), {}
-    for _, place in _entries(_block(data, offset, size)):
-        for key, value in _entries(_block(data, *_handle(place, 0)[:2])):
-            if key:
-                variables[key.decode()] = _variable(BundleEntryProto.FromString(value))
-            else:
-                header = BundleHeaderProto.FromString(value)
+    header, variables, names = BundleHeaderProto(num_shards=1), dict[str, Variable](), 0
+    for key, value in _items(data, offset, size):
+        if not key:
+            header = BundleHeaderProto.FromString(value)
+            continue
+        variables[key.decode()] = _variable(BundleEntryProto.FromString(value))
+        names += len(key)
+        if len(variables) > _MOST_VARIABLES or names > _MOST_NAMES:
+            raise ValueError(f"it has more than {_MOST_VARIABLES:,} variables, or names without end")
+    if not 0 < header.num_shards <= _MOST_SHARDS:
+        raise ValueError(f"it says that it has {header.num_shards:,} data files")
     if any(not 0 <= variable.shard < header.num_shards for variable in variables.values()):
         raise ValueError(f"it has entries outside its {header.num_shards} data files")
     return Bundle(header.num_shards, variables)
 
 
+def _items(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
+    """The entries of all blocks that the index block at `offset` names, in the order of the file: each block once."""
+    left, end, last = _MOST_UNPACKED, 0, b""
+    for number, (_, place) in enumerate(_entries(_block(data, offset, size, left))):
+        start, length, _ = _handle(place, 0)
+        if start < end or number > _MOST_VARIABLES:
+            raise ValueError("its blocks overlap, or are too many")
+        end = start + length
+        block = _block(data, start, length, left)
+        left -= len(block)
+        for key, value in _entries(block):
+            if key <= last and (key or number):
+                raise ValueError("its entries aren't sorted")
+            last = key
+            yield key, value
+
+
 def _variable(entry: BundleEntryProto) -> Variable:
-    return Variable(dtype_from_number(entry.dtype), shape_from_proto(entry.shape) or (), entry.shard_id, entry.offset,
-                    entry.size)
+    shape = shape_from_proto(entry.shape) or ()
+    if len(shape) > _MOST_DIMENSIONS or math.prod(d or 0 for d in shape) > _MOST_BYTES:
+        raise ValueError(f"a variable of {len(shape)} dimensions that no memory holds")
+    if entry.offset < 0 or not 0 <= entry.size <= _MOST_BYTES - entry.offset:
+        raise ValueError(f"a variable of {entry.size} bytes at byte {entry.offset} of its file")
+    return Variable(dtype_from_number(entry.dtype), shape, entry.shard_id, entry.offset, entry.size)
 
 
-def _block(data: bytes, offset: int, size: int) -> bytes:
+def _block(data: bytes, offset: int, size: int, most: int) -> bytes:
+    """A block's contents, of at most `most` bytes if it is compressed."""
     import google_crc32c
 
     end = offset + size
@@ -102,7 +138,7 @@ def _block(data: bytes, offset: int, size: int) -> bytes:
     if ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF != int.from_bytes(data[end + 1:end + _TRAILER], "little"):
         raise ValueError("a block's checksum differs")
     if data[end] == _SNAPPY:  # TensorFlow 1 wrote it so
-        return snappy.decompress(data[offset:end])
+        return snappy.decompress(data[offset:end], most)
     if data[end]:
         raise ValueError(f"a block is compressed in an unknown way ({data[end]})")
     return data[offset:end]
@@ -110,13 +146,19 @@ def _block(data: bytes, offset: int, size: int) -> bytes:
 
 def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
     restarts = int.from_bytes(block[-4:], "little")
-    at, end, key = 0, len(block) - 4 * (restarts + 1), b""
+    at, end, key, first = 0, len(block) - 4 * (restarts + 1), b"", True
+    if end < 0:
+        raise ValueError("a block is shorter than its own list of restarts")
     while at < end:
         shared, at = read_varint(block, at)
         fresh, at = read_varint(block, at)
         length, at = read_varint(block, at)
-        key = key[:shared] + block[at:at + fresh]
-        at += fresh + length
+        if at + fresh + length > end or shared > len(key):
+            raise ValueError("an entry leads out of its block")
+        last, key = key, key[:shared] + block[at:at + fresh]
+        if key <= last and not first:
+            raise ValueError("a block's entries aren't sorted")
+        at, first = at + fresh + length, False
         yield key, block[at - length:at]
 
 

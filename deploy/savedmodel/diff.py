@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy import files
 from deploy.errors import IncompleteVersion
 from deploy.savedmodel.reader import Producer, SavedModelInfo
 from deploy.types import Contract
@@ -124,12 +125,12 @@ def digest_assets(directory: str | Path, info: SavedModelInfo) -> dict[str, Asse
 def _digest(path: Path) -> Asset:
     digest, lines, last = hashlib.sha256(), 0, b"\n"
     try:
-        with path.open("rb") as file:
+        with files.open_regular(path) as file:
             while piece := file.read(1 << 20):
                 digest.update(piece)
                 lines, last = lines + piece.count(b"\n"), piece[-1:]
     except OSError as error:
-        raise IncompleteVersion(f"{path} can't be read: {error.strerror}") from error
+        raise IncompleteVersion(f"{path} can't be read: {files.reason(error)}") from error
     return Asset(digest.hexdigest(), lines + (last != b"\n"))
 
 

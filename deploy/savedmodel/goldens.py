@@ -7,6 +7,7 @@ Source: tensorflow_serving/servables/tensorflow/saved_model_warmup_util.h.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,15 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from deploy.errors import RepositoryError
+from deploy.errors import BadReply, Malformed, RepositoryError
 from deploy.types import DEFAULT_SIGNATURE
 from deploy.wire import records, tensors
 from deploy.wire import serving_pb2 as pb
 
 FILE = "assets.extra/tf_serving_warmup_requests"
 LIMIT = 1000  # the server refuses a version with more records
+MOST_BYTES = 1 << 32
+"""Of such a file, as far as it is read here."""
 
 ENGINE = "engine"  # answered by the version itself, run without a server
 SERVER = "server"  # answered by a server, and recorded there
@@ -78,14 +81,37 @@ def read(version_dir: str | Path) -> list[Golden]:
 def scan(version_dir: str | Path) -> Recorded:
     """The goldens of a version and how many other records stand beside them.
 
-    Raises RepositoryError for a damaged file, BadReply for a tensor that can't be read.
+    Raises Malformed for a damaged file: one that can't be read, with more records than a server takes, or with a tensor
+    that doesn't add up or takes far more memory than its record.
     """
     path = Path(version_dir) / FILE
-    if not path.exists():
+    if not os.path.lexists(path):
         return Recorded((), 0)
-    logs = [parse(data, f"{path}: record {number}") for number, data in enumerate(records.read(path))]
-    goldens = tuple(golden(log) for log in logs if answered(log))
-    return Recorded(goldens, len(logs) - len(goldens))
+    found, skipped, left = [], 0, tensors.FILL_LIMIT
+    for number, data in enumerate(records.read(path, MOST_BYTES)):
+        where = f"{path}: record {number}"
+        if number >= LIMIT:
+            raise Malformed(f"{path}: more than {LIMIT} records, which no server takes",
+                            hint="remove some with `tfs goldens remove`")
+        log = parse(data, where)
+        if not answered(log):
+            skipped += 1
+            continue
+        try:
+            left -= _filled(log)
+            if left < 0:
+                raise BadReply(f"its tensors repeat one value over more than {tensors.FILL_LIMIT} bytes")
+            found.append(golden(log))
+        except BadReply as error:
+            raise Malformed(f"{where}: {error.message}", hint=error.hint or "record it again") from error
+    return Recorded(tuple(found), skipped)
+
+
+def _filled(log: pb.PredictionLog) -> int:
+    """Bytes that the tensors of a predict request take beyond those that stand in it."""
+    maps = log.predict_log.request.inputs, log.predict_log.response.outputs
+    return sum(max(0, tensors.claimed(tensor) - tensors.STRING_SIZE * tensor.ByteSize()) for tensors_of in maps
+               for tensor in tensors_of.values())
 
 
 def answered(log: pb.PredictionLog) -> bool:
@@ -120,8 +146,8 @@ def _encode(arrays: Arrays, into: Any) -> None:
 
 
 def parse(data: bytes, where: str) -> pb.PredictionLog:
-    """A record of the file. Raises RepositoryError naming `where`."""
+    """A record of the file. Raises Malformed naming `where`."""
     try:
         return pb.PredictionLog.FromString(data)
     except DecodeError as error:
-        raise RepositoryError(f"{where} is no PredictionLog", hint="export the version again") from error
+        raise Malformed(f"{where} is no PredictionLog", hint="export the version again") from error

@@ -7,6 +7,7 @@ ParseExampleV2 and ParseSingleExample in tensorflow/core/ops/parsing_ops.cc.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from deploy.savedmodel.flow import MAIN, Flow, input_of, scopes
@@ -17,21 +18,25 @@ if TYPE_CHECKING:
 
 _PARSERS = frozenset({"ParseExample", "ParseExampleV2", "ParseSingleExample"})
 _PASSING = "Identity"
+_MOST_PARSERS = 64  # of different inputs; features are for example requests, and more wouldn't help there
+_MOST_STEPS = 200_000  # from node to node, for all parsers together: chains in a hostile graph have no end
+_MOST_KEYS = 10_000
 
 
 def parsed_examples(graph: GraphDef) -> dict[str, tuple[TensorSpec, ...]]:
     """Dense features (sparse ones may be left out) by the name of the graph's tensor that holds the tf.Examples."""
-    parsers = [(scope, node) for scope, nodes in scopes(graph) for node in nodes if node.op in _PARSERS]
+    parsers = {(scope, input_of(node, 0)): node for scope, nodes in scopes(graph) for node in nodes
+               if node.op in _PARSERS}
     if not parsers:
         return {}
-    flow = Flow.of(graph)
-    return {tensor: _features(flow, scope, node) for scope, node in parsers
-            for tensor in _serialized(flow, scope, node)}
+    flow, steps = Flow.of(graph), iter(range(_MOST_STEPS))
+    return {tensor: _features(flow, scope, node) for (scope, source), node in islice(parsers.items(), _MOST_PARSERS)
+            for tensor in _serialized(flow, scope, source, steps)}
 
 
-def _serialized(flow: Flow, scope: str, parser: NodeDef) -> Iterator[str]:
-    """The main graph's tensors that a parsing op gets."""
-    for place, tensor, node in flow.sources(scope, input_of(parser, 0), _passed):
+def _serialized(flow: Flow, scope: str, source: str, steps: Iterator[int]) -> Iterator[str]:
+    """The main graph's tensors that `source`, what a parsing op gets, comes from."""
+    for (place, tensor, node), _ in zip(flow.sources(scope, source, _passed), steps, strict=False):
         if place == MAIN and node.op != _PASSING:
             name, _, index = tensor.partition(":")
             yield f"{name}:{index or 0}"
@@ -54,11 +59,12 @@ def _features(flow: Flow, scope: str, node: NodeDef) -> tuple[TensorSpec, ...]:
 
 def _keys(flow: Flow, scope: str, node: NodeDef) -> list[bytes]:
     if node.op == "ParseSingleExample":
-        return list(node.attr["dense_keys"].list.s)
+        return list(node.attr["dense_keys"].list.s[:_MOST_KEYS])
     if node.op == "ParseExampleV2":  # serialized, names, sparse_keys, dense_keys, ...: a vector
         return _constant(flow.node(scope, input_of(node, 3)))
-    first = 2 + node.attr["Nsparse"].i  # serialized, names, then single keys
-    keys = [_constant(flow.node(scope, name)) for name in node.input[first:first + node.attr["Ndense"].i]]
+    first = 2 + max(0, node.attr["Nsparse"].i)  # serialized, names, then single keys
+    last = first + min(max(0, node.attr["Ndense"].i), _MOST_KEYS)
+    keys = [_constant(flow.node(scope, name)) for name in node.input[first:last]]
     return [key for found in keys for key in found]
 
 
@@ -67,5 +73,8 @@ def _constant(node: NodeDef | None) -> list[bytes]:
 
     if node is None or node.op != "Const":
         return []
-    values: list[bytes] = tensors.decode(node.attr["value"].tensor).ravel().tolist()
-    return values
+    proto = node.attr["value"].tensor
+    if tensors.claimed(proto) > _MOST_KEYS * tensors.STRING_SIZE:
+        return []
+    values = tensors.decode(proto).ravel().tolist()
+    return [value for value in values if isinstance(value, bytes)]

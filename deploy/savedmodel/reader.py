@@ -6,11 +6,14 @@ every request. So wholeness is checked here, before anything is published or ser
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy import files
 from deploy.errors import BadReply, IncompleteVersion
 from deploy.savedmodel import flow, ops, placement
 from deploy.types import Contract, TensorSpec
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from deploy.wire.model_pb2 import AssetFileDef, GraphDef, MetaGraphDef
 
 _ASSETS = "saved_model_assets"
+LIMIT = (1 << 31) - 1
+"""Bytes that a protobuf message can have."""
+
 _AGAIN = "copy or export the version again"
 _OTHER_FORMS = {
     "model.tflite": "a TFLite model alone: publish the SavedModel that it was made from; `tfs export --tflite` puts "
@@ -75,6 +81,8 @@ def read(directory: str | Path) -> SavedModelInfo:
     directory = Path(directory)
     graph = _open(directory)
     info = graph.meta_info_def
+    with _readable(directory):
+        size, _ = files.total(directory)
     try:
         contract, features = contract_from_map(graph.signature_def), parsed_examples(graph.graph_def)
     except BadReply as error:  # a dtype that doesn't exist, a constant that doesn't add up
@@ -85,7 +93,7 @@ def read(directory: str | Path) -> SavedModelInfo:
         tags=tuple(sorted(info.tags)),
         assets=_assets(graph),
         producer=Producer(info.tensorflow_version, graph.graph_def.versions.producer),
-        size=sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()),
+        size=size,
         features=features)
 
 
@@ -96,10 +104,14 @@ def check_complete(directory: str | Path) -> None:
 
 def _open(directory: Path) -> MetaGraphDef:
     graph = meta_graph(directory)
-    _check_variables(directory, graph)
-    for name in _assets(graph):
-        if not (directory / "assets" / name).is_file():
-            raise IncompleteVersion(f"{directory} lacks its asset file assets/{name}", hint=_AGAIN)
+    with _readable(directory):
+        _check_variables(directory, graph)
+        for name in _assets(graph):
+            if files.escapes(name):
+                raise IncompleteVersion(f"{directory}: its asset {name!r:.200} leads out of assets/",
+                                        hint="save the file as an asset of the model")
+            if not (directory / "assets" / name).is_file():
+                raise IncompleteVersion(f"{directory} lacks its asset file assets/{name}", hint=_AGAIN)
     return graph
 
 
@@ -109,16 +121,16 @@ def meta_graph(directory: Path) -> MetaGraphDef:
 
     from deploy.wire.model_pb2 import SavedModel
 
-    path = _file(directory)
+    with _readable(directory):
+        path = _file(directory)
+        data = files.read_bytes(path, LIMIT)
     try:
-        graphs = SavedModel.FromString(path.read_bytes()).meta_graphs
+        graphs = SavedModel.FromString(data).meta_graphs
     except DecodeError as error:
         raise IncompleteVersion(f"{path} is truncated or no SavedModel", hint=_AGAIN,
                                 details={"parser": str(error)}) from error
-    except OSError as error:
-        raise IncompleteVersion(f"{path} can't be read: {error.strerror}") from error
     if not graphs:
-        raise IncompleteVersion(f"{path} ({path.stat().st_size} bytes) holds no graph", hint=_AGAIN)
+        raise IncompleteVersion(f"{path} ({len(data)} bytes) holds no graph", hint=_AGAIN)
     return next((graph for graph in graphs if "serve" in graph.meta_info_def.tags), graphs[0])
 
 
@@ -150,6 +162,18 @@ def _check_variables(directory: Path, graph: MetaGraphDef) -> None:
     if restores or any(folder.glob("variables.data-*")):
         raise IncompleteVersion(f"{directory} lacks variables/variables.index, though its graph has variables",
                                 hint=_AGAIN)
+
+
+@contextmanager
+def _readable(directory: Path) -> Iterator[None]:
+    """What the system refuses below `directory`, or what no model has there, becomes IncompleteVersion."""
+    try:
+        yield
+    except OSError as error:
+        where = os.fsdecode(error.filename) if error.filename else str(directory)
+        raise IncompleteVersion(f"{where} can't be read: {files.reason(error)}",
+                                hint="a version holds saved_model.pb, variables/ and assets/, readable for all"
+                                ) from error
 
 
 def _check_size(path: Path, needed: int) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from deploy import files
 from deploy.errors import IncompleteVersion
 from deploy.savedmodel.tflite_names import DTYPES, OPERATORS
 from deploy.types import DEFAULT_SIGNATURE, Contract, Signature, TensorSpec
@@ -29,7 +30,10 @@ FLEX = "Flex"  # operators of Select TF are custom ones with this prefix and Ten
 
 _IDENTIFIER = b"TFL3"
 _AGAIN = "convert or copy the model again"
-_DEEPEST = 1_000_000  # entries of a vector; more is damage, not a model
+_LONGEST = 1_000_000  # entries of a vector; more is damage, not a model
+_MOST_READ = 64 << 20  # bytes of names, shapes and tables: a table may be named a million times
+_PER_TABLE = 32  # what a table counts for beside its bytes, for the time that it takes
+_MOST_CONTENT = 64 << 20  # bytes of metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +90,12 @@ def read(path: str | Path, *, first: bool = False, invented: bool = False) -> Tf
     """
     path = Path(path)
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with files.open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if data[4:8] != _IDENTIFIER:
                 raise ValueError(f"expected {_IDENTIFIER.decode()} at byte 4, seen {data[4:8]!r}")
-            return _model(_Table(data, _unsigned(data, 0)), len(data), first=first, invented=invented)
+            return _model(_Table(data, _unsigned(data, 0), _Budget()), len(data), first=first, invented=invented)
     except OSError as error:
-        raise IncompleteVersion(f"{path} can't be read: {error.strerror}") from error
+        raise IncompleteVersion(f"{path} can't be read: {files.reason(error)}") from error
     except (ValueError, IndexError, KeyError, struct.error) as error:
         raise IncompleteVersion(f"{path} is no TFLite model, or damaged: {error}", hint=_AGAIN) from error
 
@@ -105,8 +109,8 @@ def signature_defs(path: str | Path) -> dict[str, model_pb2.SignatureDef]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            content = _metadata(_Table(data, _unsigned(data, 0)), SIGNATURES)
+        with files.open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            content = _metadata(_Table(data, _unsigned(data, 0), _Budget()), SIGNATURES)
         if not content:
             return {}
         from flatbuffers import flexbuffers
@@ -115,22 +119,37 @@ def signature_defs(path: str | Path) -> dict[str, model_pb2.SignatureDef]:
         return {key.AsKey: model_pb2.SignatureDef.FromString(bytes(value.AsStringBytes))
                 for key, value in zip(entries.Keys, entries.Values, strict=True)}
     except OSError as error:
-        raise IncompleteVersion(f"{path} can't be read: {error.strerror}") from error
+        raise IncompleteVersion(f"{path} can't be read: {files.reason(error)}") from error
     except (ValueError, TypeError, IndexError, KeyError, struct.error, DecodeError) as error:
         raise IncompleteVersion(f"{path} has no readable {SIGNATURES}: {error}", hint=_AGAIN) from error
+
+
+class _Budget:
+    """What may be read of a file in all, since its offsets may lead to the same bytes again and again."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self) -> None:
+        self._left = _MOST_READ
+
+    def spend(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise ValueError(f"its tables take more than {_MOST_READ:,} bytes")
 
 
 class _Table:
     """A table of a FlatBuffer. Fields are numbered as in the schema; an absent one has its default."""
 
-    __slots__ = ("_at", "_data", "_fields")
+    __slots__ = ("_at", "_budget", "_data", "_fields")
 
-    def __init__(self, data: Any, at: int) -> None:
-        self._data, self._at = data, at
+    def __init__(self, data: Any, at: int, budget: _Budget) -> None:
+        self._data, self._at, self._budget = data, at, budget
         vtable = at - struct.unpack_from("<i", data, at)[0]
         size = struct.unpack_from("<H", data, vtable)[0]
         if vtable < 0 or size < 4 or size % 2 or vtable + size > len(data):
             raise ValueError(f"no table at byte {at}")
+        budget.spend(size + _PER_TABLE)
         self._fields = struct.unpack_from(f"<{(size - 4) // 2}H", data, vtable + 4)
 
     def number(self, field: int, form: str, default: int = 0) -> int:
@@ -144,6 +163,7 @@ class _Table:
         size = _unsigned(self._data, place)
         if place + 4 + size > len(self._data):
             raise ValueError(f"a text of {size} bytes at byte {place} lies outside of the file")
+        self._budget.spend(size)
         return bytes(self._data[place + 4:place + 4 + size]).decode(errors="replace")
 
     def numbers(self, field: int) -> tuple[int, ...] | None:
@@ -151,7 +171,9 @@ class _Table:
         place = self._target(field)
         if place is None:
             return None
-        return struct.unpack_from(f"<{_length(self._data, place)}i", self._data, place + 4)
+        size = _length(self._data, place)
+        self._budget.spend(4 * size)
+        return struct.unpack_from(f"<{size}i", self._data, place + 4)
 
     def count(self, field: int) -> int:
         """The length of a vector."""
@@ -161,14 +183,19 @@ class _Table:
     def content(self, field: int) -> bytes:
         """A vector of bytes."""
         place = self._target(field)
-        return b"" if place is None else bytes(self._data[place + 4:place + 4 + _unsigned(self._data, place)])
+        if place is None:
+            return b""
+        size = _unsigned(self._data, place)
+        if size > _MOST_CONTENT:
+            raise ValueError(f"metadata of {size:,} bytes")
+        return bytes(self._data[place + 4:place + 4 + size])
 
     def tables(self, field: int) -> Iterator[_Table]:
         """A vector of tables."""
         place = self._target(field)
         if place is not None:
             for item in range(place + 4, place + 4 + 4 * _length(self._data, place), 4):
-                yield _Table(self._data, item + _unsigned(self._data, item))
+                yield _Table(self._data, item + _unsigned(self._data, item), self._budget)
 
     def _place(self, field: int) -> int | None:
         offset = self._fields[field] if field < len(self._fields) else 0
@@ -185,7 +212,7 @@ def _unsigned(data: Any, at: int) -> int:
 
 def _length(data: Any, place: int) -> int:
     size = _unsigned(data, place)
-    if size > _DEEPEST or place + 4 + size > len(data):
+    if size > _LONGEST or place + 4 + size > len(data):
         raise ValueError(f"a vector of {size} entries at byte {place} lies outside of the file")
     return size
 

@@ -5,8 +5,10 @@ Sources: tensorflow_serving/servables/tensorflow/saved_model_warmup_util.cc, sav
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from deploy.errors import BadReply, IncompleteVersion, RepositoryError
 from deploy.savedmodel import tflite, tflite_serving
-from deploy.savedmodel.goldens import FILE, LIMIT, answered
+from deploy.savedmodel.goldens import FILE, LIMIT, MOST_BYTES, answered
 from deploy.types import CLASSIFY_METHOD, DEFAULT_SIGNATURE, REGRESS_METHOD, Contract, Signature, TensorSpec
 from deploy.wire import records, tensors
 from deploy.wire import serving_pb2 as pb
@@ -23,6 +25,8 @@ UNSUPPORTED = ("predict_streamed_log",)
 SESSION_RUN = "session_run_log"
 """It feeds and runs any node of the graph, also what no signature reaches: a server does it, and mustn't."""
 
+_COUNTED = 10 * LIMIT
+_SHOWN = 20  # problems of a record, and names in a sentence
 _METHODS = {"classify_log": CLASSIFY_METHOD, "regress_log": REGRESS_METHOD}
 
 
@@ -77,11 +81,13 @@ def check(version_dir: str | Path, contract: Contract) -> Checked | None:
     None if there is no such file. Never raises for what stands in it.
     """
     path = Path(version_dir) / FILE
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     kinds, problems, goldens, number = dict[str, int](), list[Problem](), 0, -1
     try:
-        for number, data in enumerate(records.read(path)):
+        for number, data in enumerate(islice(records.read(path, MOST_BYTES), _COUNTED)):
+            if number >= LIMIT:  # they are counted only; there may be millions
+                continue
             kind, golden, found = _record(data, contract)
             kinds[kind] = kinds.get(kind, 0) + 1
             goldens += golden
@@ -89,7 +95,8 @@ def check(version_dir: str | Path, contract: Contract) -> Checked | None:
     except RepositoryError as error:
         problems.append(Problem(None, True, error.message.removeprefix(f"{path}: ")))
     if number >= LIMIT:
-        problems.insert(0, Problem(None, True, f"{number + 1} records, and a server refuses more than {LIMIT}"))
+        count = f"{number + 1}{' or more' * (number + 1 == _COUNTED)}"
+        problems.insert(0, Problem(None, True, f"{count} records, and a server refuses more than {LIMIT}"))
     return Checked(path, number + 1, goldens, kinds, tuple(problems))
 
 
@@ -124,7 +131,7 @@ def _record(data: bytes, contract: Contract) -> tuple[str, bool, list[Found]]:
         log = pb.PredictionLog.FromString(data)
     except DecodeError:
         return "unreadable", False, [(True, f"its {len(data)} bytes are no PredictionLog")]
-    return log.WhichOneof("log_type") or "empty", answered(log), list(examine(log, contract))
+    return log.WhichOneof("log_type") or "empty", answered(log), list(islice(examine(log, contract), _SHOWN))
 
 
 def examine(log: pb.PredictionLog, contract: Contract) -> Iterator[Found]:
@@ -180,7 +187,7 @@ def _signature(spec: pb.ModelSpec, contract: Contract) -> tuple[Signature | None
     name = spec.signature_name or DEFAULT_SIGNATURE
     if name in contract:
         return contract[name], []
-    there = f"there is {', '.join(contract)}" if contract else "there is none"
+    there = f"there is {', '.join(islice(contract, _SHOWN))}" if contract else "there is none"
     return None, [(True, f"the model has no signature {name!r} ({there})")]
 
 
@@ -188,15 +195,15 @@ def _tensors(kind: str, given: Mapping[str, Any], wanted: Mapping[str, TensorSpe
     for name in given.keys() & wanted.keys():
         spec = wanted[name]
         try:
-            array = tensors.decode(given[name])
+            tensors.check(given[name])
         except BadReply as error:
             yield fatal, f"{kind} {name!r} is damaged: {error.message}"
             continue
-        dtype = "string" if array.dtype.kind == "O" else tensors.dtype_name(array.dtype)
+        dtype, shape = tensors.dtype_from_number(given[name].dtype), tensors.shape_of(given[name])
         if dtype != spec.dtype:
             yield fatal, f"{kind} {name!r} is {dtype}, and the signature says {spec.dtype}"
-        if not _fits(array.shape, spec.shape):
-            yield False, f"{kind} {name!r} has the shape {list(array.shape)}, and the signature says {spec}"
+        if not _fits(shape, spec.shape):
+            yield False, f"{kind} {name!r} has the shape {list(shape)}, and the signature says {spec}"
 
 
 def _fits(shape: Iterable[int], wanted: tuple[int | None, ...] | None) -> bool:

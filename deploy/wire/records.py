@@ -8,28 +8,33 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from deploy.errors import RepositoryError
+from deploy import files
+from deploy.errors import Malformed, RepositoryError
 
 _MASK_DELTA = 0xA282EAD8
 _LENGTH = struct.Struct("<Q")
 _CHECKSUM = struct.Struct("<I")
 _HEADER = struct.Struct("<QI")
 
+MOST = (1 << 31) - 1
+"""Bytes of a record: they hold protobuf messages, and no such message has more."""
 
-def read(path: str | Path) -> Iterator[bytes]:
+
+def read(path: str | Path, most: int | None = None) -> Iterator[bytes]:
     """Each record's data, in order, read as it is asked for.
 
-    Raises RepositoryError that names file, record and byte: not readable, truncated, or a checksum that differs.
+    most: bytes that the file may have.
+    Raises Malformed that names file, record and byte: not readable, truncated, or a checksum that differs.
     """
     try:
-        with Path(path).open("rb") as file:
+        with files.open_regular(path, most=most) as file:
             size = os.fstat(file.fileno()).st_size
             number = 0
             while file.tell() < size:
                 yield _record(file, size, f"{path}: record {number} at byte {file.tell()}")
                 number += 1
     except OSError as error:
-        raise RepositoryError(f"{path}: can't be read: {error.strerror}") from error
+        raise Malformed(f"{path}: can't be read: {files.reason(error)}") from error
 
 
 def write(path: str | Path, records: Iterable[bytes]) -> int:
@@ -48,15 +53,17 @@ def write(path: str | Path, records: Iterable[bytes]) -> int:
 def _record(file: BinaryIO, size: int, where: str) -> bytes:
     head = file.read(_HEADER.size)
     if len(head) < _HEADER.size:
-        raise RepositoryError(f"{where}: truncated in its header")
+        raise Malformed(f"{where}: truncated in its header")
     length = _HEADER.unpack(head)[0]
     if head[_LENGTH.size:] != _checksum(head[:_LENGTH.size]):
-        raise RepositoryError(f"{where}: the length's checksum differs", hint="not a TFRecord file, or a damaged one")
+        raise Malformed(f"{where}: the length's checksum differs", hint="not a TFRecord file, or a damaged one")
     if length + _CHECKSUM.size > size - file.tell():
-        raise RepositoryError(f"{where}: truncated: {length} bytes announced, {size - file.tell()} left in the file")
+        raise Malformed(f"{where}: truncated: {length} bytes announced, {size - file.tell()} left in the file")
+    if length > MOST:
+        raise Malformed(f"{where}: {length:,} bytes announced, and a message has {MOST:,} at most")
     data = file.read(length)
     if file.read(_CHECKSUM.size) != _checksum(data):
-        raise RepositoryError(f"{where}: the data's checksum differs", hint="the file is damaged")
+        raise Malformed(f"{where}: the data's checksum differs", hint="the file is damaged")
     return data
 
 

@@ -32,7 +32,10 @@ MESSAGE_LIMIT = 2**31 - 1
 FILL_LIMIT = 1 << 28
 """Bytes up to which a tensor may have fewer values than its shape says: a few bytes mustn't claim all memory."""
 
-_STRING_SIZE = 24  # bytes of a string in TensorFlow's memory, without its characters
+STRING_SIZE = 24
+"""Bytes of a string in TensorFlow's memory, without its characters."""
+
+_FILLED = 2 * STRING_SIZE  # a tensor that takes more memory than this times its message has values filled in
 
 
 def encode(array: ArrayLike, dtype: str | None = None) -> tensor_pb2.TensorProto:
@@ -80,8 +83,7 @@ def decode(proto: tensor_pb2.TensorProto) -> Array:
     """
     name = dtype_from_number(proto.dtype)
     if name not in SENDABLE:
-        raise BadReply(f"got a tensor of dtype {name}, which has no array form",
-                       hint=f"possible: {', '.join(SENDABLE)}")
+        raise _no_array(name)
     shape = shape_of(proto)
     dtype = numpy_dtype(name)
     if proto.tensor_content and 0 not in shape and name != "string":
@@ -92,6 +94,32 @@ def decode(proto: tensor_pb2.TensorProto) -> Array:
     except (MemoryError, ValueError, OverflowError) as error:  # the shape alone decides how much is asked for
         raise BadReply(f"a tensor of dtype {name} and shape {list(shape)} doesn't fit into memory") from error
     return _shaped(flat, shape)
+
+
+def claimed(proto: tensor_pb2.TensorProto) -> int:
+    """Bytes that the tensor's values would take in memory by its dtype and shape, without the characters of strings.
+
+    Raises BadReply if it has no array form.
+    """
+    name = dtype_from_number(proto.dtype)
+    if name not in SENDABLE:
+        raise _no_array(name)
+    return math.prod(shape_of(proto)) * (STRING_SIZE if name == "string" else numpy_dtype(name).itemsize)
+
+
+def check(proto: tensor_pb2.TensorProto) -> None:
+    """Raise BadReply if `decode` would; what is missing isn't filled in to see that, so it takes no memory."""
+    size = claimed(proto)
+    if proto.tensor_content or size <= _FILLED * proto.ByteSize():
+        decode(proto)
+        return
+    _check_fill(0, size, 1)
+    _shaped(np.broadcast_to(np.empty((), np.uint8), (math.prod(shape_of(proto)),)), shape_of(proto))
+
+
+def _no_array(name: str) -> BadReply:
+    return BadReply(f"got a tensor of dtype {name}, which has no array form",
+                    hint=f"possible: {', '.join(SENDABLE)}")
 
 
 def from_bytes(content: bytes | memoryview, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
@@ -185,7 +213,7 @@ def _strings(proto: tensor_pb2.TensorProto, size: int) -> Array:
         return np.empty(0, dtype=object)
     values = _packed_strings(proto.tensor_content, size) if proto.tensor_content else list(proto.string_val)
     if len(values) < size:
-        _check_fill(len(values), size, _STRING_SIZE)
+        _check_fill(len(values), size, STRING_SIZE)
     array = np.empty(size, dtype=object)
     array[:len(values)] = values[:size]
     if len(values) < size:

@@ -138,14 +138,14 @@ def literal(data: bytes) -> bytes:
     (b"\x08" + literal(b"abcd") + bytes([3 << 2 | 3, 4, 0, 0, 0]), b"abcdabcd"),
 ])
 def test_snappy(block: bytes, expected: bytes) -> None:
-    assert snappy.decompress(block) == expected
+    assert snappy.decompress(block, 1 << 20) == expected
 
 
 @pytest.mark.parametrize("block", [b"\x05" + literal(b"hell"), b"\x08" + literal(b"ab") + bytes([4 << 2 | 1, 9]),
                                    b"\x04" + bytes([3 << 2 | 2, 0, 0])])
 def test_damaged_snappy(block: bytes) -> None:
     with pytest.raises(ValueError, match="a compressed block"):
-        snappy.decompress(block)
+        snappy.decompress(block, 1 << 20)
 
 
 def test_an_index_that_tensorflow_1_compressed(tmp_path: Path) -> None:
