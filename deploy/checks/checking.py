@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from deploy.checks.report import Report
 from deploy.checks.rules import RULES
 from deploy.checks.targets import Target
 from deploy.errors import BadReply, IncompleteVersion
+from deploy.files import reason
 
 Gate = Callable[[Path], tuple[str, ...]]
 """Looks at a directory before it is published: raises if it mustn't be, returns what should be said of it."""
@@ -32,7 +34,11 @@ def check(path: str | Path, target: Target | None = None, allow: Mapping[str, st
     allowed = rules.check_allowances(allow or {})
     if path.name == _SAVED_MODEL and path.is_file():
         path = path.parent
-    return report.make(str(path), str(target), _findings(path, target), allowed)
+    try:
+        found = list(_findings(path, target))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return report.make(str(path), str(target), found, allowed)
 
 
 def gate(target: Target | None = None, allow: Mapping[str, str] | None = None) -> Gate:
@@ -116,6 +122,12 @@ def _judged(directory: Path, file: Path, target: Target) -> Iterator[Finding]:
     yield from calls.check(read)
     yield from kernels.check(read)
     yield from loading.check(read)
+
+
+def _unreadable(path: Path, error: OSError) -> IncompleteVersion:
+    where = os.fsdecode(error.filename) if error.filename else str(path)
+    return IncompleteVersion(f"{where} can't be read: {reason(error)}",
+                             hint="name a model that this user may read, with nothing in it but its files")
 
 
 def _listed(tags: frozenset[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 from collections.abc import Iterator
@@ -43,7 +44,7 @@ def complete(directory: Path, outline: Outline) -> Iterator[Finding]:
         yield rule.found("variables/variables.index is missing, though the graph has variables",
                          Where(file="variables/variables.index"))
     for name in _assets(outline):
-        if not escapes(name) and not (directory / "assets" / name).is_file():
+        if not escapes(name) and not _there(directory / "assets" / name):
             yield rule.found(f"the asset file assets/{name} is missing", Where(file=f"assets/{name}"))
 
 
@@ -58,6 +59,15 @@ def inside(directory: Path, outline: Outline) -> Iterator[Finding]:
         if entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(root):
             yield rule.found(f"{name} is a link to {Path(entry.path).readlink()}, outside of the version",
                              Where(file=name), fix="put the file itself there")
+
+
+def _there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 def _restores(outline: Outline) -> bool:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from deploy.regression import Edited
     from deploy.savedmodel.drift import Drift
     from deploy.savedmodel.warmup import Checked
+    from deploy.wire.serving_pb2 import PredictionLog
 
 _number_option = click.option("--version", "number", help="The new version's number.  [default: the next free one]")
 
@@ -206,26 +207,40 @@ def parse_batches(text: str | None) -> tuple[int, ...] | None:
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
+    from deploy.errors import BadReply, Malformed
     from deploy.regression.editing import stored
     from deploy.savedmodel import goldens
 
     rows: list[dict[str, Any]] = []
     for number, data in enumerate(stored(path)):
-        log = goldens.parse(data, f"{path / goldens.FILE}: record {number}")
-        kind = log.WhichOneof("log_type") or "empty"
-        row: dict[str, Any] = {"number": number, "kind": kind.removesuffix("_log"), "signature": "", "inputs": {},
-                               "outputs": {}, "origin": ""}
-        if kind == "predict_log":
-            golden = goldens.golden(log)
-            origin = golden.origin or ("export" if golden.outputs else "")
-            row |= {"signature": golden.signature, "inputs": _described(golden.inputs),
-                    "outputs": _described(golden.outputs), "origin": origin}
-        rows.append(row)
+        where = f"{path / goldens.FILE}: record {number}"
+        try:
+            rows.append({"number": number, **_row(goldens.parse(data, where))})
+        except BadReply as error:
+            raise Malformed(f"{where}: {error.message}", hint=error.hint) from error
     return rows
 
 
-def _described(arrays: Mapping[str, Any]) -> dict[str, str]:
-    return {name: f"{'string' if a.dtype.kind == 'O' else a.dtype.name}{list(a.shape)}" for name, a in arrays.items()}
+def _row(log: PredictionLog) -> dict[str, Any]:
+    """What a record holds, in words; its values aren't decoded. Raises BadReply for a damaged tensor."""
+    from deploy.types import DEFAULT_SIGNATURE
+
+    kind = log.WhichOneof("log_type") or "empty"
+    row = {"kind": kind.removesuffix("_log"), "signature": "", "inputs": {}, "outputs": {}, "origin": ""}
+    if kind != "predict_log":
+        return row
+    request, response = log.predict_log.request, log.predict_log.response
+    origin = log.log_metadata.request_origin or ("export" if response.outputs else "")
+    return row | {"signature": request.model_spec.signature_name or DEFAULT_SIGNATURE, "origin": origin,
+                  "inputs": _described(request.inputs), "outputs": _described(response.outputs)}
+
+
+def _described(given: Mapping[str, Any]) -> dict[str, str]:
+    from deploy.wire import tensors
+
+    for tensor in given.values():
+        tensors.check(tensor)
+    return {name: f"{tensors.dtype_from_number(t.dtype)}{list(tensors.shape_of(t))}" for name, t in given.items()}
 
 
 def _shapes(described: Mapping[str, str]) -> str:

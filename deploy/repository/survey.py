@@ -14,6 +14,7 @@ from deploy import files
 from deploy.errors import IncompleteVersion, RepositoryError
 from deploy.repository import naming
 
+_MOST_LINKED = 10_000  # links in linked directories multiply
 _COPIES = 8  # of the bytes in a version, by links: caches of downloads have one
 
 
@@ -64,17 +65,20 @@ class _Budget:
     """What a version may have. Links inside of it make many names of one file, so that all of them count."""
 
     entries: int = 0
+    linked: int = 0  # of them: through a link, or a link themselves
     inodes: set[tuple[int, int]] = field(default_factory=set)
     size: int = 0  # of all names
     distinct: int = 0  # of all files
 
-    def spend(self, path: str, status: os.stat_result, depth: int) -> None:
+    def spend(self, path: str, status: os.stat_result, depth: int, *, linked: bool) -> None:
         """Raises OSError where a directory has more than a model does."""
         self.entries += 1
         if depth > files.DEEPEST:
             raise OSError(errno.ELOOP, f"more than {files.DEEPEST} directories in each other", path)
-        if self.entries > files.MOST_ENTRIES:
-            raise OSError(errno.E2BIG, f"more than {files.MOST_ENTRIES:,} files, links counted", path)
+        self.linked += linked
+        if self.entries > files.MOST_ENTRIES or self.linked > _MOST_LINKED:
+            raise OSError(errno.E2BIG, f"more than {files.MOST_ENTRIES:,} files, or {_MOST_LINKED:,} through links",
+                          path)
         if stat.S_ISREG(status.st_mode):
             files.check_regular(status, path)
             place = status.st_dev, status.st_ino
@@ -88,7 +92,7 @@ class _Budget:
 def _walk(found: Survey, directory: str, prefix: str, parents: tuple[str, ...], budget: _Budget) -> None:
     for entry, path, name in _entries(found, directory, prefix):
         status = Path(path).stat()
-        budget.spend(entry.path, status, len(parents))
+        budget.spend(entry.path, status, len(parents), linked=path != f"{found.root}/{name}")
         if stat.S_ISREG(status.st_mode):
             if name != naming.MANIFEST_FILE:
                 found.files.append(SourceFile(name, path, status.st_size, status.st_mtime_ns))
