@@ -226,7 +226,8 @@ def _row(log: PredictionLog) -> dict[str, Any]:
     from deploy.types import DEFAULT_SIGNATURE
 
     kind = log.WhichOneof("log_type") or "empty"
-    row = {"kind": kind.removesuffix("_log"), "signature": "", "inputs": {}, "outputs": {}, "origin": ""}
+    row: dict[str, Any] = {"kind": kind.removesuffix("_log"), "signature": "", "inputs": {}, "outputs": {},
+                           "origin": ""}
     if kind != "predict_log":
         return row
     request, response = log.predict_log.request, log.predict_log.response

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
+from deploy import files
 from deploy.errors import IncompleteVersion
 from deploy.savedmodel.attributes import COMPILED, IMPLEMENTS, functions_in, of_function, slim
 from deploy.savedmodel.flow import MAIN, Body, body
@@ -121,7 +122,7 @@ def bodies(path: Path, scopes: Container[str], tags: frozenset[str] = SERVE) -> 
 def _opened(path: Path) -> Iterator[mmap.mmap]:
     """The file's bytes; what is wrong with them, or with the file, becomes IncompleteVersion."""
     try:
-        with path.open("rb") as file, closing(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) as data:
+        with files.open_regular(path) as file, closing(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) as data:
             yield data
     except (DecodeError, UnicodeDecodeError, IndexError, ValueError) as error:
         why = str(error) or "it ends too early"
