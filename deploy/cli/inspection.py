@@ -13,6 +13,7 @@ from deploy.cli.options import command, repository_option, table, tell
 from deploy.cli.subjects import place
 
 if TYPE_CHECKING:
+    from deploy.client.snippets import Calls
     from deploy.savedmodel.warmup import Checked
 
 _EXAMPLE = """tfs inspect digits/3
@@ -100,11 +101,41 @@ def _shown(found: Inspection) -> object:
     return Group(shown, "", signatures_table(found.contract))
 
 
+def _rest_lines(calls: Calls) -> Iterator[str]:
+    """A long body goes to a file beside, which nothing else is overwritten for."""
+    from deploy.client import curl
+
+    file = None if calls.long is None else _written(calls.long[0])
+    if calls.long is None or file is None:
+        yield calls.curl or f"# not over REST: {calls.why}"
+    else:
+        body, url = calls.long
+        yield f"# the body, {len(body):,} bytes, was written to {file} in this directory"
+        yield curl.of_file(url, file)
+
+
+def _written(body: bytes) -> Path | None:
+    """The file with this body in the working directory: request.json, request-2.json, ...; None if it can't be written.
+    """
+    for number in range(1, 100):
+        file = Path("request.json" if number == 1 else f"request-{number}.json")
+        try:
+            with file.open("xb") as opened:
+                opened.write(body)
+            return file
+        except FileExistsError:
+            if file.is_file() and file.stat().st_size == len(body) and file.read_bytes() == body:
+                return file
+        except OSError:
+            return None
+    return None
+
+
 def _call_lines(found: Inspection) -> Iterator[str]:
     """Whole lines, however long: they are there to be pasted."""
     for name, calls in found.calls.items():
         yield f"\n# {name}"
-        yield calls.curl or f"# not over REST: {calls.why}"
+        yield from _rest_lines(calls)
         if calls.python:
             yield f"\n{calls.python}"
         if name in found.devices:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deploy.client import curl, encoding, examples, forms
-from deploy.client.forms import Form
 from deploy.types import CLASSIFY_METHOD, REGRESS_METHOD, Endpoint, ModelRef, Signature
 
 if TYPE_CHECKING:
@@ -33,11 +32,15 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """How to ask for a signature. curl: REST; empty where JSON can't say it, and then `why`. python: gRPC."""
+    """How to ask for a signature. curl: REST; empty where JSON can't say it, and then `why`. python: gRPC.
+
+    long: the body of the REST call and its URL, where the body is too long to be read in a line.
+    """
 
     curl: str
     python: str
     why: str = ""
+    long: tuple[bytes, str] | None = None
 
     def to_json(self) -> dict[str, str]:
         return {"curl": self.curl, "python": self.python, **({"why": self.why} if self.why else {})}
@@ -53,13 +56,18 @@ def calls(signature: Signature, inputs: Mapping[str, Array], ref: ModelRef, endp
         found = [_features(data) for array in inputs.values() for data in array.ravel()]
         body = examples.to_body(found, None, signature.name)
         url = f"{endpoint.rest_url}{ref.rest_path}:{verb}"
-        return Calls(curl.line(url, body), _python(endpoint, verb, [repr(str(ref)), repr(found), _named(signature)]))
+        python = _python(endpoint, verb, [repr(str(ref)), repr(found), _named(signature)])
+        return Calls(curl.line(url, body), python, long=_long(body, url))
     written = "{" + ", ".join(f"{name!r}: {_value(array)}" for name, array in inputs.items()) + "}"
     python = _python(endpoint, "predict", [repr(str(ref)), written, _named(signature)])
     why = forms.no_json(signature)
     if why:
         return Calls("", python, why)
-    return Calls(_curl(signature, inputs, f"{endpoint.rest_url}{ref.rest_path}:predict"), python)
+    url = f"{endpoint.rest_url}{ref.rest_path}:predict"
+    if any(array.size > SMALL for array in inputs.values()):
+        return Calls(_of_zeros(signature, inputs, url), python)
+    body = encoding.request_body(signature.name, inputs, "row" if _by_rows(signature, inputs) else "column")
+    return Calls(curl.line(url, body), python, long=_long(body, url))
 
 
 def litert(signature: Signature, inputs: Mapping[str, Array], file: str) -> str:
@@ -74,10 +82,11 @@ def litert(signature: Signature, inputs: Mapping[str, Array], file: str) -> str:
         f"print(run(**{{{given}}}))"])
 
 
-def _curl(signature: Signature, inputs: Mapping[str, Array], url: str) -> str:
-    form: Form = "row" if _by_rows(signature, inputs) else "column"
-    if all(array.size <= SMALL for array in inputs.values()):
-        return curl.line(url, encoding.request_body(signature.name, inputs, form))
+def _long(body: bytes, url: str) -> tuple[bytes, str] | None:
+    return (body, url) if len(body) > curl.INLINE else None
+
+
+def _of_zeros(signature: Signature, inputs: Mapping[str, Array], url: str) -> str:
     columns = ", ".join(f"{json.dumps(name)}: {_value(array, plain=True)}" for name, array in inputs.items())
     body = f'{{"signature_name": {json.dumps(signature.name)}, "inputs": {{{columns}}}}}'
     return f"python3 -c {shlex.quote(f'import json; print(json.dumps({body}))')} | curl -sS -d @- {shlex.quote(url)}"

@@ -9,12 +9,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from deploy import savedmodel
 from deploy.cli.inspecting import Inspection, inspected
 from deploy.cli.markdown import write
+from deploy.cli.outcome import run
 from deploy.errors import IncompleteVersion
-from deploy.savedmodel import tflite
+from deploy.savedmodel import goldens, tflite
 from tests.modelserver_support import ROOT, Process, server
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")]
@@ -82,3 +85,26 @@ def test_neither_savedmodel_nor_tflite(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / tflite.FILE, tmp_path / "missing.tflite"):
         with pytest.raises(IncompleteVersion):
             inspected(path, None)
+
+
+def test_a_long_body_is_written_beside(models: Path, running: Process, tmp_path: Path,
+                                       monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """And nothing that is there already is overwritten."""
+    version = tmp_path / "vocabulary"
+    shutil.copytree(models / "vocabulary", version)
+    signature, = savedmodel.read(version).contract.values()
+    text = np.array([b"\xff" * 3000], object)
+    goldens.write(version, [goldens.Golden("serving_default", {signature.inputs[0].name: text}, {"y": text})],
+                  "vocabulary")
+    monkeypatch.chdir(tmp_path)
+    Path("request.json").write_text("mine")
+    command = ["inspect", str(version), "--calls", "--as", "vocabulary/1", "--rest-url",
+               f"http://127.0.0.1:{running.rest_port}"]
+    for _ in range(2):
+        assert run(command) == 0
+        line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("curl"))
+        assert "@request-2.json" in line
+        said = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True).stdout
+        assert json.loads(said).keys() & {"predictions", "outputs"}, said
+    assert Path("request.json").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.glob("request*")) == ["request-2.json", "request.json"]

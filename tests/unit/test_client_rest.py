@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -283,5 +284,7 @@ def test_curl_lines() -> None:
     url = "http://h:1/v1/models/m:predict"
     assert curl.line(url) == f"curl -sS {url}"
     assert curl.line(url, b'{"instances": ["it\'s"]}') == f"""curl -sS -d '{{"instances": ["it'"'"'s"]}}' {url}"""
-    assert curl.line(url, b"\xff" * 10) == f"curl -sS -d @request.json {url}  # request.json: 10 bytes"
-    assert curl.line(url, b" " * 5000).endswith("# request.json: 5,000 bytes")
+    for body in (b"\xff\0" * 10, b"'" * 200_000, '"\u00e9\\n"'.encode() * 900):
+        piped, _, call = curl.line(url, body).rpartition(" | ")
+        assert call.endswith(f" @- {url}")
+        assert subprocess.run(["sh"], input=piped.encode(), stdout=subprocess.PIPE, check=True).stdout == body
