@@ -45,13 +45,24 @@ def config(path: Path) -> dict[str, Any]:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 return _untrained(json.loads(archive.read("config.json")))
-        text = _hdf5_config(path)
+        text = _hdf5_attribute(path, "model_config")
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ExportError(f"{path} is no model file that can be read: {error}", hint=_AGAIN) from error
     if text is None:
         raise ExportError(f"{path} holds weights only, without a model",
                           hint="save the model, not its weights: model.save('name.keras')")
     return _untrained(json.loads(text))
+
+
+def keras_version(path: Path) -> str:
+    """The version of Keras that saved the file, empty if it doesn't say."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return str(json.loads(archive.read("metadata.json")).get("keras_version", ""))
+        return _hdf5_attribute(path, "keras_version") or ""
+    except (OSError, KeyError, ValueError, AttributeError, zipfile.BadZipFile):
+        return ""
 
 
 def nodes(data: object) -> Iterator[dict[str, Any]]:
@@ -110,14 +121,14 @@ def _named(node: Mapping[str, Any]) -> str:
     return f"the layer {name!r}" if isinstance(name, str) else "a layer's function"
 
 
-def _hdf5_config(path: Path) -> str | None:
+def _hdf5_attribute(path: Path, name: str) -> str | None:
     try:
         import h5py  # type: ignore[import-untyped]
     except ImportError as error:
         raise BackendMissing(f"{path} can't be read without h5py",
                              hint="pip install 'tfs-deploy[tensorflow]'") from error
     with h5py.File(path, "r") as file:
-        text = file.attrs.get("model_config")
+        text = file.attrs.get(name)
     return None if text is None else str(text)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from deploy.errors import ExportError
-from deploy.export import examples, functions, keras_models, methods, quiet
+from deploy.export import examples, functions, keras2, keras_models, methods, quiet
 from deploy.export.plans import Classify, Endpoint, OutputNames, Predict, Regress, Servable
 from deploy.types import DEFAULT_SIGNATURE
 
@@ -25,6 +25,8 @@ def find(servable: Servable) -> list[Endpoint]:
         return [_asked(name, value, model) for name, value in asked.items()]
     if isinstance(model, Predict | Classify | Regress):
         return [_asked(DEFAULT_SIGNATURE, model, None)]
+    if (serving := keras2.serving(model)) is not None:
+        return [functions.endpoint(serving, DEFAULT_SIGNATURE, servable.inputs, servable.output_names, model)]
     if keras_models.is_model(model):
         seen = examples.seen(servable.examples)
         return [keras_models.endpoint(model, DEFAULT_SIGNATURE, servable.inputs, servable.output_names, seen)]

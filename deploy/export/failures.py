@@ -6,6 +6,7 @@ import re
 import traceback
 
 from deploy.errors import ExportError
+from deploy.export.quiet import backend_hint
 
 TRACEBACK_LINES = 12
 
@@ -18,7 +19,8 @@ def user_error(doing: str, error: BaseException, hint: str = "") -> ExportError:
     """The user's own exception as ours: what it says in the sentence, the end of its traceback in the details."""
     lines = traceback.format_exception(type(error), error, error.__traceback__)
     tail = "".join(lines).rstrip().splitlines()[-TRACEBACK_LINES:]
-    return ExportError(f"{doing} failed: {_sentence(error)}", hint=hint or "see the traceback",
+    hint = (backend_hint() if isinstance(error, ImportError) else "") or hint or "see the traceback"
+    return ExportError(f"{doing} failed: {_sentence(error)}", hint=hint,
                        details={"traceback": "\n".join(tail)})
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from deploy.errors import ExportError
-from deploy.export import quiet, specs
+from deploy.export import quiet, specs, structures
 from deploy.export.plans import Endpoint, OutputNames
 from deploy.types import DEFAULT_SIGNATURE, TensorSpec
 
@@ -34,11 +34,12 @@ def endpoint(function: Any, name: str, inputs: object, output_names: OutputNames
     parameters = _parameters(function)
     if own is None:
         found = _named(specs.parse(inputs), parameters, name)
+        call = _positional(_converted(tf, function), found, parameters)
     else:
-        found = _named(tuple(_dense(spec, name) for spec in own), parameters, name)
+        found, pack = structures.flat(own, parameters, name)
         found = found if inputs is None else _repinned(found, specs.parse(inputs), name)
-    return Endpoint(name, found, _positional(_converted(tf, function), found, parameters), rename=output_names,
-                    holders=holders)
+        call = _packed(function, [spec.name for spec in found], pack)
+    return Endpoint(name, found, call, rename=output_names, holders=holders)
 
 
 def endpoints(module: Any, inputs: object, output_names: OutputNames | None) -> list[Endpoint]:
@@ -92,18 +93,21 @@ def _nothing(module: object, found: Mapping[str, object], inputs: object) -> Exp
 
 
 def _of_concrete(function: Any, name: str, output_names: OutputNames | None, holders: Sequence[object]) -> Endpoint:
-    """A function that is traced already: its arguments are flat or it can't be a signature."""
+    """A function that is traced already."""
     positional, keywords = function.structured_input_signature
-    flat = [*positional, *keywords.values()]
-    found = tuple(_dense(spec, name) for spec in flat)
-    found = tuple(TensorSpec(spec.name or f"input_{i}", spec.dtype, spec.shape) for i, spec in enumerate(found))
-    names = [spec.name for spec in found]
-    named = dict(zip(keywords, names[len(positional):], strict=True))
+    arguments = [*positional, *keywords.values()]
+    found, pack = structures.flat(arguments, [*(f"input_{i}" for i in range(len(positional))), *keywords], name)
 
-    def call(tensors: Mapping[str, Any]) -> Any:
-        return function(*(tensors[n] for n in names[:len(positional)]), **{key: tensors[n] for key, n in named.items()})
+    def call(*given: Any) -> Any:
+        return function(*given[:len(positional)], **dict(zip(keywords, given[len(positional):], strict=True)))
 
-    return Endpoint(name, found, call, rename=output_names, holders=(*holders, function))
+    return Endpoint(name, found, _packed(call, [spec.name for spec in found], pack), rename=output_names,
+                    holders=(*holders, function))
+
+
+def _packed(function: Callable[..., Any], names: Sequence[str],
+            pack: structures.Pack) -> Callable[[Mapping[str, Any]], Any]:
+    return lambda tensors: function(*pack({name: tensors[name] for name in names}))
 
 
 def _positional(function: Callable[..., Any], found: Sequence[TensorSpec],
@@ -139,20 +143,15 @@ def _named(found: tuple[TensorSpec, ...], parameters: Sequence[str], name: str) 
 
 def _repinned(found: tuple[TensorSpec, ...], pinned: tuple[TensorSpec, ...], name: str) -> tuple[TensorSpec, ...]:
     """An input_signature stands; the caller may give its inputs other names."""
+    by_name = {spec.name: spec for spec in pinned}
+    if set(by_name) == {spec.name for spec in found}:
+        pinned = tuple(by_name[spec.name] for spec in found)
     fits = len(found) == len(pinned) and all(
         a.dtype == b.dtype and specs.compatible(a.shape, b.shape) for a, b in zip(found, pinned, strict=True))
     if not fits:
         raise ExportError(f"signature {name!r} has the input_signature {'; '.join(map(str, found))}, "
                           f"and the input spec says {'; '.join(map(str, pinned))}", hint="leave the input spec out")
     return tuple(TensorSpec(b.name or a.name, a.dtype, b.shape) for a, b in zip(found, pinned, strict=True))
-
-
-def _dense(spec: Any, name: str) -> TensorSpec:
-    if type(spec).__name__ not in ("TensorSpec", "BoundedTensorSpec"):
-        what = f"{spec!r}, a {type(spec).__name__}" if isinstance(spec, dict | list | tuple) else repr(spec)
-        raise ExportError(f"signature {name!r} takes {what:.200}, which is no dense tensor",
-                          hint="a signature is a tf.function of plain tensors, each with its own tf.TensorSpec")
-    return specs.one(spec)
 
 
 def _input_signature(function: Any) -> tuple[Any, ...] | None:

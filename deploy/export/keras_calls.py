@@ -61,7 +61,7 @@ def parameters(model: Any) -> Parameters:
     found = inspect.signature(model.call).parameters.values()
     kinds = {p.kind for p in found}
     named = [p for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    own = not str(getattr(model.call, "__module__", "")).startswith("keras.")
+    own = not str(getattr(model.call, "__module__", "")).startswith(("keras.", "tf_keras."))
     tensors = [p for p in named if p.name not in _OWN]
     return Parameters(tuple(p.name for p in tensors if p.default is p.empty),
                       {p.name: p.default for p in tensors if p.default is not p.empty},
@@ -69,6 +69,12 @@ def parameters(model: Any) -> Parameters:
                       tuple(p.name for p in named if p.kind is p.POSITIONAL_ONLY),
                       bool(tensors) and tensors[0].kind is inspect.Parameter.KEYWORD_ONLY,
                       inspect.Parameter.VAR_POSITIONAL in kinds, own and inspect.Parameter.VAR_KEYWORD in kinds)
+
+
+def trains(model: Any) -> bool:
+    """Whether `call` can be told to train or not; Keras 3 takes the argument for any model, Keras 2 doesn't."""
+    found = inspect.signature(model.call).parameters
+    return "training" in found or any(p.kind is p.VAR_KEYWORD for p in found.values())
 
 
 def single(name: str, takes: Parameters) -> Bind:

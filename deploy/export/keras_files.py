@@ -12,6 +12,8 @@ from deploy.export import quiet
 from deploy.export.failures import user_error
 
 _LAMBDA = "replace the Lambda layer by a layer class of your own, or export the model object from your code"
+_OLD = "pip install tf_keras, which loads it, and try again; or load it where it was made, save a SavedModel with " \
+    "model.save('directory'), and export that"
 
 
 def load(path: Path, custom_objects: Mapping[str, object]) -> object:
@@ -26,15 +28,22 @@ def load(path: Path, custom_objects: Mapping[str, object]) -> object:
                           hint=_LAMBDA)
     for finding in keras_archives.check(path):
         raise ExportError(f"{path} isn't safe to load: {finding.message}", hint=finding.fix)
-    keras = quiet.keras()
+    version = keras_archives.keras_version(path)
+    keras = (quiet.keras2() if version.startswith("2.") else None) or quiet.keras()
     try:
         with quiet.muted():
-            return keras.saving.load_model(path, custom_objects=dict(custom_objects), compile=False, safe_mode=True)
+            return keras.models.load_model(path, custom_objects=dict(custom_objects), compile=False, safe_mode=True)
     except Exception as error:
+        if version.startswith("2.") and not keras.__version__.startswith("2."):
+            raise ExportError(f"{path} was saved by Keras 2 ({version}), and Keras {keras.__version__} can't load it",
+                              hint=_OLD) from error
         missing = sorted(_custom(config) - set(custom_objects))
-        hint = "" if not missing else \
-            f"give its custom objects: custom_objects={{...}} or --custom-object pkg.module:{missing[0]}" \
-            f" (in the file: {', '.join(missing)})"
+        if missing:
+            raise ExportError(
+                f"{path} needs {', '.join(missing)}, which Keras doesn't know: a class or function of its author",
+                hint=f"give it: --custom-object pkg.module:{missing[0]}, or custom_objects={{...}}") from error
+        hint = f"Keras {version or '(unknown)'} saved it, and this is {keras.__version__}: use that one, " \
+            "or export the model object from the code that made it"
         raise user_error(f"loading {path}", error, hint) from error
 
 

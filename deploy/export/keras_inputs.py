@@ -89,7 +89,9 @@ def remembered(model: Any, tensor: Any) -> bool:
     if layer.name.endswith("CLONE"):  # the input of a model cut out of another one
         return True
     live = said.get("sparse") is None  # else it comes from a configuration, as a file holds it
-    return naming.automatic(layer.name, type(layer).__name__) and (live or isinstance(model, keras.Sequential))
+    first = model.layers[0].name if isinstance(model, keras.Sequential) and model.layers else ""
+    made_up = naming.automatic(layer.name, type(layer).__name__) or layer.name == f"{first}_input"  # as in Keras 2
+    return made_up and (live or isinstance(model, keras.Sequential))
 
 
 def recorded(model: Any) -> Invocation | None:

@@ -1,4 +1,4 @@
-"""A Keras 3 model -> an endpoint: what it takes, how it is called for serving, what its results are called."""
+"""A Keras model -> an endpoint: what it takes, how it is called for serving, what its results are called."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from deploy.errors import ExportError
-from deploy.export import keras_calls, keras_inputs, quiet, specs
+from deploy.export import keras2, keras_calls, keras_inputs, quiet, specs
 from deploy.export.failures import user_error
 from deploy.export.keras_calls import Invocation
 from deploy.export.plans import Endpoint, OutputNames
@@ -19,8 +19,9 @@ _HOW = 'inputs={"pixels": (None, 784)} or --input "pixels: float32[?, 784]"'
 
 
 def is_model(value: object) -> bool:
-    """Whether `value` is a Keras 3 model or layer. Doesn't import Keras."""
-    return any(kind.__name__ == "Layer" and kind.__module__.startswith("keras.") for kind in type(value).__mro__)
+    """Whether `value` is a model or layer of Keras 3 or 2. Doesn't import Keras."""
+    three = any(kind.__name__ == "Layer" and kind.__module__.startswith("keras.") for kind in type(value).__mro__)
+    return three or keras2.is_model(value)
 
 
 def endpoint(model: Any, name: str, inputs: object, output_names: OutputNames | None,
@@ -31,13 +32,16 @@ def endpoint(model: Any, name: str, inputs: object, output_names: OutputNames | 
     seen: what its examples look like, which counts where the model doesn't hold its own inputs.
     Raises ExportError if it is unbuilt and nothing says what it takes, or if `inputs` doesn't fit it.
     """
-    quiet.keras()
+    source: Any = keras2 if keras2.is_model(model) else keras_inputs
+    if source is keras_inputs:
+        quiet.keras()
+    training = {"training": False} if source is keras_inputs or keras_calls.trains(model) else {}
     pinned = None if inputs is None else specs.parse(inputs)
     told = pinned or seen
     built = _build(model, told) if told and not model.built else None
-    made = keras_inputs.known(model)
+    made = source.known(model)
     if made is None:
-        made, pinned = built or keras_inputs.recorded(model) or _told(model, told), told
+        made, pinned = built or source.recorded(model) or _told(model, told), told
     made = keras_calls.extended(model, made, told or ())
     if pinned:
         made = _pin(made, pinned)
@@ -45,7 +49,7 @@ def endpoint(model: Any, name: str, inputs: object, output_names: OutputNames | 
 
     def call(tensors: Mapping[str, Any]) -> Any:
         given, named = made.bind(tensors)
-        return model(*given, **named, training=False)
+        return model(*given, **named, **training)
 
     return Endpoint(name, made.inputs, call, made.outputs, rename=output_names, holders=(model,), notes=notes)
 
@@ -74,7 +78,7 @@ def _build(model: Any, told: tuple[TensorSpec, ...]) -> Invocation:
         try:
             with quiet.muted():
                 given, named = bind(tensors)
-                model(*given, **named, training=False)
+                model(*given, **named)
                 return Invocation(found, bind)
         except Exception as error:
             failed = failed or error

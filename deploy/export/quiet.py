@@ -23,6 +23,13 @@ def tensorflow() -> Any:
     return sys.modules["tensorflow"]
 
 
+def backend_hint() -> str:
+    """What to do where Keras is told to run on something else than TensorFlow; empty where it isn't."""
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    return "" if backend == "tensorflow" else \
+        f"KERAS_BACKEND is {backend}, and only TensorFlow writes SavedModels: set KERAS_BACKEND=tensorflow"
+
+
 def keras() -> Any:
     """The module `keras`. Raises ExportError if it isn't Keras 3 on TensorFlow."""
     tensorflow()
@@ -31,6 +38,16 @@ def keras() -> Any:
         raise ExportError(f"Keras runs on {module.backend.backend()}, and only TensorFlow writes SavedModels",
                           hint="set KERAS_BACKEND=tensorflow before anything imports keras")
     return module
+
+
+def keras2() -> Any | None:
+    """The module `tf_keras`, which is Keras 2; None without it."""
+    tensorflow()
+    try:
+        with muted():
+            return importlib.import_module("tf_keras")
+    except ImportError:
+        return None
 
 
 @contextlib.contextmanager
@@ -54,7 +71,8 @@ def _import(name: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name:
-            raise
+            raise ExportError(f"{name} can't be imported: {error}", hint=backend_hint() or
+                              "install what it needs, or another release of it") from error
         raise ExportError(f"{name} isn't installed, and exporting needs it",
                           hint="pip install 'tfs-deploy[tensorflow]'") from None
 

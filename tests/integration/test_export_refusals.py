@@ -59,9 +59,11 @@ def test_signatures_that_are_no_functions_of_tensors(tmp_path: Path) -> None:
     refused(tmp_path, module, "empty", signatures={})
     refused(tmp_path, module, "can't be a signature's name", signatures={"": tf.function(lambda x: x, [X])})
     ragged = tf.function(lambda x: x.to_tensor(), [tf.RaggedTensorSpec([None, None], tf.float32)])
-    refused(tmp_path, ragged, "no dense tensor", "tf.TensorSpec")
-    nested = tf.function(lambda x: x["a"], [{"a": X}])
-    refused(tmp_path, nested, "no dense tensor", "tf.TensorSpec")
+    refused(tmp_path, ragged, "no dense tensor", "from_row_lengths")
+    refused(tmp_path, tf.function(lambda x: x["a"], [{"a": tf.RaggedTensorSpec([None, None], tf.float32)}]),
+            "argument x['a']", "no dense tensor", "from_row_lengths")
+    refused(tmp_path, tf.function(tf.sparse.to_dense, [tf.SparseTensorSpec([None, 2], tf.float32)]), "SparseTensorSpec",
+            "tf.sparse.from_dense")
     unspecified = tf.Module()
     unspecified.serve = tf.function(lambda x: x)
     refused(tmp_path, unspecified, "says what it takes", "serve")
