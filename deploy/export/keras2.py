@@ -10,6 +10,8 @@ from deploy.export import naming, specs, structures
 from deploy.export.keras_calls import Arguments, Invocation
 from deploy.types import TensorSpec
 
+NOTE = "this is a model of Keras 2 (tf_keras), exported as it is"
+
 
 def is_model(value: object) -> bool:
     """Whether `value` is a model or layer of Keras 2. Doesn't import it."""

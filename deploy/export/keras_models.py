@@ -45,7 +45,8 @@ def endpoint(model: Any, name: str, inputs: object, output_names: OutputNames | 
     made = keras_calls.extended(model, made, told or ())
     if pinned:
         made = _pin(made, pinned)
-    notes = (*made.notes, *keras_calls.left_out(model, made.inputs), *([_UNTRAINED] if built else []))
+    notes = (*made.notes, *keras_calls.left_out(model, made.inputs), *([_UNTRAINED] if built else []),
+             *([keras2.NOTE] if source is keras2 else []))
 
     def call(tensors: Mapping[str, Any]) -> Any:
         given, named = made.bind(tensors)

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,10 +79,10 @@ class Replay:
 
         Raises ExportError if it can't be loaded, refuses a request, or ends the process.
         """
-        from deploy.export import replay
+        from deploy.export import replay, scratch
 
-        with tempfile.TemporaryDirectory(prefix="tfs-export-") as place:
-            requests, answers = Path(place, "requests"), Path(place, "answers")
+        with scratch.directory() as place:
+            requests, answers = place / "requests", place / "answers"
             replay.write_requests(requests, cases)
             said = self._said({"directory": str(directory), "requests": str(requests), "answers": str(answers)})
             if said.get("error"):

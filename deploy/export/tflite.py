@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,10 @@ from deploy.export.plans import Case
 from deploy.savedmodel import drift, tflite
 from deploy.savedmodel.compare import Tolerance, Tolerances, narrowest
 from deploy.savedmodel.drift import Drift, Pair
+from deploy.savedmodel.flow import scopes
+from deploy.savedmodel.reader import meta_graph
 from deploy.types import DEFAULT_SIGNATURE, Contract
+from deploy.wire import tensor_pb2
 
 SHARES: Mapping[str, float] = {"none": 1e-4, "float16": 1e-2, "dynamic": 5e-2, "int8": 1e-1}
 """Modes, and how far an answer may be from the SavedModel's: a share of the output's largest magnitude.
@@ -27,6 +29,12 @@ SHARES: Mapping[str, float] = {"none": 1e-4, "float16": 1e-2, "dynamic": 5e-2, "
 none: float32 as it is. float16: weights stored as half floats. dynamic: weights as int8, arithmetic in float where
 needed. int8: weights and activations as int8, ranges measured on the examples.
 """
+
+_FLOATS: Mapping[int, str] = {tensor_pb2.DT_HALF: "float16", tensor_pb2.DT_BFLOAT16: "bfloat16",
+                              tensor_pb2.DT_DOUBLE: "float64"}
+_MOVES = frozenset({"Cast", "Const", "Identity", "Placeholder", "ReadVariableOp", "VarHandleOp", "NoOp"})
+_IN_FLOAT32 = "build it with float32: keras.mixed_precision.set_global_policy('float32') before its layers are made, " \
+    "or dtype='float32' for each; --tflite float16 then stores the weights as float16"
 
 REPEATS = 20  # calls for a latency
 
@@ -118,14 +126,14 @@ def convert(directory: Path, contract: Contract, cases: Sequence[Case], mode: st
 
 def _run(asked: Mapping[str, object], cases: Sequence[Case],
          timeout: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    from deploy.export import replay
+    from deploy.export import replay, scratch
 
-    with tempfile.TemporaryDirectory(prefix="tfs-tflite-") as place:
-        requests, answers = Path(place, "requests"), Path(place, "answers")
+    with scratch.directory() as place:
+        requests, answers = place / "requests", place / "answers"
         replay.write_requests(requests, cases)
         said = _process({**asked, "requests": str(requests), "answers": str(answers)}, timeout)
         if "error" in said:
-            raise _refused(said)
+            raise _refused(said, Path(str(asked["directory"])))
         return said, replay.read_answers(answers)
 
 
@@ -148,13 +156,29 @@ def _process(asked: Mapping[str, object], timeout: float) -> dict[str, Any]:
     return said
 
 
-def _refused(said: Mapping[str, Any]) -> ExportError:
+def _refused(said: Mapping[str, Any], directory: Path) -> ExportError:
+    narrow = _unsupported_floats(directory, frozenset(said["ops"]))
+    if narrow:
+        named = " and ".join(narrow)
+        what = f"TFLite has no operators for {', '.join(said['ops'])} in {named}" if said["ops"] else \
+            f"the model can't be {said['doing']} as TFLite: {said['error']}"
+        return ExportError(f"{what}: the model computes in {named}", hint=_IN_FLOAT32)
     if said["ops"]:
         loops = all(str(op).startswith("TensorList") for op in said["ops"])
         return ExportError(f"TFLite has no operators for {', '.join(said['ops'])}: they would be custom or Select-TF "
                            "operators", hint=_UNROLL if loops else _KEEP_OUT)
     doing = "converted to" if said["doing"] == "converted" else "run as"
     return ExportError(f"the model can't be {doing} TFLite: {said['error']}", hint="export without --tflite")
+
+
+def _unsupported_floats(directory: Path, ops: frozenset[str]) -> list[str]:
+    """The dtypes other than float32 in which these ops, or if there are none any ops, of the SavedModel compute."""
+    found = set()
+    for _, nodes in scopes(meta_graph(directory).graph_def):
+        for node in nodes:
+            if node.op in ops or (not ops and node.op not in _MOVES):
+                found |= {_FLOATS[value.type] for value in node.attr.values() if value.type in _FLOATS}
+    return sorted(found)
 
 
 def _check_contract(contract: Contract, made: tflite.TfliteInfo) -> None:

@@ -208,3 +208,13 @@ def test_the_limit_stays_when_a_version_is_published_again(models: Path, tmp_pat
     again = Repository(tmp_path / "other").publish(exported.path, "mnist")
     first = Repository(tmp_path / "models").manifest(exported.model_version)
     assert again.manifest.limits(tflite=True) == first.limits(tflite=True) != first.limits()
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16"])
+def test_a_model_that_computes_in_other_floats(tmp_path: Path, policy: str) -> None:
+    import keras
+
+    dense = keras.layers.Dense(2, name="h", dtype=policy)
+    model = keras.Sequential([keras.Input((4,), name="x"), dense, keras.layers.Dense(1, dtype="float32", name="y")])
+    with pytest.raises(ExportError, match=rf"in {policy.removeprefix('mixed_')}: .*; build it with float32"):
+        export(model, tmp_path, "m", tflite="none")

@@ -1,0 +1,69 @@
+"""Temporary directories of killed exports are removed by the next one; nobody else's are."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.export import scratch
+
+HOLD = "import tempfile, sys; tempfile.tempdir = sys.argv[1]\n" \
+    "from deploy.export import scratch\nwith scratch.directory() as place: print(place, flush=True); sys.stdin.read()"
+OLD = (0, 0)
+
+
+def age(path: Path) -> None:
+    os.utime(path, OLD)
+
+
+def test_what_a_killed_export_leaves_is_removed(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          text=True) as running:
+        assert running.stdout is not None
+        left = Path(running.stdout.readline().strip())
+        age(left)
+        scratch.remove_abandoned(tmp_path)
+        assert left.is_dir(), "it is in use"
+        running.send_signal(signal.SIGKILL)
+        running.wait(30)
+    scratch.remove_abandoned(tmp_path)
+    assert not left.exists()
+
+
+def test_what_is_young_foreign_or_a_link_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, elsewhere = tmp_path / "kept", tmp_path / "elsewhere"
+    for path in (kept, elsewhere):
+        path.mkdir()
+        (path / ".lock").touch()
+        age(path)
+    (tmp_path / f"{scratch.PREFIX}link").symlink_to(kept)
+    young, file, foreign = (tmp_path / f"{scratch.PREFIX}{name}" for name in ("young", "file", "foreign"))
+    for path in (young, foreign):
+        path.mkdir()
+        (path / ".lock").touch()
+    file.touch()
+    linked = tmp_path / f"{scratch.PREFIX}linked-lock"
+    linked.mkdir()
+    (linked / ".lock").symlink_to(elsewhere / ".lock")
+    for path in (file, foreign, linked):
+        age(path)
+    there = sorted(tmp_path.iterdir())
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    scratch.remove_abandoned(tmp_path)
+    assert sorted(tmp_path.iterdir()) == there
+    monkeypatch.undo()
+    scratch.remove_abandoned(tmp_path)
+    assert sorted(tmp_path.iterdir()) == [path for path in there if path != foreign]
+
+
+def test_it_is_locked_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with scratch.directory() as place, (place / ".lock").open() as lock, pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert list(tmp_path.iterdir()) == []
