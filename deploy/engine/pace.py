@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from deploy.wire.tensors import dims
+
 _BRIEF = 1e-3  # seconds; longer runs gain more from parallel ops than they lose by changing threads
 _SHORT = 2.5e-4  # seconds; about what it costs to hand a call over to another thread and to get the result back
 _BELIEVED = 1.25
@@ -47,7 +49,7 @@ def foreseeable(ops: Iterable[str]) -> bool:
 
 def shapes(arrays: Iterable[np.ndarray[Any, Any]]) -> Shapes:
     """What paces are kept by."""
-    return tuple([array.shape for array in arrays])
+    return tuple([dims(array) for array in arrays])
 
 
 def elements(arrays: Iterable[np.ndarray[Any, Any]]) -> float:

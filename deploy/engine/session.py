@@ -102,7 +102,7 @@ class Session:
         """
         tf, plan = self._tf, self._plan(tuple(feeds), tuple(fetches))
         values, results = plan.feeds(), plan.fetches()
-        arrays = [np.asarray(array) for array in feeds.values()]
+        arrays = [np.asanyarray(array) for array in feeds.values()]
         pace = plan.paces.of(arrays)
         self._enter()
         status, run = tf.NewStatus(), object()

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import math
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from deploy.engine.library import EngineError, Library
+from deploy.wire.tensors import dims, shaped
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -33,15 +35,16 @@ _DIMS = [ctypes.c_int64 * n for n in range(255)]  # TensorFlow's limit of rank i
 def to_tensor(tf: Library, array: Array) -> int:
     """A new TF_Tensor with `array`'s values; the caller deletes it. Raises EngineError for a dtype TensorFlow lacks."""
     number = _NUMBERS.get(array.dtype)
-    dims = _DIMS[array.ndim](*array.shape)
+    shape = dims(array)
+    sizes = _DIMS[len(shape)](*shape)
     if number is None:
         if array.dtype.kind not in "OSU":
             return to_tensor(tf, _native(array))
-        return _from_strings(tf, array, dims)
+        return _from_strings(tf, array, sizes)
     if array.nbytes > _SMALL:
         array = np.ascontiguousarray(array)
-        return int(tf.NewTensor(number, dims, len(dims), _address(array), array.nbytes, tf.release, tf.keep(array)))
-    tensor = tf.AllocateTensor(number, dims, len(dims), array.nbytes)
+        return int(tf.NewTensor(number, sizes, len(sizes), _address(array), array.nbytes, tf.release, tf.keep(array)))
+    tensor = tf.AllocateTensor(number, sizes, len(sizes), array.nbytes)
     if array.nbytes:
         array = np.ascontiguousarray(array)
         ctypes.memmove(tf.TensorData(tensor), _address(array), array.nbytes)
@@ -61,10 +64,10 @@ def from_tensor(tf: Library, tensor: int) -> Array:
     size = tf.TensorByteSize(tensor)
     if not size:
         tf.DeleteTensor(tensor)
-        return np.empty(shape, dtype)
-    array = np.asarray(_Memory(tf, tensor, size)).view(dtype).reshape(shape)
+        return shaped(np.empty(0, dtype), shape)
+    array = shaped(np.asarray(_Memory(tf, tensor, size)).view(dtype), shape)
     # Not the only owner: a constant, a variable, or a fed array that the graph hands through. Those stay untouched.
-    return array if tf.TensorMaybeMove(tensor) else array.copy()
+    return array if tf.TensorMaybeMove(tensor) else shaped(array.ravel().copy(), shape)
 
 
 class _Memory:
@@ -89,7 +92,7 @@ def _native(array: Array) -> Array:
     return native
 
 
-def _from_strings(tf: Library, array: Array, dims: Any) -> int:
+def _from_strings(tf: Library, array: Array, extents: Any) -> int:
     """TF_TString in its large form: size, capacity, pointer (tensorflow/core/platform/ctstring_internal.h).
 
     All pointers go into one block of ours. TensorFlow copies such a string whenever it stores one elsewhere, and never
@@ -106,7 +109,7 @@ def _from_strings(tf: Library, array: Array, dims: Any) -> int:
     headers[:, 1] = sizes
     ends = itertools.accumulate(map(len, items), lambda total, size: total + size + 1, initial=_address(block))
     headers[:, 2] = np.fromiter(ends, np.uint64, len(items) + 1)[:-1]
-    return int(tf.NewTensor(_STRING, dims, len(dims), _address(headers), headers.nbytes, tf.release,
+    return int(tf.NewTensor(_STRING, extents, len(extents), _address(headers), headers.nbytes, tf.release,
                             tf.keep(headers, block)))
 
 
@@ -114,7 +117,7 @@ def _to_strings(tf: Library, tensor: int, number: int, shape: tuple[int, ...]) -
     if number != _STRING:
         name = _REFUSED.get(number, f"number {number}")
         raise EngineError(_UNIMPLEMENTED, f"an output of dtype {name} can't leave the graph")
-    result = np.empty(shape, object)
+    result = np.empty(math.prod(shape), object)
     start = tf.TensorData(tensor)
     raw = ctypes.string_at(start, 24 * result.size)
     headers = np.frombuffer(raw, np.uint64).reshape(-1, 3)
@@ -124,8 +127,8 @@ def _to_strings(tf: Library, tensor: int, number: int, shape: tuple[int, ...]) -
     pointers = np.choose(kinds, (rows + np.uint64(1), headers[:, 2], rows + words[:, 1], headers[:, 1]))
     sizes = np.choose(kinds, (headers[:, 0] & np.uint64(255), headers[:, 0], words[:, 0], headers[:, 0]))
     sizes = sizes.astype(np.uint64) >> np.uint64(2)
-    result.reshape(-1)[:] = list(map(ctypes.string_at, pointers.tolist(), sizes.tolist()))
-    return result
+    result[:] = list(map(ctypes.string_at, pointers.tolist(), sizes.tolist()))
+    return shaped(result, shape)
 
 
 def _address(array: Array) -> int:

@@ -16,7 +16,7 @@ from deploy.modelserver.loader import Array, Model, check_directory
 from deploy.modelserver.status import Code, StatusError, invalid, not_found
 from deploy.types import DEFAULT_SIGNATURE, Contract, Signature, TensorSpec
 from deploy.wire import model_pb2
-from deploy.wire.tensors import dtype_from_number, dtype_number, numpy_dtype
+from deploy.wire.tensors import dims, dtype_from_number, dtype_number, numpy_dtype, shaped
 
 _LONG = 1 << 12  # elements
 Outputs = Callable[[Mapping[str, Array]], Mapping[str, Array]]
@@ -66,12 +66,12 @@ def _echo(signature: model_pb2.SignatureDef, values: Mapping[str, Array]) -> dic
 def _cast(value: Array, info: model_pb2.TensorInfo) -> Array:
     name = dtype_from_number(info.dtype)
     if name == "string":
-        array = np.asarray(value, dtype=object)
+        array = np.asanyarray(value, dtype=object)
         flat = [v.encode() if isinstance(v, str) else bytes(v) for v in array.ravel().tolist()]
         made = np.empty(len(flat), dtype=object)
         made[:] = flat
-        return made.reshape(array.shape)
-    return np.asarray(value, dtype=numpy_dtype(name))
+        return shaped(made, dims(array))
+    return np.asanyarray(value, dtype=numpy_dtype(name))
 
 
 def signature_defs(contract: Contract) -> dict[str, model_pb2.SignatureDef]:

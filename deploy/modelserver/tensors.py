@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from deploy.modelserver.loader import Array
-from deploy.wire.tensors import dtype_name, header, varint
+from deploy.wire.tensors import dims, dtype_name, header, varint
 
 # TensorFlow's own names of dtypes, where they differ from those that are used everywhere else.
 NAMES = {"float16": "half", "float32": "float", "float64": "double"}
@@ -26,13 +26,13 @@ _INTEGERS = {"int64": "int64_val", "uint32": "uint32_val", "uint64": "uint64_val
 def typed(array: Array) -> bytes:
     """The array in the field of its dtype, all values spelled out."""
     name = dtype_name(array.dtype)
-    head = _head(name, array.shape)
+    head = _head(name, dims(array))
     if not array.size:
         return head
     if name in _PACKED:
         content = _little_endian(array).tobytes()
         return b"".join((head, _PACKED[name], varint(len(content)), content))
-    proto = header(name, array.shape)
+    proto = header(name, dims(array))
     if name in _INTEGERS:
         getattr(proto, _INTEGERS[name]).extend(array.ravel().tolist())
     elif name == "string":
@@ -50,8 +50,8 @@ def as_content(array: Array) -> bytes:
         content = b"".join(map(varint, map(len, strings))) + b"".join(strings)
     else:
         content = _little_endian(array).tobytes()
-    return b"".join((_head(name, array.shape), _CONTENT, varint(len(content)), content)) if content else \
-        _head(name, array.shape)
+    head = _head(name, dims(array))
+    return b"".join((head, _CONTENT, varint(len(content)), content)) if content else head
 
 
 @lru_cache(maxsize=1024)

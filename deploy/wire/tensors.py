@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ from deploy.wire import tensor_pb2
 from deploy.wire.dtypes import SENDABLE, dtype_from_number, dtype_name, dtype_number, numpy_dtype
 from deploy.wire.values import as_array, as_bytes, cast, checked_array
 
-__all__ = ["SENDABLE", "as_array", "decode", "dtype_from_number", "dtype_name", "dtype_number", "encode", "header",
-           "numpy_dtype", "shape_of"]
+__all__ = ["SENDABLE", "Folded", "as_array", "decode", "dims", "dtype_from_number", "dtype_name", "dtype_number",
+           "encode", "header", "numpy_dtype", "shape_of", "shaped"]
 
 Array = NDArray[Any]
 
@@ -35,7 +36,41 @@ FILL_LIMIT = 1 << 28
 STRING_SIZE = 24
 """Bytes of a string in TensorFlow's memory, without its characters."""
 
+MOST_DIMS = 254
+"""TensorFlow's limit."""
+
+_MOST = 2**63 - 1  # elements
 _FILLED = 2 * STRING_SIZE  # a tensor that takes more memory than this times its message has values filled in
+
+
+class Folded(np.ndarray[Any, np.dtype[Any]]):
+    """A tensor of a shape that numpy can't have: more dimensions than it allows, or huge ones beside one of zero.
+
+    All elements in a row; `dims` has the shape.
+    """
+
+    dims: tuple[int, ...]
+
+    def __array_finalize__(self, obj: object) -> None:
+        self.dims = self.shape
+
+
+def dims(array: Array) -> tuple[int, ...]:
+    """A tensor's shape, also that of a folded one."""
+    return array.dims if isinstance(array, Folded) else array.shape
+
+
+def shaped(flat: Array, shape: tuple[int, ...]) -> Array:
+    """`flat` in this shape, folded if numpy doesn't have it. Raises ValueError if TensorFlow doesn't, either."""
+    try:
+        return flat.reshape(shape)
+    except ValueError:
+        too_many = any(size > _MOST for size in accumulate(shape, mul))
+        if len(shape) > MOST_DIMS or too_many or flat.size != math.prod(shape):
+            raise
+    made = flat.ravel().view(Folded)
+    made.dims = shape
+    return made
 
 
 def encode(array: ArrayLike, dtype: str | None = None) -> tensor_pb2.TensorProto:
@@ -128,21 +163,21 @@ def from_bytes(content: bytes | memoryview, dtype: np.dtype[Any], shape: tuple[i
     if len(content) != expected:
         raise BadReply(f"a tensor of dtype {dtype_name(dtype)} and shape {list(shape)} takes {expected} bytes, "
                        f"got {len(content)}")
-    array = _shaped(np.frombuffer(content, dtype=dtype), shape)
-    return array if array.flags.aligned else array.copy()
+    flat = np.frombuffer(content, dtype=dtype)
+    if dtype == np.bool_ and (flat.view(np.uint8) > 1).any():
+        raise BadReply(f"a tensor of dtype bool and shape {list(shape)} has bytes other than 0 and 1")
+    return _shaped(flat if flat.flags.aligned else flat.copy(), shape)
 
 
 def _shaped(flat: Array, shape: tuple[int, ...]) -> Array:
     try:
-        return flat.reshape(shape)
-    except ValueError as error:  # too many dimensions, or too big ones beside one of zero
+        return shaped(flat, shape)
+    except ValueError as error:
         raise BadReply(f"no array can have the shape {list(shape)}") from error
 
 
 def shape_of(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
-    """The tensor's shape. Raises BadReply if it isn't fully known."""
-    if proto.tensor_shape.unknown_rank:
-        raise BadReply("got a tensor of unknown rank; a value's shape has to be known")
+    """The tensor's shape; of an unknown rank only the dimensions count. Raises BadReply if one isn't known."""
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     if any(size < 0 for size in shape):
         raise BadReply(f"got a tensor of shape {list(shape)}; a value's dimensions have to be known")

@@ -76,7 +76,16 @@ def test_numbers_of_many_digits(api: routes.Api, number: str) -> None:
         400, "JSON Parse error: Number too big to be stored in double. at offset: 15")
 
 
-@pytest.mark.parametrize("depth", [70, 254, 300, 999, 1020, 1030, 100_000])
+@pytest.mark.parametrize("depth", [70, 200, 253])
+def test_as_many_dimensions_as_tensorflow_has(api: routes.Api, depth: int) -> None:
+    for key, answer in (("instances", "predictions"), ("inputs", "outputs")):
+        body = f'{{"{key}": {"[" * depth}1{"]" * depth}}}'.encode()
+        reply = api.answer(Request("POST", "/v1/models/m:predict", body=body))
+        found = b"".join(reply.body.split()).decode()
+        assert (reply.status, found) == (200, f'{{"{answer}":{"[" * depth}1.0{"]" * depth}}}')
+
+
+@pytest.mark.parametrize("depth", [255, 300, 999, 1020, 1030, 100_000])
 def test_deep_lists(api: routes.Api, depth: int) -> None:
     for value in ("1", '"a"', "NaN", "{}"):
         for key in ("instances", "inputs"):

@@ -18,7 +18,7 @@ from deploy.modelserver.rest.fast import numeric
 from deploy.modelserver.rest.pretty import quoted_value
 from deploy.modelserver.rest.values import base64_bytes, converter, is_base64_object, type_error
 from deploy.modelserver.status import Postponed, StatusError, invalid
-from deploy.wire.tensors import dtype_from_number, numpy_dtype
+from deploy.wire.tensors import dtype_from_number, numpy_dtype, shaped
 
 _SHORT = 1 << 12  # bytes
 Inputs = Mapping[str, int]  # an input's name -> number of its dtype
@@ -161,7 +161,7 @@ class Filler:
             with np.errstate(over="ignore"):
                 array = self._numbers()
         try:
-            return array.reshape(shape)
+            return shaped(array, shape)
         except ValueError:  # more dimensions than an array can have
             raise invalid(f"tensor parsing error: {alias}") from None
 

@@ -12,7 +12,7 @@ from deploy.modelserver.rest.numbers import compact, decimal, decimals
 from deploy.modelserver.rest.pretty import indent, lines, members, nested, one_line, quote, raw
 from deploy.modelserver.status import invalid
 from deploy.modelserver.tensors import NAMES
-from deploy.wire.tensors import dtype_name
+from deploy.wire.tensors import Folded, dims, dtype_name
 
 _WRITABLE = {"float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64", "bool", "string"}
 
@@ -25,11 +25,12 @@ def error(text: str) -> bytes:
 def rows(outputs: Mapping[str, Array]) -> bytes:
     """{"predictions": [...]}: a value per row, an object if there are several outputs. Raises StatusError."""
     size = _rows_of(outputs)
-    if len(outputs) == 1 and (text := compact(*outputs.values())) is not None:
+    folded = any(isinstance(array, Folded) for array in outputs.values())
+    if len(outputs) == 1 and not folded and (text := compact(*outputs.values())) is not None:
         inner = text[:-1].replace(b",", b", ").decode("ascii")
         return _bytes(members([("predictions", f"{inner}{indent(1)}]")], 0))
     depth = 3 if len(outputs) > 1 else 2
-    columns = {name: nested(_texts(name, array, depth), array.shape[1:]) * (1 if array.size else size)
+    columns = {name: nested(_texts(name, array, depth), dims(array)[1:]) * (1 if array.size else size)
                for name, array in outputs.items()}
     if len(outputs) == 1:
         (values,) = columns.values()
@@ -43,7 +44,7 @@ def rows(outputs: Mapping[str, Array]) -> bytes:
 def columns(outputs: Mapping[str, Array]) -> bytes:
     """{"outputs": ...}: an array per output, or just the array of the only one. Raises StatusError."""
     depth = 2 if len(outputs) > 1 else 1
-    texts = [(raw(name), nested(_texts(name, array, depth + array.ndim), array.shape, depth)[0])
+    texts = [(raw(name), nested(_texts(name, array, depth + len(dims(array))), dims(array), depth)[0])
              for name, array in outputs.items()]
     return _bytes(members([("outputs", members(texts, 1) if len(texts) > 1 else texts[0][1])], 0))
 
@@ -71,9 +72,10 @@ def _rows_of(outputs: Mapping[str, Array]) -> int:
     for name, array in outputs.items():
         if not array.ndim:
             raise invalid(f"Tensor name: {name} has no shape information ")
-        if size not in (-1, len(array)):
-            raise invalid(f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {size}")
-        size = len(array)
+        rows = dims(array)[0]
+        if size not in (-1, rows):
+            raise invalid(f"Tensor name: {name} has inconsistent batch size: {rows} expecting: {size}")
+        size = rows
     return size
 
 
