@@ -170,6 +170,7 @@ class Lifecycle:
             self._serving.setdefault(action.id.name, {})[action.id.version] = Servable(action.id, model)
             self._catalog.loaded(action.id)
             self._changed.notify_all()
+        log.info("Successfully loaded servable version {name: %s version: %s}", action.id.name, action.id.version)
 
     def _try(self, id: Id, step: Callable[[], T]) -> T:
         """A step of a load, repeated as often as it may be. Raises StatusError."""
@@ -177,7 +178,8 @@ class Lifecycle:
         while True:
             try:
                 return step()
-            except StatusError:
+            except StatusError as error:
+                log.error("Loading servable: {name: %s version: %s} failed: %s", id.name, id.version, error)
                 if tried >= self._retries.most or not self._pause(id):
                     raise
             except Exception as error:

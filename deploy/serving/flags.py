@@ -6,7 +6,9 @@ Flags that it doesn't know: it prints its usage text and goes on without them. V
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from deploy.errors import SpecError
 from deploy.modelserver.flags import parse
@@ -14,12 +16,15 @@ from deploy.modelserver.options import FLAGS
 from deploy.render import flag_text
 
 _KINDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "string": "text"}
+_WORDS = {"true": ("true", "t", "1", "yes", "y", "on", "enabled"),
+          "false": ("false", "f", "0", "no", "n", "off", "disabled")}
 KNOWN = frozenset(flag.name for flag in FLAGS)
 
 
 def nearest(name: str) -> str | None:
     """The known flag that is most likely meant; None if none is similar."""
-    found = difflib.get_close_matches(name.strip("-").replace("-", "_"), sorted(KNOWN), 1, 0.6)
+    plain = name.strip("-\u2013\u2014\u2212").replace("-", "_").lower()  # a copied dash is often another one
+    found = difflib.get_close_matches(plain, sorted(KNOWN), 1, 0.6)
     return found[0] if found else None
 
 
@@ -30,6 +35,44 @@ def check_values(flags: Mapping[str, object]) -> None:
             kind = next(flag.kind for flag in FLAGS if flag.name == name)
             raise SpecError(f"expected {_KINDS[kind]}, got {value!r}", path=f"server/flags/{name}",
                             hint="the server would end with its usage text")
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An argument whose value the server can't read. write: the same with what was most likely meant; "" if unknown."""
+
+    argument: str
+    expected: str
+    write: str
+
+    @property
+    def sentence(self) -> str:
+        meant = f"; write {self.write}" if self.write else ""
+        return f"{self.argument} can't be read: expected {self.expected}{meant}"
+
+
+def unreadable(arguments: Iterable[str], *, strict: bool = False) -> Iterator[Unreadable]:
+    """The arguments that end a server with its usage text. strict: booleans other than true and false as well."""
+    for argument in arguments:
+        name, _, value = argument.removeprefix("--").partition("=")
+        flag = next((f for f in FLAGS if f.name == name), None)
+        if flag is None or not argument.startswith("--"):
+            continue
+        word = flag.kind == "bool" and value not in ("", "true", "false")
+        if parse([argument], FLAGS).bad or (strict and word):
+            meant = _meant(flag.kind, value)
+            yield Unreadable(argument, _KINDS[flag.kind], f"--{name}={meant}" if meant else "")
+
+
+def _meant(kind: str, value: str) -> str:
+    """`" True "` -> true, `'8501'` -> 8501, `64.0` -> 64; empty if it can't be told."""
+    plain = value.strip().strip("\"'").strip()
+    if kind == "bool":
+        return next((word for word, said in _WORDS.items() if plain.lower() in said), "")
+    plain = plain.replace("_", "").replace(",", "")
+    if kind == "int" and re.fullmatch(r"[+-]?\d+(\.0*)?", plain):
+        return plain.partition(".")[0]
+    return plain if kind == "float" and re.fullmatch(r"[+-]?\d+\.?\d*", plain) else ""
 
 
 def number(flags: Mapping[str, object], name: str) -> float:

@@ -18,11 +18,14 @@ from deploy.errors import ClientError, DeployError, NotReady, ServerError, Start
 from deploy.savedmodel import goldens
 from deploy.savedmodel import read as read_saved_model
 from deploy.servers.base import Progress, Server, silent
+from deploy.serving import server_log
+from deploy.serving.flags import unreadable
 from deploy.serving.resolving import Wanted
 from deploy.types import Contract, Endpoint, ModelRef, Signature, TensorSpec, VersionStatus
 from deploy.waiting import Deadline, poll
 
 LOG_LINES = 40
+_LAST_LINES = 400  # the usage text alone has more than forty
 _ASK = 5.0  # seconds for one question
 _ANSWER = 10.0  # seconds for a model's answer
 _REFUSAL = 200  # characters of a refusal that are told
@@ -160,7 +163,7 @@ def _versions(server: Server, protocol: str, control: Control, model: Wanted, de
         return
     for s in statuses:
         if s.failed and s.version in model.versions:
-            message = f"model {model.name!r}: version {s.version} can't be loaded: {s.error}"
+            message = f"model {model.name!r}: version {s.version} can't be loaded: {server_log.sentence(s.error)}"
             raise with_evidence(NotReady, message, server, statuses=told(statuses))
     serving = {s.version for s in statuses if s.serving}
     if serving != model.versions:
@@ -198,13 +201,16 @@ def connected(connect: Connect, endpoint: Endpoint) -> Iterator[Controls]:
 
 
 def ended(server: Server) -> ServerError:
-    """StartFailed for a server that ended by itself: exit code and last words."""
-    code = server.returncode()
-    words = [line.strip() for line in server.logs(LOG_LINES).splitlines() if line.strip()]
-    last = f"; its last words: {words[-1]}" if words else "; it said nothing"
+    """StartFailed for a server that ended by itself: exit code, and the sentence of its log that names the cause."""
+    code, lines = server.returncode(), server.logs(_LAST_LINES).splitlines()
+    words = server_log.last_words(lines)
+    unread = next(unreadable(server.argv[1:]), None) if any(x.startswith("usage: ") for x in lines) else None
+    if unread is not None and not words.startswith("Failed to start"):
+        words = unread.sentence
+    said = f"its last words: {words}" if words else "it said nothing"
     number = -code if code is not None and code < 0 else (code or 0) - 128
     how = "" if code is None else f" with exit code {code}"
-    return with_evidence(StartFailed, f"{server.name} ended{how} while starting{last}", server,
+    return with_evidence(StartFailed, f"{server.name} ended{how} while starting; {said}", server,
                          hint=_SIGNALS.get(number, ""))
 
 

@@ -1,0 +1,199 @@
+"""What a model server printed: TensorFlow's, the embedded one's, glog's and gRPC's lines, and what they mean.
+
+INFO lines name failures that are none ("No warmup data file found"), and what was true earlier is often over: only
+`complaints` say what is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+_MOST = 400  # characters of a sentence that quotes the log
+# What `docker compose logs` and `docker logs --timestamps` put in front
+_OUTER = re.compile(r"^(?:[\w.-]+\s*\| )?(?:\d{4}-\d\d-\d\dT\S+Z )?")
+_PREFIX = re.compile(r"^(?:\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[.,]?\d*: )?(?P<level>[IWEF])"
+                     r"(?:\d{4} \d\d:\d\d:\d\d\.\d+\s+\d+)? (?:(?P<source>\S+\.(?:cc|cu|h|py):\d+)\] )?")
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_BEGINS = ("failed to start server", "unknown argument", "usage: ", "[evhttp", "[warn]", "terminate called",
+           "traceback")
+# Of machines without a GPU, or with less than was hoped for: healthy servers print these as warnings and errors
+_HARDWARE = re.compile(r"stream_executor|/cuda|/gpu|local_xla|local_tsl|computation_placer|cpu_allocator|numa", re.I)
+_CHATTER = ("[warn] getaddrinfo", "[evhttp_server.cc", "WARNING: All log messages before absl")
+_SERVABLE = r"\{name: (?P<name>\S+) version: (?P<version>-?\d+)\}"
+_LOADED = re.compile(f"Successfully loaded servable version {_SERVABLE}")
+_FAILED = re.compile(rf"(?:Loading servable: {_SERVABLE} failed|Servable: \{{name: (?P<name2>\S+) version: "
+                     r"(?P<version2>-?\d+)\} load failure): (?P<why>.*)", re.S)
+_NO_VERSION = re.compile(r"(?:No versions of servable (?P<name>\S+) found|"
+                         r"for servable (?P<other>\S+)(?: with error|$))")
+_STARTED = "Running gRPC ModelServer at"  # only when every configured model is available
+_STAYS = re.compile(r"unknown argument|Failed to start HTTP|cannot be same as|address already in use", re.I)
+_TRAILING = re.compile(r"\.? (?:Make sure the Op and Kernel are registered|Note that if you are loading|"
+                       r"To inspect available tag-sets).*", re.S)
+_DUE = re.compile(r"\{name: (\S+) version: (-?\d+)\} due to error: (.*?)(?:\}, (?=\{\{name|\}\s*$)|$)", re.S)
+_FAILED_START = "Failed to start server. Error:"
+_NOT_AVAILABLE = "did not become available"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One message with its further lines. level: I, W, E or F; empty if the line doesn't say. source: file and line."""
+
+    level: str
+    source: str
+    text: str
+
+    @property
+    def complains(self) -> bool:
+        return self.level != "I" and not self.text.startswith(_CHATTER) and not _HARDWARE.search(self.source)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailure:
+    """A version that failed, and wasn't loaded since. given_up: it isn't tried again."""
+
+    name: str
+    version: int
+    why: str
+    given_up: bool
+    line: str
+
+
+def entries(lines: Iterable[str]) -> Iterator[Entry]:
+    """The messages, oldest first. A line without a prefix belongs to the E, W or F before it if it is indented or
+    begins as none of a server's own lines does."""
+    pending: Entry | None = None
+    for raw in lines:
+        line = _OUTER.sub("", _ANSI.sub("", raw)).rstrip()
+        found = _PREFIX.match(line)
+        if found is None and pending is not None and _continues(line, pending):
+            pending = Entry(pending.level, pending.source, f"{pending.text}\n{line}")
+            continue
+        if pending is not None:
+            yield pending
+        text = line[found.end():] if found else line
+        pending = Entry(found["level"] if found else "", (found["source"] if found else "") or "", text.strip())
+    if pending is not None:
+        yield pending
+
+
+def _continues(line: str, before: Entry) -> bool:
+    if not line.strip() or before.text.startswith(("unknown argument", "usage: ")):
+        return False
+    if line.lower().startswith(_BEGINS):
+        return False
+    further = line[:1].isspace() or line.startswith("To enable ")
+    return further or before.level in ("W", "E", "F") or before.text.startswith("Failed to start server")
+
+
+def complaints(lines: Sequence[str]) -> list[Entry]:
+    """What was said of failures, and isn't over.
+
+    A server that has started since is past it, and so is a model that was loaded since.
+    """
+    found = list[Entry]()
+    for entry in entries(lines):
+        if _STARTED in entry.text:
+            found = [e for e in found if _STAYS.search(e.text)]
+        elif (loaded := _LOADED.search(entry.text)) is not None:
+            found = [e for e in found if not _settled(e, loaded["name"], int(loaded["version"]))]
+        elif entry.complains and re.search("[A-Za-z]", entry.text):
+            found.append(entry)
+    return found
+
+
+def _settled(entry: Entry, name: str, version: int) -> bool:
+    failed = _FAILED.search(entry.text)
+    if failed is not None:
+        return (failed["name"] or failed["name2"]) == name and int(failed["version"] or failed["version2"]) <= version
+    absent = _NO_VERSION.search(entry.text)
+    return absent is not None and (absent["name"] or absent["other"]) == name
+
+
+def load_failures(lines: Sequence[str]) -> list[LoadFailure]:
+    """Each version's last failure that isn't over."""
+    everything = "\n".join(lines)
+    found = dict[tuple[str, int], LoadFailure]()
+    for entry in complaints(lines):
+        failed = _FAILED.search(entry.text)
+        if failed is None:
+            continue
+        name, version = failed["name"] or failed["name2"], int(failed["version"] or failed["version2"])
+        exhausted = f"{{name: {name} version: {version}}} exhausted max_num_retries" in everything
+        found[name, version] = LoadFailure(name, version, sentence(failed["why"]), exhausted, entry.text)
+    return list(found.values())
+
+
+def interrupted_warmup(lines: Sequence[str]) -> str:
+    """The warm-up file that was begun and not finished before the last failure or the end of the log; "" if none."""
+    begun = ""
+    for entry in entries(lines):
+        words = re.search(r"(Starting to read|Finished reading) warmup data for model at (\S+?)\.?(?: |$)", entry.text)
+        if words is not None:
+            begun = words[2] if words[1].startswith("Starting") else ""
+        elif begun and _LOADED.search(entry.text):
+            begun = ""
+    return begun
+
+
+def last_words(lines: Sequence[str]) -> str:
+    """The sentence that names why a server ended; empty if it said nothing."""
+    said = [e for e in entries(lines) if e.text and not e.text.startswith("--")]
+    ended = next((e.text for e in reversed(said) if e.text.startswith(_FAILED_START)), "")
+    if ended:
+        return _why_not_started(ended, lines)
+    thrown = next((e.text for e in reversed(said) if "what():" in e.text), "")
+    if thrown:
+        return shortened(f"uncaught exception: {thrown.rpartition('what():')[2].strip()}")
+    fatal = next((e.text for e in reversed(said) if e.level == "F"), "")
+    failures = load_failures(lines)
+    if fatal or failures:
+        return sentence(fatal) if fatal else f"{failures[-1].name}/{failures[-1].version}: {failures[-1].why}"
+    usage = any(e.text.startswith("usage: ") for e in said)
+    said = [e for e in said if e.text != "Flags:" and not e.text.startswith("usage: ")]
+    wrong = [e for e in said if e.complains and (e.level or not usage)]
+    last = (wrong or ([] if usage else said))[-1:]
+    return _end(last[0]) if last else ""
+
+
+def _end(entry: Entry) -> str:
+    """Of a Python traceback the last line says what it is; of everything else the first."""
+    if entry.text.startswith("Traceback"):
+        return shortened(entry.text.splitlines()[-1])
+    return sentence(entry.text)
+
+
+def _why_not_started(text: str, lines: Sequence[str]) -> str:
+    """The status; where servables did not become available, each one's cause."""
+    begin = text.partition("Error: ")[2] or text
+    if _NOT_AVAILABLE not in begin:
+        return f"{_FAILED_START} {sentence(begin)}"
+    causes = [f"{name}/{version}: {sentence(why)}" for name, version, why in _DUE.findall(begin)] or \
+        [f"{f.name}/{f.version}: {f.why}" for f in load_failures(lines)]
+    return shortened(f"{_FAILED_START} {'; '.join(causes) or sentence(begin)}")
+
+
+def sentence(status: str) -> str:
+    """What a status of TensorFlow says, in one line: of several lines the one that names the cause.
+
+    "Graph execution error", the way there and `[[{{node}}]]` say where; of several root errors the first is shown.
+    """
+    lines = [line.strip() for line in status.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    code = re.match(r"[A-Z_]{2,}: ", lines[0])
+    chosen = re.sub(r"\s*\[\[\{\{node.*", "", lines[0])
+    if "root error(s) found" in chosen:
+        chosen = next((re.sub(r"^\(\d+\) ", "", line) for line in lines if re.match(r"\(\d+\) ", line)), chosen)
+    elif "Graph execution error" in chosen or chosen.startswith("Detected at node") or not chosen:
+        node = next((i for i, line in enumerate(lines) if line.startswith("[[{{node")), 0)
+        named = lines[node - 1] if node > 0 else lines[-1]
+        chosen = named if not code or re.match(r"[A-Z_]{2,}: ", named) else f"{code[0]}{named}"
+    return shortened(_TRAILING.sub("", chosen))
+
+
+def shortened(text: str) -> str:
+    """One line of bounded length."""
+    line = " ".join(text.split())
+    return line if len(line) <= _MOST else f"{line[:_MOST]} ..."
