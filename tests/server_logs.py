@@ -5,23 +5,23 @@ from __future__ import annotations
 
 STAMP = "2025-08-14 09:12:33.120393: "
 
-LOADING = """\
-{t}I tensorflow_serving/model_servers/server.cc:77] Building single TensorFlow model file config:  model_name: m model_base_path: /models/m
-{t}I tensorflow_serving/model_servers/server_core.cc:474] Adding/updating models.
-{t}I tensorflow_serving/model_servers/server_core.cc:603]  (Re-)adding model: m
-{t}I tensorflow_serving/core/basic_manager.cc:740] Successfully reserved resources to load servable {{name: m version: 1}}
-{t}I tensorflow_serving/core/loader_harness.cc:68] Approving load for servable version {{name: m version: 1}}
-{t}I tensorflow_serving/core/loader_harness.cc:76] Loading servable version {{name: m version: 1}}
-{t}I external/org_tensorflow/tensorflow/cc/saved_model/reader.cc:83] Reading SavedModel from: /models/m/1
-{t}I external/org_tensorflow/tensorflow/cc/saved_model/reader.cc:52] Reading meta graph with tags {{ serve }}
-{t}I external/org_tensorflow/tensorflow/cc/saved_model/reader.cc:147] Reading SavedModel debug info (if present) from: /models/m/1
-{t}I external/org_tensorflow/tensorflow/core/platform/cpu_feature_guard.cc:210] This TensorFlow binary is optimized to use available CPU instructions in performance-critical operations.
+LOADING = f"""\
+{STAMP}I tensorflow_serving/model_servers/server.cc:77] Building single TensorFlow model file config:  model_name: m model_base_path: /models/m
+{STAMP}I tensorflow_serving/model_servers/server_core.cc:474] Adding/updating models.
+{STAMP}I tensorflow_serving/model_servers/server_core.cc:603]  (Re-)adding model: m
+{STAMP}I tensorflow_serving/core/basic_manager.cc:740] Successfully reserved resources to load servable {{name: m version: 1}}
+{STAMP}I tensorflow_serving/core/loader_harness.cc:68] Approving load for servable version {{name: m version: 1}}
+{STAMP}I tensorflow_serving/core/loader_harness.cc:76] Loading servable version {{name: m version: 1}}
+{STAMP}I external/org_tensorflow/tensorflow/cc/saved_model/reader.cc:83] Reading SavedModel from: /models/m/1
+{STAMP}I external/org_tensorflow/tensorflow/cc/saved_model/reader.cc:52] Reading meta graph with tags {{ serve }}
+{STAMP}I external/org_tensorflow/tensorflow/cc/saved_model/reader.cc:147] Reading SavedModel debug info (if present) from: /models/m/1
+{STAMP}I external/org_tensorflow/tensorflow/core/platform/cpu_feature_guard.cc:210] This TensorFlow binary is optimized to use available CPU instructions in performance-critical operations.
 To enable the following instructions: AVX2 AVX512F FMA, in other operations, rebuild TensorFlow with the appropriate compiler flags.
-{t}I external/org_tensorflow/tensorflow/compiler/mlir/mlir_graph_optimization_pass.cc:425] MLIR V1 optimization pass is not enabled
-{t}I external/org_tensorflow/tensorflow/cc/saved_model/loader.cc:236] Restoring SavedModel bundle.
-{t}I external/org_tensorflow/tensorflow/cc/saved_model/loader.cc:220] Running initialization op on SavedModel bundle at path: /models/m/1
-{t}I external/org_tensorflow/tensorflow/cc/saved_model/loader.cc:466] SavedModel load for tags {{ serve }}; Status: success: OK. Took 48543 microseconds.
-""".format(t=STAMP)
+{STAMP}I external/org_tensorflow/tensorflow/compiler/mlir/mlir_graph_optimization_pass.cc:425] MLIR V1 optimization pass is not enabled
+{STAMP}I external/org_tensorflow/tensorflow/cc/saved_model/loader.cc:236] Restoring SavedModel bundle.
+{STAMP}I external/org_tensorflow/tensorflow/cc/saved_model/loader.cc:220] Running initialization op on SavedModel bundle at path: /models/m/1
+{STAMP}I external/org_tensorflow/tensorflow/cc/saved_model/loader.cc:466] SavedModel load for tags {{ serve }}; Status: success: OK. Took 48543 microseconds.
+"""
 
 NO_WARM_UP = f"{STAMP}I tensorflow_serving/servables/tensorflow/saved_model_warmup_util.cc:80] No warmup data file found " \
              "at /models/m/1/assets.extra/tf_serving_warmup_requests\n"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from deploy import checks, serving
-from deploy.diagnosis.disk import configured, located, looked_at, named_files
+from deploy.diagnosis.disk import Files, configured, located, looked_at, named_files
 from deploy.diagnosis.evidence import Evidence, Model, Port, PortName
 from deploy.errors import ServerError
 from deploy.modelserver.flags import parse
@@ -18,9 +18,9 @@ from deploy.modelserver.options import FLAGS
 from deploy.render import host_layout, mounted_layout
 from deploy.servers import record
 from deploy.servers.base import Kind, Server
-from deploy.servers.container_options import GRPC_PORT, REST_PORT, container_user
-from deploy.servers.inspecting import Inspected, image_platform, inspect
-from deploy.servers.ports import owners
+from deploy.servers.container_options import GRPC_PORT, container_user
+from deploy.servers.inspecting import Inspected, image_platform, inspect, look_inside
+from deploy.servers.ports import listens, owners
 from deploy.servers.process import tail_of
 from deploy.serving import readiness
 from deploy.serving.memory import failure
@@ -146,19 +146,42 @@ def _models(spec: Spec, status: dict[str, Any], user: str | None, *, container: 
 
 def of_container(name: str) -> Evidence:
     """Any container that runs, or ran, a model server. Raises BackendMissing or ServerError."""
-    evidence = _of_container(inspect(name, tail=TAIL))
-    return _configured(evidence, evidence.mounts, evidence.user if ":" in evidence.user else None)
+    seen = inspect(name, tail=TAIL)
+    files = Files(seen.mounts, lambda path: look_inside(name, path))
+    return _configured(_of_container(seen), files, _reader(seen.user))
+
+
+def _reader(user: str) -> str | None:
+    """Who reads a container's files, as `uid:gid`; "" for root, and for a name, whose number only the image knows."""
+    uid, _, gid = user.partition(":")
+    if not uid.isdecimal() or int(uid) == 0 or not (gid or "0").isdecimal():
+        return ""
+    return f"{uid}:{gid or 0}"
 
 
 def _of_container(seen: Inspected) -> Evidence:
     log = (*seen.log.splitlines(), *([seen.error] if seen.error else []))
-    named: tuple[tuple[PortName, int], ...] = (("gRPC", GRPC_PORT), ("REST", REST_PORT))
-    ports = tuple(Port(name, seen.published[inside]) for name, inside in named
-                  if inside in seen.published and seen.running)
     return Evidence(name=seen.name, kind="container", running=seen.running, exit_code=seen.exit_code,
-                    out_of_memory=seen.out_of_memory, argv=seen.argv, log=log, user=seen.user, mounts=dict(seen.mounts),
+                    out_of_memory=seen.out_of_memory, argv=seen.argv, added=seen.added, environment=seen.environment,
+                    state=seen.state, start_error=seen.error, log=log, user=seen.user, mounts=dict(seen.mounts),
                     image=seen.image, image_platform=seen.image_platform, machine=platform.machine(),
-                    ports=ports)
+                    ports=tuple(_container_ports(seen)) if seen.running else ())
+
+
+def _container_ports(seen: Inspected) -> Iterator[Port]:
+    """The ports that the server in it should have; whether it has them is asked in the engine's network.
+
+    What is published is no proof: the engine's own proxy accepts connections, whoever listens behind it.
+    """
+    first = next((i for i, a in enumerate(seen.argv) if a.startswith("--")), len(seen.argv))
+    flags = parse(seen.argv[first:], FLAGS).values
+    known = first < len(seen.argv)
+    named: tuple[tuple[PortName, int], ...] = (
+        ("gRPC", int(flags["port"]) if known else GRPC_PORT), ("REST", int(flags["rest_api_port"]) if known else 0))
+    for name, inside in named:
+        if inside:
+            yield Port(name, seen.published.get(inside, inside), ours=listens(seen.address, inside) is not False,
+                       unpublished=bool(seen.published) and inside not in seen.published)
 
 
 def of_log(log: Path | None, argv: Sequence[str]) -> Evidence:
@@ -170,14 +193,13 @@ def of_log(log: Path | None, argv: Sequence[str]) -> Evidence:
     flags = tuple(argv) if argv and not argv[0].startswith("--") else ("tensorflow_model_server", *argv)
     made = Evidence(name=str(log or "the command line"), kind="unknown", log=tuple(text.splitlines()),
                     argv=flags if argv else ())
-    return _configured(made, None, None)
+    return _configured(made, Files(None), None)
 
 
-def _configured(e: Evidence, mounts: Any, user: str | None) -> Evidence:
+def _configured(e: Evidence, files: Files, user: str | None) -> Evidence:
     """With the models that the command line names, and the state of its files."""
     if not e.arguments:
         return e
-    flags = parse(e.arguments, FLAGS)
-    models, error = configured(flags, mounts)
-    return replace(e, models=tuple(located(m, mounts, user) for m in models), config_error=error,
-                   files=named_files(flags, mounts))
+    models, error = configured(e.flags, files)
+    return replace(e, models=tuple(located(m, files, user) for m in models), config_error=error,
+                   files=named_files(e.flags, files))

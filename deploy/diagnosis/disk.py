@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -12,14 +13,17 @@ from deploy.diagnosis.evidence import Model, There
 from deploy.errors import DeployError, SpecError
 from deploy.modelserver.flags import Parsed
 from deploy.repository.naming import names, taken, version_paths
+from deploy.servers.inspecting import Inside
 from deploy.serving import preflight
-from deploy.serving.drift import read_config
 from deploy.wire import config_pb2
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.text import from_text
 
 # What keeps a version from loading; other findings of `tfs check` don't
 _FATAL = frozenset({"unknown-op", "unknown-attribute", "graph-version", "serve-tag", "batching", "warm-up"})
+_GRAPHS = ("saved_model.pb", "saved_model.pbtxt")
+_OTHER_FORMS = (".keras", ".h5", ".hdf5", ".onnx", ".pt", ".pth", ".tflite", ".pb", ".zip", ".tar", ".tar.gz", ".tgz")
+_MOST_NAMES = 100  # of a directory that somebody else filled
 _FILES: Mapping[str, type] = {"monitoring_config_file": pb.MonitoringConfig,
                               "batching_parameters_file": pb.BatchingParameters,
                               "platform_config_file": pb.PlatformConfigMap}
@@ -34,28 +38,62 @@ def host_path(path: str, mounts: Mapping[str, str]) -> str | None:
 
 
 def looked_at(model: Model, user: str | None, target: Target | None = None) -> Model:
-    """The model with what is on disk. target: also says which versions it wouldn't load."""
+    """The model with what is on disk.
+
+    user: `uid:gid` of a container; None for this process; "" if it can read everything, or nobody knows.
+    target: also says which versions it wouldn't load.
+    """
     path = Path(model.path)
     there: There = "directory" if path.is_dir() else "file" if path.exists() else "missing"
     if there != "directory":
-        return replace(model, there=there, found=frozenset())
+        return replace(model, there=there, found=frozenset(), beside=_holders(path.parent), above=_holds(path.parent))
     try:
-        paths, odd = version_paths(path), taken(path)
+        paths, odd = {**_unusual(path), **version_paths(path)}, taken(path)
     except OSError:
         return replace(model, there=there, found=frozenset(), unreadable=str(path))
     chosen = {v: p for v, p in paths.items() if v in model.wanted} if model.wanted is not None else \
-        dict(list(paths.items())[-1:])
-    bad = preflight.unreadable(path, chosen.values(), user)
-    broken = {} if bad else _broken(chosen.values())
+        {v: paths[v] for v in sorted(paths)[-1:]}
+    bad = preflight.unreadable(path, chosen.values(), user) if user != "" else None
+    broken = {} if bad else _broken(chosen)
     whole = {v: p for v, p in chosen.items() if v not in broken}
     refused = _refused(whole, target) if target and not bad else {}
-    return replace(model, there=there, found=frozenset(paths), unreadable=str(bad or ""), broken=broken,
+    made = replace(model, there=there, found=frozenset(paths), unreadable=str(bad or ""), broken=broken,
                    refused=refused, strange=tuple(odd[v] for v in sorted(odd.keys() - paths.keys())),
-                   is_version=(path / "saved_model.pb").exists(),
-                   nested=tuple(n for n in sorted(names(path)) if not paths and _holds_versions(path / n)))
+                   is_version=any((path / name).exists() for name in _GRAPHS))
+    return made if paths else _without_versions(made, path)
 
 
-def _holds_versions(path: Path) -> bool:
+def _unusual(path: Path) -> dict[int, Path]:
+    """Versions that we would never publish, and a server serves: 0, and below."""
+    return {int(n): path / n for n in names(path) if re.fullmatch(r"0+|-[0-9]{1,18}", n) and (path / n).is_dir()}
+
+
+def _without_versions(model: Model, path: Path) -> Model:
+    """What lies there instead of versions."""
+    children = _children(path)
+    deeper = [f"{name}/{below}" for name in children for below in _holders(path / name)]
+    return replace(model, nested=(*_holders(path), *deeper[:_MOST_NAMES]),
+                   unnumbered=tuple(n for n in children if any((path / n / graph).exists() for graph in _GRAPHS)),
+                   others=tuple(n for n in _names(path) if n.endswith(_OTHER_FORMS)))
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(sorted(names(path))[:_MOST_NAMES])
+    except OSError:
+        return ()
+
+
+def _children(path: Path) -> tuple[str, ...]:
+    return tuple(name for name in _names(path) if (path / name).is_dir())
+
+
+def _holders(path: Path) -> tuple[str, ...]:
+    """The directories in it that hold versions."""
+    return tuple(name for name in _children(path) if _holds(path / name))
+
+
+def _holds(path: Path) -> bool:
     """Whether a directory holds versions."""
     try:
         return bool(version_paths(path))
@@ -63,13 +101,13 @@ def _holds_versions(path: Path) -> bool:
         return False
 
 
-def _broken(paths: Iterable[Path]) -> dict[int, str]:
+def _broken(paths: Mapping[int, Path]) -> dict[int, str]:
     found = {}
-    for path in paths:
+    for version, path in paths.items():
         try:
             savedmodel.check_complete(path)
         except DeployError as e:
-            found[int(path.name)] = e.message
+            found[version] = e.message
     return found
 
 
@@ -86,40 +124,79 @@ def _refused(paths: Mapping[int, Path], target: Target) -> dict[int, tuple[str, 
     return found
 
 
-def named_files(flags: Parsed, to_host: Mapping[str, str] | None) -> dict[str, str]:
-    """Flag -> why its file can't be used. to_host: a container's mounts; None for a process of this machine."""
+class Files:
+    """The files that a server sees: this machine's, or those of a container.
+
+    mounts: directory of this machine -> where it is in the container; None for a process of this machine.
+    inside: looks into the container itself, for what is no mount of a directory that is here.
+    """
+
+    def __init__(self, mounts: Mapping[str, str] | None, inside: Callable[[str], Inside] | None = None) -> None:
+        self.mounts, self._inside = mounts, inside
+
+    def here(self, path: str) -> Path | None:
+        """Where a path of the server's lies on this machine; None if it doesn't."""
+        found = path if self.mounts is None else host_path(path, self.mounts)
+        return Path(found) if found is not None and Path(found).is_absolute() else None
+
+    def mounted(self, path: str) -> bool:
+        return self.mounts is None or host_path(path, self.mounts) is not None
+
+    def inside(self, path: str) -> Inside | None:
+        """What the container has there; None if nobody can look."""
+        return self._inside(path) if self._inside is not None and path.startswith("/") else None
+
+    def read(self, path: str) -> str:
+        """A config file's text. Raises SpecError that says why it can't be used."""
+        here = self.here(path)
+        seen = self.inside(path) if here is None or not here.exists() else None
+        if seen is not None and seen.kind == "file":
+            return _decoded(seen.text)
+        if (seen is not None and seen.kind == "directory") or (here is not None and here.is_dir()):
+            raise SpecError(f"{path} is a directory: Docker makes one where the file that it should mount doesn't exist"
+                            if self.mounts is not None else f"{path} is a directory")
+        if here is None:
+            raise SpecError(f"nothing is mounted at {path}" if not self.mounted(path) else f"{path} doesn't exist")
+        try:
+            return _decoded(here.read_bytes())
+        except FileNotFoundError:
+            raise SpecError(f"{path} doesn't exist") from None
+        except OSError as e:
+            raise SpecError(f"{path}: {e.strerror}") from None
+
+
+def _decoded(data: bytes) -> str:
+    """Text as protobuf reads it. Raises SpecError for what editors on Windows may have made of it."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise SpecError("it is UTF-16 (as PowerShell's > writes): save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")  # protobuf's reader passes over a byte order mark, too
+    except UnicodeDecodeError as e:
+        raise SpecError(f"it isn't UTF-8 (byte {e.start})") from None
+
+
+def named_files(flags: Parsed, files: Files) -> dict[str, str]:
+    """Flag -> why its file can't be used."""
     found = {}
     for flag, message in _FILES.items():
         path = str(flags.values[flag])
-        if not path:
-            continue
-        here = path if to_host is None else host_path(path, to_host)
-        if here is None:
-            found[flag] = f"nothing is mounted at {path}"
-            continue
         try:
-            from_text(Path(here).read_text(), message, path)
-        except OSError as e:
-            found[flag] = f"{path}: {e.strerror}"
-        except (SpecError, UnicodeDecodeError) as e:
+            if path:
+                from_text(files.read(path), message, path)
+        except SpecError as e:
             found[flag] = str(e)
     return found
 
 
-def configured(flags: Parsed, mounts: Mapping[str, str] | None) -> tuple[tuple[Model, ...], str]:
+def configured(flags: Parsed, files: Files) -> tuple[tuple[Model, ...], str]:
     """The models that a command line names, and why its config file can't be used."""
     file, base = str(flags.values["model_config_file"]), str(flags.values["model_base_path"])
     if not file:
         return ((Model(str(flags.values["model_name"]), base),) if base else ()), ""
-    here = file if mounts is None else host_path(file, mounts)
-    if here is None:
-        return (), f"nothing is mounted at {file}"
     try:
-        config = read_config(Path(here))
+        config = from_text(files.read(file), config_pb2.ModelServerConfig, file)
     except SpecError as e:
         return (), str(e)
-    if config is None:
-        return (), f"{file} doesn't exist"
     return tuple(_entry(e) for e in config.model_config_list.config), ""
 
 
@@ -130,15 +207,43 @@ def _entry(e: config_pb2.ModelConfig) -> Model:
     return Model(e.name, e.base_path, wanted=wanted, labels=dict(e.version_labels), platform=platform)
 
 
-def located(model: Model, mounts: Mapping[str, str] | None, user: str | None) -> Model:
-    """The model with what is on this machine's disk, if it is on this machine's disk."""
+def located(model: Model, files: Files, user: str | None) -> Model:
+    """The model with what the server sees of it: on this machine's disk, or in the container."""
     if not model.base_path.startswith("/"):
         return model
-    here = model.base_path if mounts is None else host_path(model.base_path, mounts)
-    if here is None:
-        return replace(model, there="unmounted", found=frozenset())
-    if not Path(here).is_absolute():  # a volume of the engine's
-        return model
-    return looked_at(replace(model, path=here), user)
+    here = files.here(model.base_path)
+    if here is not None and (here.exists() or files.inside(model.base_path) is None):
+        made = looked_at(replace(model, path=str(here)), user)
+        return replace(made, engine_lacks=_lacking(made, files))
+    seen = files.inside(model.base_path)
+    if seen is not None and seen.kind != "missing":
+        return _of_inside(model, seen)
+    if files.mounted(model.base_path) and (here is not None or seen is not None):
+        return looked_at(replace(model, path=str(here)), user) if here is not None else \
+            replace(model, there="missing", found=frozenset())
+    return model if files.mounted(model.base_path) else replace(model, there="unmounted", found=frozenset())
 
 
+def _lacking(model: Model, files: Files) -> str:
+    """A version of this machine that isn't in the container: its engine is on another machine."""
+    for version in sorted(model.found)[-1:] if files.mounts is not None else ():
+        seen = files.inside(f"{model.base_path}/{version}")
+        if seen is not None and seen.kind == "missing":
+            return f"{model.path}/{version}"
+    return ""
+
+
+def _of_inside(model: Model, seen: Inside) -> Model:
+    """By the names that were read; of a large model these aren't all."""
+    if seen.kind == "file":
+        return replace(model, there="file", found=frozenset())
+    top = {PurePosixPath(name).parts[0] for name in seen.names}
+    versions = frozenset(int(name) for name in top if name.isdecimal())
+    if not seen.complete:  # what wasn't read may well be there
+        return replace(model, found=versions | (model.wanted or frozenset()) or model.found)
+    if versions:
+        return replace(model, found=versions)
+    parts = [PurePosixPath(name).parts for name in sorted(seen.names)]
+    return replace(model, found=versions, is_version=bool(top & {*_GRAPHS}),
+                   nested=tuple(dict.fromkeys(p[0] for p in parts if len(p) > 1 and p[1].isdecimal())),
+                   unnumbered=tuple(dict.fromkeys(p[0] for p in parts if len(p) > 1 and p[1] in _GRAPHS)))

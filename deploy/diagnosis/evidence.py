@@ -8,6 +8,7 @@ from typing import Literal
 
 from deploy.modelserver.flags import Parsed, parse
 from deploy.modelserver.options import FLAGS
+from deploy.serving.server_log import complaints, shortened
 from deploy.types import VersionStatus
 
 PortName = Literal["gRPC", "REST"]
@@ -20,7 +21,10 @@ class Model:
 
     base_path: as the server sees it. path: the same on this machine, "" if nothing of this machine is there.
     wanted: the versions that are named; None: by policy. found: the versions on disk.
-    nested: directories in it that hold versions themselves. is_version: a saved_model.pb lies in it directly.
+    nested: directories in it, up to two levels down, that hold versions themselves. is_version: a saved_model.pb lies
+    in it directly. unnumbered: SavedModels in it whose directory isn't a number. others: model files of other forms.
+    beside: where it is missing, directories next to it that hold versions. above: the one above it holds versions.
+    engine_lacks: a version that lies on this machine and not where the container looks.
     strange: names that the server takes for versions, though they are none. broken: version -> what is missing.
     refused: version -> what `tfs check` says of it. unreadable: the first path that the server's user can't read.
     """
@@ -35,6 +39,11 @@ class Model:
     found: frozenset[int] = frozenset({1})
     nested: tuple[str, ...] = ()
     is_version: bool = False
+    unnumbered: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    above: bool = False
+    engine_lacks: str = ""
     strange: tuple[str, ...] = ()
     broken: Mapping[int, str] = field(default_factory=dict)
     refused: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
@@ -44,19 +53,23 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A port of this machine that the server should have. ours: it has it. owners: who listens there, where seen."""
+    """A port of this machine that the server should have. ours: it has it. owners: who listens there, where seen.
+    unpublished: the container publishes others, and not this one."""
 
     name: PortName
     number: int
     ours: bool = True
     owners: tuple[str, ...] = ()
+    unpublished: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """A server that should run, from outside.
 
-    argv: program first. log: the last lines. exit_code: None while it runs, or if nobody knows; negative: a signal.
+    argv: program first. added: how many of its arguments the image's entry point puts in. environment: a container's.
+    log: the last lines. exit_code: None while it runs, or if nobody knows; negative: a signal.
+    state: the engine's word for a container. start_error: why the engine couldn't start it.
     unstopped: we started it and it ended, though nobody stopped it with us.
     user: who it runs as in a container, `uid:gid`. mounts: directory of this machine -> where it is in the container.
     files: flag -> why the file that it names can't be used. config_error: the same of --model_config_file.
@@ -72,6 +85,10 @@ class Evidence:
     unstopped: bool = False
     out_of_memory: bool = False
     argv: tuple[str, ...] = ()
+    added: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    state: str = ""
+    start_error: str = ""
     log: tuple[str, ...] = ()
     user: str = ""
     mounts: Mapping[str, str] = field(default_factory=dict)
@@ -102,13 +119,24 @@ class Evidence:
         first = next((i for i, a in enumerate(self.argv) if a.startswith("--")), len(self.argv))
         return self.argv[first:]
 
-    def line(self, *phrases: str) -> str:
-        """The last line of the log with all of these phrases, whatever their case; empty if there is none.
+    @property
+    def drained(self) -> bool:
+        """It was asked to finish its requests when it is stopped, and ends with 0 then."""
+        return float(self.flags.values["tfs_drain_seconds"]) > 0 or self.added > 0
 
-        The usage text that an unknown flag brings isn't looked at: its lines begin with a flag.
+    @property
+    def given(self) -> frozenset[str]:
+        """The flags that somebody has written, and no entry point."""
+        return parse(self.arguments[self.added:], FLAGS).given
+
+    def line(self, *phrases: str) -> str:
+        """The first line of the last complaint with all of these phrases, whatever their case; empty if there is none.
+
+        What INFO lines say is no complaint, nor is what is over (see server_log); usage text begins with a flag.
         """
-        wanted, said = [p.lower() for p in phrases], (text.strip() for text in reversed(self.log))
-        return next((t for t in said if not t.startswith("--") and all(p in t.lower() for p in wanted)), "")
+        wanted = [p.lower() for p in phrases]
+        said = (c.text for c in reversed(complaints(self.log)) if not c.text.startswith("--"))
+        return next((shortened(t) for t in said if all(p in t.lower() for p in wanted)), "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from deploy.diagnosis.evidence import Cause, Evidence
 
 RULES: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
     *files.RULES, *flagged.RULES, *loads.RULES, *programs.RULES)
+_SYMPTOMS = frozenset({"port-closed", "not-served", "told", "ended", "restarting"})
 _SERIOUS = 30  # from here on it keeps a server from starting or serving as it should
 
 
@@ -44,5 +45,5 @@ def examine(evidence: Evidence) -> Diagnosis:
             found.setdefault((cause.rule, cause.cause), cause)
     # A symptom says nothing new beside its cause
     explained = any(c.weight > 80 for c in found.values())
-    causes = [c for c in found.values() if not (explained and c.rule in ("port-closed", "not-served", "told", "ended"))]
+    causes = [c for c in found.values() if not (explained and c.rule in _SYMPTOMS)]
     return Diagnosis(evidence.name, evidence.running, tuple(sorted(causes, key=lambda c: c.weight)))

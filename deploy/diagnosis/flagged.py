@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from deploy.diagnosis.evidence import Cause, Evidence
-from deploy.modelserver.flags import parse
-from deploy.modelserver.options import FLAGS
-from deploy.serving.flags import KNOWN, nearest
+from deploy.serving.flags import KNOWN, nearest, unreadable
 
 _GOES_ON = "the server prints its usage text, goes on, and ignores it"
 
@@ -28,8 +26,7 @@ def unknown(e: Evidence) -> Iterator[Cause]:
         name = argument.removeprefix("--").partition("=")[0]
         if argument in words or name in KNOWN or argument == "--help":
             continue
-        meant = nearest(name)
-        fix = f"is --{meant} meant? correct it in server/flags" if meant else "take it out; `--help` lists all flags"
+        fix = _instead(argument, name, entry_point=bool(e.added))
         yield Cause("unknown-flag", 60, f"{argument} is no flag of tensorflow_model_server: {_GOES_ON}", fix,
                     e.line("unknown argument"))
     line = e.line("unknown argument")
@@ -38,17 +35,26 @@ def unknown(e: Evidence) -> Iterator[Cause]:
                     "correct its spelling; write --flag=value", line)
 
 
+def _instead(argument: str, name: str, *, entry_point: bool) -> str:
+    """What to write instead of an argument that is no flag."""
+    if argument.endswith("tensorflow_model_server") and entry_point:
+        return "take it out: the image's entry point starts the program already, and takes flags only"
+    meant = nearest(name)
+    if meant is None:
+        return "take it out; `--help` lists all flags"
+    value = argument.partition("=")[1:]
+    return f"is --{meant} meant? write --{meant}{''.join(value)}; a spec has it below server/flags"
+
+
 def values(e: Evidence) -> Iterator[Cause]:
     """Known flags with values that they don't take: these do end the server."""
-    for argument in e.arguments:
-        name, _, value = argument.removeprefix("--").partition("=")
-        known = next((f for f in FLAGS if f.name == name), None)
-        if known is None or (not parse([argument], FLAGS).bad and argument not in e.flags.unknown):
-            continue
-        if parse([argument], FLAGS).bad:
-            takes = "exactly true or false" if known.kind == "bool" else f"a number ({known.kind})"
-            yield Cause("bad-value", 94, f"{argument}: --{name} takes {takes}, not {value!r}; the server ends with its "
-                        "usage text and 255", f"write --{name}={str(known.default).lower()}, say")
+    refused = bool(e.exit_code) and any(x.lstrip().lower().startswith("usage: ") for x in e.log)
+    for found in unreadable(e.arguments, strict=refused):
+        name, _, value = found.argument.removeprefix("--").partition("=")
+        takes = f"exactly {found.expected}" if found.expected == "true or false" else found.expected
+        yield Cause("bad-value", 94, f"{found.argument}: --{name} takes {takes}, not {value!r}; the server ends with "
+                    "its usage text and 255", f"write {found.write or f'--{name}= with {found.expected}'}",
+                    e.line("couldn't interpret value"))
 
 
 def ports(e: Evidence) -> Iterator[Cause]:
@@ -61,7 +67,7 @@ def ports(e: Evidence) -> Iterator[Cause]:
                     "give REST another one: --rest_api_port=8501 (server/rest_port)",
                     e.line("http_port cannot be same"))
     elif rest == 0:
-        yield Cause("no-rest", 50, "there is no --rest_api_port, so the server offers no REST API",
+        yield Cause("no-rest", 25, "there is no --rest_api_port, so the server offers no REST API",
                     "add --rest_api_port=8501")
 
 
@@ -91,7 +97,7 @@ def config(e: Evidence) -> Iterator[Cause]:
         if not m.platform:
             yield Cause("platform-missing", 95, f"model {m.name!r} has no model_platform in the config file",
                         'add model_platform: "tensorflow"', e.line("model_platform"))
-        elif m.platform != "tensorflow":
+        elif m.platform != "tensorflow" and not e.flags.values["platform_config_file"]:
             yield Cause("platform-unknown", 95, f"model {m.name!r}: the platform {m.platform!r} can't be served",
                         'write model_platform: "tensorflow"; if a reload was refused for it, reload once without the '
                         "model first", e.line("unsupported platform"))
@@ -117,7 +123,7 @@ def files(e: Evidence) -> Iterator[Cause]:
 def combinations(e: Evidence) -> Iterator[Cause]:
     """Flags that have no effect, or a bad one, beside others."""
     flags, given = e.flags.values, e.flags.given
-    if flags["model_config_file"] and given & {"model_name", "model_base_path"}:
+    if flags["model_config_file"] and e.given & {"model_name", "model_base_path"}:
         yield Cause("ignored-flags", 40, "--model_name and --model_base_path are ignored, without a word, beside "
                     "--model_config_file", "put the model into the config file")
     if e.arguments and not flags["model_config_file"] and not flags["model_base_path"]:
@@ -131,11 +137,11 @@ def combinations(e: Evidence) -> Iterator[Cause]:
                     "crashes it for strings", "take the flag out, or do without REST")
     poll = int(flags["model_config_file_poll_wait_seconds"])
     if poll > 0:
-        yield Cause("config-poller", 75 if e.drift else 45, f"the server reads its config file again every {poll} s, "
+        yield Cause("config-poller", 75 if e.drift else 20, f"the server reads its config file again every {poll} s, "
                     "and undoes whatever was pushed by RPC",
                     "take --model_config_file_poll_wait_seconds out, or let the file be the only thing that changes")
     if "file_system_poll_wait_seconds" in given and int(flags["file_system_poll_wait_seconds"]) <= 0:
-        yield Cause("looks-once", 60, "the server looks for versions only once: new ones are never found, and a reload "
+        yield Cause("looks-once", 25, "the server looks for versions only once: new ones are never found, and a reload "
                     "with a new model doesn't return", "leave --file_system_poll_wait_seconds at 1")
 
 

@@ -5,19 +5,52 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from deploy.diagnosis.evidence import Cause, Evidence
+from deploy.serving.server_log import last_words, shortened
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 # Exit codes above 128 and negative ones are signals
 _SIGNALS = {
-    4: ("sigill", 90, "it crashed with SIGILL: its program uses instructions that this CPU doesn't have",
+    4: ("sigill", 90, "it crashed with SIGILL: its program uses instructions that this CPU doesn't have (AVX, say)",
         "use an image built for this CPU (or architecture), or backend: embedded"),
     6: ("sigabrt", 60, "it aborted (SIGABRT)", "see the last lines of its log"),
-    9: ("killed", 88, "it was killed (SIGKILL), most likely for lack of memory",
-        "raise server/resources/memory, serve fewer versions at once, or free memory on the machine"),
-    11: ("sigsegv", 60, "it crashed (SIGSEGV); tensorflow_model_server does so when its gRPC port is taken and the "
-         "health service is on", "see whether another server has its port"),
-    15: ("terminated", 50, "somebody ended it (SIGTERM)", "start it again: tfs up"),
+    9: ("killed", 88, "it was killed (SIGKILL): by the kernel for lack of memory, by docker kill, or by docker stop, "
+        "which pid 1 ignores; its exit code doesn't tell which",
+        "see dmesg: if it was for memory, raise server/resources/memory, serve fewer versions at once, or free memory; "
+        "docker run --init makes a server obey docker stop"),
+    11: ("sigsegv", 60, "it crashed (SIGSEGV)",
+         "see the last lines of its log; a library of custom ops that was built for another TensorFlow does that"),
+    15: ("terminated", 50, "somebody ended it (SIGTERM)", "start it again: tfs up, or docker start"),
 }
+_NO_PROGRAM = ("program-missing", "is it a serving image? its program is /usr/bin/tensorflow_model_server; what stands "
+               "after the image has to be flags")
+_TAKEN = ("port-taken", "stop the other program, or publish another port: -p 8511:8501")
+# What the engine says of a container that it couldn't start -> rule, fix
+_NOT_STARTED = {
+    "could not select device driver": ("no-gpu", "install the NVIDIA Container Toolkit and restart Docker, or leave "
+                                       "--gpus (server/resources/gpus) out"),
+    "nvidia-container-cli": ("no-gpu", "see whether nvidia-smi works on the engine's machine, or leave --gpus out"),
+    "bind source path does not exist": ("engine-elsewhere", "create it where the engine sees it; if the engine is on "
+                                        "another machine, put it there under the same path, or use tfs image build, "
+                                        "or backend: embedded"),
+    "not shared": ("engine-elsewhere", "share that directory in Docker Desktop's settings (Resources, File sharing)"),
+    "not a directory": ("mount-mismatch", "a file is mounted onto a directory, or the other way round: does the source "
+                        "exist?"),
+    "executable file not found": _NO_PROGRAM,
+    "no such file or directory": _NO_PROGRAM,
+    "port is already allocated": _TAKEN,
+    "address already in use": _TAKEN,
+}
+
+
+def never_started(e: Evidence) -> Iterator[Cause]:
+    """A container that was created, and that the engine couldn't start, or wasn't asked to."""
+    if e.state == "created" and not e.start_error:
+        yield Cause("not-started", 60, "the container was created, and never started", f"docker start {e.name}")
+    for said in [e.start_error] if e.start_error else [e.told] if e.exit_code is None else []:
+        line = said.lower()
+        rule, fix = next((v for k, v in _NOT_STARTED.items() if k in line), ("not-started", "correct what it names"))
+        if e.start_error or rule in ("no-gpu", "engine-elsewhere", "mount-mismatch"):
+            yield Cause(rule, 96, f"the engine couldn't start it: {shortened(said)}", fix)
 
 
 def engine(e: Evidence) -> Iterator[Cause]:
@@ -35,15 +68,16 @@ def engine(e: Evidence) -> Iterator[Cause]:
     line = e.line("exec format error")
     if line or (other and not e.running):
         seen = f" ({e.image_platform}, this machine is {machine})" if other else ""
-        yield Cause("architecture", 96 if line else 70, f"the image {e.image or 'or program'} is for another "
-                    f"architecture{seen}", "use an image of this architecture, or backend: embedded, which runs on any",
-                    line)
+        crashed = (e.exit_code or 0) in (132, 134, 139)  # as emulators do that lack an instruction
+        yield Cause("architecture", 96 if line or crashed else 70, f"the image {e.image or 'or program'} is for "
+                    f"another architecture{seen}", "use an image of this architecture, or backend: embedded, which "
+                    "runs on any", line)
 
 
 def exits(e: Evidence) -> Iterator[Cause]:
     """How it ended."""
     if e.unstopped and not e.exit_code and not e.out_of_memory:  # else the code says more
-        said = next((s.strip() for s in reversed(e.log) if s.strip()), "")
+        said = last_words(e.log)
         yield Cause("not-stopped", 50, "it ended without being stopped: killed, crashed, or with its machine",
                     "see what it said last (tfs logs), then start it again: tfs up", said)
     if e.running or (e.exit_code is None and not e.out_of_memory):
@@ -52,19 +86,32 @@ def exits(e: Evidence) -> Iterator[Cause]:
         yield Cause("out-of-memory", 96, "the kernel killed it: it needed more memory than its container may use",
                     "raise server/resources/memory, or serve fewer versions at once", f"exit code {e.exit_code}")
         return
-    code = e.exit_code or 0
-    number = -code if code < 0 else code - 128
+    yield from _ended(e, e.exit_code or 0)
+
+
+def _ended(e: Evidence, code: int) -> Iterator[Cause]:
+    number, last = -code if code < 0 else code - 128, last_words(e.log)
     if number in _SIGNALS:
         rule, weight, cause, fix = _SIGNALS[number]
-        yield Cause(rule, weight, cause, fix, f"exit code {code}")
+        if number == 11 and (not e.argv or e.flags.values["enable_grpc_healthcheck_service"]):
+            cause += "; tensorflow_model_server does so when its gRPC port is taken and the health service is on"
+            fix = "see whether another server has its port"
+        seen = f"exit code {code}" + (f"; {last}" if last and number in (6, 11) else "")
+        yield Cause(rule, weight, cause, fix, seen)
     elif code in (126, 127):
         yield Cause("program-missing", 90, "the container has no program that could be run under that name",
                     "is it a serving image? its program is /usr/bin/tensorflow_model_server", f"exit code {code}")
     elif code:
-        last = e.line("failed to start server") or next((s for s in reversed(e.log) if s.strip()), "")
-        yield Cause("ended", 35, f"it ended with exit code {code}" + (f"; it said: {last.strip()}" if last else
+        yield Cause("ended", 35, f"it ended with exit code {code}" + (f"; it said: {last}" if last else
                                                                        " without a word"),
-                    "see its whole log: tfs logs --tail 500", last)
+                    f"see its whole log: {_log_of(e)}", last)
+    elif e.kind == "container" and not e.unstopped and not e.drained:
+        yield Cause("ended", 35, "it ended by itself, with exit code 0, which tensorflow_model_server never does",
+                    f"is {' '.join(e.argv[:4]) or 'its command'} the server? see {_log_of(e)}", last)
+
+
+def _log_of(e: Evidence) -> str:
+    return f"docker logs {e.name}" if e.state else "tfs logs --tail 500"
 
 
 def taken_ports(e: Evidence) -> Iterator[Cause]:
@@ -79,7 +126,11 @@ def taken_ports(e: Evidence) -> Iterator[Cause]:
                         e.line("address already in use"))
         elif e.running and not p.ours:
             yield Cause("port-closed", 55, f"its {p.name} port {p.number} isn't open: ports open only when all models "
-                        "are available", "see what it waits for")
+                        "are available",
+                        f"if it still loads, wait; see what it waits for: {_log_of(e)}")
+        if p.unpublished:
+            yield Cause("port-unpublished", 60, f"the container publishes other ports, and not its {p.name} port "
+                        f"{p.number}: clients outside don't reach it", f"publish it: -p {p.number}:{p.number}")
     line = e.line("address already in use") or e.line("failed to start http server") or \
         e.line("failed to buildandstart grpc server") or e.line("port is already allocated")
     if line and not any(p.owners for p in e.ports):
@@ -90,9 +141,26 @@ def taken_ports(e: Evidence) -> Iterator[Cause]:
 def told(e: Evidence) -> Iterator[Cause]:
     """What `tfs up` and `tfs status` say: the least that is known."""
     if e.told:
-        yield Cause("told", 45, f"the last start failed: {e.told}", e.told_hint or "see the other findings")
+        yield Cause("told", 45, f"the last start failed: {e.told}", e.told_hint or f"see {_log_of(e)}")
     for sentence in e.problems if e.running else ():  # that it doesn't run isn't news
-        yield Cause("not-served", 30, sentence, "see the other findings, or tfs status")
+        yield Cause("not-served", 30, sentence, f"tfs status shows each version; see {_log_of(e)}")
 
 
-RULES = (engine, exits, taken_ports, told)
+def restarting(e: Evidence) -> Iterator[Cause]:
+    """States between running and ended."""
+    if e.state == "restarting":
+        yield Cause("restarting", 34, "the engine starts it again and again, and it ends each time",
+                    f"see why: docker logs {e.name}", last_words(e.log))
+    if e.state == "paused":
+        yield Cause("paused", 95, "the container is paused: it accepts connections and answers nothing",
+                    f"docker unpause {e.name}")
+
+
+def start_failed(e: Evidence) -> Iterator[Cause]:
+    """The server's own sentence, where nobody knows an exit code: a log alone."""
+    line = e.line("failed to start server. error")
+    if line and e.exit_code is None and not e.running:
+        yield Cause("ended", 35, f"it couldn't start: {last_words(e.log)}", "correct what it names", line)
+
+
+RULES = (engine, never_started, exits, restarting, start_failed, taken_ports, told)

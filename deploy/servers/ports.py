@@ -77,6 +77,19 @@ def owners(port: int) -> tuple[str, ...]:
     return tuple(found.values())
 
 
+def listens(address: str, port: int, timeout: float = 1.0) -> bool | None:
+    """Whether anybody accepts connections there; None if that can't be told from here."""
+    if not address:
+        return None
+    try:
+        with socket.create_connection((address, port), timeout):
+            return True
+    except ConnectionRefusedError:
+        return False
+    except OSError:
+        return None
+
+
 def listened(processes: list[psutil.Process]) -> frozenset[int]:
     """The TCP ports on which any of the processes listens."""
     found: set[int] = set()

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from deploy.diagnosis import collect
-from deploy.diagnosis.disk import configured, host_path, located, looked_at, named_files
+from deploy.diagnosis.collect import _reader
+from deploy.diagnosis.disk import Files, configured, host_path, located, looked_at, named_files
 from deploy.diagnosis.evidence import Model
 from deploy.diagnosis.examine import examine
 from deploy.errors import ServerError
 from deploy.modelserver.flags import parse
 from deploy.modelserver.options import FLAGS
-from deploy.servers.inspecting import _expanded
+from deploy.servers.inspecting import Inside, _expanded
 from deploy.wire import model_pb2
 
 NOBODY = "65534:65534"
@@ -65,15 +66,112 @@ def test_mounts_are_translated() -> None:
     assert host_path("/models/m/1", mounts) == "/srv/models/m/1"
     assert host_path("/models/o/1", mounts) == "/srv/other/1"
     assert host_path("/modelsm", mounts) is None
-    assert located(Model("m", "/x"), mounts, None).there == "unmounted"
-    assert located(Model("m", "/v/m"), {"a-volume": "/v"}, None).found == {1}  # not to be seen from here
+    assert located(Model("m", "/x"), Files(mounts), None).there == "unmounted"
+    assert located(Model("m", "/v/m"), Files({"a-volume": "/v"}), None).found == {1}  # not to be seen from here
+
+
+def test_what_is_beside_a_base_path_that_isnt_there(tmp_path: Path) -> None:
+    version(tmp_path / "models/half/1")
+    missing = seen(tmp_path / "models/Half")
+    assert missing.there == "missing" and missing.beside == ("half",) and not missing.above
+    assert seen(tmp_path / "models/half/half").above
+    assert seen(tmp_path).nested == ("models/half",)
+    version(tmp_path / "named/v1")
+    (tmp_path / "named/m.keras").write_text("")
+    found = seen(tmp_path / "named")
+    assert found.unnumbered == ("v1",) and found.others == ("m.keras",) and not found.found
+    for odd in ("0", "-3"):
+        version(tmp_path / "odd" / odd)
+    assert seen(tmp_path / "odd").found == {0, -3}, "a server takes these for versions"
+
+
+class Image:
+    """A container's own files: what the image has, mounts included."""
+
+    def __init__(self, **files: Inside) -> None:
+        self.files = {f"/{path.replace('_', '/')}": inside for path, inside in files.items()}
+
+    def __call__(self, path: str) -> Inside:
+        return self.files.get(path, Inside("missing"))
+
+
+BAKED = Inside("directory", frozenset({"1", "1/saved_model.pb", "1/variables"}))
+
+
+def test_files_that_are_baked_into_an_image() -> None:
+    config = Inside("file", text=CONFIG.replace("%s", "/models/m").encode())
+    files = Files({}, Image(models_m=BAKED, etc_tfs_models=config))
+    baked = located(Model("m", "/models/m"), files, None)
+    assert (baked.there, baked.found, baked.path) == ("directory", {1}, "")
+    assert located(Model("n", "/models/n"), files, None).there == "unmounted"
+    models, error = configured(parse(["--model_config_file=/etc/tfs/models"], FLAGS), files)
+    assert error == "" and [m.name for m in models] == ["m", "n"]
+    assert "nothing is mounted" in configured(parse(["--model_config_file=/etc/none"], FLAGS), files)[1]
+    volume = Files({"vol": "/models"}, Image(models_m=BAKED))
+    assert located(Model("m", "/models/m"), volume, None).found == {1}
+    assert located(Model("x", "/models/x"), volume, None).there == "missing"
+
+
+@pytest.mark.parametrize(("inside", "field", "value"), [
+    (Inside("directory", frozenset({"m", "m/1", "m/1/saved_model.pb"})), "nested", ("m",)),
+    (Inside("directory", frozenset({"saved_model.pb", "variables"})), "is_version", True),
+    (Inside("directory", frozenset({"v1", "v1/saved_model.pb"})), "unnumbered", ("v1",)),
+    (Inside("file"), "there", "file"),
+    (Inside("directory", frozenset({"notes"})), "found", frozenset()),
+    (Inside("directory", frozenset({"2", "2/variables"}), complete=False), "found", frozenset({2}))])
+def test_a_directory_of_an_image(inside: Inside, field: str, value: object) -> None:
+    assert getattr(located(Model("m", "/models/m"), Files({}, Image(models_m=inside)), None), field) == value
+
+
+def test_a_large_directory_of_an_image_is_given_the_benefit_of_doubt() -> None:
+    large = Inside("directory", frozenset({"notes"}), complete=False)
+    assert located(Model("m", "/models/m"), Files({}, Image(models_m=large)), None).found
+
+
+def test_an_engine_that_sees_other_files(tmp_path: Path) -> None:
+    version(tmp_path / "m/1")
+    mounts = {str(tmp_path / "m"): "/models/m"}
+    elsewhere = located(Model("m", "/models/m"), Files(mounts, Image(models_m=Inside("directory"))), "")
+    assert elsewhere.engine_lacks == str(tmp_path / "m/1")
+    here = Files(mounts, Image(models_m=BAKED, models_m_1=Inside("directory")))
+    assert located(Model("m", "/models/m"), here, "").engine_lacks == ""
+    remote = Files({"/there/m": "/models/m"}, Image(models_m=BAKED))
+    assert located(Model("m", "/models/m"), remote, "").found == {1}, "a directory of the engine's machine"
+
+
+@pytest.mark.parametrize(("data", "why"), [
+    ("\ufeffmodel_config_list {}\r\n".encode(), ""), (b"model_config_list {\r\n}\r\n", ""),
+    ("model_config_list {}".encode("utf-16"), "UTF-16"),
+    (b"# \xe9\nmodel_config_list {}", "UTF-8"), (None, "directory")])
+def test_config_files_of_windows(tmp_path: Path, data: bytes | None, why: str) -> None:
+    config = tmp_path / "models.config"
+    config.mkdir() if data is None else config.write_bytes(data)
+    error = configured(parse([f"--model_config_file={config}"], FLAGS), Files(None))[1]
+    assert why in error and bool(why) == bool(error)
+
+
+def test_who_reads_a_containers_files() -> None:
+    assert [_reader(u) for u in ("", "0", "0:0", "root", "nobody:nogroup", "1000", "1000:50", "1000:users")] == \
+        ["", "", "", "", "", "1000:0", "1000:50", ""]
+
+
+ENTRY = ("--port=8500", "--rest_api_port=8501", "--model_name=half", "--model_base_path=/models/half")
 
 
 def test_the_command_line_of_the_stock_image() -> None:
-    made = _expanded(("/usr/bin/tf_serving_entrypoint.sh", "--enable_batching"), ["MODEL_NAME=half", "PATH=/bin"])
-    assert made[1:] == ("--port=8500", "--rest_api_port=8501", "--model_name=half", "--model_base_path=/models/half",
-                        "--enable_batching")
-    assert _expanded(("server", "--port=1"), []) == ("server", "--port=1")
+    made, added = _expanded(("/usr/bin/tf_serving_entrypoint.sh", "--enable_batching"), {"MODEL_NAME": "half"})
+    assert made[1:] == (*ENTRY, "--enable_batching") and added == 4
+    assert _expanded(("server", "--port=1"), {}) == (("server", "--port=1"), 0)
+
+
+@pytest.mark.parametrize(("script", "flags"), [
+    ("exec tensorflow_model_server --port=8500 --model_name=${MODEL_NAME}", ("--port=8500", "--model_name=half")),
+    ("/usr/bin/tensorflow_model_server --model_base_path='/a b'", ("--model_base_path=/a b",)),
+    ("sleep 1 && tensorflow_model_server --port=1", None), ("echo 'unfinished", None)])
+def test_the_command_line_of_a_shell(script: str, flags: tuple[str, ...] | None) -> None:
+    argv = ("/bin/sh", "-c", script)
+    made, added = _expanded(argv, {"MODEL_NAME": "half"})
+    assert added == 0 and (made == argv if flags is None else made[1:] == flags)
 
 
 def test_a_config_file_and_the_files_of_other_flags(tmp_path: Path) -> None:
@@ -84,17 +182,17 @@ def test_a_config_file_and_the_files_of_other_flags(tmp_path: Path) -> None:
     argv = ["--port=8500", "--rest_api_port=8501", f"--model_config_file={config}",
             f"--monitoring_config_file={monitoring}", "--batching_parameters_file=/nowhere/b", "--enable_batching=true"]
     flags = parse(argv, FLAGS)
-    models, error = configured(flags, None)
+    models, error = configured(flags, Files(None))
     assert error == "" and [m.wanted for m in models] == [frozenset({3}), None] and models[1].platform == ""
-    unusable = named_files(flags, None)
+    unusable = named_files(flags, Files(None))
     assert set(unusable) == {"monitoring_config_file", "batching_parameters_file"}
-    assert named_files(flags, {"/srv": "/x"})["monitoring_config_file"] == f"nothing is mounted at {monitoring}"
+    assert named_files(flags, Files({"/srv": "/x"}))["monitoring_config_file"] == f"nothing is mounted at {monitoring}"
     rules = {c.rule for c in examine(collect.of_log(None, argv)).causes}
     assert rules == {"version-missing", "relative-base-path", "platform-missing", "file-unusable", "labels-at-start"}
     config.write_text("model_config_list {")
-    assert "line 1" in configured(flags, None)[1]
+    assert "line 1" in configured(flags, Files(None))[1]
     config.unlink()
-    assert "doesn't exist" in configured(flags, None)[1]
+    assert "doesn't exist" in configured(flags, Files(None))[1]
 
 
 def test_a_log_that_isnt_there(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
+# ruff: noqa: E501  what servers print has long lines
 """The doctor's rules as a table: one piece of evidence per pain, and what is said of it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from deploy.diagnosis.evidence import Evidence, Model, Port
 from deploy.diagnosis.examine import RULES, examine
 from deploy.types import VersionState, VersionStatus
+from tests.server_logs import ENDED, EXHAUSTED, HEALTHY, LOADING, NO_GPU, RETRIED, STAMP, WARM_UP_BEGUN
 
 FLAGS = ("tensorflow_model_server", "--port=8500", "--rest_api_port=8501", "--model_config_file=/etc/tfs/models.config",
          "--allow_version_labels_for_unavailable_models=true")
@@ -24,6 +27,19 @@ def model(**given: Any) -> Evidence:
 
 def argv(*flags: str, of: tuple[str, ...] = FLAGS, **given: Any) -> Evidence:
     return Evidence(argv=(*of, *flags), models=(Model("m", "/models/m", "/srv/m"),), **given)
+
+
+def lines(text: str) -> tuple[str, ...]:
+    return tuple(text.splitlines())
+
+
+def entry_point(name: str, environment: dict[str, str] | None = None, **given: Any) -> Evidence:
+    """A container whose image's own entry point gives the model, and whose path isn't there."""
+    base = given.pop("base_path", f"/models/{name}")
+    made = Model(**{"name": name, "base_path": base, "path": f"/srv{base}", "there": "missing", "found": EMPTY, **given})
+    return Evidence(argv=("tensorflow_model_server", "--port=8500", "--rest_api_port=8501", f"--model_name={name}",
+                          f"--model_base_path={base}"), added=4, mounts={"/srv/half": "/models/half"}, models=(made,),
+                    environment={"MODEL_NAME": name} if environment is None else environment)
 
 
 def log(*lines: str, **given: Any) -> Evidence:
@@ -75,8 +91,22 @@ CASES: dict[str, tuple[Evidence, str, str, str]] = {
     "unknown flag, by the log": (log("unknown argument: --foo"), "unknown-flag", "unknown", "--flag=value"),
     "two words": (argv("--model_name", "m", of=without(SINGLE, "model_name")), "two-words",
                   "the model is then called `default`", "--model_name=m"),
-    "bad boolean": (argv("--enable_batching=True"), "bad-value", "exactly true or false", "--enable_batching=false"),
-    "bad number": (argv("--num_load_threads=many"), "bad-value", "a number", "--num_load_threads="),
+    "bad boolean": (argv("--enable_batching=yes"), "bad-value", "exactly true or false",
+                    "write --enable_batching=true"),
+    "bad boolean, meant as no": (argv("--enable_batching=Off"), "bad-value", "'Off'", "write --enable_batching=false"),
+    "bad boolean, of no meaning": (argv("--enable_batching=maybe"), "bad-value", "'maybe'", "with true or false"),
+    "a boolean that an older release refuses": (
+        argv("--enable_batching=True", exit_code=255, log=("usage: tensorflow_model_server", "Flags:")),
+        "bad-value", "'True'", "write --enable_batching=true"),
+    "bad number": (argv("--num_load_threads=many"), "bad-value", "a whole number", "--num_load_threads="),
+    "a number in quotes": (argv("--num_load_threads='4'"), "bad-value", "not \"'4'\"", "write --num_load_threads=4"),
+    "a number with a space after it": (argv("--num_load_threads=4 "), "bad-value", "not '4 '", "num_load_threads=4"),
+    "a flag in capitals": (argv("--Enable_Batching=true"), "unknown-flag", "--Enable_Batching=true is no flag",
+                           "write --enable_batching=true"),
+    "a copied dash": (argv("\u2013enable_batching=true"), "unknown-flag", "is no flag", "write --enable_batching=true"),
+    "the program as an argument": (
+        argv("tensorflow_model_server", of=SINGLE, added=4), "unknown-flag", "tensorflow_model_server is no flag",
+        "starts the program already"),
     "one port for both": (argv("--rest_api_port=8500"), "same-port", "same port 8500", "--rest_api_port=8501"),
     "no REST port": (argv(of=without(FLAGS, "rest_api_port")), "no-rest", "no REST API", "--rest_api_port=8501"),
     "labels without the flag": (
@@ -156,6 +186,91 @@ CASES: dict[str, tuple[Evidence, str, str, str]] = {
                       "waits for"),
     "port taken, by the log": (log("Failed to start HTTP Server at localhost:8501"), "port-taken", "without REST",
                                "another port"),
+    "two levels too high": (model(found=EMPTY, nested=("x/m",)), "one-level-too-high", "two levels too high",
+                            "/srv/m/x/m"),
+    "versions with names": (model(found=EMPTY, unnumbered=("v1",)), "not-a-number", "and v1 isn't", "/srv/m/1/saved"),
+    "a Keras file": (model(found=EMPTY, others=("m.keras",)), "base-path-empty", "m.keras, which isn't a SavedModel",
+                     "tfs export /srv/m/m.keras"),
+    "MODEL_NAME in quotes": (entry_point('"m"', beside=("m",)), "base-path-missing", "MODEL_NAME has quotes in it",
+                             "write -e MODEL_NAME=m"),
+    "MODEL_NAME from Windows": (entry_point("m\r", beside=("m", "n")), "base-path-missing", "Windows line end",
+                                "write -e MODEL_NAME=m"),
+    "MODEL_NAME with a space": (entry_point("m ", beside=()), "base-path-missing", "white space", "-e MODEL_NAME=m"),
+    "MODEL_NAME in other case": (entry_point("Half", beside=("half", "other")), "base-path-missing", "doesn't exist",
+                                 "write -e MODEL_NAME=half"),
+    "no MODEL_NAME": (entry_point("model", {}, beside=("half",)), "base-path-missing", "MODEL_NAME isn't set",
+                      "write -e MODEL_NAME=half"),
+    "no MODEL_NAME of several": (entry_point("model", {}, beside=("a", "b")), "base-path-missing", "isn't set",
+                                 "one of a, b"),
+    "no MODEL_NAME, one mounted": (
+        entry_point("model", {}, there="unmounted"), "not-mounted", "nothing is mounted", "write -e MODEL_NAME=half"),
+    "MODEL_BASE_PATH is the model's": (
+        entry_point("m", {"MODEL_NAME": "m", "MODEL_BASE_PATH": "/models/m"}, base_path="/models/m/m", above=True),
+        "base-path-missing", "doesn't exist", "-e MODEL_BASE_PATH=/models -e MODEL_NAME=m"),
+    "a base path with a typo": (model(there="missing", found=EMPTY, base_path="/models/hlaf", name="m",
+                                      beside=("half", "m")), "base-path-missing", "doesn't exist", "/models/m"),
+    "an engine on another machine": (model(engine_lacks="/srv/m/1"), "engine-elsewhere", "on another machine",
+                                     "tfs image build"),
+    "a name with a space": (model(name="m "), "odd-model-name", "'m '", "correct its name"),
+    "a load that is tried again": (
+        Evidence(running=True, log=lines(LOADING + RETRIED.replace("Op type not registered", "No such thing"))),
+        "load-fails", "m/1 fails to load: NOT_FOUND: No such thing", "max_num_load_retries"),
+    "retried, of an op": (Evidence(running=True, log=lines(LOADING + RETRIED)), "op-missing", "an op that this",
+                          "tfs check"),
+    "a warm-up that failed": (
+        log(*lines(LOADING + WARM_UP_BEGUN), f"{STAMP}E tensorflow_serving/util/retrier.cc:46] Loading servable: {{name: m "
+            'version: 1} failed: FAILED_PRECONDITION: Serving signature key "absent" not found'),
+        "warmup-broken", "a request of /models/m/1/assets.extra/tf_serving_warmup_requests failed", "record it anew"),
+    "a warm-up that ended it": (
+        Evidence(exit_code=134, log=lines(LOADING + WARM_UP_BEGUN + f"{STAMP}F tensorflow/core/framework/tensor.cc:870] "
+                                          "Check failed: 0 < dims (0 vs. 0)")),
+        "warmup-broken", "ended the server", "record it anew"),
+    "no kernel": (log("E No OpKernel was registered to support Op 'CudnnRNN' used by {{node x}}"), "op-missing",
+                  "no kernel", "device"),
+    "no SavedModel": (log(f"{STAMP}E tensorflow_serving/util/retrier.cc:46] Loading servable: {{name: m version: 1}} failed: "
+                          "NOT_FOUND: Could not find SavedModel .pb or .pbtxt at supplied export directory path: "
+                          "/models/m/1. Check that the directory exists and that you have the right permissions for "
+                          "accessing it."), "no-saved-model", "no saved_model.pb", "tfs export"),
+    "no variables": (log("E NOT_FOUND: Unsuccessful TensorSliceReader constructor: Failed to find any matching files for "
+                         "/models/m/1/variables/variables"), "half-copied", "no variables", "next number"),
+    "cut off": (log("E DATA_LOSS: Can't parse /models/m/1/saved_model.pb as binary proto"), "damaged", "cut off",
+                "next number"),
+    "can't be batched": (log("Failed to start server. Error: UNKNOWN: 1 servable(s) did not become available: {{{name: x "
+                             "version: 1} due to error: FAILED_PRECONDITION: Batched output tensor has 0 dimensions}, }"),
+                         "batching-refused", "can't be batched", "take batching out"),
+    "AVX": (log(f"{STAMP}F tensorflow/core/platform/cpu_feature_guard.cc:37] The TensorFlow library was compiled to use "
+                "AVX instructions, but these aren't available on your machine."), "cpu", "this CPU", "arm64"),
+    "logging": (log("Failed to start server. Error: INVALID_ARGUMENT: No request-logger-creator provided."),
+                "logging-config", "log collector", "take logging_config out"),
+    "never started": (Evidence(state="created", name="c"), "not-started", "never started", "docker start c"),
+    "no GPU": (Evidence(state="created", start_error='could not select device driver "" with capabilities: [[gpu]]'),
+               "no-gpu", "could not select device driver", "NVIDIA Container Toolkit"),
+    "no GPU, said by up": (Evidence(told='could not select device driver "nvidia" with capabilities: [[gpu]]'),
+                           "no-gpu", "could not select", "--gpus"),
+    "another machine's engine, said by up": (
+        Evidence(told='the Docker engine says: invalid mount config for type "bind": bind source path does not exist: '
+                 "/srv/m"), "engine-elsewhere", "bind source path", "tfs image build"),
+    "a command that is no flag": (
+        Evidence(state="created", start_error='exec: "bash2": executable file not found in $PATH: unknown'),
+        "program-missing", "bash2", "has to be flags"),
+    "an error of the engine's": (Evidence(state="created", start_error="OCI runtime create failed: weird"), "not-started",
+                                 "weird", "correct what it names"),
+    "again and again": (Evidence(state="restarting", name="c"), "restarting", "again and again", "docker logs c"),
+    "paused": (Evidence(state="paused", running=True, name="c"), "paused", "answers nothing", "docker unpause c"),
+    "ended with 0": (Evidence(state="exited", exit_code=0, argv=("bash",), name="c"), "ended", "with exit code 0",
+                     "is bash the server?"),
+    "a log alone": (Evidence(kind="unknown", log=(*lines(LOADING), "Failed to start server. Error: "
+                                                          "INVALID_ARGUMENT: new")), "ended", "INVALID_ARGUMENT: new", "correct"),
+    "an op, of a log alone": (Evidence(kind="unknown", log=lines(LOADING + RETRIED + EXHAUSTED + ENDED)), "op-missing",
+                              "an op that this", "tfs check"),
+    "emulated": (Evidence(exit_code=132, image="a:1", image_platform="arm64", machine="x86_64"), "architecture",
+                 "arm64, this machine is amd64", "embedded"),
+    "134": (Evidence(exit_code=134, log=(f"{STAMP}F a.cc:1] Check failed: x",)), "sigabrt", "aborted", "log"),
+    "143": (Evidence(exit_code=143), "terminated", "SIGTERM", "start it again"),
+    "SIGKILL isn't always memory": (Evidence(exit_code=137, state="exited"), "killed", "doesn't tell which",
+                                    "docker run --init"),
+    "port not published": (Evidence(running=True, ports=(Port("REST", 9001, unpublished=True),)), "port-unpublished",
+                           "not its REST port 9001", "-p 9001:9001"),
     "what up said": (Evidence(told="it isn't ready after 120 s", told_hint="raise it"), "told", "after 120 s",
                      "raise it"),
     "what status says": (Evidence(running=True, problems=("model 'm' serves nothing",)), "not-served", "serves nothing",
@@ -190,6 +305,50 @@ def test_a_healthy_server_has_nothing() -> None:
                        image_platform="amd64", machine="x86_64")
     found = examine(healthy)
     assert found.well and found.causes == () and found.most_likely is None
+
+
+@pytest.mark.parametrize("kind", HEALTHY)
+@pytest.mark.parametrize("server", ["container", "process", "embedded", "unknown"])
+def test_a_healthy_servers_log_is_no_cause(kind: str, server: Any) -> None:
+    for running in (True, False) if server == "unknown" else (True,):
+        found = examine(Evidence(kind=server, running=running, log=lines(HEALTHY[kind])))
+        assert found.well and found.causes == ()
+
+
+@pytest.mark.parametrize("name", ["bad_alloc", "tf_serving_warmup_requests", "permission denied", "data_loss"])
+def test_a_models_name_is_no_cause(name: str) -> None:
+    text = HEALTHY["warm-up"].replace("/models/m", f"/models/{name}")
+    assert examine(Evidence(running=True, log=lines(text))).causes == ()
+
+
+def test_what_an_entry_point_adds_is_nobodys_mistake() -> None:
+    """A container as the documentation starts it: the image's entry point, and a config file after it."""
+    started = Evidence(running=True, argv=(*SINGLE, "--model_config_file=/c"), added=4, models=(Model("m", "/models/m"),))
+    assert examine(started).causes == ()
+    assert [c.rule for c in examine(replace(started, added=0)).causes] == ["ignored-flags"]
+
+
+def test_what_is_deliberate_is_worth_a_look_and_no_fault() -> None:
+    for flags in (argv("--model_config_file_poll_wait_seconds=60", running=True), argv("--file_system_poll_wait_seconds=0"),
+                  argv(of=without(FLAGS, "rest_api_port"), running=True)):
+        found = examine(flags)
+        assert found.well and found.causes
+
+
+def test_a_volume_that_holds_the_models_is_no_fault() -> None:
+    held = Evidence(running=True, argv=SINGLE, mounts={"models": "/models"}, models=(Model("m", "/models/m"),))
+    assert examine(held).causes == ()
+
+
+def test_no_advice_points_to_findings_that_arent_there() -> None:
+    for evidence in (Evidence(told="it failed"), Evidence(running=True, problems=("m serves nothing",))):
+        (only,) = examine(evidence).causes
+        assert "other findings" not in only.fix and "logs" in only.fix
+
+
+def test_hardware_that_is_missing_is_no_missing_permission() -> None:
+    assert examine(Evidence(running=True, log=lines(NO_GPU + LOADING))).causes == ()
+    assert "permission-denied" in [c.rule for c in examine(log("E /models/m: Permission denied")).causes]
 
 
 def test_symptoms_are_left_out_beside_their_cause() -> None:

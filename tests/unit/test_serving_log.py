@@ -36,8 +36,8 @@ def test_a_load_that_fails_is_told_with_its_cause() -> None:
     assert load_failures((LOADING + RETRIED + EXHAUSTED).splitlines())[0].given_up
     newer = (RETRIED.replace("version: 1", "version: 2") + EMBEDDED.splitlines()[0]).splitlines()
     assert [f.version for f in load_failures(newer)] == [2], "an older version says nothing of a newer one"
-    harness = f"{STAMP}E tensorflow_serving/core/loader_harness.cc:120] Servable: {{name: m version: 3}} load failure: " \
-              "NOT_FOUND: no file"
+    harness = f"{STAMP}E tensorflow_serving/core/loader_harness.cc:120] Servable: {{name: m version: 3}} load " \
+              "failure: NOT_FOUND: no file"
     assert [(f.version, f.why) for f in load_failures([harness])] == [(3, "NOT_FOUND: no file")]
 
 
@@ -48,8 +48,9 @@ def test_a_warm_up_that_was_begun() -> None:
 
 WORDS: dict[str, tuple[str, str]] = {
     "several lines": (LOADING + RETRIED + EXHAUSTED + ENDED, f"Failed to start server. Error: m/1: NOT_FOUND: {OP}"),
-    "two models": ("Failed to start server. Error: UNKNOWN: 2 servable(s) did not become available: {{{name: a version: "
-                   "1} due to error: NOT_FOUND: gone}, {{name: b version: 7} due to error: DATA_LOSS: bad {x}}, }",
+    "two models": ("Failed to start server. Error: UNKNOWN: 2 servable(s) did not become available: {{{name: a "
+                   "version: 1} due to error: NOT_FOUND: gone}, {{name: b version: 7} due to error: DATA_LOSS: "
+                   "bad {x}}, }",
                    "Failed to start server. Error: a/1: NOT_FOUND: gone; b/7: DATA_LOSS: bad {x}"),
     "no cause in the last line": (RETRIED + "Failed to start server. Error: UNKNOWN: 1 servable(s) did not become "
                                   "available", f"Failed to start server. Error: m/1: NOT_FOUND: {OP}"),
@@ -82,7 +83,8 @@ STATUSES = {
     f"FAILED_PRECONDITION: 2 root error(s) found.\n  (0) FAILED_PRECONDITION: Table not initialized.{NODE}\n"
     "  (1) CANCELLED: stopped\n0 successful operations.": "FAILED_PRECONDITION: Table not initialized.",
     "INVALID_ARGUMENT: Graph execution error:\n\nDetected at node 'a' defined at (most recent call last):\nNode: 'a'\n"
-    f"Incompatible shapes: [2] vs. [3]{NODE} [Op:__inference_f_1]": "INVALID_ARGUMENT: Incompatible shapes: [2] vs. [3]",
+    f"Incompatible shapes: [2] vs. [3]{NODE} [Op:__inference_f_1]":
+        "INVALID_ARGUMENT: Incompatible shapes: [2] vs. [3]",
     f"DATA_LOSS: Checksum does not match{NODE}{NODE}": "DATA_LOSS: Checksum does not match",
     f"Could not parse{NODE}": "Could not parse",
     "": "",
