@@ -11,11 +11,14 @@ from deploy.cli.options import command, load_spec, spec_option, tell
 from deploy.errors import NotReady
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from deploy.diagnosis import Prober
     from deploy.diagnosis.evidence import Evidence
     from deploy.diagnosis.examine import Diagnosis
     from deploy.diagnosis.ready import Answer
 
+_ONE_LINE, _MOST_LINES = 3, 20  # checks of one model, with the ports; lines for many
 _DOCTOR = """tfs doctor
 tfs doctor --container my-serving
 tfs doctor --log server.log -- --model_name=digits --model_base_path=/models/digits"""
@@ -84,7 +87,20 @@ def _prober(spec_path: Path, rest_url: str | None, grpc_target: str | None, refs
 
 
 def _sentence(answer: Answer) -> str:
-    return f"ready ({'; '.join(answer.checked)})" if answer.ready else f"not ready: {answer.why}"
+    """One line for one model or gap; a line for each of several."""
+    if not answer.ready:
+        return f"not ready: {answer.why}" if len(answer.gaps) < 2 else _listed("not ready:", answer.gaps)
+    if len(answer.checked) <= _ONE_LINE:
+        return f"ready ({'; '.join(answer.checked)})"
+    by_model = dict[str, list[str]]()
+    for said in answer.checked:
+        by_model.setdefault(said.partition(":")[0].partition("/")[0], []).append(said)
+    return _listed("ready:", ["; ".join(said) for said in by_model.values()])
+
+
+def _listed(head: str, lines: Sequence[str]) -> str:
+    more = [f"and {len(lines) - _MOST_LINES} more (--json has all)"] if len(lines) > _MOST_LINES else []
+    return "\n  ".join([head, *lines[:_MOST_LINES], *more])
 
 
 def _serve(prober: Prober, port: int) -> None:
@@ -132,6 +148,16 @@ def _evidence(spec_path: Path, container: str | None, log: Path | None, flags: t
     return collect.of_spec(load_spec(spec_path))
 
 
+def _nothing(found: Diagnosis) -> str:
+    """Nothing was found; whether that means that all is well depends on what could be seen."""
+    if found.kind == "unknown" and found.given:
+        return f"{found.name}: nothing in it shows a fault; whether the server runs can't be told from that"
+    if found.running:
+        return f"{found.name} runs; nothing is wrong"
+    return f"{found.name} doesn't run; nothing is wrong: start it with " + (
+        f"docker start {found.name}" if found.given else "tfs up")
+
+
 def _shown(found: Diagnosis) -> object:
     from rich.console import Group
     from rich.text import Text
@@ -140,8 +166,7 @@ def _shown(found: Diagnosis) -> object:
 
     likely = found.most_likely
     if likely is None:
-        state = "runs" if found.running else "doesn't run"
-        return f"{found.name} {state}; nothing is wrong" + ("" if found.running else ": start it with tfs up")
+        return _nothing(found)
     shown = table("", "rule", "cause", "fix", "seen")
     for cause in found.causes:
         shown.add_row(cause.rule, Text(cause.cause), Text(cause.fix), Text(cause.seen[:300]))

@@ -148,7 +148,7 @@ def of_container(name: str) -> Evidence:
     """Any container that runs, or ran, a model server. Raises BackendMissing or ServerError."""
     seen = inspect(name, tail=TAIL)
     files = Files(seen.mounts, lambda path: look_inside(name, path))
-    return _configured(_of_container(seen), files, _reader(seen.user))
+    return _configured(replace(_of_container(seen), given_by_name=True), files, _reader(seen.user))
 
 
 def _reader(user: str) -> str | None:
@@ -191,8 +191,8 @@ def of_log(log: Path | None, argv: Sequence[str]) -> Evidence:
     except OSError as e:
         raise ServerError(f"can't read {log}: {e.strerror or e}") from None
     flags = tuple(argv) if argv and not argv[0].startswith("--") else ("tensorflow_model_server", *argv)
-    made = Evidence(name=str(log or "the command line"), kind="unknown", log=tuple(text.splitlines()),
-                    argv=flags if argv else ())
+    made = Evidence(name=str(log or "the command line"), kind="unknown", given_by_name=True,
+                    log=tuple(text.splitlines()), argv=flags if argv else ())
     return _configured(made, Files(None), None)
 
 

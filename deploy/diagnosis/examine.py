@@ -16,11 +16,14 @@ _SERIOUS = 30  # from here on it keeps a server from starting or serving as it s
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """causes: the most likely one last."""
+    """causes: the most likely one last. kind: of the server. given: it isn't the spec's, but a container, log or
+    command line that somebody named."""
 
     name: str
     running: bool
     causes: tuple[Cause, ...]
+    kind: str = "unknown"
+    given: bool = False
 
     @property
     def most_likely(self) -> Cause | None:
@@ -46,4 +49,5 @@ def examine(evidence: Evidence) -> Diagnosis:
     # A symptom says nothing new beside its cause
     explained = any(c.weight > 80 for c in found.values())
     causes = [c for c in found.values() if not (explained and c.rule in _SYMPTOMS)]
-    return Diagnosis(evidence.name, evidence.running, tuple(sorted(causes, key=lambda c: c.weight)))
+    return Diagnosis(evidence.name, evidence.running, tuple(sorted(causes, key=lambda c: c.weight)), evidence.kind,
+                     evidence.given_by_name)

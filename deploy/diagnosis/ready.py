@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,18 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The verdict. why: one sentence, empty if it is ready. checked: what was looked at, in words."""
+    """The verdict. why: one sentence, empty if it is ready. checked: what was looked at, in words.
+    gaps: one sentence for the server, or for each model that isn't as it should be; why is the first."""
 
     ready: bool
     why: str
     checked: tuple[str, ...]
     seconds: float
+    gaps: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {"ready": self.ready, "why": self.why, "checked": list(self.checked), "seconds": round(self.seconds, 3)}
+        return {"ready": self.ready, "why": self.why, "gaps": list(self.gaps), "checked": list(self.checked),
+                "seconds": round(self.seconds, 3)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +87,12 @@ class Prober:
 
     def ask(self) -> Answer:
         """Look once. Whatever goes wrong is a reason; nothing is raised but for bugs."""
-        began, checked = time.monotonic(), list[str]()
+        began, checked, found = time.monotonic(), list[str](), list[str]()
         try:
-            why = next(self._gaps(checked), "")
+            found.extend(self._gaps(checked))
         except DeployError as e:
-            why = e.message
-        return Answer(not why, why, tuple(checked), time.monotonic() - began)
+            found.append(e.message)
+        return Answer(not found, next(iter(found), ""), tuple(checked), time.monotonic() - began, tuple(found))
 
     def _gaps(self, checked: list[str]) -> Iterator[str]:
         connect = self._connect
@@ -99,15 +103,22 @@ class Prober:
                 yield f"{self._spec.name} isn't running"
                 return
             endpoint, open_now = found.endpoint, found.listening()
-            for protocol, port in (("REST", endpoint.rest_port), ("gRPC", endpoint.grpc_port)):
-                if port not in open_now:
-                    yield f"its {protocol} port {port} isn't open"
+            closed = [f"its {protocol} port {port} isn't open" for protocol, port in
+                      (("REST", endpoint.rest_port), ("gRPC", endpoint.grpc_port)) if port not in open_now]
+            if closed:
+                yield closed[0]
+                return
             checked.append("both ports are its own")
             connect = _to(endpoint, self._timeout)
         expected = self._expected or (expected_of(self._spec) if self._spec is not None else ())
         with closing(connect()) as connected:
             for model in expected:
-                yield from gaps(connected, model, self._case, checked)
+                try:
+                    yield from islice(gaps(connected, model, self._case, checked), 1)  # further ones say it again
+                except ClientError as e:
+                    yield e.message
+                    if not answers_no(e):  # it won't answer for the next model either
+                        return
 
     def _case(self, mv: ModelVersion) -> Case | None:
         if mv not in self._cases:

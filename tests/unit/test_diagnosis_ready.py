@@ -111,6 +111,26 @@ def test_the_command(running: testing.Running) -> None:
     assert run(["ready", "--model", "m"]) == 2
 
 
+def test_many_models_are_a_line_each(running: testing.Running) -> None:
+    names = [f"m{i:02}" for i in range(24)]
+    with testing.serve({name: {1: twice} for name in names}) as server:
+        there = ["ready", "--rest-url", server.endpoint.rest_url, "--grpc", server.endpoint.grpc_target]
+        wanted = [word for name in names for word in ("--model", name)]
+        told = CliRunner().invoke(app, [*there, *wanted])
+        lines = told.output.splitlines()
+        assert told.exit_code == 0 and lines[0] == "ready:" and len(lines) == 22
+        assert lines[1].startswith("  m00: versions and labels over REST and gRPC") and max(map(len, lines)) < 200
+        assert lines[-1] == "  and 4 more (--json has all)"
+        for name in names[:3]:
+            server.break_version(name, 2, "out of memory")
+        told = CliRunner().invoke(app, [*there, *wanted[6:], "--model", "none", "--model", "m00/2", "--model", "m01/2",
+                                        "--json"])
+        gaps = json.loads(told.output)["gaps"]
+        told = CliRunner().invoke(app, [*there, "--model", "m00/2", "--model", "m01/2", "--model", "m03"])
+    assert len(gaps) == 3 and "none" in gaps[0] and gaps[2] == "m01/2 can't be loaded: out of memory"
+    assert told.output == "not ready:\n  m00/2 can't be loaded: out of memory\n  m01/2 can't be loaded: out of memory\n"
+
+
 @contextmanager
 def served(ask: Callable[[], Answer]) -> Iterator[int]:
     server = listen(ask, 0)
