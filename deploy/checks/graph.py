@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 from deploy.checks import policy, targets
 from deploy.checks.findings import Finding, Severity, Where
-from deploy.checks.reach import Reach, Reached, callees, dense
+from deploy.checks.reach import Reach, Reached, asked, callees, dense
 from deploy.checks.rules import RULES
 from deploy.checks.targets import Target
 from deploy.savedmodel import ops, scanning
 from deploy.savedmodel.flow import MAIN
 from deploy.savedmodel.scanning import Outline
-from deploy.wire.contracts import INTERNAL_SIGNATURES
 
 if TYPE_CHECKING:
     from deploy.wire.model_pb2 import NodeDef
@@ -76,9 +75,8 @@ class Graph:
     @functools.cached_property
     def fed(self) -> set[str]:
         """The nodes of the main graph that requests fill in, whatever else they are."""
-        signatures = self.outline.graph.signature_def
-        return {info.name.partition(":")[0] for name, signature in signatures.items()
-                if name not in INTERNAL_SIGNATURES for info in dense(signature.inputs.values())}
+        return {info.name.partition(":")[0] for _, signature in asked(self.outline.graph)
+                for info in dense(signature.inputs.values())}
 
     def place(self, op: str, scope: str, node: str) -> Place:
         """A node and who reaches it."""

@@ -78,7 +78,8 @@ class Names:
 
     def sources(self, scope: str, node: NodeDef, position: int, *, computed: bool = False) -> set[Source]:
         """All ends of the way to an input of a node. computed: follow computations, too."""
-        request = self._graph.reach.of(scope, node.name).request
+        reached = self._graph.reach.of(scope, node.name)
+        request = reached.request or reached.instead
         pending, seen, found = [Step(scope, input_of(node, position), request)], set[Step](), set[Source]()
         while pending:
             step = pending.pop()
@@ -101,23 +102,25 @@ class Names:
             node = body.nodes.get(_node(step.tensor)) if body else None
             if node is None:
                 yield from self._passed(step)
-            elif step.scope == MAIN and (node.name in self._fed or node.name in self._assets
-                                         or node.name == self._checkpoint):
-                yield from self._filled_in(node, step)
+            elif step.scope == MAIN and node.name in self._fed:
+                yield Source(Origin.REQUEST)
+            elif step.scope == MAIN and (node.name in self._assets or node.name == self._checkpoint):
+                yield from self._filled_in(node, step, computed)
             else:
                 yield from self._through(node, step, computed)
         except Unfollowed as reason:
             yield Source(Origin.UNKNOWN, str(reason))
 
-    def _filled_in(self, node: NodeDef, step: Step) -> Iterator[Source]:
-        """A tensor of the main graph that the server feeds: a request's, or at load an asset or the checkpoint."""
-        if node.name in self._fed:
-            yield Source(Origin.REQUEST)
-        elif step.request and node.op == "Const":  # nothing feeds it then: the constant's own value counts
-            same = Source(Origin.LITERAL, self._assets.get(node.name, ""))
-            yield from (Source(Origin.ASSET) if source == same else source for source in _literals(node))
+    def _filled_in(self, node: NodeDef, step: Step, computed: bool) -> Iterator[Source | Step]:
+        """An asset's path, or the checkpoint's, that the server fills in at load. In a request the node's own value
+        counts; a mere placeholder has none, and fails.
+        """
+        own = Source(Origin.ASSET if node.name in self._assets else Origin.CHECKPOINT)
+        if not step.request or node.op in _REQUESTED:
+            yield own
         else:
-            yield Source(Origin.ASSET if node.name in self._assets else Origin.CHECKPOINT)
+            same = Source(Origin.LITERAL, self._assets.get(node.name, ""))
+            yield from (own if end == same else end for end in self._through(node, step, computed))
 
     def _through(self, node: NodeDef, step: Step, computed: bool) -> Iterator[Source | Step]:
         data = [name for name in node.input if not name.startswith("^")]

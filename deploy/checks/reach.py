@@ -17,7 +17,7 @@ from deploy.savedmodel.scanning import Outline
 from deploy.wire.contracts import INTERNAL_SIGNATURES
 
 if TYPE_CHECKING:
-    from deploy.wire.model_pb2 import MetaGraphDef, TensorInfo
+    from deploy.wire.model_pb2 import MetaGraphDef, SignatureDef, TensorInfo
 
 _INIT = "__saved_model_init_op"
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
@@ -144,7 +144,7 @@ def callees(outline: Outline) -> dict[str, set[str]]:
 
 def _roots(graph: MetaGraphDef) -> dict[Root, list[str]]:
     roots = {(_SIGNATURE, name): [_node(info.name) for info in dense(signature.outputs.values())]
-             for name, signature in sorted(graph.signature_def.items()) if name not in INTERNAL_SIGNATURES}
+             for name, signature in asked(graph)}
     load = [info.name for info in graph.signature_def[_INIT].outputs.values()] if _INIT in graph.signature_def else []
     for name in _INIT_COLLECTIONS:
         load += graph.collection_def[name].node_list.value if name in graph.collection_def else []
@@ -152,6 +152,13 @@ def _roots(graph: MetaGraphDef) -> dict[Root, list[str]]:
     roots[(_INITIALIZE, "")] = [_node(name) for name in load]
     roots[(_SAVE, "")] = [_node(graph.saver_def.save_tensor_name)]
     return roots
+
+
+def asked(graph: MetaGraphDef) -> list[tuple[str, SignatureDef]]:
+    """The signatures that a request can name. TensorFlow's own ones can't be asked for as long as they are as usual:
+    Predict wants a method, and Classify, which doesn't, wants an input."""
+    return [(name, signature) for name, signature in sorted(graph.signature_def.items())
+            if name not in INTERNAL_SIGNATURES or signature.method_name or signature.inputs]
 
 
 def dense(infos: Iterable[TensorInfo]) -> Iterator[TensorInfo]:

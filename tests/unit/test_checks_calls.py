@@ -118,6 +118,22 @@ def test_what_nothing_calls_in_the_main_graph(tmp_path: Path) -> None:
     assert set(found(check(tmp_path, meta)).values()) == {WARNING}
 
 
+@pytest.mark.parametrize(("method", "named"), [("", True), ("tensorflow/serving/predict", False), ("", False)])
+@pytest.mark.parametrize("name", ["__saved_model_train_op", "__saved_model_init_op"])
+def test_internal_signatures_that_can_be_asked_for(tmp_path: Path, name: str, method: str, named: bool) -> None:
+    """Predict wants a method, Classify an input."""
+    meta = make.serves("Relu")
+    make.node(meta, "save", "SaveV2")
+    signature = meta.signature_def[name]
+    signature.method_name, signature.outputs["scores"].name = method, "save:0"
+    if named:
+        signature.inputs["inputs"].name = "serving_default_x:0"
+    if method or named:
+        refused(tmp_path, meta, "file-write", f"when {name} is asked for")
+    elif name == "__saved_model_train_op":
+        fine(tmp_path, meta)
+
+
 # Circles, depth, and what takes for ever
 
 def chain(meta: MetaGraphDef, length: int, calls: int = 1) -> None:

@@ -65,6 +65,20 @@ def unfilled_asset(meta: MetaGraphDef) -> str:
     return "secret"
 
 
+def computed_asset(meta: MetaGraphDef) -> str:
+    """Filled in at load, and computed from what a request says else."""
+    make.node(meta, "both", "StringJoin", "serving_default_x")
+    meta.asset_file_def.add(filename="words.txt").tensor_info.name = "both:0"
+    return "both"
+
+
+def fed_past_the_signatures(meta: MetaGraphDef) -> str:
+    """TensorFlow's own signature, with what Classify needs."""
+    signature = meta.signature_def["__saved_model_train_op"]
+    signature.inputs["inputs"].name, signature.outputs["scores"].name = "asset:0", "out:0"
+    return "asset"
+
+
 def packed_constant(meta: MetaGraphDef) -> str:
     """A constant whose text stands in its bytes."""
     value = make.node(meta, "path", "Const").attr["value"].tensor
@@ -168,6 +182,7 @@ NAMES: dict[Names, tuple[str, str]] = {
     picked: ("file-read", "a request names"), behind_many: ("file-read", "a request names"),
     behind_too_many: ("file-read", "can't be known"), fed_asset: ("file-read", "a request names"),
     fed_constant: ("file-read", "a request names"), unfilled_asset: ("asset-path", "'/etc/passwd'"),
+    computed_asset: ("file-read", "computes (StringJoin)"), fed_past_the_signatures: ("file-read", "a request names"),
     packed_constant: ("asset-path", "'/etc/passwd'"), second_constant: ("asset-path", "'/etc/passwd'"),
     restored_variable: ("file-read", "computes (RestoreV2)"),
     variable_of_another_name: ("file-read", "a request names"), variable_in_a_call: ("file-read", "a request names"),
