@@ -43,7 +43,7 @@ def complete(directory: Path, outline: Outline) -> Iterator[Finding]:
     elif _restores(outline) or any(index.parent.glob("variables.data-*")):
         yield rule.found("variables/variables.index is missing, though the graph has variables",
                          Where(file="variables/variables.index"))
-    for name in _assets(outline):
+    for name in sorted({asset.filename for asset in outline.graph.asset_file_def}):  # TensorFlow 1's may be of no use
         if not escapes(name) and not _there(directory / "assets" / name):
             yield rule.found(f"the asset file assets/{name} is missing", Where(file=f"assets/{name}"))
 
@@ -51,7 +51,7 @@ def complete(directory: Path, outline: Outline) -> Iterator[Finding]:
 def inside(directory: Path, outline: Outline) -> Iterator[Finding]:
     """No path in the version leads out of it."""
     rule = RULES["asset-path"]
-    for name in _assets(outline):
+    for name in sorted({asset.filename for asset in asset_files(outline.graph)}):
         if escapes(name):
             yield rule.found(f"the asset {name!r} leads out of assets/", Where(file="saved_model.pb"))
     root = os.path.realpath(directory)
@@ -73,10 +73,6 @@ def _there(path: Path) -> bool:
 def _restores(outline: Outline) -> bool:
     variables = any(not ops.VARIABLES.isdisjoint(scope.ops) for scope in outline.scopes.values())
     return bool(outline.graph.saver_def.restore_op_name) and variables
-
-
-def _assets(outline: Outline) -> list[str]:
-    return sorted({asset.filename for asset in asset_files(outline.graph)})
 
 
 def _variables(index: Path) -> Iterator[Finding]:

@@ -69,15 +69,16 @@ def _own(batching: Batching | None, path: Path) -> Batching | None:
 
 
 def _method(signature: Signature, graph: MetaGraphDef) -> Iterator[Finding]:
+    """Other signatures than the default one are warnings: Predict can ask for them whatever they are called for."""
     rule, where, method = RULES["method"], Where(signature.name), signature.method_name
+    severity = Severity.ERROR if signature.name == DEFAULT_SIGNATURE else Severity.WARNING
     if method not in _METHODS:
-        severity = Severity.ERROR if signature.name == DEFAULT_SIGNATURE else Severity.WARNING
         yield rule.found(f"its method is {method!r}, which is none of {', '.join(_METHODS)}: every request fails",
                          where, severity=severity)
     elif method in _KNOWN:
         short = method.rpartition("/")[2]
         for said in (*_examples(signature, graph), *_answers(signature, graph)):
-            yield rule.found(f"it is for {short}, and {said}", where)
+            yield rule.found(f"it is for {short}, which {said}", where, severity=severity)
 
 
 def _examples(signature: Signature, graph: MetaGraphDef) -> Iterator[str]:

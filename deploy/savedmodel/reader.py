@@ -188,7 +188,7 @@ def _ops(graph: GraphDef) -> frozenset[str]:
 
 
 def _assets(graph: MetaGraphDef) -> tuple[str, ...]:
-    return tuple(sorted({asset.filename for asset in asset_files(graph)}))
+    return tuple(sorted({asset.filename for asset in graph.asset_file_def}))
 
 
 def asset_files(graph: MetaGraphDef) -> list[AssetFileDef]:

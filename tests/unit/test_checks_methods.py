@@ -74,6 +74,16 @@ def test_signatures_that_cant_be_answered(tmp_path: Path, method: str, inputs, o
     assert any(said in message for message in messages), report.findings
 
 
+def test_other_signatures_can_still_be_asked_for_by_predict(tmp_path: Path) -> None:
+    """TensorFlow Serving's own half_plus_two has one like that."""
+    meta = make.serves("Relu")
+    other = signature({"inputs": (FLOAT, [-1, 1])}, {"outputs": (FLOAT, [-1, 1])}, "regress")
+    meta.signature_def["regress_x2_to_y3"].CopyFrom(other.signature_def["serving_default"])
+    report = check(tmp_path, meta)
+    assert found(report) == {"method": WARNING}
+    assert "it is for regress, which takes a vector of strings" in report.findings[0].message
+
+
 def test_methods_that_no_server_has(tmp_path: Path) -> None:
     meta = signature({"x": (FLOAT, [-1])}, {"y": (FLOAT, [-1])}, "rank")
     assert found(check(tmp_path, meta)) == {"method": ERROR}
