@@ -15,9 +15,10 @@ __all__ = ["ContainerOptions", "EmbeddedServer", "Kind", "Mount", "ProcessOption
            "Server", "find"]
 
 
-def find(name: str, state_dir: str | Path) -> Server | None:
+def find(name: str, state_dir: str | Path, *, contained: bool = False) -> Server | None:
     """The server that any process started with this name and state directory: a running process, or a container
-    even if it ended (its logs are still there). Without a Docker engine there can't be a container of ours.
+    even if it ended (its logs are still there). Without a Docker engine there can't be a container of ours, unless it
+    is known that there was to be one (contained): then BackendMissing is raised, since nobody can know.
     """
     found = process.find(name, state_dir)
     if found is not None:
@@ -27,4 +28,6 @@ def find(name: str, state_dir: str | Path) -> Server | None:
     try:
         return container.find(name, str(state_dir))
     except BackendMissing:
+        if contained:
+            raise
         return None

@@ -44,10 +44,10 @@ def down(spec: Spec, *, progress: Progress | None = None, connect: Callable[[End
     Running requests get server/drain seconds. The embedded server drains by itself on SIGTERM. tensorflow_model_server
     cuts requests off, so it is first told to unload every model: requests that run finish, new ones get NOT_FOUND.
 
-    Raises LockHeld or ServerError.
+    Raises LockHeld, ServerError, or BackendMissing if the engine of a server that runs in a container doesn't answer.
     """
     with locked(spec.state_dir, "down"):
-        found = find_server(spec.name, spec.state_dir)
+        found = find_server(spec.name, spec.state_dir, contained=spec.server.backend == "container")
         if found is None or not found.alive():
             if found is not None:
                 found.stop(0)

@@ -260,3 +260,12 @@ def test_a_file_that_cannot_be_written_is_no_mistake_of_the_spec(tmp_path: Path)
     assert caught.value.exit_code == 6
     with pytest.raises(RolloutError):
         render.write({"a": "b"}, tmp_path / "file", error=RolloutError)
+
+
+def test_down_doesnt_say_that_nothing_runs_when_the_engine_cant_be_asked(tmp_path: Path,
+                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    with pytest.raises(BackendMissing, match="no Docker engine answers"):
+        serving.down(spec_at(tmp_path, backend="container"))
+    assert serving.down(spec_at(tmp_path, backend="embedded")) is False
+    assert serving.down(spec_at(tmp_path, backend="auto")) is False
