@@ -216,8 +216,10 @@ def tail_of(log: Path, lines: int) -> str:
 def _program(name: str) -> str:
     path = shutil.which(name)
     if path is None:
+        why = f"{name} is no file that can be executed" if os.sep in name and Path(name).exists() else \
+            f"there is no program {name!r}" + ("" if os.sep in name else " on PATH")
         raise BackendMissing(
-            f"there is no program {name!r}" + ("" if os.sep in name else " on PATH"),
+            why,
             hint="set server/binary to a tensorflow_model_server, or use another backend: container or embedded")
     return str(Path(path).absolute())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -186,7 +187,8 @@ def connect(endpoint: Endpoint) -> dict[str, Control]:
     from deploy import client
 
     # REST first: it opens last, and a gRPC channel that was refused once pauses before it tries again
-    return {"REST": client.connect(endpoint.rest_url), "gRPC": client.connect(endpoint.grpc_target, tls=endpoint.tls)}
+    return {"REST": client.connect(replace(endpoint, grpc_port=None)),
+            "gRPC": client.connect(replace(endpoint, rest_port=None))}
 
 
 @contextmanager

@@ -99,6 +99,8 @@ def _start(spec: Spec, models: tuple[Wanted, ...], progress: Progress, connect: 
     try:
         endpoint = server.start()
         deadline = Deadline(spec.server.start_timeout)  # a pull has its own pace
+        if not server.alive():
+            raise readiness.ended(server)
         progress(f"started, gRPC {endpoint.grpc_target}, REST {endpoint.rest_url}")
         with connected(connect, endpoint) as controls:
             readiness.wait(server, controls, models, deadline, progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from typing import Any, Protocol
 
 from deploy.errors import ClientError, Rejected, SpecError
@@ -34,7 +35,7 @@ class Unloadable(Protocol):
 def _connect(endpoint: Endpoint) -> Unloadable:
     from deploy import client
 
-    made: Unloadable = client.connect(endpoint.grpc_target, tls=endpoint.tls)
+    made: Unloadable = client.connect(replace(endpoint, rest_port=None))
     return made
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deploy import serving
 from deploy.errors import BackendMissing, PortTaken, ServerError, StartFailed
 from deploy.servers import EmbeddedServer, ProcessServer, Server, find
 from deploy.servers.base import ProcessOptions
@@ -23,6 +24,7 @@ from deploy.servers.container_options import DIGEST_LABEL, LOGS, PROCESSES, RUN_
 from deploy.servers.embedded import embedded_options
 from deploy.servers.inspecting import inspect
 from deploy.types import Endpoint
+from tests.repository_support import savedmodel
 from tests.servers_support import (
     STAND_IN,
     answers,
@@ -34,6 +36,7 @@ from tests.servers_support import (
     taken_port,
     until,
 )
+from tests.serving_support import spec_at
 
 ROOT = Path(__file__).parents[2]
 KINDS = ["process", "embedded", pytest.param("container", marks=pytest.mark.docker)]
@@ -388,3 +391,13 @@ def test_a_program_that_is_no_executable_is_told(tmp_path: Path) -> None:
     with pytest.raises(StartFailed, match="can't be run"):
         server.start()
     server.stop()
+
+
+@needs_docker
+def test_a_container_that_ends_at_once_is_told_by_its_end(tmp_path: Path, stand_in: str) -> None:
+    """Its ports, picked by the engine, were never known."""
+    savedmodel(tmp_path / "models" / "m" / "1")
+    spec = spec_at(tmp_path, "models: [{name: m, versions: 1}]", backend="container", image=STAND_IN, grpc_port=0,
+                   rest_port=0, flags={"fake_exit": 3})
+    with pytest.raises(StartFailed, match="ended with exit code 3 while starting"):
+        serving.up(spec)

@@ -237,9 +237,10 @@ def test_the_tail_of_a_log(tmp_path: Path) -> None:
     assert tail_of(log, 0) == ""
 
 
-@pytest.mark.parametrize("program", ["no-such-server-anywhere", "/no/such/server"])
+@pytest.mark.parametrize("program", ["no-such-server-anywhere", "/no/such/server",
+                                     "/etc/passwd is no file that can be executed"])
 def test_a_missing_binary_is_told(tmp_path: Path, program: str) -> None:
-    server = ProcessServer(ProcessOptions("m", (program,), Endpoint(), str(tmp_path)))
+    server = ProcessServer(ProcessOptions("m", (program.partition(" ")[0],), Endpoint(), str(tmp_path)))
     with pytest.raises(BackendMissing, match=program) as e:
         server.start()
     assert "server/binary" in e.value.hint
