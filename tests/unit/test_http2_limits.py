@@ -144,7 +144,7 @@ def test_a_long_read_is_followed_by_others_first() -> None:
     """The loop reads up to 32 times from a connection whose buffer was full, before it looks at the next one."""
     client = Client(answer=False).greet()
     client.send(client.headers(1))
-    client.connection.data_received(frame(http2.DATA, 0, 1, b"\0\0\xff\0\0" + bytes(200_000)))
+    client.connection.data_received(frame(http2.DATA, 0, 1, b"\0\0\xff\0\0" + bytes(250_000)))
     assert not client.transport.reading
     client.run()
     assert client.transport.reading

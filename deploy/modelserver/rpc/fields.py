@@ -57,15 +57,14 @@ def _whole(fields: dict[bytes, bytes]) -> bool:
 
 
 class Blocks:
-    """Reads the header blocks of one connection. Blocks repeat; one that means the same each time is read once."""
+    """Reads the header blocks of one connection. Blocks repeat; one that means the same each time is read once.
+
+    remembered: what blocks mean, until that changes.
+    """
 
     def __init__(self, longest: int) -> None:
         self._decoder = Decoder(max_header_list_size=longest)
-        self._remembered: dict[bytes, Block] = {}
-
-    def known(self, block: bytes) -> Block | None:
-        """The block, if it was read before and nothing has changed since."""
-        return self._remembered.get(block)
+        self.remembered: dict[bytes, Block] = {}
 
     def read(self, block: bytes) -> Block:
         table = self._decoder.header_table
@@ -78,7 +77,7 @@ class Blocks:
             raise Failed(COMPRESSION_ERROR) from error
         first = table.dynamic_entries[0] if table.dynamic_entries else None
         if before[:2] != (table.maxsize, len(table.dynamic_entries)) or before[2] is not first:
-            self._remembered.clear()  # numbers of the table's entries have changed
-        elif len(self._remembered) < _REMEMBERED and len(block) <= _MEMORABLE:
-            self._remembered[block] = found
+            self.remembered.clear()  # numbers of the table's entries have changed
+        elif len(self.remembered) < _REMEMBERED and len(block) <= _MEMORABLE:
+            self.remembered[block] = found
         return found

@@ -32,6 +32,14 @@ def frame(kind: int, flags: int, number: int, payload: bytes | memoryview = b"")
     return b"".join((HEAD.pack(size >> 8, size & 0xFF, kind, flags, number), payload))
 
 
+def three(number: int, headers: bytes, body: bytes, trailers: bytes) -> bytes:
+    """A whole reply: HEADERS, DATA, and HEADERS that end the stream."""
+    pack, first, size, last = HEAD.pack, len(headers), len(body), len(trailers)
+    return b"".join((pack(first >> 8, first & 0xFF, HEADERS, END_HEADERS, number), headers,
+                     pack(size >> 8, size & 0xFF, DATA, 0, number), body,
+                     pack(last >> 8, last & 0xFF, HEADERS, END_HEADERS | END_STREAM, number), trailers))
+
+
 def number32(value: int) -> bytes:
     return value.to_bytes(4, "big")
 

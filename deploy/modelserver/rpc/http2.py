@@ -32,7 +32,7 @@ from deploy.modelserver.rpc.frames import (
     number32,
     parameters,
 )
-from deploy.modelserver.rpc.limits import Limits
+from deploy.modelserver.rpc.limits import FRAME_WORK, LONG_READ, LONGEST_FRAME, TURN, Limits
 from deploy.modelserver.rpc.receiving import Receiver
 from deploy.modelserver.rpc.sending import CLIENT_ENDED, Service
 
@@ -58,7 +58,7 @@ class Connection(Receiver, asyncio.Protocol):
             transport.close()
             return
         self._write(parameters(MAX_CONCURRENT_STREAMS=self._limits.streams, INITIAL_WINDOW_SIZE=cost.STREAM_WINDOW,
-                               MAX_FRAME_SIZE=cost.LONGEST_FRAME, MAX_HEADER_LIST_SIZE=self._limits.block)
+                               MAX_FRAME_SIZE=LONGEST_FRAME, MAX_HEADER_LIST_SIZE=self._limits.block)
                     + frame(WINDOW_UPDATE, 0, 0, number32(cost.RECEIVE_WINDOW - WINDOW)))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
@@ -112,7 +112,7 @@ class Connection(Receiver, asyncio.Protocol):
             self.count(len(self._buffer) - self._buffered)
             self._buffered = len(self._buffer)
         # a read that fills the loop's buffer is followed by another one of the same connection
-        waiting = self._work >= cost.TURN or received >= cost.LONG_READ
+        waiting = self._work >= TURN or received >= LONG_READ
         if waiting or self._waiting:
             self._waiting = waiting
             if waiting:
@@ -190,14 +190,14 @@ class Connection(Receiver, asyncio.Protocol):
             if end < len(PREFACE):
                 return 0
             self._greeted, at = True, len(PREFACE)
-        while end - at >= 9 and self._work < cost.TURN:
+        while end - at >= 9 and self._work < TURN:
             high, low, kind, flags, number = unpack(view, at)
             stop = at + 9 + (high << 8 | low)
-            if stop > at + 9 + cost.LONGEST_FRAME:
+            if stop > at + 9 + LONGEST_FRAME:
                 raise Failed(FRAME_SIZE_ERROR)
             if end < stop:
                 break
-            self._work += cost.FRAME_WORK
+            self._work += FRAME_WORK
             self._take(kind, flags, number & MOST, view[at + 9:stop])
             at = stop
         return at

@@ -24,7 +24,7 @@ RESET_PRICE, REFUSAL_PRICE, SMALL = 5, 2, 128  # SMALL: bytes of DATA that are t
 STREAM_WINDOW, RECEIVE_WINDOW = 4 * MIB, 16 * MIB  # bytes that a client may send ahead, of a call, of all of its calls
 LEAST_RETURNED = 1 * MIB  # of a window at once
 LONGEST_FRAME = 1 << 18
-LONG_READ = 1 << 16  # bytes
+LONG_READ = 200_000  # bytes; what uvloop and asyncio read at once is a little more
 MOST_CONTINUATIONS = 64
 LATE_DATA = 1 << 16  # bytes of a request that is answered already, until its stream is reset
 

@@ -16,6 +16,7 @@ from deploy.modelserver.rpc.frames import (
     FRAME_SIZE_ERROR,
     NO_ERROR,
     PADDED,
+    PRIORITIZED,
     PROTOCOL_ERROR,
     REFUSED_STREAM,
     STREAM_CLOSED,
@@ -26,9 +27,11 @@ from deploy.modelserver.rpc.frames import (
     number32,
     unpadded,
 )
-from deploy.modelserver.rpc.limits import Limits
+from deploy.modelserver.rpc.limits import CALL_WORK, LEAST_RETURNED, RECEIVE_WINDOW, SMALL, STREAM_WINDOW, Limits
 from deploy.modelserver.rpc.sending import CLIENT_ENDED, OPEN, WE_ENDED, Service
 from deploy.modelserver.rpc.streams import End, Stream
+
+_MORE = PADDED | PRIORITIZED
 
 
 class Receiver(Control):
@@ -39,56 +42,58 @@ class Receiver(Control):
         self._blocks = Blocks(limits.block)
         self._continued: tuple[int, bytearray, bool, bool] | None = None  # stream, block, END_STREAM, depends on itself
         self._continuations = 0
+        self._longest, self._longest_headers = limits.message + 5, max(FRAME, limits.block)
         self.quiet = 0  # ticks without a call
 
     def _data(self, flags: int, number: int, payload: memoryview) -> None:
         size = len(payload)
         self._unreturned += size
-        if self._unreturned > cost.RECEIVE_WINDOW:
+        if self._unreturned > RECEIVE_WINDOW:
             raise Failed(FLOW_CONTROL_ERROR)
         stream = self._streams.get(number) or self._known(number)
         if flags & PADDED:
             payload = unpadded(flags, payload)
-        ends = flags & END_STREAM
-        if len(payload) < cost.SMALL and not ends:
-            self._spend(1)
         if stream is None or stream.state is CLIENT_ENDED:
+            if size < SMALL:
+                self._spend(1)
             self._late(stream, number)
         else:
             self.quiet = 0
             stream.unreturned += size
-            self._body(stream, payload, ends)
-        if self._unreturned >= cost.LEAST_RETURNED:
+            if stream.length is not None:
+                stream.length -= len(payload)
+            if stream.unreturned > STREAM_WINDOW:
+                self.reset(stream, FLOW_CONTROL_ERROR)
+            elif stream.length is not None and (stream.length < 0 or (flags & END_STREAM and stream.length)):
+                self.reset(stream, PROTOCOL_ERROR)
+            else:
+                self._body(stream, payload, flags)
+        if self._unreturned >= LEAST_RETURNED:
             self._give_window()
 
-    def _body(self, stream: Stream, payload: memoryview, ends: int) -> None:
-        if stream.length is not None:
-            stream.length -= len(payload)
-            if stream.length < 0 or (ends and stream.length):
-                self.reset(stream, PROTOCOL_ERROR)
-                return
-        if stream.unreturned > cost.STREAM_WINDOW:
-            self.reset(stream, FLOW_CONTROL_ERROR)
-            return
+    def _body(self, stream: Stream, payload: memoryview, flags: int) -> None:
+        """DATA that is as it should be."""
         if stream.state is OPEN:
             stream.body += payload
-        if ends:
+        if flags & END_STREAM:
             self._complete(stream)
-        else:
+            return
+        if len(payload) < SMALL:
+            self._spend(1)
+        if stream.state is OPEN:
             self._go_on(stream, len(payload))
+        elif stream.unreturned > cost.LATE_DATA:
+            self.reset(stream, NO_ERROR)
 
     def _go_on(self, stream: Stream, size: int) -> None:
         """A request's body has come in part."""
-        if stream.state is WE_ENDED:
-            if stream.unreturned > cost.LATE_DATA:
-                self.reset(stream, NO_ERROR)
-            return
         self.hold(stream, size)
-        body = stream.body
-        announced = 5 + int.from_bytes(body[1:5], "big") if len(body) >= 5 else 0
-        if max(len(body), announced) > self._limits.message + 5:
-            self._service.too_long(self, stream, max(len(body), announced) - 5)
-        elif stream.unreturned > cost.STREAM_WINDOW // 2 and stream.state is OPEN:
+        body, most = stream.body, self._longest
+        if not stream.announced and len(body) >= 5:
+            stream.announced = 5 + int.from_bytes(body[1:5], "big")
+        if stream.announced > most or len(body) > most:
+            self._service.too_long(self, stream, max(len(body), stream.announced) - 5)
+        elif stream.unreturned > STREAM_WINDOW // 2 and stream.state is OPEN:
             self._write(frame(WINDOW_UPDATE, 0, stream.number, number32(stream.unreturned)))
             stream.unreturned = 0
 
@@ -98,9 +103,9 @@ class Receiver(Control):
             return
         stream.state = CLIENT_ENDED
         self._answering += stream.held
-        self._work += cost.CALL_WORK
+        self._work += CALL_WORK
         size = len(stream.body)
-        if size > self._limits.message + 5:
+        if size > self._longest:
             self._service.too_long(self, stream, size - 5)
         else:
             self._service.serve(self, stream)
@@ -125,10 +130,10 @@ class Receiver(Control):
     def _headers(self, flags: int, number: int, payload: memoryview) -> None:
         if not number & 1:
             raise Failed(PROTOCOL_ERROR)
-        if len(payload) > max(FRAME, self._limits.block):
+        if len(payload) > self._longest_headers:
             raise Failed(FRAME_SIZE_ERROR)
         self.quiet = 0
-        block, on_itself = fragment(flags, number, payload)
+        block, on_itself = fragment(flags, number, payload) if flags & _MORE else (bytes(payload), False)
         if flags & END_HEADERS:
             self._open(number, block, bool(flags & END_STREAM), on_itself)
         else:
@@ -150,13 +155,13 @@ class Receiver(Control):
             self._open(number, bytes(block), end, on_itself)
 
     def _decoded(self, block: bytes) -> Block:
+        known = self._blocks.remembered.get(block)
+        if known is not None:
+            return known
         if len(block) > self._limits.block:
             raise Failed(ENHANCE_YOUR_CALM)
-        known = self._blocks.known(block)
-        if known is None:
-            self._work += len(block)  # a microsecond for a byte
-            known = self._blocks.read(block)
-        return known
+        self._work += len(block)  # a microsecond for a byte
+        return self._blocks.read(block)
 
     def _open(self, number: int, block: bytes, end: bool, on_itself: bool) -> None:
         read = self._decoded(block)

@@ -20,6 +20,7 @@ from deploy.modelserver.rpc.frames import (
     WINDOW_UPDATE,
     frame,
     number32,
+    three,
 )
 from deploy.modelserver.rpc.limits import (
     BUDGET,
@@ -34,6 +35,7 @@ from deploy.modelserver.rpc.limits import (
 from deploy.modelserver.rpc.streams import Closed, End, State, Stream
 
 OPEN, CLIENT_ENDED, WE_ENDED, CLOSED = State
+_NOTHING = bytearray()  # in place of a body that isn't needed any more
 
 
 class Service(Protocol):
@@ -83,15 +85,15 @@ class Sender:
 
     def reply(self, stream: Stream, headers: bytes, body: bytes, trailers: bytes) -> None:
         """Answer a request: header block, body, block of trailers (b"": none). Too late: nothing happens."""
-        if stream.closed or stream.begun or self._over:
+        if stream.begun or self._over or stream.closed:
             return
         number, size = stream.number, len(body)
         if (stream.state is CLIENT_ENDED and size <= self._window and size <= stream.window and size <= self._frame
                 and trailers and not self._full):
             self._window -= size
-            self._write(frame(HEADERS, END_HEADERS, number, headers) + frame(DATA, 0, number, body)
-                        + frame(HEADERS, END_HEADERS | END_STREAM, number, trailers))
-            self._earn(PER_CALL)
+            self._write(three(number, headers, body, trailers))
+            if self._budget < MOST_BUDGET:
+                self._budget += PER_CALL
             self._close(stream, End.BOTH_ENDED)
             return
         self._write(frame(HEADERS, END_HEADERS, number, headers))
@@ -163,7 +165,7 @@ class Sender:
     # -- ends
 
     def _close(self, stream: Stream, end: End) -> None:
-        if not stream.closed:
+        if stream.state is not WE_ENDED and stream.state is not CLOSED:
             self._let_go(stream)
         stream.state = CLOSED
         self._streams.pop(stream.number, None)
@@ -229,7 +231,7 @@ class Sender:
 
     def _release(self, stream: Stream) -> None:
         """A stream's request isn't needed any more."""
-        stream.body = bytearray()
+        stream.body = _NOTHING
         if stream.held:
             if stream.state is CLIENT_ENDED and not stream.begun:
                 self._answering -= stream.held

@@ -30,8 +30,8 @@ class Stream:
 
     window: bytes that may be sent beyond those of the connection's initial window. unreturned: bytes received since the
     client was given more window. length: bytes that its content-length still promises. held: bytes that it takes up.
-    accepted: it is to be served. begun: the reply's headers are sent. handed: a thread works for it. soon: its deadline
-    is near.
+    announced: bytes that the body is to have. accepted: it is to be served. begun: the reply's headers are sent.
+    handed: a thread works for it. soon: its deadline is near.
     """
 
     state = State.OPEN
@@ -41,7 +41,7 @@ class Stream:
     on_close: Callable[[], object] | None = None
     handler: Any = None
     accepted = begun = handed = soon = False
-    unreturned = held = 0
+    unreturned = held = announced = 0
 
     def __init__(self, number: int, headers: dict[bytes, bytes], length: int | None, window: int) -> None:
         self.number, self.headers, self.length, self.window = number, headers, length, window
