@@ -40,6 +40,7 @@ class Transport:
     def __init__(self) -> None:
         self.written, self.closed, self.aborted, self.reading = bytearray(), False, False, True
         self.room: int | None = None
+        self.unsent = 0
         self.protocol: Connection | None = None
 
     def write(self, data: bytes) -> None:
@@ -48,6 +49,13 @@ class Transport:
             self.room -= len(data)
             if self.room <= 0 and not self.protocol._full:
                 self.protocol.pause_writing()
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that wait for the client to read."""
+        return self.unsent
 
     def is_closing(self) -> bool:
         return self.closed

@@ -239,9 +239,9 @@ def test_a_reply_waits_for_a_client_that_reads() -> None:
     client.send(window(0, 2**31 - 1 - 65535), client.call(1))
     client.transport.room = 100_000
     client.reply(client.served[0], bytes(MIB))
-    assert len(client.transport.written) < 200_000
+    assert len(client.transport.written) < 300_000
     assert not client.transport.reading
-    assert client.connection.held > MIB - 200_000
+    assert client.connection.held > MIB - 300_000
     while client.served[0].state is not State.CLOSED:
         client.transport.written.clear()
         client.transport.room = 100_000
@@ -328,6 +328,17 @@ def test_replies_that_nobody_takes_are_given_up() -> None:
     assert not client.transport.closed
     ticks(client, 1)
     assert (client.transport.aborted, client.connection.held) == (True, 0)
+
+
+def test_a_client_that_doesn_t_read_is_given_up() -> None:
+    client = Client(Limits(stall=5)).greet()
+    client.transport.unsent = 1000
+    ticks(client, 1)
+    client.transport.unsent = 999
+    ticks(client, 6)
+    assert not client.transport.closed
+    ticks(client, 1)
+    assert client.transport.aborted
 
 
 def test_a_closed_connection_whose_client_doesn_t_read_is_given_up() -> None:

@@ -40,6 +40,15 @@ def three(number: int, headers: bytes, body: bytes, trailers: bytes) -> bytes:
                      pack(last >> 8, last & 0xFF, HEADERS, END_HEADERS | END_STREAM, number), trailers))
 
 
+def frames_of(number: int, data: memoryview, most: int) -> bytes:
+    """DATA frames, of so many bytes at most."""
+    parts: list[bytes | memoryview] = []
+    for at in range(0, len(data), most):
+        part = data[at:at + most]
+        parts += (HEAD.pack(len(part) >> 8, len(part) & 0xFF, DATA, 0, number), part)
+    return b"".join(parts)
+
+
 def number32(value: int) -> bytes:
     return value.to_bytes(4, "big")
 

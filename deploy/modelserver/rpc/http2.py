@@ -32,7 +32,7 @@ from deploy.modelserver.rpc.frames import (
     number32,
     parameters,
 )
-from deploy.modelserver.rpc.limits import FRAME_WORK, LONG_READ, LONGEST_FRAME, TURN, Limits
+from deploy.modelserver.rpc.limits import FRAME_WORK, LONG_READ, LONGEST_FRAME, TURN, WRITE_BUFFER, Limits
 from deploy.modelserver.rpc.receiving import Receiver
 from deploy.modelserver.rpc.sending import CLIENT_ENDED, Service
 
@@ -46,12 +46,14 @@ class Connection(Receiver, asyncio.Protocol):
         self._greeted = self._settled = False  # the preface has come, and the SETTINGS after it
         self._buffered = 0  # bytes of the buffer that are counted
         self._waiting, self._reading = False, True
+        self._unsent = 0  # bytes that the transport had not sent at the last tick
         self._stalled = 0  # ticks in which nothing of what waits was sent
 
     # -- asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        self._transport.set_write_buffer_limits(WRITE_BUFFER)
         tls = transport.get_extra_info("ssl_object")
         if not self._service.come(self) or (tls is not None and tls.selected_alpn_protocol() != "h2"):
             self._over = True
@@ -145,8 +147,9 @@ class Connection(Receiver, asyncio.Protocol):
         """A second has passed."""
         self._budget = max(self._budget, min(self._budget + cost.PER_SECOND, cost.BUDGET))
         self.age, self.quiet = self.age + 1, self.quiet + 1
-        limits, moves = self._limits, self._sent or not (self._sending or self._full)
-        self._sent, self._stalled = False, 0 if moves else self._stalled + 1
+        limits, waiting = self._limits, self._transport.get_write_buffer_size()
+        moves = self._sent or waiting < self._unsent or not (self._sending or waiting)
+        self._sent, self._unsent, self._stalled = False, waiting, 0 if moves else self._stalled + 1
         if self._transport.is_closing():
             if self.age > limits.stall:
                 self._transport.abort()

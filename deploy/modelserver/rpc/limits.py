@@ -23,6 +23,7 @@ RESET_PRICE, REFUSAL_PRICE, SMALL = 5, 2, 128  # SMALL: bytes of DATA that are t
 
 STREAM_WINDOW, RECEIVE_WINDOW = 4 * MIB, 16 * MIB  # bytes that a client may send ahead, of a call, of all of its calls
 LEAST_RETURNED = 1 * MIB  # of a window at once
+BURST, WRITE_BUFFER = 1 << 18, 1 << 19  # bytes of a reply that are written at once, that may wait to be sent
 LONGEST_FRAME = 1 << 18
 LONG_READ = 200_000  # bytes; what uvloop and asyncio read at once is a little more
 MOST_CONTINUATIONS = 64
@@ -44,16 +45,13 @@ class Limits:
     stall: int = 60
 
 
+@dataclass(slots=True)
 class Memory:
     """The bytes that all connections hold. shed: called when they are too many; it ends who holds the most."""
 
-    def __init__(self, most: int, shed: Callable[[], None]) -> None:
-        self.total, self._most, self._shed = 0, most, shed
-
-    def add(self, size: int) -> None:
-        self.total += size
-        if self.total > self._most and size > 0:
-            self._shed()
+    most: int
+    shed: Callable[[], None]
+    total: int = 0
 
 
 def available_memory() -> int:

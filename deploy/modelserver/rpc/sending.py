@@ -19,11 +19,13 @@ from deploy.modelserver.rpc.frames import (
     WINDOW,
     WINDOW_UPDATE,
     frame,
+    frames_of,
     number32,
     three,
 )
 from deploy.modelserver.rpc.limits import (
     BUDGET,
+    BURST,
     LEAST_RETURNED,
     MOST_BUDGET,
     PER_CALL,
@@ -64,6 +66,7 @@ class Sender:
 
     def __init__(self, service: Service, limits: Limits, later: Callable[[Callable[[], None]], object]) -> None:
         self._service, self._limits, self._later = service, limits, later
+        self._memory = service.memory
         self._transport: Any = None
         self._streams: dict[int, Stream] = {}
         self._closed = Closed()
@@ -133,15 +136,15 @@ class Sender:
     def _flush(self, stream: Stream) -> None:
         """Send as much as the windows allow and the client reads."""
         while stream.pending:
-            size = min(len(stream.pending), self._window, stream.window, self._frame)
+            size = min(len(stream.pending), self._window, stream.window, BURST)
             if size <= 0 or self._full or self._over:
                 return
             self._window -= size
             stream.window -= size
-            self._write(frame(DATA, 0, stream.number, stream.pending[:size]))
+            self._write(frames_of(stream.number, stream.pending[:size], self._frame))
             stream.pending = stream.pending[size:]
             self._sent = True
-            self._earn(2 + (size >> 12) if size >= SMALL else 0)
+            self._earn((2 + (self._frame >> 12)) * -(-size // self._frame) if size >= SMALL else 0)
             self.hold(stream, -size)
         if stream.pending is not None:
             self._earn(PER_CALL if stream.accepted else 0)
@@ -224,10 +227,14 @@ class Sender:
 
     def count(self, size: int) -> None:
         """The connection takes up so many bytes more."""
+        memory = self._memory
         self.held += size
-        self._service.memory.add(size)
-        if size > 0 and self.held > self._limits.held:
-            self.fail(ENHANCE_YOUR_CALM)
+        memory.total += size
+        if size > 0 and (memory.total > memory.most or self.held > self._limits.held):
+            if self.held > self._limits.held:
+                self.fail(ENHANCE_YOUR_CALM)
+            else:
+                memory.shed()
 
     def _release(self, stream: Stream) -> None:
         """A stream's request isn't needed any more."""
