@@ -44,7 +44,8 @@ def check(path: str | Path, target: Target | None = None, allow: Mapping[str, st
 def gate(target: Target | None = None, allow: Mapping[str, str] | None = None) -> Gate:
     """`check` as a gate: raises CheckFailed where something refuses a directory, returns its warnings as sentences.
 
-    A directory that isn't a whole SavedModel raises IncompleteVersion, as publishing it does.
+    A directory that isn't a whole SavedModel raises IncompleteVersion, as publishing it does, and one with nothing
+    wrong but its warm-up file RepositoryError.
     """
     rules.check_allowances(allow or {})
 
@@ -52,10 +53,21 @@ def gate(target: Target | None = None, allow: Mapping[str, str] | None = None) -
         report = check(directory, target, allow)
         if any(finding.rule == "complete" for finding in report.findings):
             savedmodel.check_complete(directory)
+        if {finding.rule for finding in report.findings if finding.refuses} == {"warm-up"}:
+            _refuse_warmup(directory)
         report.raise_if_refused()
         return report.sentences()
 
     return decide
+
+
+def _refuse_warmup(directory: Path) -> None:
+    """Raises RepositoryError for the warm-up file, as publishing it does."""
+    from deploy.savedmodel import warmup
+
+    checked = warmup.check(directory, savedmodel.read(directory).contract)
+    if checked is not None:
+        checked.raise_if_refused()
 
 
 def unrestored(directory: Path) -> list[str]:

@@ -140,6 +140,76 @@ def test_a_file_of_this_machine(tmp_path: Path) -> None:
     assert str(tmp_path / "words.txt") in report.findings[0].message
 
 
+TEXT = tf.TensorSpec([None], tf.string, name="x")
+
+
+def test_an_asset_read_in_a_loop(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("the\n")
+    words = tf.saved_model.Asset(str(tmp_path / "words.txt"))
+    path = saved(tmp_path, lambda x: {"y": tf.map_fn(lambda v: tf.strings.join([v, tf.io.read_file(words)]), x)}, TEXT,
+                 words=words)
+    assert loud(path) == set()
+
+
+@pytest.mark.parametrize("name", ["beside", "up", "computed table", "cached", "cached where asked", "in a variable"])
+def test_a_file_beside_the_assets(tmp_path: Path, name: str) -> None:
+    (tmp_path / "words.txt").write_text("the\n")
+    words, secret = tf.saved_model.Asset(str(tmp_path / "words.txt")), tf.Variable("/etc/passwd")
+    join = tf.strings.join
+
+    def table(x: Any) -> Any:
+        handle = tf.raw_ops.HashTableV2(key_dtype=tf.string, value_dtype=tf.int64)
+        tf.raw_ops.InitializeTableFromTextFileV2(table_handle=handle, filename=join([words, "/../../../etc/passwd"]),
+                                                 key_index=-2, value_index=-1)
+        return tf.raw_ops.LookupTableFindV2(table_handle=handle, keys=x, default_value=tf.constant(-1, tf.int64))
+
+    def cached(x: Any, file: Any) -> Any:
+        return tf.data.Dataset.from_tensor_slices(x).cache(file).reduce("", lambda a, b: join([a, b]))
+
+    functions: dict[str, Callable[[Any], Any]] = {
+        "beside": lambda x: tf.io.read_file(join([words, "/../other.txt"])),
+        "up": lambda x: tf.io.read_file(tf.strings.regex_replace(words, "words.txt", "../secret")),
+        "computed table": table, "cached": lambda x: cached(x, "/tmp/cache"), "cached where asked": lambda x:
+        cached(x, x[0]), "in a variable": lambda x: tf.io.read_file(secret)}
+    path = saved(tmp_path, lambda x: {"y": functions[name](x), "x": tf.identity(x)}, TEXT, words=words, secret=secret)
+    rule = "file-write" if "cached" in name else "file-read"
+    assert (rule, Severity.ERROR) in loud(path)
+
+
+def test_compiled_functions_and_rare_types(tmp_path: Path) -> None:
+    def compute(x: Any) -> Any:
+        half = tf.matmul(tf.cast(x, tf.bfloat16), tf.ones([2, 2], tf.bfloat16))
+        summed = tf.function(lambda v: tf.math.segment_sum(v, tf.zeros(tf.shape(v)[:1], tf.int32)), jit_compile=True)(x)
+        return {"y": tf.cast(half, tf.float32), "f": tf.math.real(tf.signal.fft(tf.cast(x, tf.complex64))), "s": summed}
+
+    assert loud(saved(tmp_path, compute, tf.TensorSpec([None, 2], tf.float32, name="x"))) == set()
+
+
+def test_a_graph_of_tensorflow_1(tmp_path: Path) -> None:
+    """tf.Examples in, a vocabulary among the assets, and beside it what it was trained with."""
+    v1 = tf.compat.v1
+    (tmp_path / "words.txt").write_text("the\nquick\n")
+    with tf.Graph().as_default(), v1.Session() as session:
+        examples = v1.placeholder(tf.string, [None], name="examples")
+        words = v1.io.parse_example(examples, {"word": v1.io.FixedLenFeature([], tf.string)})["word"]
+        vocabulary = tf.constant(str(tmp_path / "words.txt"))
+        v1.add_to_collection(v1.GraphKeys.ASSET_FILEPATHS, vocabulary)
+        index = tf.lookup.TextFileIndex
+        table = tf.lookup.StaticHashTable(tf.lookup.TextFileInitializer(
+            vocabulary, tf.string, index.WHOLE_LINE, tf.int64, index.LINE_NUMBER), 0)
+        scores = tf.nn.embedding_lookup(v1.get_variable("embedding", [3, 2]), table.lookup(words))
+        v1.train.AdamOptimizer().minimize(tf.reduce_sum(scores))
+        v1.summary.scalar("loss", tf.reduce_sum(scores))
+        session.run([v1.global_variables_initializer(), v1.tables_initializer()])
+        builder = v1.saved_model.Builder(str(tmp_path / "model"))
+        signature = v1.saved_model.signature_def_utils.classification_signature_def(examples, None, scores)
+        builder.add_meta_graph_and_variables(
+            session, ["serve"], {"serving_default": signature}, main_op=v1.tables_initializer(),
+            assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS))
+        builder.save()
+    assert loud(tmp_path / "model") == set()
+
+
 def nested(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Inside of a loop inside of a branch inside of a map."""
     def loop(v: Any) -> Any:
