@@ -71,6 +71,11 @@ class Pace:
         return self._whole < _BRIEF or self._whole == math.inf
 
     @property
+    def known(self) -> bool:
+        """Whether there was a run."""
+        return self._whole < math.inf
+
+    @property
     def short(self) -> bool:
         """Whether they take a quarter of a millisecond of their thread's time, and don't make much."""
         return self._own < _SHORT and self._whole < _BRIEF and self._made <= _MOST_OUT

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -19,12 +21,15 @@ from deploy.engine.pace import Pace, Paces, elements, foreseeable
 from deploy.engine.tensors import Array, from_tensor, to_tensor
 from deploy.errors import BadRequest
 from deploy.types import Contract, Signature
+from deploy.wire.tensors import varint
 
 if TYPE_CHECKING:
     from deploy.wire.model_pb2 import MetaGraphDef
 
 _CANCELLED, _INVALID, _NOT_FOUND, _UNIMPLEMENTED = 1, 3, 5, 12  # TF_Code
 _MOST_PLANS = 256
+_SOON = 5.0  # seconds
+_TIMEOUT = b"\x10"  # tag of RunOptions.timeout_in_ms
 # RunOptions.inter_op_thread_pool = -1: run the ops in the calling thread (tensorflow/core/protobuf/config.proto).
 _IN_THIS_THREAD = b"\x18" + b"\xff" * 9 + b"\x01"
 
@@ -93,8 +98,10 @@ class Session:
             self._contract = contract_from_map(self.metagraph.signature_def)
         return self._contract
 
-    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
+    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str], *, timeout: float | None = None) -> list[Array]:
         """The values of `fetches`, given `feeds`; both by tensor name (`serving_default_x:0`).
+
+        timeout: seconds after which a run is stopped, unless it is known to be brief.
 
         A dtype that isn't the graph's is refused, not cast. Strings: dtype object, bytes. Don't change a fed array
         before the call returns; with a model that stores what it is fed, don't change it at all.
@@ -111,7 +118,8 @@ class Session:
         try:
             for index, array in enumerate(arrays):
                 values[index] = to_tensor(tf, array)
-            whole, own = self._run(plan, pace, values, results, status)
+            with self._options(pace, timeout) as options:
+                whole, own = self._run(plan, options, values, results, status)
             tf.check(status)
             made = _collect(tf, results)
             pace.ran(whole, own, elements(made))
@@ -166,13 +174,30 @@ class Session:
                  trace: TracebackType | None) -> None:
         self.close()
 
-    def _run(self, plan: _Plan, pace: Pace, values: Any, results: Any, status: int) -> tuple[float, float]:
-        """Run; returns the seconds it took, and those of this thread's own work.
+    @contextmanager
+    def _options(self, pace: Pace, timeout: float | None) -> Iterator[int | None]:
+        """TF_Buffer with RunOptions.
 
-        A brief run stays in this thread: changing threads costs 30 us, three times what a small model takes.
+        A brief run stays in this thread: changing threads costs 30 us, three times what a small model takes. But there
+        it can't be stopped.
         """
+        watched = timeout is not None and not self._foreseeable and (timeout < _SOON or not pace.known)
+        if pace.brief and not watched:
+            yield self._here
+        elif timeout is None:
+            yield None
+        else:
+            data = _TIMEOUT + varint(max(1, math.ceil(timeout * 1000)))
+            buffer = self._tf.NewBufferFromString(data, len(data))
+            try:
+                yield buffer
+            finally:
+                self._tf.DeleteBuffer(buffer)
+
+    def _run(self, plan: _Plan, options: int | None, values: Any, results: Any, status: int) -> tuple[float, float]:
+        """Run; returns the seconds it took, and those of this thread's own work."""
         own, start = time.thread_time(), time.perf_counter()
-        self._tf.SessionRun(self._loaded.session, self._here if pace.brief else None, plan.inputs, values, len(values),
+        self._tf.SessionRun(self._loaded.session, options, plan.inputs, values, len(values),
                             plan.outputs, results, len(results), None, 0, None, status)
         return time.perf_counter() - start, time.thread_time() - own
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deploy.modelserver import patience
 from deploy.modelserver.config import read_text_proto
 from deploy.modelserver.loader import Array, Loader, Model
 from deploy.modelserver.merging import check_results, merged, rows_of
@@ -91,13 +92,14 @@ class Call:
     rows: int
     done: threading.Event = field(default_factory=threading.Event)
     started: float = field(default_factory=time.perf_counter)
+    until: float | None = field(default_factory=patience.moment)
     results: list[Array] = field(default_factory=list)
     error: Exception | None = None
 
     def cut(self, first: int, most: int) -> list[Call]:
         """Parts of at most `most` rows, the first of at most `first` if that isn't 0."""
         ends = [*range(first if first > 0 else most, self.rows, most), self.rows]
-        return [Call({name: array[start:end] for name, array in self.feeds.items()}, end - start)
+        return [Call({name: array[start:end] for name, array in self.feeds.items()}, end - start, until=self.until)
                 for start, end in zip([0, *ends], ends, strict=False)]
 
 
@@ -110,7 +112,15 @@ class Batch:
     due: float
     calls: list[Call] = field(default_factory=list)
     rows: int = 0
-    closed: bool = False
+
+    def until(self) -> float | None:
+        """When the last call's patience ends. Raises StatusError if it has ended."""
+        ends = [call.until for call in self.calls if call.until is not None]
+        if len(ends) < len(self.calls):
+            return None
+        if max(ends) <= time.monotonic():
+            raise StatusError(Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue")
+        return max(ends)
 
 
 class Scheduler:
@@ -232,7 +242,8 @@ class BatchedModel:
         try:
             size = next((a for a in self.limits.allowed if a >= batch.rows), batch.rows)
             feeds = merged([call.feeds for call in batch.calls], size - batch.rows, pad=self.limits.pad)
-            results = self._model.run(feeds, batch.key[1])
+            with patience.until(batch.until()):
+                results = self._model.run(feeds, batch.key[1])
             check_results(results, size)
             start = 0
             for call in batch.calls:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from ssl import SSLContext
 
 from deploy.modelserver import config as configs
-from deploy.modelserver import grpc_api, info, tensors
+from deploy.modelserver import grpc_api, info, patience, tensors
 from deploy.modelserver.calls import Calls, reload
 from deploy.modelserver.core import Core
 from deploy.modelserver.examples import Examples
@@ -19,7 +20,7 @@ from deploy.modelserver.rest import encode, routes
 from deploy.modelserver.rest import examples as rest_examples
 from deploy.modelserver.rest.http import RestServer
 from deploy.modelserver.rest.limits import Limits
-from deploy.modelserver.rest.messages import Response
+from deploy.modelserver.rest.messages import Request, Response
 from deploy.modelserver.rpc import limits
 from deploy.modelserver.rpc.server import GrpcServer, Handler
 from deploy.modelserver.rpc.sockets import tls_context
@@ -108,9 +109,16 @@ def listen_rest(core: Core, metrics: Metrics, options: Options, port: int) -> Re
              "classify": rest_examples.classify(core, examples), "regress": rest_examples.regress(core, examples)}
     api = routes.Api(core, metrics, calls, _pages(metrics, options), options.rest_api_enable_cors_support)
     late = Response(504, encode.error("Timed out waiting for notification"))
-    return RestServer(options.tfs_bind_address, port, api.answer, threads=options.rest_api_num_threads,
-                      timeout=max(0.0, options.rest_api_timeout_in_ms / 1000), late=late, refusal=api.refusal,
-                      limits=_rest_limits(options))
+    timeout = max(0.0, options.rest_api_timeout_in_ms / 1000)
+
+    def answer(request: Request) -> Response:
+        if request.at_once or not timeout:
+            return api.answer(request)
+        with patience.until(time.monotonic() + timeout):
+            return api.answer(request)
+
+    return RestServer(options.tfs_bind_address, port, answer, threads=options.rest_api_num_threads, timeout=timeout,
+                      late=late, refusal=api.refusal, limits=_rest_limits(options))
 
 
 def _rest_limits(options: Options) -> Limits:

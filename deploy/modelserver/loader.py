@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from deploy.errors import DeployError
+from deploy.modelserver import patience
 from deploy.modelserver.status import Code, StatusError, not_found
 from deploy.wire import model_pb2
 
@@ -77,7 +78,7 @@ class EngineModel:
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
         try:
-            return list(self._session.run(feeds, fetches))
+            return list(self._session.run(feeds, fetches, timeout=patience.left()))
         except DeployError as error:
             raise status_error(error) from error
 

@@ -463,3 +463,13 @@ def test_an_unknown_op_that_the_load_needs_refuses_it(models: Path, tmp_path: Pa
     with pytest.raises(engine.EngineError, match=UNREGISTERED) as caught:
         engine.load(made)
     assert caught.value.code == 5
+
+
+def test_a_run_is_stopped_when_its_time_is_over(models: Path) -> None:
+    with engine.load(models / "loops") as session:
+        signature = session.contract["serving_default"]
+        for _ in range(2):
+            with pytest.raises(engine.EngineError, match="Timed out waiting for notification") as caught:
+                session.run({signature.inputs[0].tensor: np.int64(2**60)}, [signature.outputs[0].tensor], timeout=0.05)
+            assert caught.value.code == 4
+        assert session.run({signature.inputs[0].tensor: np.int64(3)}, [signature.outputs[0].tensor], timeout=60) == [3]

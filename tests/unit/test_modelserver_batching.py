@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from deploy.modelserver import merging
-from deploy.modelserver.batching import BatchedModel, Call, Limits, Scheduler, limits
+from deploy.modelserver import merging, patience
+from deploy.modelserver.batching import Batch, BatchedModel, Call, Limits, Scheduler, limits
 from deploy.modelserver.echo import ANY, signature_defs
 from deploy.modelserver.loader import Array
 from deploy.modelserver.status import Code, StatusError
@@ -212,3 +212,21 @@ def test_tensors_that_are_no_signature_are_batched_too() -> None:
     probe, model = batched("max_batch_size { value: 4 } allowed_batch_sizes: [4]")
     assert model.run({X: np.zeros(1, np.float32)}, ["inner:0"])[0].tolist() == [0.0]
     assert probe.sizes == [4]
+
+
+def test_a_batch_may_take_as_long_as_its_most_patient_call() -> None:
+    _, model = batched("max_batch_size { value: 4 }")
+    calls = [Call({X: np.zeros(1)}, 1, until=until) for until in (5e9, 7e9)]
+    batch = Batch(model, ((X,), (Y,)), 0.0, calls)
+    assert batch.until() == 7e9
+    calls.append(Call({X: np.zeros(1)}, 1))
+    assert batch.until() is None
+
+
+def test_calls_whose_time_ended_in_the_queue_are_not_run() -> None:
+    probe, model = batched("max_batch_size { value: 4 }")
+    with patience.until(1e-9), pytest.raises(StatusError) as caught:
+        ask(model, 4)
+    assert (caught.value.code, caught.value.message) == (
+        Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue")
+    assert probe.sizes == []

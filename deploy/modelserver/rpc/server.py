@@ -7,9 +7,11 @@ import logging
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from deploy.modelserver import patience
 from deploy.modelserver.haste import Haste
 from deploy.modelserver.loops import new_loop
 from deploy.modelserver.pool import Exhausted, RefusingPool
@@ -164,7 +166,9 @@ class GrpcServer:
         if self._pool.refusing:
             raise _exhausted()
         message = messages.unpacked(stream.headers, stream.body, self._limits.message)
-        reply = messages.framed(handler(message, False))
+        timer = stream.timer
+        with patience.until(time.monotonic() + timer.when() - self._loop.time() if timer else None):
+            reply = messages.framed(handler(message, False))
         return partial(connection.reply, stream, messages.HEADERS, reply, messages.TRAILERS)
 
     def _refuse(self, connection: Connection, stream: Stream, error: Exception) -> None:

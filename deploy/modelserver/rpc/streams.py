@@ -37,7 +37,7 @@ class Stream:
     state = State.OPEN
     pending: memoryview | None = None
     trailers = b""
-    timer: asyncio.Handle | None = None
+    timer: asyncio.TimerHandle | None = None
     on_close: Callable[[], object] | None = None
     handler: Any = None
     accepted = begun = handed = soon = False
