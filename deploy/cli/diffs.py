@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from deploy.cli.checks import gate, gated
 from deploy.cli.options import command, repository_option, table, tell
-from deploy.cli.subjects import connected, place, server_options
+from deploy.cli.subjects import connected, place, published, server_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from deploy.checks import Gate
     from deploy.client import Client
     from deploy.regression import Comparison
     from deploy.regression.comparing import Side
     from deploy.regression.replaying import Ask
+    from deploy.types import ModelVersion
 
 _EXAMPLE = """tfs diff digits/3 digits/4
 tfs diff digits build/saved_model --allow-care
@@ -32,15 +35,21 @@ def register(app: click.Group) -> None:
     @click.argument("after")
     @server_options
     @repository_option
-    @click.option("--no-answers", is_flag=True, help="Compare what the versions say of themselves; ask nothing.")
+    @click.option("--answers/--no-answers", default=None,
+                  help="Run the models, or don't.  [default: those that this toolkit has published]")
+    @gated
     @click.option("--allow-care", is_flag=True, help="Exit code 0 also for what needs care.")
     def diff(before: str, after: str, rest_url: str | None, grpc_target: str | None, repository: Path,
-             no_answers: bool, allow_care: bool, as_json: bool) -> None:
+             answers: bool | None, allow_care: bool, allowances: tuple[str, ...], spec_path: Path | None,
+             as_json: bool) -> None:
         """Tell whether AFTER can take the place of BEFORE.
 
         Each is MODEL (its newest version), MODEL/VERSION, a SavedModel directory, or live:MODEL[/VERSION|@LABEL], which
         is what the server at --rest-url or --grpc serves. Signatures, graph and assets are compared, and the golden
         answers of BEFORE are asked of AFTER.
+
+        To be asked, a model is run: only if `tfs check` lets it pass, and in a process without network, secrets and
+        write access, as far as the system can do that. What isn't a published version is run with --answers only.
 
         Exit code 0: compatible. 10: needs care. 3: breaking.
         """
@@ -48,8 +57,8 @@ def register(app: click.Group) -> None:
 
         with ExitStack() as opened:
             client = opened.enter_context(connected(rest_url, grpc_target)) if rest_url or grpc_target else None
-            compared = regression.compare(_side(before, client, repository), _side(after, client, repository),
-                                          answers=not no_answers)
+            sides = [_side(text, client, repository, answers, (spec_path, allowances)) for text in (before, after)]
+            compared = regression.compare(*sides, answers=answers is not False)
         tell(compared.to_json(), as_json, lambda: _shown(compared))
         if not as_json:
             compared.raise_for(care=not allow_care)
@@ -63,13 +72,33 @@ def _exit_code(compared: Comparison) -> int:
     return BreakingChange.exit_code if compared.verdict.breaking else NeedsCare.exit_code
 
 
-def _side(text: str, client: Client | None, repository: Path) -> Side:
+def _side(text: str, client: Client | None, repository: Path, answers: bool | None,
+          given: tuple[Path | None, tuple[str, ...]]) -> Side:
     from deploy.regression.comparing import Side
 
     if text.startswith(_LIVE):
         return _live(text.removeprefix(_LIVE), client)
     path, mv = place(repository, text)
-    return Side.of(path, str(mv or path))
+    decide, unasked = gate(mv.name if mv else "", *given), ""
+    if answers is None:
+        unasked = _unpublished(path, mv) or _refused(path, decide)
+    return Side.of(path, str(mv or path), gate=decide, unasked=unasked)
+
+
+def _unpublished(path: Path, mv: ModelVersion | None) -> str:
+    if published(path, mv):
+        return ""
+    return f"{mv or path} wasn't published by this toolkit, so it is run with --answers only"
+
+
+def _refused(path: Path, decide: Gate) -> str:
+    from deploy.errors import CheckFailed
+
+    try:
+        decide(path)
+    except CheckFailed as error:
+        return error.message
+    return ""
 
 
 def _live(text: str, client: Client | None) -> Side:

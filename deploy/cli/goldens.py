@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from deploy.cli.checks import gate, gated
 from deploy.cli.drifts import drift_table
 from deploy.cli.options import command, repository_option, table, tell
 from deploy.cli.progress import steps
-from deploy.cli.subjects import connected, place, server_options, version
+from deploy.cli.subjects import check_may_run, connected, place, run_option, server_options, version
 from deploy.errors import RepositoryError
 
 if TYPE_CHECKING:
+    from deploy.checks import Gate
     from deploy.regression import Edited
     from deploy.savedmodel.drift import Drift
     from deploy.savedmodel.warmup import Checked
+    from deploy.types import ModelVersion
     from deploy.wire.serving_pb2 import PredictionLog
 
 _number_option = click.option("--version", "number", help="The new version's number.  [default: the next free one]")
@@ -87,22 +90,26 @@ def _add(group: click.Group) -> None:
     @click.option("--batch-sizes", metavar="N,N,...", help="Of generated inputs.  [default: 1,2]")
     @_number_option
     @repository_option
+    @run_option
+    @gated
     def add(what: str, examples: Path | None, batch_sizes: str | None, number: str | None, repository: Path,
-            as_json: bool) -> None:
+            may_run: bool, allowances: tuple[str, ...], spec_path: Path | None, as_json: bool) -> None:
         """Publish a version again with more golden cases.
 
-        The version itself answers the requests, run without a server. WHAT is MODEL or MODEL/VERSION.
+        The version itself answers the requests, run without a server if `tfs check` lets it pass. WHAT is MODEL or
+        MODEL/VERSION.
         """
         from deploy import regression, savedmodel
         from deploy.export import examples as given
         from deploy.repository import Repository
 
         mv, path = version(repository, what)
+        check_may_run(path, mv, may_run)
         info = savedmodel.read(path)
         cases = given.cases(examples, info.contract, info.features, {}, batches=parse_batches(batch_sizes))
         with steps(f"adding to {mv}", quiet=as_json) as progress:
             edited = regression.add(Repository(repository), mv, [(case.signature, case.inputs) for case in cases],
-                                    _checked_number(number), progress)
+                                    _checked_number(number), progress, gate=gate(mv.name, spec_path, allowances))
         tell(edited.to_json(), as_json, lambda: _edited(edited))
 
 
@@ -112,7 +119,9 @@ def _remove(group: click.Group) -> None:
     @click.argument("numbers", nargs=-1, required=True, type=int)
     @_number_option
     @repository_option
-    def remove(what: str, numbers: tuple[int, ...], number: str | None, repository: Path, as_json: bool) -> None:
+    @gated
+    def remove(what: str, numbers: tuple[int, ...], number: str | None, repository: Path,
+               allowances: tuple[str, ...], spec_path: Path | None, as_json: bool) -> None:
         """Publish a version again without some of its records.
 
         NUMBERS are those that `tfs goldens list` shows.
@@ -121,7 +130,8 @@ def _remove(group: click.Group) -> None:
         from deploy.repository import Repository
 
         mv, _ = version(repository, what)
-        edited = regression.remove(Repository(repository), mv, numbers, _checked_number(number))
+        edited = regression.remove(Repository(repository), mv, numbers, _checked_number(number),
+                                   gate=gate(mv.name, spec_path, allowances))
         tell(edited.to_json(), as_json, lambda: _edited(edited))
 
 
@@ -133,8 +143,10 @@ def _import(group: click.Group) -> None:
     @click.option("--ask-again", is_flag=True, help="Ask the version itself, also where an answer is recorded.")
     @_number_option
     @repository_option
+    @run_option
+    @gated
     def import_(what: str, file: Path, most: int | None, ask_again: bool, number: str | None, repository: Path,
-                as_json: bool) -> None:
+                may_run: bool, allowances: tuple[str, ...], spec_path: Path | None, as_json: bool) -> None:
         """Publish a version again with requests that a server recorded.
 
         FILE is a TFRecord of PredictionLogs. Requests without an answer are answered by the version itself.
@@ -142,10 +154,12 @@ def _import(group: click.Group) -> None:
         from deploy import regression
         from deploy.repository import Repository
 
-        mv, _ = version(repository, what)
+        mv, path = version(repository, what)
+        check_may_run(path, mv, may_run)
         with steps(f"importing into {mv}", quiet=as_json) as progress:
             edited = regression.import_file(Repository(repository), mv, file, _checked_number(number), most=most,
-                                            recorded_answers=not ask_again, progress=progress)
+                                            recorded_answers=not ask_again, progress=progress,
+                                            gate=gate(mv.name, spec_path, allowances))
         tell(edited.to_json(), as_json, lambda: _edited(edited))
 
 
@@ -156,16 +170,24 @@ def _replay(group: click.Group) -> None:
     @server_options
     @click.option("--as", "ref", metavar="MODEL[/VERSION|@LABEL]", help="What to ask of the server.  [default: WHAT]")
     @repository_option
+    @run_option
+    @gated
     def replay(what: str, rest_url: str | None, grpc_target: str | None, ref: str | None, repository: Path,
-               as_json: bool) -> None:
+               may_run: bool, allowances: tuple[str, ...], spec_path: Path | None, as_json: bool) -> None:
         """Ask a version's golden cases again, and compare.
 
-        Without a server, or of the one at --rest-url or --grpc. WHAT is MODEL, MODEL/VERSION or a directory. Exit code
-        9 if an answer isn't within its tolerance.
+        Without a server, if `tfs check` lets the version pass, or of the one at --rest-url or --grpc. WHAT is MODEL,
+        MODEL/VERSION or a directory. Exit code 9 if an answer isn't within its tolerance.
         """
         from deploy.errors import SmokeFailed
 
-        drift = _replayed(what, rest_url, grpc_target, ref, repository)
+        path, mv = place(repository, what)
+
+        def decide() -> Gate:
+            check_may_run(path, mv, may_run)
+            return gate(mv.name if mv else "", spec_path, allowances)
+
+        drift = _replayed(what, (rest_url, grpc_target), ref, (path, mv), decide)
         tell(drift.to_json(), as_json, lambda: drift_table(drift))
         if not drift.within:
             if as_json:
@@ -174,22 +196,23 @@ def _replay(group: click.Group) -> None:
             raise SmokeFailed(f"{what} doesn't answer as recorded: {why}", hint="see the table")
 
 
-def _replayed(what: str, rest_url: str | None, grpc_target: str | None, ref: str | None, repository: Path) -> Drift:
+def _replayed(what: str, server: tuple[str | None, str | None], ref: str | None,
+              found: tuple[Path, ModelVersion | None], decide: Callable[[], Gate]) -> Drift:
     from deploy import regression
     from deploy.types import ModelRef
 
-    path, mv = place(repository, what)
+    path, mv = found
     known = regression.known(path)
     if not known.goldens:
         raise RepositoryError(f"{what} has no golden answers, only {known.skipped} requests without one"
                               if known.skipped else f"{what} has no golden answers",
                               hint="`tfs goldens add` publishes it again with some")
-    if not (rest_url or grpc_target):
-        with regression.on_engine(path) as ask:
+    if not any(server):
+        with regression.on_engine(path, decide()) as ask:
             return regression.replay(known.goldens, ask, known.tolerances)
     if ref is None and mv is None:
         raise click.UsageError("a directory has no name on a server: say which with --as")
-    with connected(rest_url, grpc_target) as client:
+    with connected(*server) as client:
         asked = ModelRef.parse(ref or str(mv))
         return regression.replay(known.goldens, regression.on_server(client, asked), known.tolerances)
 

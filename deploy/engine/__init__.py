@@ -4,13 +4,16 @@
         outputs = session.call(session.contract["serving_default"], {"pixels": pixels})
 
 `available()` says why not, if the engine can't be used. `quiet()`, at a process's start, silences TensorFlow's log.
+`confined` does it in a process of its own, for models that somebody else made.
 The library is opened by the first call that needs it (0.2 s), with local symbol visibility.
 """
 
 from __future__ import annotations
 
+from deploy.engine.child import Confined, confined
 from deploy.engine.library import EngineError, available, ops, quiet, version
 from deploy.engine.memory import keep_freed
 from deploy.engine.session import Session, load
 
-__all__ = ["EngineError", "Session", "available", "keep_freed", "load", "ops", "quiet", "version"]
+__all__ = ["Confined", "EngineError", "Session", "available", "confined", "keep_freed", "load", "ops", "quiet",
+           "version"]

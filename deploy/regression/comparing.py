@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deploy.errors import BackendMissing, BadRequest, BreakingChange, NeedsCare
 from deploy.regression.replaying import Ask, Known, answer, known, on_engine
@@ -13,6 +14,13 @@ from deploy.savedmodel import diff, examples
 from deploy.savedmodel.diff import Level, Reason, Subject, Verdict
 from deploy.savedmodel.drift import Drift, Pair, measure
 from deploy.savedmodel.goldens import Golden
+
+if TYPE_CHECKING:
+    from deploy.checks import Gate
+
+
+class Unasked(Exception):
+    """A side that isn't to be run; the sentence says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +33,17 @@ class Side:
     open: Callable[[], AbstractContextManager[Ask]]
 
     @classmethod
-    def of(cls, directory: str | Path, name: str = "") -> Side:
-        """A version directory. Raises IncompleteVersion, RepositoryError."""
-        return cls(name or str(directory), Subject.of(directory), known(directory), lambda: on_engine(directory))
+    def of(cls, directory: str | Path, name: str = "", *, gate: Gate | None = None, unasked: str = "") -> Side:
+        """A version directory. gate: as of `on_engine`. unasked: why it mustn't be run, if so.
+
+        Raises IncompleteVersion, RepositoryError.
+        """
+        def opened() -> AbstractContextManager[Ask]:
+            if unasked:
+                raise Unasked(unasked)
+            return on_engine(directory, gate)
+
+        return cls(name or str(directory), Subject.of(directory), known(directory), opened)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +88,16 @@ def compare(before: Side, after: Side, *, answers: bool = True) -> Comparison:
 
     Where only `after` has goldens, `before` is asked for its answers to them; without any, both are asked with
     generated requests. Tolerances are those of `before`, else of `after`.
-    Raises what asking raises: Unreachable, EngineError for a version that doesn't load.
+    Raises what asking raises: Unreachable, EngineError for a version that doesn't load, CheckFailed for one that the
+    gate refuses to run.
     """
     verdict = diff.compare(before.subject, after.subject)
     if not answers:
         return Comparison(before.name, after.name, verdict, None, "nothing was asked")
     try:
         drift, asked = _drift(before, after)
-    except BackendMissing as error:
-        return Comparison(before.name, after.name, verdict, None, f"nothing was asked: {error.message}")
+    except (BackendMissing, Unasked) as error:
+        return Comparison(before.name, after.name, verdict, None, f"nothing was asked: {error}")
     swapped = tuple(Reason(Level.BREAKING, "output-order", signature, f"outputs {one!r} and {other!r} have changed "
                            "places: each answers with the other's values") for signature, one, other in
                     (drift.swapped if drift else ()))

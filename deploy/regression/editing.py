@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from deploy.errors import ExportError, Malformed, RepositoryError, SpecError
+from deploy.errors import DeployError, ExportError, Malformed, RepositoryError, SpecError
 from deploy.regression.replaying import Ask, answer, known, on_engine
 from deploy.repository import Published, Repository
 from deploy.savedmodel import goldens
@@ -19,6 +19,9 @@ from deploy.savedmodel.compare import Tolerances, differences, narrowest
 from deploy.savedmodel.goldens import ENGINE, FILE, LIMIT, Golden
 from deploy.types import ModelVersion
 from deploy.wire import records
+
+if TYPE_CHECKING:
+    from deploy.checks import Gate
 
 Arrays = Mapping[str, NDArray[Any]]
 Request = tuple[str, Arrays]
@@ -47,11 +50,12 @@ class Edited:
 
 
 def add(repository: Repository, mv: ModelVersion, requests: Sequence[Request], version: int | None = None,
-        progress: Progress | None = None) -> Edited:
-    """Publish `mv` again with these requests and the answers that it gives, run without a server.
+        progress: Progress | None = None, *, gate: Gate | None = None) -> Edited:
+    """Publish `mv` again with these requests and the answers that it gives, run without a server as `on_engine` does.
 
-    Raises ExportError for a request that it refuses or answers differently from call to call, RepositoryError for more
-    records than a server takes (1000).
+    gate: what refuses to run or to publish; by default `checks.gate()`.
+    Raises CheckFailed, ExportError for a request that it refuses or answers differently from call to call,
+    RepositoryError for more records than a server takes (1000).
     """
     path = repository.path(mv)
     have = stored(path)
@@ -60,14 +64,15 @@ def add(repository: Repository, mv: ModelVersion, requests: Sequence[Request], v
                               "a server takes", hint="remove some with `tfs goldens remove`, or add fewer")
     if progress:
         progress(f"asking {mv}")
-    with on_engine(path) as ask:
+    with on_engine(path, gate) as ask:
         limits = known(path).tolerances
         new = [_required(answered(ask, request, limits)) for request in requests]
-    made = publish(repository, mv, [*have, *(goldens.encode(golden, mv.name) for golden in new)], version)
+    made = publish(repository, mv, [*have, *(goldens.encode(golden, mv.name) for golden in new)], version, gate)
     return Edited(made, added=len(new))
 
 
-def remove(repository: Repository, mv: ModelVersion, numbers: Sequence[int], version: int | None = None) -> Edited:
+def remove(repository: Repository, mv: ModelVersion, numbers: Sequence[int], version: int | None = None, *,
+           gate: Gate | None = None) -> Edited:
     """Publish `mv` again without these records, by their numbers from 0. Raises SpecError for a number without one.
 
     The file may hold records that can't be read as goldens; their bytes have to be whole TFRecords.
@@ -78,7 +83,7 @@ def remove(repository: Repository, mv: ModelVersion, numbers: Sequence[int], ver
         there = f"it has {len(have)}, from 0 to {len(have) - 1}" if have else "it has none"
         raise SpecError(f"{mv} has no record {wrong[0]}", hint=f"{there}; see `tfs goldens list {mv}`")
     left = [data for number, data in enumerate(have) if number not in set(numbers)]
-    return Edited(publish(repository, mv, left, version), removed=len(have) - len(left))
+    return Edited(publish(repository, mv, left, version, gate), removed=len(have) - len(left))
 
 
 def stored(directory: Path) -> list[bytes]:
@@ -107,14 +112,24 @@ def answered(ask: Ask, request: Request, limits: Tolerances) -> Golden | str:
     return Golden(signature, inputs, first, ENGINE)
 
 
-def publish(repository: Repository, mv: ModelVersion, data: Sequence[bytes], version: int | None) -> Published:
-    """Another version with the files of `mv` and these records. Tolerances and producers stay."""
+def publish(repository: Repository, mv: ModelVersion, data: Sequence[bytes], version: int | None,
+            gate: Gate | None = None) -> Published:
+    """Another version with the files of `mv` and these records, if the gate lets it pass. Tolerances and producers
+    stay.
+    """
+    from deploy import checks
+
     source = repository.path(mv)
     with repository.stage(mv.name, version) as stage:
         stage.fill(source, without=FILE)
         if data:
             (stage.path / FILE).parent.mkdir(exist_ok=True)
             records.write(stage.path / FILE, data)
+        try:
+            (gate or checks.gate())(stage.path)
+        except DeployError as error:  # the stage's name tells nobody anything
+            error.message = error.message.replace(str(stage.path), str(source))
+            raise
         return stage.publish(producer={EDITED_FROM: str(mv)})
 
 

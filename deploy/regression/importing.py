@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deploy.errors import BadReply, RepositoryError
 from deploy.regression.editing import Edited, Progress, answered, publish, stored
@@ -19,9 +19,13 @@ from deploy.types import DEFAULT_SIGNATURE, Contract, ModelVersion
 from deploy.wire import records
 from deploy.wire import serving_pb2 as pb
 
+if TYPE_CHECKING:
+    from deploy.checks import Gate
+
 
 def import_file(repository: Repository, mv: ModelVersion, file: str | Path, version: int | None = None, *,
-                most: int | None = None, recorded_answers: bool = True, progress: Progress | None = None) -> Edited:
+                most: int | None = None, recorded_answers: bool = True, progress: Progress | None = None,
+                gate: Gate | None = None) -> Edited:
     """Publish `mv` again with the requests of a TFRecord file of PredictionLogs.
 
     Requests that stand in the file twice, or in the version already, are taken once. More than there is room for (or
@@ -29,7 +33,7 @@ def import_file(repository: Repository, mv: ModelVersion, file: str | Path, vers
     a part of one, are answered by the version itself, run without a server, and marked so. Classify, regress and
     multi-inference requests become warm-up without an answer. What doesn't fit the version is left out; notes tell.
 
-    recorded_answers: False: the version itself answers all.
+    gate: as of `add`. recorded_answers: False: the version itself answers all.
     Raises RepositoryError if the file is damaged, or holds nothing that fits.
     """
     path = repository.path(mv)
@@ -42,14 +46,14 @@ def import_file(repository: Repository, mv: ModelVersion, file: str | Path, vers
         found.left_out[f"there was room for {len(chosen)} only"] = len(found.numbers) - len(chosen)
     if progress:
         progress(f"asking {mv}")
-    with on_engine(path) as ask:
+    with on_engine(path, gate) as ask:
         job = _Job(ask, known(path).tolerances, mv.name, recorded_answers, found.left_out)
         new = [record for number, data in enumerate(records.read(file)) if number in chosen
                if (record := job.record(pb.PredictionLog.FromString(data))) is not None]
     if not new:
         raise RepositoryError(f"nothing of {file} was taken: {_told(found.left_out) or 'it is empty'}",
                               hint=f"its requests have to fit the signatures of {mv}")
-    made = publish(repository, mv, [*have, *new], version)
+    made = publish(repository, mv, [*have, *new], version, gate)
     return Edited(made, added=len(new), notes=tuple(f"{count} left out: {why}" for why, count in
                                                     found.left_out.items()))
 

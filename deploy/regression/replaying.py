@@ -15,9 +15,10 @@ from deploy.savedmodel import goldens
 from deploy.savedmodel.compare import Tolerances
 from deploy.savedmodel.drift import Drift, Pair, measure
 from deploy.savedmodel.goldens import Golden
-from deploy.types import Contract, ModelRef
+from deploy.types import ModelRef
 
 if TYPE_CHECKING:
+    from deploy.checks import Gate
     from deploy.client import Client
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -71,21 +72,19 @@ def answer(ask: Ask, signature: str, inputs: Arrays) -> Arrays | str:
 
 
 @contextmanager
-def on_engine(directory: str | Path) -> Iterator[Ask]:
-    """The SavedModel in `directory`, run in this process without a server.
+def on_engine(directory: str | Path, gate: Gate | None = None) -> Iterator[Ask]:
+    """The SavedModel in `directory`, run without a server: after the gate has let it pass, in a process of its own that
+    has no network, no secrets and nothing to write to, as far as the platform can do that.
 
-    Raises BackendMissing without TensorFlow's library, EngineError if the model doesn't load.
+    gate: what decides; by default `checks.gate()`, as for publishing.
+    Raises CheckFailed for a model that is refused, BackendMissing without TensorFlow's library, EngineError if the
+    model doesn't load.
     """
-    from deploy import engine
+    from deploy import checks, engine
 
-    engine.quiet()
-    with engine.load(directory) as session:
-        contract = session.contract
-
-        def ask(signature: str, inputs: Arrays) -> Arrays:
-            return session.call(_signature(contract, signature), inputs)
-
-        yield ask
+    (gate or checks.gate())(Path(directory))
+    with engine.confined(directory) as child:
+        yield child.ask
 
 
 def on_server(client: Client, ref: ModelRef) -> Ask:
@@ -95,10 +94,3 @@ def on_server(client: Client, ref: ModelRef) -> Ask:
         return client.predict(ref, inputs, signature=signature)
 
     return ask
-
-
-def _signature(contract: Contract, name: str) -> Any:
-    if name not in contract:
-        raise BadRequest(f"there is no signature {name!r}, only {', '.join(contract) or 'none'}")
-    return contract[name]
-
