@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
 from deploy.client.forms import no_json
 from deploy.client.interfaces import Inputs, Prediction
 from deploy.errors import BadRequest, ClientError, Rejected, TimedOut
 from deploy.savedmodel import examples
-from deploy.types import PREDICT_METHOD, Contract, ModelRef, Signature, TensorSpec
+from deploy.types import DEFAULT_SIGNATURE, PREDICT_METHOD, Contract, ModelRef, Signature, TensorSpec
 
 MOST = 16
 """Signatures of a version that are asked."""
@@ -59,14 +60,16 @@ def hopeless(error: ClientError) -> bool:
 
 def probe(asked: Asked, ref: ModelRef, contract: Contract, *,
           features: Mapping[str, Sequence[TensorSpec]] | None = None, without: frozenset[str] = frozenset(),
-          rest: bool = False, timeout: float | None = None) -> Verdict:
-    """Ask each signature once. without: signatures that needn't be asked. rest: JSON has to express the request.
+          rest: bool = False, most: int = MOST, timeout: float | None = None) -> Verdict:
+    """Ask each signature once, the default one first, `most` of them.
+
+    without: signatures that needn't be asked. rest: JSON has to express the request.
     timeout: seconds for each; None: the client's.
 
     Raises Unreachable if the server is gone. A slow answer is no fault.
     """
     answered, refused = list[str](), dict[str, str]()
-    for signature, inputs in _requests(contract, without, features, rest):
+    for signature, inputs in islice(_requests(contract, without, features, rest), most):
         try:
             asked.predict(ref, inputs, signature=signature, timeout=timeout)
         except (TimedOut, BadRequest):
@@ -84,7 +87,7 @@ def probe(asked: Asked, ref: ModelRef, contract: Contract, *,
 def _requests(contract: Contract, without: frozenset[str], features: Mapping[str, Sequence[TensorSpec]] | None,
               rest: bool) -> Iterator[tuple[Signature, Inputs]]:
     chosen = [s for s in contract.values() if s.method_name == PREDICT_METHOD and s.name not in without]
-    for signature in chosen[:MOST]:
+    for signature in sorted(chosen, key=lambda s: s.name != DEFAULT_SIGNATURE):
         if rest and no_json(signature):
             continue
         try:

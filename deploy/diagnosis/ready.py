@@ -178,7 +178,7 @@ def gaps(connected: Client, model: Expected, case_of: CaseOf, checked: list[str]
 
 def _generated(connected: Client, ref: ModelRef, checked: list[str]) -> Iterator[str]:
     """A version without a golden case has to answer requests that its signatures say, or refuse them by itself."""
-    verdict = probing.probe(connected, ref, connected.metadata(ref).contract, rest=connected.rpc is None)
+    verdict = probing.probe(connected, ref, connected.metadata(ref).contract, rest=connected.rpc is None, most=1)
     if verdict.fault:
         yield verdict.fault
     elif verdict.answered or verdict.refused:

@@ -89,6 +89,9 @@ def test_many_signatures_are_bounded_and_json_is_heeded() -> None:
     probing.probe(model, REF, Contract(tuple(signature(f"s{i}") for i in range(100))))
     assert len(model.asked) == probing.MOST
     model = Model()
+    probing.probe(model, REF, Contract((signature("a"), signature())), most=1)
+    assert [name for name, _ in model.asked] == ["serving_default"]
+    model = Model()
     probing.probe(model, REF, Contract((signature("half", "float16"), signature("whole"))), rest=True)
     assert [name for name, _ in model.asked] == ["whole"]
 

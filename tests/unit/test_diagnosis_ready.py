@@ -21,12 +21,13 @@ from deploy.cli.outcome import run
 from deploy.client import Client
 from deploy.diagnosis.healthz import Cached, listen
 from deploy.diagnosis.ready import Answer, Case, Expected, Prober, case_of, expected_from, gaps
-from deploy.errors import DeployError, PortTaken, SpecError
+from deploy.errors import DeployError, PortTaken, Rejected, SpecError
+from deploy.modelserver.status import Code, StatusError
 from deploy.repository import Repository
 from deploy.savedmodel import goldens
 from deploy.savedmodel.goldens import Golden
 from deploy.state import Release, Serving
-from deploy.types import Endpoint, ServedModel, Specific
+from deploy.types import Endpoint, ServedModel, Specific, VersionState, VersionStatus
 from tests.repository_support import savedmodel
 from tests.servers_support import free_ports, taken_port
 
@@ -129,6 +130,32 @@ def test_many_models_are_a_line_each(running: testing.Running) -> None:
         told = CliRunner().invoke(app, [*there, "--model", "m00/2", "--model", "m01/2", "--model", "m03"])
     assert len(gaps) == 3 and "none" in gaps[0] and gaps[2] == "m01/2 can't be loaded: out of memory"
     assert told.output == "not ready:\n  m00/2 can't be loaded: out of memory\n  m01/2 can't be loaded: out of memory\n"
+
+
+@pytest.mark.parametrize(("error", "why"), [
+    (StatusError(Code.NOT_FOUND, "Op type not registered 'X' in binary"), "m/1 is AVAILABLE, but can't answer"),
+    (StatusError(Code.INVALID_ARGUMENT, "not a JPEG"), "")])
+def test_without_a_golden_case_one_generated_request_is_asked(error: StatusError, why: str) -> None:
+    def broken(_: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        raise error
+
+    with testing.serve({"m": {1: broken}}) as server, connect(server.endpoint)() as asked:
+        checked = list[str]()
+        found = next(gaps(asked, Expected("m"), lambda _: None, checked), "")
+    assert found.startswith(why) and bool(found) == bool(why)
+    assert why or checked[-1] == "m/1: generated requests for no signature; refused as made up: serving_default"
+
+
+def test_a_server_without_a_free_thread_says_nothing_about_a_label() -> None:
+    class Busy:
+        def status(self, *_: object) -> list[VersionStatus]:
+            return [VersionStatus(1, VersionState.AVAILABLE)]
+
+        def metadata(self, *_: object) -> object:
+            raise Rejected("busy", code="RESOURCE_EXHAUSTED")
+
+    with pytest.raises(Rejected, match="busy"):
+        next(gaps(Client(Busy(), None), Expected("m", labels={"stable": 1}), lambda _: None, []))  # type: ignore[arg-type]
 
 
 @contextmanager
