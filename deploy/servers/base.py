@@ -14,6 +14,7 @@ from deploy.types import Endpoint, Tls
 Kind = Literal["container", "process", "embedded"]
 Progress = Callable[[str], None]  # gets one sentence per event
 LABEL = "org.tfs-deploy"  # prefix of everything we label
+EVERY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  all addresses -> the one to connect to
 TLS_LABEL = f"{LABEL}.tls"
 
 
@@ -148,8 +149,7 @@ class ProcessOptions:
 
 def reachable(endpoint: Endpoint, labels: Mapping[str, str]) -> Endpoint:
     """Where, and with which TLS, to connect to what listens on `endpoint`: "all addresses" is none to connect to."""
-    every = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
-    return replace(endpoint, host=every.get(endpoint.host, endpoint.host), tls=_tls(labels.get(TLS_LABEL)))
+    return replace(endpoint, host=EVERY.get(endpoint.host, endpoint.host), tls=_tls(labels.get(TLS_LABEL)))
 
 
 def tls_label(tls: Tls) -> dict[str, str]:

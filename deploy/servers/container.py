@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from deploy.errors import BackendMissing, ServerError, StartFailed
-from deploy.servers.base import Kind, Memory, Progress, Scoped, described, reachable, silent
+from deploy.servers.base import EVERY, Kind, Memory, Progress, Scoped, described, reachable, silent
 from deploy.servers.container_engine import Engine, connect, translated
 from deploy.servers.container_options import (
     DIGEST_LABEL,
@@ -47,7 +47,8 @@ class ContainerServer(Scoped):
         self._run = found.labels.get(RUN_LABEL, "") if found is not None else uuid.uuid4().hex
         self._endpoint = reachable(Endpoint(options.host, options.grpc_port, options.rest_port), options.labels)
         self._detached = self._started = found is not None
-        if found is not None:
+        if found is not None and engine is not None:
+            self._reach(engine)
             self._locate()
 
     @property
@@ -75,8 +76,9 @@ class ContainerServer(Scoped):
             raise ServerError(f"server {self.name!r} was started before", argv=self.argv)
         self._started = True
         self._engine = self._engine or connect()
+        self._reach(self._engine)
+        self._check_ports()
         self._engine.require_image(self.options.image, self._progress)
-        pick(self.options.host, self._wanted_ports())
         try:
             self._create_and_start(self._engine)
         except BaseException:
@@ -84,8 +86,20 @@ class ContainerServer(Scoped):
             raise
         return self._endpoint
 
-    def _wanted_ports(self) -> dict[str, int]:
-        return {"gRPC": self.options.grpc_port, "REST": self.options.rest_port}
+    def _reach(self, engine: Engine) -> None:
+        """Ports of an engine on another machine are published there."""
+        if not engine.machine:
+            return
+        if self.options.host in EVERY:
+            self._endpoint = replace(self._endpoint, host=engine.machine)
+        elif self.options.host.startswith(("127.", "::1", "localhost")):
+            raise ServerError(f"the Docker engine at {engine.where} is on another machine, and a server on its "
+                              f"{self.options.host} can't be reached from here", argv=self.argv,
+                              hint="set server/host to 0.0.0.0 or an address of that machine, or use backend: embedded")
+
+    def _check_ports(self) -> None:
+        if self._engine is not None and not self._engine.machine:
+            pick(self.options.host, {"gRPC": self.options.grpc_port, "REST": self.options.rest_port})
 
     def _create_and_start(self, engine: Engine) -> None:
         create = docker_options(self.options, engine.host())
@@ -106,7 +120,7 @@ class ContainerServer(Scoped):
                     f"the Docker engine at {engine.where} doesn't see {source}, which is here: its file system is "
                     "another one (Docker in Docker, an engine on another machine or in a VM)", argv=self.argv,
                     hint=_OTHER_FILES, details={"mounts": self._mounts(), "image": self.options.image}) from e
-            pick(self.options.host, self._wanted_ports())  # taken by someone quicker: PortTaken says it better
+            self._check_ports()  # taken by someone quicker: PortTaken says it better
             raise StartFailed(e.message, argv=self.argv, logs=self.logs(), returncode=self.returncode(), hint=e.hint,
                               details={**e.details, "mounts": self._mounts(), "image": self.options.image}) from e
         self._locate()

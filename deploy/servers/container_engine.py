@@ -27,10 +27,10 @@ _GROUP = "add yourself to the group `docker` and log in again, or use backend: e
 
 
 class Engine:
-    """A Docker engine that answered."""
+    """A Docker engine that answered. machine: the host that its ports are on, if that isn't this one."""
 
-    def __init__(self, client: DockerClient, where: str) -> None:
-        self.client, self.where = client, where
+    def __init__(self, client: DockerClient, where: str, machine: str = "") -> None:
+        self.client, self.where, self.machine = client, where, machine
 
     def has_image(self, image: str) -> bool:
         """Whether the image is on the engine already."""
@@ -114,6 +114,7 @@ def connect() -> Engine:
     from docker.constants import DEFAULT_TIMEOUT_SECONDS
 
     host, tls, where = _address()
+    machine = docker_host.address().machine
     over_ssh = host.startswith("ssh://")
     if over_ssh and find_spec("paramiko") is None:
         raise BackendMissing(f"the Docker engine at {where} is behind SSH, for which the package paramiko is missing",
@@ -127,7 +128,7 @@ def connect() -> Engine:
         raise BackendMissing(f"docker's configuration {docker_host.config_dir() / 'config.json'} has a value that "
                              f"docker doesn't write: {e}", hint="mend it, or set DOCKER_CONFIG") from e
     client.api.timeout = DEFAULT_TIMEOUT_SECONDS
-    return Engine(client, where)
+    return Engine(client, where, machine)
 
 
 def _address() -> tuple[str, Any, str]:

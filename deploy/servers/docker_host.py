@@ -32,6 +32,14 @@ class Address:
     tls: Mapping[str, str] | None = None
     verify: bool = True
 
+    @property
+    def machine(self) -> str:
+        """The host that the engine's ports are on; empty if it is this one, as far as the address tells that."""
+        parts = urlsplit(self.host if "://" in self.host else f"tcp://{self.host}")
+        name = parts.hostname or ""
+        here = name.startswith("127.") or name in ("", "localhost", "::1")
+        return "" if here or parts.scheme not in ("tcp", "http", "https", "ssh") else name
+
     def __str__(self) -> str:
         return f"{self.host} (from {self.source})" if self.source else self.host
 

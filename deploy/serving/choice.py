@@ -20,7 +20,9 @@ class Choice:
 
 
 class ImageSource(Protocol):
-    """A container engine, as far as the choice needs one."""
+    """A container engine, as far as the choice needs one. machine: where its ports are, if not here."""
+
+    machine: str
 
     def has_image(self, image: str) -> bool: ...
 
@@ -52,6 +54,8 @@ def choose_backend(spec: Spec, progress: Progress | None = None, *, pull: bool =
     image = spec.server.image
     try:
         source = engine()
+        if source.machine and spec.server.host.startswith(("127.", "::1", "localhost")):
+            raise ServerError(f"the Docker engine is on another machine, {source.machine}, and server/host is this one")
         if source.has_image(image):
             return Choice("container", f"a Docker engine answers and has {image}")
         if not pull:

@@ -122,7 +122,7 @@ def _plan(spec: Spec, choice: Choice, models: tuple[Wanted, ...]) -> Plan:
         require()
     # tensorflow_model_server itself can't be told an address: it listens on all of them
     host = "0.0.0.0" if choice.kind == "process" else server.host  # noqa: S104
-    ports = pick(host, {"gRPC": server.grpc_port, "REST": server.rest_port})
-    if choice.kind == "container":
-        ports = {"gRPC": server.grpc_port, "REST": server.rest_port}
+    ports = {"gRPC": server.grpc_port, "REST": server.rest_port}
+    if choice.kind != "container":
+        ports = pick(host, ports)
     return make(as_proven(spec), choice, ports["gRPC"], ports["REST"], models, config=digest(spec))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from deploy.errors import BackendMissing
+from deploy.errors import BackendMissing, ServerError
 from deploy.servers import docker_host
-from deploy.servers.container_engine import connect
+from deploy.servers.container import ContainerServer
+from deploy.servers.container_engine import Engine, connect
+from deploy.servers.container_options import ContainerOptions
 from deploy.servers.docker_host import DEFAULT, Address, address
 
 
@@ -114,3 +118,25 @@ def test_an_engine_that_doesnt_answer_is_named_with_who_named_it(monkeypatch: py
 def test_the_clis_directory() -> None:
     assert docker_host.config_dir({"HOME": "/h"}) == Path("/h/.docker")
     assert docker_host.config_dir({"HOME": "/h", "DOCKER_CONFIG": "/c"}) == Path("/c")
+
+
+@pytest.mark.parametrize(("host", "machine"), [
+    ("unix:///var/run/docker.sock", ""), ("tcp://127.0.0.1:2375", ""), ("tcp://localhost:2375", ""),
+    ("tcp://[::1]:1", ""), ("tcp://docker:2375", "docker"), ("https://h:2376", "h"), ("ssh://u@h", "h"),
+    ("h:2375", "h"), ("tcp://10.1.2.3:1", "10.1.2.3")])
+def test_the_machine_that_ports_are_on(host: str, machine: str) -> None:
+    assert Address(host).machine == machine
+
+
+def test_a_server_on_another_machine_is_reached_there_or_refused() -> None:
+    options = ContainerOptions("m", "i", None, "/s")
+    away = Engine(SimpleNamespace(), "tcp://docker:2375", "docker")  # type: ignore[arg-type]
+    server = ContainerServer(options, engine=away)
+    with pytest.raises(ServerError, match="is on another machine, and a server on its 127.0.0.1") as e:
+        server.start()
+    assert "0.0.0.0" in e.value.hint
+    for asked, reached in (("0.0.0.0", "docker"), ("10.1.2.3", "10.1.2.3")):
+        made = ContainerServer(replace(options, host=asked), engine=away)
+        with pytest.raises(AttributeError):  # this engine has no images
+            made.start()
+        assert made.endpoint.host == reached

@@ -78,8 +78,8 @@ def test_an_incomplete_version_is_refused(tmp_path: Path) -> None:
 
 
 class Images:
-    def __init__(self, *, here: bool = True, pulls: bool = True) -> None:
-        self.here, self.pulls, self.pulled = here, pulls, 0
+    def __init__(self, *, here: bool = True, pulls: bool = True, machine: str = "") -> None:
+        self.here, self.pulls, self.pulled, self.machine = here, pulls, 0, machine
 
     def has_image(self, image: str) -> bool:
         return self.here
@@ -269,3 +269,12 @@ def test_down_doesnt_say_that_nothing_runs_when_the_engine_cant_be_asked(tmp_pat
         serving.down(spec_at(tmp_path, backend="container"))
     assert serving.down(spec_at(tmp_path, backend="embedded")) is False
     assert serving.down(spec_at(tmp_path, backend="auto")) is False
+
+
+def test_an_engine_on_another_machine_is_no_choice_for_a_server_on_this_one(tmp_path: Path) -> None:
+    spec = spec_at(tmp_path)
+    away = choose_backend(spec, engine=lambda: Images(machine="docker"), embedded_unavailable=lambda: None)
+    assert away.kind == "embedded"
+    assert away.why == "the Docker engine is on another machine, docker, and server/host is this one"
+    there = spec_at(tmp_path, host="0.0.0.0")
+    assert choose_backend(there, engine=lambda: Images(machine="docker")).kind == "container"
