@@ -118,7 +118,7 @@ def burnt(e: Evidence) -> Iterator[Cause]:
                 continue
             repaired = s.version in m.found and s.version not in m.broken and s.version not in m.refused
             fixed = "; its files are whole now, but the server doesn't try a failed number again" if repaired else ""
-            yield Cause("version-burnt" if repaired else "version-failed", 86 if repaired else 90,
+            yield Cause("version-burnt" if repaired else "version-failed", 93 if repaired else 90,
                         f"{m.name}/{s.version} failed to load{fixed}: {sentence(s.error)}",
                         f"publish it under the next number, or restart the server; {s.version} is burnt until then")
 

@@ -21,6 +21,7 @@ _BEGINS = ("failed to start server", "unknown argument", "usage: ", "[evhttp", "
 # Of machines without a GPU, or with less than was hoped for: healthy servers print these as warnings and errors
 _HARDWARE = re.compile(r"stream_executor|/cuda|/gpu|local_xla|local_tsl|computation_placer|cpu_allocator|numa", re.I)
 _CHATTER = ("[warn] getaddrinfo", "[evhttp_server.cc", "WARNING: All log messages before absl")
+_USAGE = ("unknown argument", "usage: ", "Flags:", "--")
 _SERVABLE = r"\{name: (?P<name>\S+) version: (?P<version>-?\d+)\}"
 _LOADED = re.compile(f"Successfully loaded servable version {_SERVABLE}")
 _FAILED = re.compile(rf"(?:Loading servable: {_SERVABLE} failed|Servable: \{{name: (?P<name2>\S+) version: "
@@ -46,7 +47,8 @@ class Entry:
 
     @property
     def complains(self) -> bool:
-        return self.level != "I" and not self.text.startswith(_CHATTER) and not _HARDWARE.search(self.source)
+        chatter = self.text.startswith((*_CHATTER, *_USAGE[1:])) or _HARDWARE.search(self.source)
+        return self.level != "I" and not chatter
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def entries(lines: Iterable[str]) -> Iterator[Entry]:
 
 
 def _continues(line: str, before: Entry) -> bool:
-    if not line.strip() or before.text.startswith(("unknown argument", "usage: ")):
+    if not line.strip() or before.text.startswith(_USAGE) or line.lstrip().startswith(_USAGE):
         return False
     if line.lower().startswith(_BEGINS):
         return False
@@ -139,7 +141,7 @@ def interrupted_warmup(lines: Sequence[str]) -> str:
 
 def last_words(lines: Sequence[str]) -> str:
     """The sentence that names why a server ended; empty if it said nothing."""
-    said = [e for e in entries(lines) if e.text and not e.text.startswith("--")]
+    said = [e for e in entries(lines) if e.text]
     ended = next((e.text for e in reversed(said) if e.text.startswith(_FAILED_START)), "")
     if ended:
         return _why_not_started(ended, lines)
@@ -151,7 +153,7 @@ def last_words(lines: Sequence[str]) -> str:
     if fatal or failures:
         return sentence(fatal) if fatal else f"{failures[-1].name}/{failures[-1].version}: {failures[-1].why}"
     usage = any(e.text.startswith("usage: ") for e in said)
-    said = [e for e in said if e.text != "Flags:" and not e.text.startswith("usage: ")]
+    said = [e for e in said if not e.text.startswith(_USAGE[1:])]
     wrong = [e for e in said if e.complains and (e.level or not usage)]
     last = (wrong or ([] if usage else said))[-1:]
     return _end(last[0]) if last else ""

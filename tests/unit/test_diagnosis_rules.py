@@ -11,6 +11,8 @@ import pytest
 
 from deploy.diagnosis.evidence import Evidence, Model, Port
 from deploy.diagnosis.examine import RULES, examine
+from deploy.modelserver.flags import usage
+from deploy.modelserver.options import FLAGS as FLAG_TABLE
 from deploy.types import VersionState, VersionStatus
 from tests.server_logs import ENDED, EXHAUSTED, HEALTHY, LOADING, NO_GPU, RETRIED, STAMP, WARM_UP_BEGUN
 
@@ -319,6 +321,11 @@ def test_a_healthy_servers_log_is_no_cause(kind: str, server: Any) -> None:
 def test_a_models_name_is_no_cause(name: str) -> None:
     text = HEALTHY["warm-up"].replace("/models/m", f"/models/{name}")
     assert examine(Evidence(running=True, log=lines(text))).causes == ()
+
+
+def test_the_usage_text_is_no_complaint() -> None:
+    text = "unknown argument: --foo\n" + usage("tensorflow_model_server", FLAG_TABLE)
+    assert [c.rule for c in examine(Evidence(running=True, log=lines(text))).causes] == ["unknown-flag"]
 
 
 def test_what_an_entry_point_adds_is_nobodys_mistake() -> None:
