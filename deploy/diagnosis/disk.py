@@ -226,11 +226,11 @@ def located(model: Model, files: Files, user: str | None) -> Model:
 
 def _lacking(model: Model, files: Files) -> str:
     """A version of this machine that isn't in the container: its engine is on another machine."""
-    for version in sorted(model.found)[-1:] if files.mounts is not None else ():
-        seen = files.inside(f"{model.base_path}/{version}")
-        if seen is not None and seen.kind == "missing":
-            return f"{model.path}/{version}"
-    return ""
+    if files.mounts is None or not model.found or model.unreadable:
+        return ""
+    path = list(version_paths(Path(model.path)).values())[-1:]  # its name may be `007`
+    seen = files.inside(f"{model.base_path}/{path[0].name}") if path else None
+    return str(path[0]) if seen is not None and seen.kind == "missing" else ""
 
 
 def _of_inside(model: Model, seen: Inside) -> Model:

@@ -58,6 +58,7 @@ _PHRASES = {
     "illegal instruction": _CPU,
     "no space left on device": ("disk-full", "a disk is full", "make room"),
 }
+_DAMAGE = frozenset({"damaged", "half-copied", "no-saved-model"})
 
 
 def phrases(e: Evidence) -> Iterator[Cause]:
@@ -118,9 +119,15 @@ def burnt(e: Evidence) -> Iterator[Cause]:
                 continue
             repaired = s.version in m.found and s.version not in m.broken and s.version not in m.refused
             fixed = "; its files are whole now, but the server doesn't try a failed number again" if repaired else ""
-            yield Cause("version-burnt" if repaired else "version-failed", 93 if repaired else 90,
+            weight = 90 if not repaired else 93 if _of_files(s.error) else 86
+            yield Cause("version-burnt" if repaired else "version-failed", weight,
                         f"{m.name}/{s.version} failed to load{fixed}: {sentence(s.error)}",
                         f"publish it under the next number, or restart the server; {s.version} is burnt until then")
+
+
+def _of_files(error: str) -> bool:
+    """Files were at fault: once they are whole, that they were damaged is no news."""
+    return any(phrase in error.lower() for phrase in _PHRASES if _PHRASES[phrase][0] in _DAMAGE)
 
 
 def drifted(e: Evidence) -> Iterator[Cause]:

@@ -135,6 +135,9 @@ def test_an_engine_that_sees_other_files(tmp_path: Path) -> None:
     assert elsewhere.engine_lacks == str(tmp_path / "m/1")
     here = Files(mounts, Image(models_m=BAKED, models_m_1=Inside("directory")))
     assert located(Model("m", "/models/m"), here, "").engine_lacks == ""
+    version(tmp_path / "n/00000123")
+    padded = Files({str(tmp_path / "n"): "/n"}, Image(n=BAKED, n_00000123=Inside("directory")))
+    assert located(Model("n", "/n"), padded, "").engine_lacks == ""
     remote = Files({"/there/m": "/models/m"}, Image(models_m=BAKED))
     assert located(Model("m", "/models/m"), remote, "").found == {1}, "a directory of the engine's machine"
 
