@@ -65,7 +65,12 @@ class Graph:
     @functools.cached_property
     def reach(self) -> Reach:
         """Who reaches what."""
-        return Reach(self.outline, scanning.main_inputs(self.path, self.target.tags), self.callees)
+        return Reach(self.outline, self.main_inputs, self.callees)
+
+    @functools.cached_property
+    def main_inputs(self) -> dict[str, list[str]]:
+        """The inputs of the main graph's nodes."""
+        return scanning.main_inputs(self.path, self.target.tags)
 
     @functools.cached_property
     def callees(self) -> dict[str, set[str]]:

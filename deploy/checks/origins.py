@@ -98,8 +98,7 @@ class Names:
 
     def _followed(self, step: Step, computed: bool) -> Iterator[Source | Step]:
         try:
-            body = self._bodies.get(step.scope)
-            node = body.nodes.get(_node(step.tensor)) if body else None
+            node = self._bodies.node(step.scope, _node(step.tensor))
             if node is None:
                 yield from self._passed(step)
             elif step.scope == MAIN and node.name in self._fed:
@@ -159,8 +158,7 @@ class Names:
                             for name in self._bodies.called(call) or ())
 
     def _is_number(self, scope: str, tensor: str) -> bool:
-        body = self._bodies.get(scope)
-        node = body.nodes.get(_node(tensor)) if body else None
+        node = self._bodies.node(scope, _node(tensor))
         return node is not None and node.op == "Const" and node.attr["value"].tensor.dtype not in (0, _STRING)
 
 

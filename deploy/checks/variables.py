@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from deploy.checks import policy
 from deploy.savedmodel import ops, scanning
 from deploy.savedmodel.flow import MAIN, Body
 
@@ -20,7 +21,9 @@ _LOOPS = frozenset({"While", "StatelessWhile"})
 _ASSIGN = "AssignVariableOp"  # its inputs: the variable, its value
 _LOOKS = frozenset({"DestroyResourceOp", "DisableCopyOnRead", "ReadVariableOp", "VariableShape", "VarIsInitializedOp"})
 _ANONYMOUS = b"cd2c89b7-88b7-44c8-ad83-06c2a9158347"  # ResourceHandle::ANONYMOUS_NAME: such variables have no name
-_READS = 50  # times that a file is looked through for a function's body
+_READS = 50  # times that a file is looked through for a function's body, or for nodes
+_TEXTS = (0, 7)  # DT_INVALID, which nobody has said; DT_STRING
+_BEHIND = 20_000  # nodes that are read at once
 
 
 class Unfollowed(Exception):
@@ -32,8 +35,14 @@ class Bodies:
 
     def __init__(self, graph: Graph, scopes: set[str]) -> None:
         self._graph, self._reads = graph, _READS
-        self._known: dict[str, Body] = scanning.bodies(graph.path, {MAIN, *self._with_callers(scopes)},
-                                                       graph.target.tags)
+        wanted = self._with_callers(scopes)
+        self._known: dict[str, Body] = scanning.bodies(graph.path, wanted - {MAIN}, graph.target.tags)
+        self._known[MAIN] = Body({})
+        self._main: dict[str, NodeDef] = {}
+        self._users: dict[str, dict[str, list[tuple[str, int]]]] = {}
+        calling = {node for node, function in graph.outline.scopes[MAIN].calls if function in wanted}
+        self._read_main({*calling, *(node.name for scope, node in graph.outline.kept if scope == MAIN and node.op in
+                                     policy.names_of())})
 
     def get(self, scope: str) -> Body | None:
         """The scope; None if there is none of that name. Raises Unfollowed if too many were read already."""
@@ -43,6 +52,49 @@ class Bodies:
                 raise Unfollowed("it comes through too many functions")
             self._known.update(scanning.bodies(self._graph.path, {scope}, self._graph.target.tags))
         return self._known.get(scope)
+
+    def node(self, scope: str, name: str) -> NodeDef | None:
+        """A node; None if there is none of that name. Raises Unfollowed if too much was read already."""
+        if scope != MAIN:
+            body = self.get(scope)
+            return body.nodes.get(name) if body else None
+        if name not in self._main and name in self._graph.main_inputs:
+            self._read_main({name})
+        return self._main.get(name)
+
+    def users(self, scope: str, name: str) -> list[tuple[NodeDef, int]]:
+        """The nodes that take what a node gives, each with the position. Raises Unfollowed."""
+        if scope not in self._users:
+            body = self.get(scope)
+            inputs = self._graph.main_inputs if scope == MAIN else \
+                {node.name: list(node.input) for node in body.nodes.values()} if body else {}
+            users: dict[str, list[tuple[str, int]]] = defaultdict(list)
+            for user, names in inputs.items():
+                for position, tensor in enumerate(names):
+                    users[tensor.partition(":")[0]].append((user, position))
+            self._users[scope] = users
+            if scope == MAIN:  # those of all variables that hold text, at once
+                texts = [node.name for place, node in self._graph.nodes(frozenset({ops.VARIABLE}))
+                         if place == MAIN and node.attr["dtype"].type in _TEXTS]
+                self._read_main({user for text in texts for user, _ in users.get(text, ())})
+        found = self._users[scope].get(name, [])
+        missing = {user for user, _ in found} - self._main.keys() if scope == MAIN else set()
+        if missing:
+            self._read_main(missing)
+        return [(node, position) for user, position in found if (node := self.node(scope, user)) is not None]
+
+    def _read_main(self, names: set[str]) -> None:
+        """Read nodes of the main graph, and what lies behind them: the whole graph may be big."""
+        self._reads -= 1
+        if self._reads < 0:
+            raise Unfollowed("it comes through too many nodes")
+        behind, pending = set[str](), list(names)
+        while pending and len(behind) < _BEHIND:
+            name = pending.pop()
+            if name not in behind and name not in self._main:
+                behind.add(name)
+                pending += [_node(tensor) for tensor in self._graph.main_inputs.get(name, ())]
+        self._main.update(scanning.main_nodes(self._graph.path, behind, self._graph.target.tags))
 
     def called(self, node: NodeDef) -> list[str] | None:
         """The functions whose results a node gives; None if it isn't known to give a function's results.
@@ -77,8 +129,7 @@ class Bodies:
         """(scope, node, how many of its inputs come before the first argument). Raises Unfollowed for odd callers."""
         found = []
         for scope, name in self._callers.get(function, ()):
-            body = self.get(scope)
-            node = body.nodes.get(name) if body else None
+            node = self.node(scope, name)
             functions = self.called(node) if node else None
             if node and node.op in _LOOPS:
                 functions = [*(functions or ()), node.attr["cond"].func.name]
@@ -119,7 +170,6 @@ class Variables:
 
     def __init__(self, graph: Graph, bodies: Bodies) -> None:
         self._graph, self._bodies = graph, bodies
-        self._users: dict[str, dict[str, list[tuple[NodeDef, int]]]] = {}
 
     def assigned(self, scope: str, variable: NodeDef) -> list[tuple[str, NodeDef]]:
         """(scope, node) of all that assigns to it, wherever its handle goes. Raises Unfollowed if that isn't known."""
@@ -133,7 +183,7 @@ class Variables:
             if handle not in seen:
                 seen.add(handle)
                 self._check_kept(place, name)
-                for user, position in self._users_of(place).get(name, ()):
+                for user, position in self._bodies.users(place, name):
                     if user.op == _ASSIGN and position == 0:
                         found[place, user.name] = user
                     elif user.op not in _LOOKS:
@@ -144,7 +194,7 @@ class Variables:
 
     def _check_kept(self, function: str, handle: str) -> None:
         body = self._bodies.get(function)
-        if body and any(result.partition(":")[0] == handle for result in body.results):
+        if body and any(_node(result) == handle for result in body.results):
             raise Unfollowed(f"{function} gives its variable away")
 
     def _passed_on(self, scope: str, node: NodeDef, position: int) -> Iterator[tuple[str, str]]:
@@ -159,15 +209,9 @@ class Variables:
         else:
             raise Unfollowed(f"its variable goes to {node.op}")
 
-    def _users_of(self, scope: str) -> dict[str, list[tuple[NodeDef, int]]]:
-        if scope not in self._users:
-            users: dict[str, list[tuple[NodeDef, int]]] = defaultdict(list)
-            body = self._bodies.get(scope)
-            for node in body.nodes.values() if body else ():
-                for position, name in enumerate(node.input):
-                    users[name.partition(":")[0]].append((node, position))
-            self._users[scope] = users
-        return self._users[scope]
+
+def _node(tensor: str) -> str:
+    return tensor.lstrip("^").partition(":")[0]
 
 
 def _key(variable: NodeDef) -> tuple[bytes, bytes] | None:

@@ -99,6 +99,17 @@ def main_inputs(path: Path, tags: frozenset[str] = SERVE) -> dict[str, list[str]
     return inputs
 
 
+def main_nodes(path: Path, names: Container[str], tags: frozenset[str] = SERVE) -> dict[str, NodeDef]:
+    """Some nodes of the main graph, by name, without big constants."""
+    from deploy.wire.model_pb2 import NodeDef
+    from deploy.wire.outline_pb2 import NodesOutline
+
+    with _opened(path) as data:
+        return {node.name: NodeDef.FromString(node.SerializeToString())
+                for piece in _Scanner(data, tags).main_pieces() for node in NodesOutline.FromString(piece).node
+                if node.name in names}
+
+
 def bodies(path: Path, scopes: Container[str], tags: frozenset[str] = SERVE) -> dict[str, Body]:
     """Some scopes with all of their nodes, without big constants."""
     from deploy.wire.model_pb2 import FunctionDef, GraphDef

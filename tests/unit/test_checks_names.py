@@ -251,6 +251,20 @@ def test_names_that_are_an_asset(tmp_path: Path, through: str) -> None:
     fine(tmp_path, meta)
 
 
+def test_many_assets_in_variables(tmp_path: Path) -> None:
+    """As TensorFlow 2 keeps each tf.saved_model.Asset: assigned at load, read by requests."""
+    meta = with_asset()
+    for number in range(100):
+        make.node(meta, f"path{number}", "VarHandleOp").attr["dtype"].type = 7
+        make.node(meta, f"assign{number}", "AssignVariableOp", f"path{number}", "asset")
+        make.node(meta, f"value{number}", "ReadVariableOp", f"path{number}")
+        make.node(meta, f"read{number}", "ReadFile", f"value{number}")
+    make.node(meta, "out", "Pack", *(f"read{number}" for number in range(100)))
+    fine(tmp_path, at_load(meta, *(f"assign{number}" for number in range(100))))
+    meta.graph_def.node.add(name="late", op="AssignVariableOp", input=["path99", "serving_default_x"])
+    refused(tmp_path, meta, "file-read", "a request names")
+
+
 @pytest.mark.parametrize(("op", "attribute", "value", "rule"), [
     ("FixedUnigramCandidateSampler", "vocab_file", "/etc/passwd", "file-read"),
     ("Skipgram", "filename", "x", "file-read"),
