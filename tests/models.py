@@ -120,11 +120,19 @@ def loops(out: Path) -> None:
     save(out, "loops", tf.Module(), serving_default=tf.function(count, [tf.TensorSpec([], tf.int64, name="times")]))
 
 
+def denormals(out: Path) -> None:
+    signatures = {}
+    for dtype in (tf.float32, tf.float64):
+        spec = tf.TensorSpec([None], dtype, name="x")
+        signatures[dtype.name] = tf.function(lambda x: {"y": x * 2**20}, [spec])
+    save(out, "denormals", tf.Module(), **signatures)
+
+
 def build(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     affine(out, "half_plus_two", 2.0)
     affine(out, "half_plus_three", 3.0)
-    for make in (mnist, two_signatures, vocabulary, dtypes, shapes, classes, loops, fails):
+    for make in (mnist, two_signatures, vocabulary, dtypes, shapes, classes, loops, fails, denormals):
         make(out)
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from deploy.engine.denormals import Flushing
 from deploy.errors import BackendMissing, DeployError
 
 _INSTALL = "pip install 'tfs-deploy[tensorflow]'"
@@ -103,6 +104,7 @@ class Library:
         except (OSError, AttributeError) as error:
             raise BackendMissing(f"TensorFlow's library {path} can't be used: {error}", hint=_INSTALL) from error
         self.long_runs: set[object] = set()  # runs and loads; they keep its threads busy, which all sessions share
+        self.flushing = Flushing()
         self._kept: dict[int, object] = {}
         self._keys = itertools.count(1)
         self.release = Deallocator(self._release)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TypeVar
 
-from deploy.modelserver.catalog import Catalog, Id, Load, Unload
+from deploy.modelserver.catalog import Action, Catalog, Id, Load, Unload
 from deploy.modelserver.loader import Loader, Model
 from deploy.modelserver.plans import Plan, plans
 from deploy.modelserver.status import Code, StatusError, not_found
@@ -24,6 +24,7 @@ from deploy.types import VersionState, VersionStatus
 
 log = logging.getLogger("modelserver")
 T = TypeVar("T")
+_RETRY = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,37 +141,68 @@ class Lifecycle:
     # -- the thread
 
     def _act(self) -> None:
-        while True:
-            with self._changed:
-                while (action := self._catalog.next_action()) is None and not self._closing:
-                    self._changed.wait()
-                if action is None:
-                    return
-                if isinstance(action, Unload):
-                    servable = self._serving[action.id.name].pop(action.id.version)
-                self._changed.notify_all()
-            if isinstance(action, Load):
-                _run(self._loads, self._load, action)
-            else:
-                _run(self._unloads, self._unload, servable)
+        """What fails here is logged and costs at most the version that it is about: all others need this thread."""
+        while not self._closing:
+            action: Action | None = None
+            try:
+                with self._changed:
+                    while (action := self._catalog.next_action()) is None and not self._closing:
+                        self._changed.wait()
+                    if action is None:
+                        return
+                    if isinstance(action, Unload):
+                        servable = self._serving[action.id.name].pop(action.id.version)
+                    self._changed.notify_all()
+                if isinstance(action, Load):
+                    _run(self._loads, self._load, action)
+                else:
+                    _run(self._unloads, self._unload, servable)
+            except Exception as error:
+                log.exception("the server could not act on %s", action)
+                self._end(action, _told(error))
+
+    def _end(self, action: Action | None, why: str) -> None:
+        """A load has failed, or an unload is done, as well as it could be."""
+        with self._changed:
+            try:
+                if isinstance(action, Load):
+                    self._catalog.failed(action.id, Code.INTERNAL, why)
+                elif action is not None:
+                    self._catalog.unloaded(action.id)
+                else:
+                    self._changed.wait(_RETRY)  # or this would be tried again without end
+            except Exception:
+                log.exception("the state of %s is lost", action)
+            self._changed.notify_all()
 
     def _load(self, action: Load) -> None:
+        """No error leaves this: nobody would see it. The version has an end in any case."""
         try:
             self._try(action.id, lambda: self._reserve(action.id, action.path))
             with self._changed:
                 self._catalog.reserved(action.id)
                 self._changed.notify_all()
             model = self._try(action.id, lambda: self._loader.load(action.id.name, action.id.version, action.path))
+            self._serve(action.id, model)
+            log.info("Successfully loaded servable version {name: %s version: %s}", action.id.name, action.id.version)
         except StatusError as error:
             with self._changed:
                 self._catalog.failed(action.id, error.code, error.message)
                 self._changed.notify_all()
-            return
-        with self._changed:
-            self._serving.setdefault(action.id.name, {})[action.id.version] = Servable(action.id, model)
-            self._catalog.loaded(action.id)
-            self._changed.notify_all()
-        log.info("Successfully loaded servable version {name: %s version: %s}", action.id.name, action.id.version)
+        except Exception as error:
+            log.exception("version %s could not be loaded", action.id)
+            self._end(action, _told(error))
+
+    def _serve(self, id: Id, model: Model) -> None:
+        try:
+            servable = Servable(id, model)
+            with self._changed:
+                self._catalog.loaded(id)
+                self._serving.setdefault(id.name, {})[id.version] = servable
+                self._changed.notify_all()
+        except Exception:
+            _free(id, model)
+            raise
 
     def _try(self, id: Id, step: Callable[[], T]) -> T:
         """A step of a load, repeated as often as it may be. Raises StatusError."""
@@ -183,7 +215,7 @@ class Lifecycle:
                 if tried >= self._retries.most or not self._pause(id):
                     raise
             except Exception as error:
-                raise StatusError(Code.INTERNAL, f"{type(error).__name__}: {error}") from error
+                raise StatusError(Code.INTERNAL, _told(error)) from error
             tried += 1
 
     def _pause(self, id: Id) -> bool:
@@ -194,11 +226,10 @@ class Lifecycle:
             return not given_up
 
     def _unload(self, servable: Servable) -> None:
+        """No error leaves this, as with `_load`."""
         servable.wait_idle()
-        _free(servable)
-        with self._changed:
-            self._catalog.unloaded(servable.id)
-            self._changed.notify_all()
+        _free(servable.id, servable.model)
+        self._end(Unload(servable.id), "")
 
     def close(self, grace: float = 2.0) -> None:
         """Stop acting and free all models; those that a request still holds after `grace` seconds are left alone."""
@@ -210,14 +241,18 @@ class Lifecycle:
             self._serving.clear()
         for servable in servables:
             if servable.wait_idle(max(0.0, deadline - time.monotonic())):
-                _free(servable)
+                _free(servable.id, servable.model)
 
 
-def _free(servable: Servable) -> None:
+def _free(id: Id, model: Model) -> None:
     try:
-        servable.model.close()
+        model.close()
     except Exception:  # of no consequence for other models
-        log.exception("version %s could not be freed", servable.id)
+        log.exception("version %s could not be freed", id)
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _pool(threads: int, name: str) -> ThreadPoolExecutor | None:

@@ -473,3 +473,22 @@ def test_a_run_is_stopped_when_its_time_is_over(models: Path) -> None:
                 session.run({signature.inputs[0].tensor: np.int64(2**60)}, [signature.outputs[0].tensor], timeout=0.05)
             assert caught.value.code == 4
         assert session.run({signature.inputs[0].tensor: np.int64(3)}, [signature.outputs[0].tensor], timeout=60) == [3]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_denormals_are_zero_in_whichever_thread_the_ops_run(models: Path, dtype: str) -> None:
+    """TensorFlow's own threads flush them; the first runs of a graph, and short ones, stay in the calling thread."""
+    tiny = np.array([np.finfo(dtype).tiny / 4, -np.finfo(dtype).tiny / 4, 1], dtype)
+    with engine.load(models / "denormals") as session:
+        signature = session.contract[dtype]
+        for brief in (True, False):
+            if not brief:
+                session._tf.flushing.available, before = False, session._tf.flushing.available
+            try:
+                for _ in range(3):
+                    (result,) = session.call(signature, {"x": tiny}).values()
+                    assert result.tolist() == [0, 0, 2**20]
+            finally:
+                if not brief:
+                    session._tf.flushing.available = before
+    assert (tiny[:2] * 1).all()  # this thread's own arithmetic is what it was

@@ -168,7 +168,7 @@ class Filler:
     def _numbers(self) -> Array:
         wide = {"int8": np.int32, "int16": np.int32, "uint8": np.int32, "float32": np.float64}.get(self.dtype)
         target = numpy_dtype(self.dtype)
-        return np.array(self._values, dtype=wide or target).astype(target, copy=False)
+        return fast.flushed(np.array(self._values, dtype=wide or target).astype(target, copy=False))
 
 
 # -- rows: {"instances": [...]}

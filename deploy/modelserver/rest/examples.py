@@ -17,6 +17,7 @@ from deploy.wire import serving_pb2 as pb
 
 _KINDS = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
 _MOST = 2**63 - 1
+_LEAST_NORMAL = 2.0**-126  # of float32
 
 
 def classify(core: Core, examples: Examples) -> Callable[[pb.ModelSpec, Request], bytes]:
@@ -101,6 +102,8 @@ def _add(value: Any, name: str, feature: example_pb2.Feature) -> None:
         value = value.encode("utf-8", "surrogateescape")
     elif isinstance(value, bool):
         value = int(value)
+    elif isinstance(value, float) and abs(value) < _LEAST_NORMAL:
+        value *= 0.0  # as `fast.flushed` does
     elif isinstance(value, int) and value > _MOST:
         raise invalid(f"Feature: {name} has uint64 element. Only int64 is supported.")
     getattr(feature, kind).value.append(value)

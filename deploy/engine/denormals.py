@@ -1,0 +1,44 @@
+"""Numbers too small to be normal, which TensorFlow's own threads take for zero: so must a thread that runs its ops.
+
+The mode is a register of the thread: MXCSR on x86-64, FPCR on ARM. The C library's fegetenv and fesetenv read and set
+it, within a structure whose layout is part of the ABI.
+Source: tsl/platform/denormal.cc (ScopedFlushDenormal); glibc's fenv.h for both architectures.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import sys
+
+# Architecture -> which 32-bit word of fenv_t, and the bits in it: results, and operands on x86, count as zero.
+_WORDS = {"x86_64": (7, 1 << 15 | 1 << 6), "aarch64": (0, 1 << 24)}
+_ROOM = 64  # bytes, more than a fenv_t
+
+Mode = ctypes.Array[ctypes.c_uint32]
+
+
+class Flushing:
+    """Sets and restores the calling thread's mode. available: whether this machine's is known."""
+
+    def __init__(self) -> None:
+        self._word, self._bits = _WORDS.get(platform.machine(), (0, 0))
+        try:  # PyDLL: for calls that are shorter than giving the GIL away
+            library = ctypes.PyDLL("libm.so.6" if sys.platform == "linux" else None)
+            self._get, self._set = library.fegetenv, library.fesetenv
+        except (OSError, AttributeError):
+            self._bits = 0
+        self.available = sys.platform == "linux" and self._bits != 0
+
+    def start(self) -> Mode:
+        """Flush from now on. Returns what `stop` needs."""
+        before = (ctypes.c_uint32 * (_ROOM // 4))()
+        self._get(before)
+        flushing = type(before).from_buffer_copy(before)
+        flushing[self._word] |= self._bits
+        self._set(flushing)
+        return before
+
+    def stop(self, before: Mode) -> None:
+        self._set(before)
+
