@@ -19,7 +19,7 @@ from deploy.modelserver.loader import Model
 from deploy.modelserver.metrics import Metrics
 from deploy.modelserver.rest import examples, routes
 from deploy.modelserver.rest.limits import MOST_UNPACKED, UNPACKED_ANYWAY
-from deploy.modelserver.rest.messages import Request, TooLarge, unpack
+from deploy.modelserver.rest.messages import Request, TooLarge, check_values, unpack
 from deploy.modelserver.source import BasePathMissing, Monitored, look
 from deploy.modelserver.status import Abandoned
 from deploy.types import Latest
@@ -91,15 +91,73 @@ def test_deep_lists(api: routes.Api, depth: int) -> None:
         for key in ("instances", "inputs"):
             status, error = predict(api, f'{{"{key}": {"[" * depth}{value}{"]" * depth}}}')
             assert status == 400
-            assert error.startswith(("tensor parsing error: x", "JSON Parse error: nested too deep", "JSON Value: ",
-                                     "Failed to process element: 0 of"))
+            assert error.startswith("tensor parsing error: x" if value in ("1", "NaN") else
+                                    ("JSON Value: ", "Failed to process element: 0 of"))
 
 
 @pytest.mark.parametrize("depth", [300, 999, 1020, 100_000])
 def test_deep_objects(api: routes.Api, depth: int) -> None:
     for verb, key in (("predict", "instances"), ("predict", "other"), ("classify", "examples"), ("classify", "other")):
         nested = '{"x":' * depth + "1" + "}" * depth
-        assert predict(api, f'{{"{key}": {nested}}}', verb)[0] == 400
+        status, error = predict(api, f'{{"{key}": {nested}}}', verb)
+        assert (status, len(error) < 70_000) == (400, True)
+
+
+@pytest.mark.parametrize("other", ["[" * 100_000 + "]" * 100_000, '{"x":' * 100_000 + "1" + "}" * 100_000,
+                                   '[{"x":' * 50_000 + "NaN" + "}]" * 50_000])
+def test_what_nobody_asks_for_may_be_of_any_depth(api: routes.Api, other: str) -> None:
+    body = f'{{"other": {other}, "instances": [1.0]}}'.encode()
+    assert api.answer(Request("POST", "/v1/models/m:predict", body=body)).status == 200
+    reply = api.answer(Request("POST", "/v1/models/m:predict", body=body[:-1]))
+    assert json.loads(reply.body)["error"] == ("JSON Parse error: Missing a comma or } after an object member. at "
+                                               f"offset: {len(body) - 1}")
+
+
+@pytest.mark.parametrize("body", [
+    f'{{"x": {[1.5] * 1_000_000}}}',
+    f'{{"x": "{"y" * 4_000_000}"}}',
+    f'{{"{"y" * 4_000_000}": 1}}',
+    f'{{"signature_name": "{"y" * 4_000_000}", "instances": [1]}}',
+    f'{{"instances": [["{"y" * 4_000_000}"]]}}',
+    f'{{"instances": [{{"{"y" * 4_000_000}": 1}}]}}',
+    f'{{"instances": [{[1.5] * 10}, {["y"] * 1_000_000}]}}',
+])
+def test_errors_quote_no_more_than_the_beginning(api: routes.Api, body: str) -> None:
+    status, error = predict(api, body)
+    assert (status, len(error) < 300_000, "..." in error or len(error) < 1000) == (400, True, True)
+
+
+@pytest.mark.parametrize("body", [
+    b'{"instances": [' + b"1.5, " * 500_000 + b'"a"]}',
+    b'{"instances": [' + b"1.5, " * 500_000 + b"Inf]}",
+    b'{"examples": [' + b'{"x": 1}, ' * 100_000 + b"Inf]}",
+])
+def test_nothing_is_read_for_nobody(api: routes.Api, body: bytes) -> None:
+    verb = "classify" if b"examples" in body else "predict"
+    with pytest.raises(Abandoned):
+        api.answer(Request("POST", f"/v1/models/m:{verb}", body=body, over=True))
+
+
+@pytest.mark.parametrize(("numbers", "expected"), [
+    ("NaN", "NaN"), ("-Infinity", "-Infinity"), ("Infinity", "Infinity"), ("Inf", "Infinity"), ("1e400", None),
+    ("NaN, 1e400", None), ("123456789012345678901234567890, NaN", "1.23456789e+29, NaN"), ("NaN]}, x", "NaN"),
+])
+def test_long_bodies_with_what_json_lacks(api: routes.Api, numbers: str, expected: str | None) -> None:
+    body = f'{{"instances": [{"1.0, " * 1000}{numbers}]}}'.encode()
+    reply = api.answer(Request("POST", "/v1/models/m:predict", body=body))
+    if expected is None:
+        assert "Number too big to be stored in double" in reply.body.decode()
+    else:
+        assert f"1.0, {expected}\n    ]" in reply.body.decode()
+
+
+def test_values_are_counted_before_they_are_read() -> None:
+    check_values(b"1," * 1000, 1001)
+    check_values(b"1," * 1000, 0)
+    check_values(b"1" * 5000, 1001)
+    for body in (b"1," * 1001, b"1," * 3_000_000):
+        with pytest.raises(TooLarge, match="--tfs_rest_max_values=1001"):
+            check_values(body, 1001)
 
 
 @pytest.mark.parametrize("body", [b'{"signature_name": "\xff", "examples": [{"x": 1}]}',

@@ -110,7 +110,7 @@ def test_two_inputs() -> None:
         'JSON object: {\n    "a": 1\n} keys must be equal to: a,b')
 
 
-FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
+FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=False)
 
 
 @given(st.lists(st.lists(FINITE, min_size=3, max_size=3), min_size=1))

@@ -21,6 +21,7 @@ from deploy.modelserver.status import Postponed, StatusError, invalid
 from deploy.wire.tensors import dtype_from_number, numpy_dtype, shaped
 
 _SHORT = 1 << 12  # bytes
+_LOOK = 1024  # values between two looks at whether somebody still waits
 Inputs = Mapping[str, int]  # an input's name -> number of its dtype
 
 
@@ -33,11 +34,12 @@ class Decoded:
     row: bool
 
 
-def predict_body(body: bytes, inputs_of: Callable[[str], Inputs], *, at_once: bool = False) -> Decoded:
+def predict_body(body: bytes, inputs_of: Callable[[str], Inputs], *, at_once: bool = False,
+                 go_on: Callable[[], None] = parse.keep_on) -> Decoded:
     """Read a predict request.
 
     inputs_of: a signature's inputs by its name ("" for the default); may raise StatusError.
-    at_once: raise Postponed for a long body that has to be read value by value.
+    at_once: raise Postponed for a long body that has to be read value by value. go_on: see `parse.read`.
     Raises StatusError.
     """
     if len(body) >= bulk.LONG and (found := bulk.read(body)) is not None:
@@ -46,7 +48,7 @@ def predict_body(body: bytes, inputs_of: Callable[[str], Inputs], *, at_once: bo
             return Decoded(found.signature, dict.fromkeys(inputs, array), found.key == "instances")
     if at_once and len(body) > _SHORT:
         raise Postponed
-    document = parse.read(body)
+    document = parse.read(body, go_on)
     signature = signature_name(document)
     inputs = inputs_of(signature)
     if not inputs:
@@ -62,9 +64,9 @@ def predict_body(body: bytes, inputs_of: Callable[[str], Inputs], *, at_once: bo
             raise format_error(document, "Expecting 'instances' to be an list/array")
         if not instances:
             raise format_error(document, "No values in 'instances' array")
-        return Decoded(signature, _rows(instances, inputs, plain), True)
+        return Decoded(signature, _rows(instances, inputs, plain, go_on), True)
     if "inputs" in document:
-        return Decoded(signature, _columns(document["inputs"], inputs, plain), False)
+        return Decoded(signature, _columns(document["inputs"], inputs, plain, go_on), False)
     raise invalid("Missing 'inputs' or 'instances' key")
 
 
@@ -86,25 +88,25 @@ def format_error(document: object, text: str) -> StatusError:
 # -- columns: {"inputs": ...}
 
 
-def _columns(value: Any, inputs: Inputs, plain: bool) -> dict[str, Array]:
+def _columns(value: Any, inputs: Inputs, plain: bool, go_on: Callable[[], None]) -> dict[str, Array]:
     if not isinstance(value, dict) or is_base64_object(value):
         if len(inputs) > 1:
             raise invalid("inputs is a plain value/list, but expecting an object as multiple input tensors required "
                           "as per tensorinfo_map")
-        return {name: _tensor(name, value, dtype, plain) for name, dtype in inputs.items()}
+        return {name: _tensor(name, value, dtype, plain, go_on) for name, dtype in inputs.items()}
     arrays = {}
     for name, dtype in inputs.items():
         if name not in value:
             raise invalid(f"Missing named input: {name} in 'inputs' object.")
-        arrays[name] = _tensor(name, value[name], dtype, plain)
+        arrays[name] = _tensor(name, value[name], dtype, plain, go_on)
     return arrays
 
 
-def _tensor(alias: str, value: Any, dtype: int, plain: bool) -> Array:
+def _tensor(alias: str, value: Any, dtype: int, plain: bool, go_on: Callable[[], None]) -> Array:
     name = dtype_from_number(dtype)
     array = numeric(value, name, plain)
     if array is None:
-        filler = Filler(name)
+        filler = Filler(name, go_on)
         filler.add(value)
         array = filler.array(filler.shape, alias)
     return array
@@ -113,8 +115,8 @@ def _tensor(alias: str, value: Any, dtype: int, plain: bool) -> Array:
 class Filler:
     """Collects values one by one, checked against the shape that the first elements of all lists make."""
 
-    def __init__(self, dtype: str) -> None:
-        self.dtype = dtype
+    def __init__(self, dtype: str, go_on: Callable[[], None] = parse.keep_on) -> None:
+        self.dtype, self._go_on = dtype, go_on
         self.shape: tuple[int, ...] = ()
         self._values: list[Any] = []
         self._convert = converter(dtype)
@@ -128,24 +130,35 @@ class Filler:
                 break
             first = first[0]
         self.shape, before = tuple(shape), len(self._values)
-        self._fill(value, 0)
+        self._fill(value)
         return len(self._values) - before
 
-    def _fill(self, value: Any, level: int) -> None:
+    def _fill(self, value: Any) -> None:
+        """Take all values in their order. Lists may be deep, so those that are begun lie on a stack."""
+        rank, begun = len(self.shape), [iter([value])]
+        while begun:
+            level = len(begun) - 1
+            for item in begun[-1]:
+                if isinstance(item, list):
+                    self._check(item, level)
+                    begun.append(iter(item))
+                    break
+                if level != rank:
+                    raise invalid(f"JSON Value: {quoted_value(item)} found at incorrect level: {level + 1} in the JSON "
+                                  f"DOM. Expected at level: {rank}")
+                self._values.append(self._object(item) if isinstance(item, dict) else self._convert(item))
+                if not len(self._values) % _LOOK:
+                    self._go_on()
+            else:
+                begun.pop()
+
+    def _check(self, value: list[Any], level: int) -> None:
         rank = len(self.shape)
-        if isinstance(value, list):
-            if level >= rank:
-                raise invalid(f"Encountered list at unexpected level: {level} expected < {rank}")
-            if len(value) != self.shape[level]:
-                raise invalid(f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: "
-                              f"{self.shape[level]}")
-            for item in value:
-                self._fill(item, level + 1)
-            return
-        if level != rank:
-            raise invalid(f"JSON Value: {quoted_value(value)} found at incorrect level: {level + 1} in the JSON DOM. "
-                          f"Expected at level: {rank}")
-        self._values.append(self._object(value) if isinstance(value, dict) else self._convert(value))
+        if level >= rank:
+            raise invalid(f"Encountered list at unexpected level: {level} expected < {rank}")
+        if len(value) != self.shape[level]:
+            raise invalid(f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: "
+                          f"{self.shape[level]}")
 
     def _object(self, value: dict[str, Any]) -> bytes:
         if self.dtype != "string":
@@ -174,7 +187,7 @@ class Filler:
 # -- rows: {"instances": [...]}
 
 
-def _rows(instances: list[Any], inputs: Inputs, plain: bool) -> dict[str, Array]:
+def _rows(instances: list[Any], inputs: Inputs, plain: bool, go_on: Callable[[], None]) -> dict[str, Array]:
     named = _is_named(instances[0])
     if not isinstance(instances[0], dict) and len(inputs) > 1:
         raise invalid("instances is a plain list, but expecting list of objects as multiple input tensors required as "
@@ -182,7 +195,7 @@ def _rows(instances: list[Any], inputs: Inputs, plain: bool) -> dict[str, Array]
     fast = _fast_rows(instances, inputs, plain, named)
     if fast is not None:
         return fast
-    fillers = {name: Filler(dtype_from_number(dtype)) for name, dtype in inputs.items()}
+    fillers = {name: Filler(dtype_from_number(dtype), go_on) for name, dtype in inputs.items()}
     first: dict[str, tuple[int, tuple[int, ...]]] = {}
     only = next(iter(inputs))
     for number, item in enumerate(instances):

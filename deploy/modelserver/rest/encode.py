@@ -9,7 +9,7 @@ import numpy as np
 
 from deploy.modelserver.loader import Array
 from deploy.modelserver.rest.numbers import compact, decimal, decimals
-from deploy.modelserver.rest.pretty import indent, lines, members, nested, one_line, quote, raw
+from deploy.modelserver.rest.pretty import MOST_QUOTED, indent, lines, members, nested, one_line, quote, raw
 from deploy.modelserver.status import invalid
 from deploy.modelserver.tensors import NAMES
 from deploy.wire.tensors import Folded, dims, dtype_name
@@ -17,8 +17,13 @@ from deploy.wire.tensors import Folded, dims, dtype_name
 _WRITABLE = {"float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64", "bool", "string"}
 
 
+_LONGEST_ERROR = 4 * MOST_QUOTED
+
+
 def error(text: str) -> bytes:
     """The body of every error that has one."""
+    if len(text) > _LONGEST_ERROR:  # a client's own words make it so long
+        text = f"{text[:_LONGEST_ERROR]}..."
     return _bytes(members([("error", quote(raw(text)))], 0))
 
 

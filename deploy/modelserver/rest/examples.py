@@ -27,7 +27,7 @@ def classify(core: Core, examples: Examples) -> Callable[[pb.ModelSpec, Request]
         if sent.at_once:
             raise Postponed
         request = pb.ClassificationRequest(model_spec=spec)
-        fill(request.input, request.model_spec, sent.body)
+        fill(request.input, request.model_spec, sent)
         with core.servable(spec) as servable:
             result = examples.classify(servable, request).result
         return encode.classifications([[(c.label.encode("utf-8", "surrogateescape"), c.score) for c in row.classes]
@@ -43,7 +43,7 @@ def regress(core: Core, examples: Examples) -> Callable[[pb.ModelSpec, Request],
         if sent.at_once:
             raise Postponed
         request = pb.RegressionRequest(model_spec=spec)
-        fill(request.input, request.model_spec, sent.body)
+        fill(request.input, request.model_spec, sent)
         with core.servable(spec) as servable:
             result = examples.regress(servable, request).result
         return encode.regressions([r.value for r in result.regressions])
@@ -51,9 +51,9 @@ def regress(core: Core, examples: Examples) -> Callable[[pb.ModelSpec, Request],
     return call
 
 
-def fill(given: pb.Input, spec: pb.ModelSpec, body: bytes) -> None:
+def fill(given: pb.Input, spec: pb.ModelSpec, sent: Request) -> None:
     """Examples, context and signature of a body into a request. Raises StatusError."""
-    document = parse.read(body)
+    document = parse.read(sent.body, sent.go_on)
     spec.signature_name = _valid(signature_name(document))
     target: Any = given.example_list
     if "context" in document:

@@ -25,6 +25,7 @@ from deploy.modelserver.rest.messages import (
     Request,
     Response,
     TooLarge,
+    check_values,
     error_reply,
     html_error,
     is_packed,
@@ -86,7 +87,7 @@ class RestServer:
         self._look_every = min([_LOOK, *(seconds / 4 for seconds in times if seconds > 0)])
         self._most_connections = _most_connections(self.limits.connections)
         self._pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="rest")
-        self._heavy = ThreadPoolExecutor(max(1, threads // 2), thread_name_prefix="rest-heavy")
+        self._heavy = ThreadPoolExecutor(max(1, threads // 4), thread_name_prefix="rest-heavy")
         self.loop, self._ready = new_loop(), threading.Event()
         self._haste = Haste()
         self._stopping = False
@@ -139,6 +140,7 @@ class RestServer:
                 if request.size <= most.HEAVY < len(request.body):
                     self._heavy.submit(self._work, job)
                     return
+            check_values(request.body, self.limits.values)
             self._finish_soon(job, self._answered(request))
         except NeverAnswered:  # not even when its time is over
             with suppress(RuntimeError):

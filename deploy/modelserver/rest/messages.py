@@ -11,11 +11,14 @@ from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 
+import numpy as np
+
 from deploy.modelserver.rest.limits import MOST_RATIO, MOST_UNPACKED, UNPACKED_ANYWAY
 from deploy.modelserver.status import Abandoned
 
 JSON, HTML, TEXT = "application/json", "text/html", "text/plain"
 UNTYPED = "text/html; charset=ISO-8859-1"  # what libevent says of a reply that nobody gave a type
+_COMMA = ord(",")
 _PIECE, _INPUT = 1 << 20, 1 << 16  # bytes that are unpacked between two looks at whether somebody still waits; of input
 
 
@@ -108,6 +111,18 @@ def endless(request: Request) -> bool:
 
 class TooLarge(Exception):
     """A body that unpacks to more than is worth the while."""
+
+
+def check_values(body: bytes, most: int) -> None:
+    """Raises TooLarge for JSON of more than `most` values, which take many times the bytes of their text."""
+    if len(body) <= most or not most:
+        return
+    found, commas = np.frombuffer(body, np.uint8), 0
+    for start in range(0, len(body), _PIECE):  # without Python's lock, and little memory
+        commas += int(np.count_nonzero(found[start:start + _PIECE] == _COMMA))
+    if commas >= most:
+        raise TooLarge(f"The body has more values than --tfs_rest_max_values={most} allows; send it in parts, or raise "
+                       "the limit")
 
 
 def is_packed(request: Request) -> bool:

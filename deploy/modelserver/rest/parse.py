@@ -1,11 +1,15 @@
 """JSON as RapidJSON reads it: NaN and Infinity, raw bytes in strings, text after the value; its errors and offsets.
 
-orjson reads nearly every body; this slower parser reads what orjson refuses, and says what is wrong with it.
+orjson reads nearly every body; the standard library's parser, those with NaN and Infinity; this slower one reads what
+both refuse, however deep it is, and says what is wrong with it.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -19,31 +23,49 @@ _NUMBER = re.compile(rb"(-?)(0|[1-9][0-9]*)(\.[0-9]*)?([eE][+-]?[0-9]*)?")
 _HEX = re.compile(rb"[0-9A-Fa-f]{4}")
 _ESCAPED = {b'"': b'"', b"\\": b"\\", b"/": b"/", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 _LONG_NUMBER = re.compile(rb"[0-9.]{17}|[eE][+-]?[0-9]{2}")
-_SMALL, _SHORT = 2**14, 2**10  # bytes
+_SMALL, _SHORT, _MOST_AT_ONCE = 2**14, 2**10, 2**24  # bytes
+_TOKENS = 1024  # between two looks at whether somebody still waits
 _MARK = b"\xef\xbb\xbf"
 _MOST_U64 = 2**64 - 1
 _LEAST_I64 = -(2**63)
 _MOST_DIGITS = 20  # of those two, with the sign
 
 
-def read(body: bytes) -> Any:
-    """The body's JSON value; strings that aren't UTF-8 hold surrogate escapes. Raises StatusError."""
+def keep_on() -> None:
+    """Somebody waits for what is being read."""
+
+
+def read(body: bytes, go_on: Callable[[], None] = keep_on) -> Any:
+    """The body's JSON value; strings that aren't UTF-8 hold surrogate escapes.
+
+    go_on: called now and then; what it raises ends the reading. Raises StatusError.
+    """
     if not body:
         raise invalid("JSON Parse error: The document is empty")
+    exact = not _repeats(body) and not _inexact(body)
     try:
-        if not _repeats(body) and not _inexact(body):
+        if exact:
             return orjson.loads(body)
     except orjson.JSONDecodeError:
         pass
-    try:
-        return _Parser(body).document()
-    except RecursionError:
-        raise too_deep() from None
+    if exact and _SHORT <= len(body) <= _MOST_AT_ONCE and (b"NaN" in body or b"Infinity" in body):
+        try:
+            return json.loads(body, parse_float=_decimal, parse_int=_whole)
+        except (ValueError, RecursionError):
+            pass
+    return _Parser(body, go_on).document()
 
 
-def too_deep() -> StatusError:
-    """The error for a body that is nested too deep to be read."""
-    return invalid("JSON Parse error: nested too deep")
+def _decimal(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError("RapidJSON has an error for it")
+    return value
+
+
+def _whole(text: str) -> int | float:
+    value = int(text) if len(text) <= _MOST_DIGITS else _LEAST_I64 - 1
+    return value if _LEAST_I64 <= value <= _MOST_U64 else _decimal(text)
 
 
 def _repeats(body: bytes) -> bool:
@@ -57,8 +79,9 @@ def _inexact(body: bytes) -> bool:
 
 
 class _Parser:
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, go_on: Callable[[], None] = keep_on) -> None:
         self.body, self.at = body, 3 if body.startswith(_MARK) else 0
+        self._go_on, self._tokens = go_on, 0
 
     def document(self) -> Any:
         self.blanks()
@@ -83,11 +106,55 @@ class _Parser:
         return False
 
     def value(self) -> Any:
-        first = self.peek()
-        if first == b"{":
-            return self.object()
-        if first == b"[":
-            return self.array()
+        """A value with all that it holds: lists and objects that are open lie on a stack, since they may be many."""
+        root: list[Any] = []
+        open_ones: list[tuple[list[Any] | dict[str, Any], str]] = [(root, "")]  # each with the key that is being read
+        while True:
+            self._tokens += 1
+            if not self._tokens % _TOKENS:
+                self._go_on()
+            first = self.peek()
+            made: Any = {} if first == b"{" else [] if first == b"[" else self.scalar(first)
+            _put(*open_ones[-1], made)
+            if first in (b"{", b"["):
+                open_ones.append((made, ""))
+                self.at += 1
+                self.blanks()
+                if not self.take(b"}" if first == b"{" else b"]"):
+                    if first == b"{":
+                        open_ones[-1] = made, self.key()
+                    continue
+                open_ones.pop()
+            if self.close(open_ones):
+                return root[0]
+
+    def close(self, open_ones: list[tuple[list[Any] | dict[str, Any], str]]) -> bool:
+        """What comes after a value: the ends of lists and objects, and a comma. Whether nothing is open any more."""
+        while len(open_ones) > 1:
+            holder, _ = open_ones[-1]
+            self.blanks()
+            if not self.take(b"}" if isinstance(holder, dict) else b"]"):
+                if not self.take(b","):
+                    raise self.error("Missing a comma or } after an object member." if isinstance(holder, dict)
+                                     else "Missing a comma or ] after an array element.")
+                self.blanks()
+                if isinstance(holder, dict):
+                    open_ones[-1] = holder, self.key()
+                return False
+            open_ones.pop()
+        return True
+
+    def key(self) -> str:
+        if self.peek() != b'"':
+            raise self.error("Missing a name for object member.")
+        name = self.string().decode("utf-8", "surrogateescape")
+        self.blanks()
+        if not self.take(b":"):
+            raise self.error("Missing a colon after a name of object member.")
+        self.blanks()
+        return name
+
+    def scalar(self, first: bytes) -> Any:
         if first == b'"':
             return self.string().decode("utf-8", "surrogateescape")
         for word, value in ((b"null", None), (b"true", True), (b"false", False)):
@@ -101,43 +168,6 @@ class _Parser:
         for letter in word:
             if not self.take(bytes([letter])):
                 raise self.error("Invalid value.")
-
-    def object(self) -> dict[str, Any]:
-        self.at += 1
-        found: dict[str, Any] = {}
-        self.blanks()
-        if self.take(b"}"):
-            return found
-        while True:
-            if self.peek() != b'"':
-                raise self.error("Missing a name for object member.")
-            name = self.string().decode("utf-8", "surrogateescape")
-            self.blanks()
-            if not self.take(b":"):
-                raise self.error("Missing a colon after a name of object member.")
-            self.blanks()
-            found.setdefault(name, self.value())
-            self.blanks()
-            if self.take(b"}"):
-                return found
-            if not self.take(b","):
-                raise self.error("Missing a comma or } after an object member.")
-            self.blanks()
-
-    def array(self) -> list[Any]:
-        self.at += 1
-        found: list[Any] = []
-        self.blanks()
-        if self.take(b"]"):
-            return found
-        while True:
-            found.append(self.value())
-            self.blanks()
-            if self.take(b"]"):
-                return found
-            if not self.take(b","):
-                raise self.error("Missing a comma or ] after an array element.")
-            self.blanks()
 
     def string(self) -> bytes:
         self.at += 1
@@ -212,3 +242,11 @@ class _Parser:
                 self.word(b"inity")
             return sign * float("inf")
         raise self.error("Invalid value.")
+
+
+def _put(holder: list[Any] | dict[str, Any], key: str, value: Any) -> None:
+    """The first of several members with one name counts."""
+    if isinstance(holder, dict):
+        holder.setdefault(key, value)
+    else:
+        holder.append(value)

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from deploy.modelserver.rest.numbers import quoted
 
 _SPECIAL = re.compile(r'[\x00-\x1f"\\]')
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+MOST_QUOTED = 1 << 16  # characters of a request's value in an error text
 
 
 def raw(text: str) -> str:
@@ -71,26 +74,45 @@ class _NotFinite(Exception):
 
 
 def quoted_value(value: object) -> str:
-    """A request's JSON value as error texts show it."""
+    """A request's JSON value as error texts show it; the real server shows all of it, this one the beginning."""
     parts: list[str] = []
+    size = 0
     with suppress(_NotFinite):
-        _write(value, 0, parts)
-    return "".join(parts).encode("latin-1").decode("utf-8", "surrogateescape")
+        for part in _parts(value):
+            parts.append(part)
+            size += len(part)
+            if size > MOST_QUOTED:
+                break
+    text = "".join(parts).encode("latin-1").decode("utf-8", "surrogateescape")
+    return text if size <= MOST_QUOTED else f"{text[:MOST_QUOTED]}..."
 
 
-def _write(value: object, depth: int, parts: list[str]) -> None:
-    if isinstance(value, dict):
-        for number, (key, item) in enumerate(value.items()):
-            parts.append(f"{',' if number else '{'}{indent(depth + 1)}{quote(raw(key))}: ")
-            _write(item, depth + 1, parts)
-        parts.append(f"{indent(depth)}}}" if value else "{}")
-    elif isinstance(value, list):
-        for number, item in enumerate(value):
-            parts.append(", " if number else "[")
-            _write(item, depth + 1, parts)
-        parts.append("]" if value else "[]")
+def _parts(value: object) -> Iterator[str]:
+    """A value's text bit by bit. Values may be deep, so those that are begun lie on a stack."""
+    begun: list[Iterator[tuple[str, object]]] = [iter([("", value)])]
+    ends = [""]
+    while begun:
+        before, item = next(begun[-1], (None, None))
+        if before is None:
+            begun.pop()
+            yield ends.pop()
+            continue
+        yield before
+        if isinstance(item, (dict, list)) and item:
+            begun.append(_members(item, len(begun)))
+            ends.append(f"{indent(len(begun) - 2)}}}" if isinstance(item, dict) else "]")
+        else:
+            yield "{}" if item == {} else "[]" if item == [] else _scalar(item)
+
+
+def _members(holder: dict[str, object] | list[object], depth: int) -> Iterator[tuple[str, object]]:
+    """Each member, with what stands before it."""
+    if isinstance(holder, dict):
+        for number, (key, item) in enumerate(holder.items()):
+            yield f"{',' if number else '{'}{indent(depth)}{quote(raw(key[:MOST_QUOTED]))}: ", item
     else:
-        parts.append(_scalar(value))
+        for number, item in enumerate(holder):
+            yield ", " if number else "[", item
 
 
 def _scalar(value: object) -> str:
@@ -100,4 +122,4 @@ def _scalar(value: object) -> str:
         if not math.isfinite(value):
             raise _NotFinite
         return quoted(value)
-    return quote(raw(value)) if isinstance(value, str) else str(value)
+    return quote(raw(value[:MOST_QUOTED + 1])) if isinstance(value, str) else str(value)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from deploy.modelserver import predict as predicting
 from deploy.modelserver.core import Core, LazyServable
 from deploy.modelserver.metrics import Metrics
-from deploy.modelserver.rest import decode, encode, parse
+from deploy.modelserver.rest import decode, encode
 from deploy.modelserver.rest.messages import TEXT, UNTYPED, Request, Response, endless, html_error
 from deploy.modelserver.rest.metadata import metadata_json, status_json
 from deploy.modelserver.rest.uri import Uri, remembered, unescaped
@@ -97,7 +97,7 @@ class Api:
             spec, verb = called
             if verb in self.calls:  # lower case only, although the pattern takes both
                 with self.metrics.request(spec.name, verb, "REST"):
-                    return _shallow(self.calls[verb], spec, request)
+                    return self.calls[verb](spec, request)
         elif request.method == "GET" and (match := _INFO.fullmatch(target)):
             name, version, label, below = match.groups()
             wants_metadata = below == "metadata"  # lower case only; otherwise it is the status that is shown
@@ -136,14 +136,6 @@ def _spec(name: str, version: str | None, label: str | None) -> pb.ModelSpec:
     return spec
 
 
-def _shallow(call: Call, spec: pb.ModelSpec, request: Request) -> bytes:
-    """The call's answer. The real server's stack holds deeper lists than ours, but no tensor is so deep."""
-    try:
-        return call(spec, request)
-    except RecursionError:
-        raise parse.too_deep() from None
-
-
 def predict(core: Core, *, method_check: bool = False) -> Call:
     """What answers POST ...:predict."""
 
@@ -157,7 +149,8 @@ def predict(core: Core, *, method_check: bool = False) -> Call:
                 except KeyError:
                     raise invalid(f'Serving signature name: "{wanted}" not found in signature def') from None
 
-            asked = decode.predict_body(request.body, inputs_of, at_once=request.at_once)
+            asked = decode.predict_body(request.body, inputs_of, at_once=request.at_once, go_on=request.go_on)
+            request.go_on()
             plan = servable().plans[asked.signature or DEFAULT_SIGNATURE]
             if method_check:
                 predicting.check_method(plan.signature)
