@@ -125,6 +125,7 @@ def _judged(directory: Path, file: Path, target: Target) -> Iterator[Finding]:
                                        f"tagged {_listed(tags)}", Where(file=file.name))
     yield from files.complete(directory, read.outline)
     yield from files.inside(directory, read.outline)
+    yield from files.encodings(directory, read.outline)
     signatures = contract_from_map(read.outline.graph.signature_def)
     yield from contract.check(signatures, read.outline.graph)
     yield from methods.check(signatures, read.outline.graph, target, directory)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import math
 import os
+import stat
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from deploy.savedmodel.bundle import Bundle
 
 _NEAR = LIMIT // 2
+_LOOKED_AT, _BEGINNING = 1000, 256  # assets, and bytes of each
 _SHOWN = 20  # files or variables of a damaged version; there may be millions
 
 
@@ -59,6 +62,32 @@ def inside(directory: Path, outline: Outline) -> Iterator[Finding]:
         if entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(root):
             yield rule.found(f"{name} is a link to {Path(entry.path).readlink()}, outside of the version",
                              Where(file=name), fix="put the file itself there")
+
+
+def encodings(directory: Path, outline: Outline) -> Iterator[Finding]:
+    """Assets that begin as text files of Windows do."""
+    for name in islice(_assets(outline), _LOOKED_AT):
+        if not escapes(name) and (what := _encoding(_beginning(directory / "assets" / name))):
+            yield RULES["asset-encoding"].found(f"assets/{name} {what}", Where(file=f"assets/{name}"))
+
+
+def _beginning(path: Path) -> bytes:
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return b""
+        with path.open("rb") as file:
+            return file.read(_BEGINNING)
+    except OSError:  # told by `complete`
+        return b""
+
+
+def _encoding(data: bytes) -> str:
+    if data.startswith(codecs.BOM_UTF8):
+        return "begins with a byte order mark, which becomes a part of its first line"
+    for mark, zeros in ((codecs.BOM_UTF16_LE, data[3::2]), (codecs.BOM_UTF16_BE, data[2::2])):
+        if data.startswith(mark) and zeros.count(0) * 2 > len(zeros):
+            return "is UTF-16 text, of which no line is found"
+    return ""
 
 
 def _there(path: Path) -> bool:

@@ -54,6 +54,10 @@ _ALL = (
     Rule("batch-free", "servable", ERROR, "The first dimension of inputs is free",
          "with a fixed first dimension only that many rows can be asked for, and the server's batching can't be used",
          "trace the signature with None as the first dimension"),
+    Rule("asset-encoding", "servable", WARNING, "Text assets are plain UTF-8",
+         "TensorFlow reads bytes: a byte order mark becomes a part of the first line, and no line of UTF-16 text is "
+         "found",
+         "save the file as UTF-8 without a byte order mark, and export again"),
     Rule("rest-reachable", "servable", WARNING, "Signatures can be called over REST",
          "JSON has no form for some dtypes and for raw bytes, and REST needs an input",
          "call it through gRPC, or change the signature"),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.errors import ExportError, RepositoryError, SpecError
+from deploy.errors import DeployError, ExportError, RepositoryError, SpecError
 from deploy.export import example_files, failures, targets
 from deploy.export.plans import OutputNames, Servable
 from deploy.types import Contract, ModelVersion, check_name
@@ -130,7 +131,7 @@ def _live(job: _Job, methods: Mapping[str, str] | None = None) -> Exported:
         found = [replace(e, method_name=(methods or {}).get(e.name, e.method_name)) for e in endpoints.find(job.asked)]
         job.say(f"tracing {', '.join(endpoint.name for endpoint in found)}")
         functions = [tracing.trace(endpoint) for endpoint in found]
-        with job.repository.stage(job.name, job.version) as stage:
+        with job.repository.stage(job.name, job.version) as stage, _as_model(stage.path, job.name):
             job.say("saving")
             saving.save(found, functions, stage.path)
             info = graphs.examined(stage.path)
@@ -196,6 +197,7 @@ def _publish(job: _Job, stage: Stage, info: SavedModelInfo, proof: Proof, produc
         goldens.write(stage.path, kept, job.name)
     notes = (*job.notes, *proof.notes, *(sibling.notes(info.contract, job.asked.examples) if sibling else ()))
     limits = sibling.tolerances(proof.parity.tolerances) if sibling else {}
+    notes = tuple(dict.fromkeys(notes))  # a model in two signatures says the same twice
     published = stage.publish(producer={"tfs_deploy": deploy.__version__, **producer}, goldens=len(kept),
                               tolerances=parity.describe(proof.parity.tolerances),
                               tflite_tolerances=parity.describe(limits))
@@ -213,6 +215,17 @@ def _sibling(job: _Job, directory: Path, info: SavedModelInfo, proof: Proof) -> 
 
     job.say(f"converting to TFLite ({job.tflite})")
     return tflite.convert(directory, info.contract, proof.cases, job.tflite, directory / FILE, limit=job.tflite_limit)
+
+
+@contextlib.contextmanager
+def _as_model(stage: Path, name: str) -> Iterator[None]:
+    """Errors name the model: the stage is gone when they are read."""
+    try:
+        yield
+    except DeployError as error:
+        error.message, error.hint = (text.replace(str(stage), f"the model {name!r}")
+                                     for text in (error.message, error.hint))
+        raise
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -7,6 +7,8 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,6 +62,8 @@ def parse(text: str | Path) -> Target:
     path = Path(text)
     if path.is_dir():
         return _directory(path)
+    if not path.exists():
+        _check_separators(str(text))
     if path.suffix.lower() in SUFFIXES:
         if not path.is_file():
             raise ExportError(f"there is no file {text}", hint=_RELATIVE)
@@ -71,6 +75,14 @@ def parse(text: str | Path) -> Target:
         hint = f"name what in it: {text}:build" if path.suffix == ".py" else _FORMS
         raise ExportError(f"{text} is a file that can't be exported by itself", hint=hint)
     raise ExportError(f"{str(text)!r} is neither a file nor a directory, nor module:attribute", hint=_FORMS)
+
+
+def _check_separators(text: str) -> None:
+    """Paths as Windows writes them, where they mean nothing. Raises ExportError."""
+    if "\\" in text and os.sep != "\\" and not Path(text.rpartition(":")[0]).is_file():
+        drive = re.match(r"[A-Za-z]:\\", text)
+        hint = "give the path that it has on this machine" if drive else "write " + text.replace("\\", "/")
+        raise ExportError(f"there is no {text}: paths have / here, not \\", hint=hint)
 
 
 def load_target(text: str | Path, custom_objects: Mapping[str, object] | Sequence[str] | None = None) -> object:

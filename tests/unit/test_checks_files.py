@@ -35,6 +35,23 @@ def version(tmp_path: Path) -> Path:
     return support.save_variables(support.save(tmp_path / "1", meta), shards=2)
 
 
+@pytest.mark.parametrize(("data", "said"), [
+    (b"the\r\nfox\r\n", ""), (b"", ""), (b"\xff\xfe\x91\x22\x83\x17", ""),
+    ("the\nfox\n".encode("utf-8-sig"), "begins with a byte order mark"),
+    ("the\r\nfox\r\n".encode("utf-16-le"), ""), ("the\nfox\n".encode("utf-16"), "is UTF-16 text"),
+    (b"\xfe\xff" + "the\nfox\n".encode("utf-16-be"), "is UTF-16 text"),
+])
+def test_text_assets_written_on_windows(tmp_path: Path, data: bytes, said: str) -> None:
+    meta = make.serves("Relu")
+    meta.asset_file_def.add(filename="words.txt")
+    version = support.save(tmp_path / "1", meta)
+    (version / "assets").mkdir(exist_ok=True)
+    (version / "assets" / "words.txt").write_bytes(data)
+    report = checks.check(version, SERVER)
+    assert found(report) == ({"asset-encoding": WARNING} if said else {})
+    assert said in "".join(finding.message for finding in report.findings)
+
+
 # Whole?
 
 def test_a_whole_version(version: Path) -> None:

@@ -103,3 +103,19 @@ def test_exiting_is_no_way_to_build() -> None:
 
     with pytest.raises(ExportError, match="SystemExit: 3"):
         targets.built(leave, "it")
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    (r"models\m.py:build", "write models/m.py:build"), (r"models\m.keras", "write models/m.keras"),
+    (r"C:\models\m.py:build", "on this machine"), (r"C:\saved", "on this machine"),
+    (r"out\saved\1", "write out/saved/1")])
+def test_paths_of_windows(text: str, said: str) -> None:
+    with pytest.raises(ExportError, match="paths have / here") as caught:
+        targets.parse(text)
+    assert said in str(caught.value)
+
+
+def test_scripts_written_on_windows(tmp_path: Path) -> None:
+    script = tmp_path / "m.py"
+    script.write_bytes("def build():\r\n    return 'model.keras'\r\n".encode("utf-8-sig"))
+    assert targets.load_target(f"{script}:build") == "model.keras"
