@@ -10,6 +10,9 @@ from deploy.export.quiet import backend_hint
 
 TRACEBACK_LINES = 12
 
+_NO_DIRECTORY = "Keras 3 writes no SavedModel with model.save(directory): leave that line out, `tfs export` takes " \
+    "the model itself; or call model.export(directory)"
+_KNOWN = {"Invalid filepath extension for saving": _NO_DIRECTORY}
 _NOISE = re.compile(r"\x1b\[[0-9;]*m|\{\{function_node [^}]*\}\} ?| ?\[\[\{\{node [^}]*\}\}\]\]| ?\[Op:[^\]]*\]")
 _FIRST_ROOT = re.compile(r"root error\(s\) found\.\s*\(0\) [A-Za-z_]+: (.*)")
 _CALLED = re.compile(r"Exception encountered when calling (.*\.call\(\))\.")
@@ -19,7 +22,8 @@ def user_error(doing: str, error: BaseException, hint: str = "") -> ExportError:
     """The user's own exception as ours: what it says in the sentence, the end of its traceback in the details."""
     lines = traceback.format_exception(type(error), error, error.__traceback__)
     tail = "".join(lines).rstrip().splitlines()[-TRACEBACK_LINES:]
-    hint = (backend_hint() if isinstance(error, ImportError) else "") or hint or "see the traceback"
+    known = next((told for start, told in _KNOWN.items() if str(error).startswith(start)), "")
+    hint = (backend_hint() if isinstance(error, ImportError) else known) or hint or "see the traceback"
     return ExportError(f"{doing} failed: {_sentence(error)}", hint=hint,
                        details={"traceback": "\n".join(tail)})
 

@@ -273,6 +273,8 @@ def test_a_builder_that_fails(tmp_path: Path) -> None:
     file.write_text("def build():\n    raise RuntimeError('no data')\n")
     error = refused(tmp_path, f"{file}:build", "RuntimeError", "no data")
     assert "raise RuntimeError('no data')" in str(error.details["traceback"])
+    file.write_text("import keras\nmodel = keras.Sequential([keras.Input((2,))])\nmodel.save('directory')\n")
+    refused(tmp_path, f"{file}:model", "leave that line out")
     file.write_text("def build():\n    pass\n")
     refused(tmp_path, f"{file}:build", "returned None", "return the Keras model")
 
