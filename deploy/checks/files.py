@@ -66,7 +66,7 @@ def inside(directory: Path, outline: Outline) -> Iterator[Finding]:
 
 def encodings(directory: Path, outline: Outline) -> Iterator[Finding]:
     """Assets that begin as text files of Windows do."""
-    for name in islice(_assets(outline), _LOOKED_AT):
+    for name in islice(sorted({asset.filename for asset in asset_files(outline.graph)}), _LOOKED_AT):
         if not escapes(name) and (what := _encoding(_beginning(directory / "assets" / name))):
             yield RULES["asset-encoding"].found(f"assets/{name} {what}", Where(file=f"assets/{name}"))
 
