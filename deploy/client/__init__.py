@@ -8,6 +8,8 @@
     forms        which tensors and signatures have a JSON form
     encoding, decoding   numpy <-> JSON
     checking     a request against its signature, before it is sent
+    addresses    what an address may look like
+    probing      can a version that says AVAILABLE answer at all?
     examples     feature values -> tf.Example
     failures     foreign errors -> ours: the only place that knows grpc.RpcError and requests' exceptions
     curl         a REST call as a line for a shell

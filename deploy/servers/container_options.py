@@ -119,10 +119,12 @@ def _limits(o: ContainerOptions, host: Host) -> dict[str, Any]:
         limits["log_config"] = {"Type": "json-file", "Config": dict(LOGS)}
     if o.cpus is not None:
         limits["nano_cpus"] = round(o.cpus * 1e9)
-    memory = host.memory * 9 // 10 if o.memory is None else memory_bytes(o.memory)
-    if memory:
+    if o.memory is not None:
         # The same for memory and swap: a server that swaps is slower than one that is restarted
-        limits |= {"mem_limit": memory, "memswap_limit": memory}
+        limits |= {"mem_limit": memory_bytes(o.memory), "memswap_limit": memory_bytes(o.memory)}
+    elif host.memory:
+        # Nobody asked for a limit: a model that only fits with the machine's swap goes on to fit
+        limits |= {"mem_limit": host.memory * 9 // 10, "memswap_limit": -1}
     if o.gpus is not None:
         limits["device_requests"] = [{"count": -1 if o.gpus == "all" else o.gpus, "capabilities": [["gpu"]]}]
     return limits

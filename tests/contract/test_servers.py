@@ -300,6 +300,9 @@ def test_limits_and_restart_policy_reach_the_engine(run_container: Callable[...,
     assert container.attrs["HostConfig"]["Memory"] == 256 << 20
     assert container.attrs["HostConfig"]["RestartPolicy"]["Name"] in ("", "no")
     assert container.attrs["HostConfig"]["PidsLimit"] == PROCESSES
+    memory = engine.host().memory
+    plain = engine.client.containers.get(run_container().options.container_name).attrs["HostConfig"]
+    assert (plain["Memory"], plain["MemorySwap"]) == (memory * 9 // 10, -1 if memory else 0)
     if engine.host().log_driver == "json-file":
         assert container.attrs["HostConfig"]["LogConfig"] == {"Type": "json-file", "Config": LOGS}
     digest = engine.pinned(server.options.image)
