@@ -108,6 +108,9 @@ class Client:
     def too_long(self, connection: Connection, stream: Stream, size: int) -> None:
         connection.refuse(stream, messages.FAILED, messages.failure(messages.too_long(size, self.limits.message)))
 
+    def too_many_headers(self, connection: Connection, stream: Stream, size: int) -> None:
+        self.refuse(stream, f"{size} bytes of headers", Code.RESOURCE_EXHAUSTED)
+
     def serve(self, connection: Connection, stream: Stream) -> None:
         self.served.append(stream)
         if self.answer:
@@ -150,6 +153,11 @@ class Client:
 
     def call(self, number: int, body: bytes = b"x", **fields: str | None) -> bytes:
         return self.headers(number, **fields) + frame(http2.DATA, http2.END_STREAM, number, body)
+
+    def body(self, number: int, body: bytes, flags: int = http2.END_STREAM) -> bytes:
+        """DATA frames, as long as they may be from the first."""
+        parts = [body[at:at + http2.FRAME] for at in range(0, len(body), http2.FRAME)]
+        return b"".join(frame(http2.DATA, 0 if part is not parts[-1] else flags, number, part) for part in parts)
 
     def frames(self) -> list[Frame]:
         """What was written since the last look."""

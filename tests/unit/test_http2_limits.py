@@ -15,7 +15,7 @@ from deploy.modelserver.rpc.frames import frame, number32
 from deploy.modelserver.rpc.limits import Limits
 from deploy.modelserver.rpc.streams import State
 from deploy.modelserver.status import Code, StatusError
-from tests.http2_support import END, Client, reset, window
+from tests.http2_support import END, Client, Frame, reset, window
 
 CALM = http2.ENHANCE_YOUR_CALM
 MIB = 1 << 20
@@ -144,7 +144,7 @@ def test_a_long_read_is_followed_by_others_first() -> None:
     """The loop reads up to 32 times from a connection whose buffer was full, before it looks at the next one."""
     client = Client(answer=False).greet()
     client.send(client.headers(1))
-    client.connection.data_received(frame(http2.DATA, 0, 1, b"\0\0\xff\0\0" + bytes(250_000)))
+    client.connection.data_received(client.body(1, b"\0\0\xff\0\0" + bytes(250_000), 0))
     assert not client.transport.reading
     client.run()
     assert client.transport.reading
@@ -170,7 +170,7 @@ def test_a_message_of_unlimited_length_is_refused_when_it_is_announced() -> None
     client.send(client.headers(1), frame(http2.DATA, 0, 1, b"\0\0\x01\0\0"))
     (answer,) = client.frames()
     assert b"larger than max (65536 vs. 1000)" in answer.payload
-    client.send(frame(http2.DATA, http2.END_STREAM, 1, bytes(65536)))
+    client.send(client.body(1, bytes(65536)))
     assert (client.served, client.connection.held, client.transport.closed) == ([], 0, False)
 
 
@@ -193,7 +193,7 @@ def test_what_a_refused_request_sends_isn_t_kept() -> None:
 def test_who_holds_the_most_is_ended_when_all_hold_too_much() -> None:
     client = Client(Limits(held_by_all=5 * MIB, held=100 * MIB), answer=False).greet()
     for number in range(1, 99, 2):
-        client.send(client.headers(number), *[frame(http2.DATA, 0, number, bytes(1 << 18))] * 3)
+        client.send(client.headers(number), client.body(number, bytes(3 << 18), 0))
     assert client.failed() == CALM
     assert (client.memory.total, client.connection.held) == (0, 0)
 
@@ -201,7 +201,7 @@ def test_who_holds_the_most_is_ended_when_all_hold_too_much() -> None:
 def test_one_connection_holds_so_many_bytes() -> None:
     client = Client(Limits(held=5 * MIB), answer=False).greet()
     for number in range(1, 99, 2):
-        client.send(client.headers(number), *[frame(http2.DATA, 0, number, bytes(1 << 18))] * 3)
+        client.send(client.headers(number), client.body(number, bytes(3 << 18), 0))
     assert client.failed() == CALM
     assert (client.memory.total, client.connection.held) == (0, 0)
 
@@ -219,18 +219,16 @@ def test_replies_that_aren_t_read_count() -> None:
 
 def test_windows_are_given_back_when_the_requests_are_answered() -> None:
     client = Client(answer=False).greet()
-    body = [frame(http2.DATA, 0, 0, bytes(1 << 18))[9:]] * 12
     for number in range(1, 17, 2):
-        client.send(client.headers(number), *(frame(http2.DATA, 0, number, part) for part in body),
-                    frame(http2.DATA, http2.END_STREAM, number))
+        client.send(client.headers(number), client.body(number, bytes(12 * MIB)))
     given = sum(int.from_bytes(f.payload, "big") for f in client.frames()
                 if f.kind == http2.WINDOW_UPDATE and not f.number)
-    assert given < 20 * MIB
+    assert given < 80 * MIB
     for stream in client.served:
         client.reply(stream, b"")
     given += sum(int.from_bytes(f.payload, "big") for f in client.frames()
                  if f.kind == http2.WINDOW_UPDATE and not f.number)
-    assert given == 24 * MIB
+    assert given == 96 * MIB
     assert client.connection.held == 0
 
 
@@ -259,6 +257,32 @@ def test_frames_that_came_before_the_client_stopped_reading_are_taken_afterwards
     client.connection.resume_writing()
     client.run()
     assert (len(client.served), client.transport.reading) == (100, True)
+
+
+@pytest.mark.parametrize(("size", "code"), [(15_000, None), (17_000, 8), (60_000, 8), (66_000, CALM)])
+def test_headers_of_a_call_have_a_limit(size: int, code: int | None) -> None:
+    client = Client().greet()
+    block = client.block(x="a" * size)
+    parts = [block[at:at + (1 << 14)] for at in range(0, len(block), 1 << 14)]
+    client.send(frame(http2.HEADERS, http2.END_STREAM | (http2.END_HEADERS if len(parts) == 1 else 0), 1, parts[0]))
+    for part in parts[1:]:
+        client.send(frame(http2.CONTINUATION, http2.END_HEADERS if part is parts[-1] else 0, 1, part))
+    if code == CALM:
+        assert client.failed() == CALM
+    else:
+        answer = client.frames()[0]
+        assert (b"bytes of headers" in answer.payload, client.transport.closed) == (code is not None, False)
+
+
+def test_longer_frames_are_allowed_once_a_client_sends_long_messages() -> None:
+    client = Client().greet()
+    client.send(client.headers(1), frame(http2.DATA, 0, 1, b"\0\0\1\0\1"))
+    assert [f for f in client.frames() if f.kind == http2.SETTINGS] == [
+        Frame(http2.SETTINGS, 0, 0, b"\0\5" + number32(limits.LONGEST_FRAME))]
+    client.send(frame(http2.SETTINGS, http2.ACK, 0), frame(http2.DATA, 0, 1, bytes(1 << 17)))
+    assert not client.transport.closed
+    client.send(frame(http2.DATA, 0, 1, bytes(limits.LONGEST_FRAME + 1)))
+    assert client.failed() == http2.FRAME_SIZE_ERROR
 
 
 # -- seconds

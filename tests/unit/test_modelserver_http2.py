@@ -78,7 +78,7 @@ def test_a_reply_waits_for_the_windows() -> None:
 def test_a_long_reply_takes_the_connection_s_window() -> None:
     client = Client()
     client.greet(b"\0\x04" + (2**31 - 1).to_bytes(4, "big"))
-    client.send(request(client, 1, b"x" * 100_000))
+    client.send(client.headers(1), client.body(1, bytes(100_000)))
     sent = [f for f in client.frames() if f[0] == http2.DATA]
     assert sum(len(f[3]) for f in sent) == 65535
     assert max(len(f[3]) for f in sent) == 16384
@@ -130,7 +130,7 @@ def test_after_an_early_refusal_the_rest_of_the_request_is_passed_over() -> None
     assert dict(Decoder().decode(block))["grpc-message"] == "100%25 %C3%A4%0A"
     client.send(frame(http2.DATA, 0, 1, b"late" * 100))
     assert (client.frames(), len(stream.body), client.connection.held) == ([], 0, 0)
-    client.send(frame(http2.DATA, 0, 1, b"late" * 20_000))
+    client.send(client.body(1, b"late" * 20_000, 0))
     assert client.frames() == [Frame(http2.RST_STREAM, 0, 1, bytes(4))]
     client.send(frame(http2.DATA, http2.END_STREAM, 1, b"late"))
     assert client.failed() is None

@@ -19,19 +19,24 @@ _HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"tr
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One header block. request, trailers: whether it may begin a request, or end one. length: its content-length."""
+    """One header block. request, trailers: whether it may begin a request, or end one. length: its content-length.
+
+    size: bytes of its fields, and 32 for each (RFC 7541, 4.1).
+    """
 
     fields: dict[bytes, bytes]
     request: bool
     trailers: bool
     length: int | None = None
+    size: int = 0
 
 
 def checked(pairs: Iterable[tuple[bytes, bytes]]) -> Block:
     """What header fields are good for. Of a field that comes more than once, the values are joined (RFC 9110, 5.3)."""
     fields: dict[bytes, bytes] = {}
-    sound, regular = True, False
+    sound, regular, size = True, False, 0
     for name, value in pairs:
+        size += 32 + len(name) + len(value)
         if name[:1] == b":":
             sound = sound and not regular and name in _PSEUDO and name not in fields and bool(value)
         else:
@@ -45,7 +50,7 @@ def checked(pairs: Iterable[tuple[bytes, bytes]]) -> Block:
     sound = sound and (length is None or (length.isdigit() and len(length) < 20))
     pseudo = fields.keys() & _PSEUDO
     return Block(fields, sound and _whole(fields), sound and not pseudo,
-                 int(length) if sound and length is not None else None)
+                 int(length) if sound and length is not None else None, size)
 
 
 def _whole(fields: dict[bytes, bytes]) -> bool:

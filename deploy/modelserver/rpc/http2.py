@@ -32,7 +32,7 @@ from deploy.modelserver.rpc.frames import (
     number32,
     parameters,
 )
-from deploy.modelserver.rpc.limits import FRAME_WORK, LONG_READ, LONGEST_FRAME, TURN, WRITE_BUFFER, Limits
+from deploy.modelserver.rpc.limits import FRAME_WORK, LONG_READ, TURN, WRITE_BUFFER, Limits
 from deploy.modelserver.rpc.receiving import Receiver
 from deploy.modelserver.rpc.sending import CLIENT_ENDED, Service
 
@@ -60,7 +60,7 @@ class Connection(Receiver, asyncio.Protocol):
             transport.close()
             return
         self._write(parameters(MAX_CONCURRENT_STREAMS=self._limits.streams, INITIAL_WINDOW_SIZE=cost.STREAM_WINDOW,
-                               MAX_FRAME_SIZE=LONGEST_FRAME, MAX_HEADER_LIST_SIZE=self._limits.block)
+                               MAX_HEADER_LIST_SIZE=self._limits.block)
                     + frame(WINDOW_UPDATE, 0, 0, number32(cost.RECEIVE_WINDOW - WINDOW)))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
@@ -196,7 +196,7 @@ class Connection(Receiver, asyncio.Protocol):
         while end - at >= 9 and self._work < TURN:
             high, low, kind, flags, number = unpack(view, at)
             stop = at + 9 + (high << 8 | low)
-            if stop > at + 9 + LONGEST_FRAME:
+            if stop > at + 9 + self._longest_frame:
                 raise Failed(FRAME_SIZE_ERROR)
             if end < stop:
                 break

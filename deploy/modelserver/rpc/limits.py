@@ -21,10 +21,11 @@ TURN, FRAME_WORK, CALL_WORK = 2048, 4, 128
 BUDGET, MOST_BUDGET, PER_SECOND, PER_CALL = 1000, 10_000, 100, 8
 RESET_PRICE, REFUSAL_PRICE, SMALL = 5, 2, 128  # SMALL: bytes of DATA that are too few to be a call's
 
-STREAM_WINDOW, RECEIVE_WINDOW = 4 * MIB, 16 * MIB  # bytes that a client may send ahead, of a call, of all of its calls
+STREAM_WINDOW, RECEIVE_WINDOW = 16 * MIB, 64 * MIB  # bytes that a client may send ahead, of a call, of all of its calls
 LEAST_RETURNED = 1 * MIB  # of a window at once
 BURST, WRITE_BUFFER = 1 << 18, 1 << 19  # bytes of a reply that are written at once, that may wait to be sent
-LONGEST_FRAME = 1 << 18
+LONGEST_FRAME, LONG_MESSAGE = 1 << 18, 1 << 16  # bytes of a frame, once a client has sent so long a message
+MOST_BLOCK = 1 << 16  # bytes of a header block, until the connection ends
 LONG_READ = 200_000  # bytes; what uvloop and asyncio read at once is a little more
 MOST_CONTINUATIONS = 64
 LATE_DATA = 1 << 16  # bytes of a request that is answered already, until its stream is reset

@@ -13,7 +13,6 @@ from deploy.modelserver.rpc.frames import (
     ENHANCE_YOUR_CALM,
     FLOW_CONTROL_ERROR,
     FRAME,
-    FRAME_SIZE_ERROR,
     NO_ERROR,
     PADDED,
     PRIORITIZED,
@@ -25,6 +24,7 @@ from deploy.modelserver.rpc.frames import (
     fragment,
     frame,
     number32,
+    parameters,
     unpadded,
 )
 from deploy.modelserver.rpc.limits import CALL_WORK, LEAST_RETURNED, RECEIVE_WINDOW, SMALL, STREAM_WINDOW, Limits
@@ -39,10 +39,10 @@ class Receiver(Control):
 
     def __init__(self, service: Service, limits: Limits, later: Callable[[Callable[[], None]], object]) -> None:
         super().__init__(service, limits, later)
-        self._blocks = Blocks(limits.block)
+        self._blocks = Blocks(max(cost.MOST_BLOCK, limits.block))
         self._continued: tuple[int, bytearray, bool, bool] | None = None  # stream, block, END_STREAM, depends on itself
         self._continuations = 0
-        self._longest, self._longest_headers = limits.message + 5, max(FRAME, limits.block)
+        self._longest, self._longest_block = limits.message + 5, max(cost.MOST_BLOCK, limits.block)
         self.quiet = 0  # ticks without a call
 
     def _data(self, flags: int, number: int, payload: memoryview) -> None:
@@ -91,9 +91,12 @@ class Receiver(Control):
         body, most = stream.body, self._longest
         if not stream.announced and len(body) >= 5:
             stream.announced = 5 + int.from_bytes(body[1:5], "big")
+            if cost.LONG_MESSAGE < stream.announced <= most and self._longest_frame == FRAME:
+                self._longest_frame = cost.LONGEST_FRAME
+                self._write(parameters(MAX_FRAME_SIZE=cost.LONGEST_FRAME))
         if stream.announced > most or len(body) > most:
             self._service.too_long(self, stream, max(len(body), stream.announced) - 5)
-        elif stream.unreturned > STREAM_WINDOW // 2 and stream.state is OPEN:
+        elif stream.unreturned > STREAM_WINDOW // 4 and stream.state is OPEN:
             self._write(frame(WINDOW_UPDATE, 0, stream.number, number32(stream.unreturned)))
             stream.unreturned = 0
 
@@ -130,8 +133,6 @@ class Receiver(Control):
     def _headers(self, flags: int, number: int, payload: memoryview) -> None:
         if not number & 1:
             raise Failed(PROTOCOL_ERROR)
-        if len(payload) > self._longest_headers:
-            raise Failed(FRAME_SIZE_ERROR)
         self.quiet = 0
         block, on_itself = fragment(flags, number, payload) if flags & _MORE else (bytes(payload), False)
         if flags & END_HEADERS:
@@ -146,7 +147,7 @@ class Receiver(Control):
         _, block, end, on_itself = self._continued
         block += payload
         self._continuations += 1
-        if len(block) > self._limits.block or self._continuations > cost.MOST_CONTINUATIONS:
+        if len(block) > self._longest_block or self._continuations > cost.MOST_CONTINUATIONS:
             raise Failed(ENHANCE_YOUR_CALM)
         if len(payload) < cost.SMALL:
             self._spend(1)
@@ -158,7 +159,7 @@ class Receiver(Control):
         known = self._blocks.remembered.get(block)
         if known is not None:
             return known
-        if len(block) > self._limits.block:
+        if len(block) > self._longest_block:
             raise Failed(ENHANCE_YOUR_CALM)
         self._work += len(block)  # a microsecond for a byte
         return self._blocks.read(block)
@@ -180,16 +181,19 @@ class Receiver(Control):
             code = REFUSED_STREAM
             if not self._leaving and len(self._streams) + self._orphans // 4 < self._limits.streams:
                 stream = self._streams[number] = Stream(number, read.fields, read.length, self._stream_window)
-                self._begin(stream, end)
+                self._begin(stream, end, read.size)
                 return
         self._spend(cost.RESET_PRICE)
         self._write_reset(number, code)
         self._closed.add(number, End.WE_RESET)
 
-    def _begin(self, stream: Stream, end: bool) -> None:
+    def _begin(self, stream: Stream, end: bool, size: int) -> None:
         if end:
             stream.state = CLIENT_ENDED
-        self._service.accept(self, stream)
+        if size > self._limits.block:
+            self._service.too_many_headers(self, stream, size)
+        else:
+            self._service.accept(self, stream)
         if stream.closed or stream.begun:
             self._spend(cost.REFUSAL_PRICE)
             return

@@ -57,6 +57,9 @@ class Service(Protocol):
     def too_long(self, connection: Any, stream: Stream, size: int) -> None:
         """A request's body has more bytes than allowed, `size` at least: answer it."""
 
+    def too_many_headers(self, connection: Any, stream: Stream, size: int) -> None:
+        """A request's header fields are longer than allowed, `size` bytes: answer it."""
+
     def serve(self, connection: Any, stream: Stream) -> None:
         """A request has come completely."""
 
@@ -73,7 +76,7 @@ class Sender:
         self._last = 0  # the highest number of a stream so far
         self._orphans = 0  # threads that work for streams that have ended
         self._window = self._stream_window = WINDOW
-        self._frame = FRAME
+        self._frame = self._longest_frame = FRAME  # bytes of a frame that may be sent, be received
         self._budget = BUDGET
         self._sending: dict[int, Stream] = {}  # streams with a reply that isn't sent completely
         self._sent = False  # anything of those, since the last tick

@@ -123,6 +123,10 @@ class GrpcServer:
     def too_long(self, connection: Connection, stream: Stream, size: int) -> None:
         self._refuse(connection, stream, messages.too_long(size, self._limits.message))
 
+    def too_many_headers(self, connection: Connection, stream: Stream, size: int) -> None:
+        self._refuse(connection, stream, StatusError(
+            Code.RESOURCE_EXHAUSTED, f"received metadata size exceeds hard limit ({size} vs. {self._limits.block})"))
+
     def serve(self, connection: Connection, stream: Stream) -> None:
         if self._pool.idle and not stream.soon and self._at_once(connection, stream, stream.handler):
             return
