@@ -27,9 +27,14 @@ def table(report: Report, *, notes: bool = True) -> Table:
     for finding in report.shown(notes=notes):
         label, style = ("allowed", "green") if finding.allowed is not None else \
             (finding.severity.value, _STYLES[finding.severity])
-        made.add_row(Text(label, style=style), finding.rule, Text(str(finding.where)), Text(finding.message),
-                     Text(_advice(finding)))
+        made.add_row(Text(label, style=style), finding.rule, Text(_one(str(finding.where))),
+                     Text(_one(finding.message)), Text(_advice(finding)))
     return made
+
+
+def _one(text: str) -> str:
+    """A name of the model's makes no lines of its own in the table."""
+    return text.replace("\n", "\\n")
 
 
 def _advice(finding: Finding) -> str:

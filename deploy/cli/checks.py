@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from deploy.cli.options import command, console, repository_option
+from deploy.cli.subjects import place
 from deploy.errors import CheckFailed
 
 if TYPE_CHECKING:
@@ -100,13 +101,8 @@ def _tell(report: Report, form: str) -> None:
 
 def _found(what: str, repository: Path) -> tuple[Path, str]:
     """The path, and the model's name as far as that tells it."""
-    from deploy.cli.models import find_version
-
-    path = Path(what)
-    if path.exists() or what.startswith((".", "/", "~")) or what.count("/") > 1:
-        return path.expanduser(), ""
-    mv, path = find_version(repository, what)
-    return path, mv.name
+    path, mv = place(repository, what)
+    return path, mv.name if mv else ""
 
 
 def _spec(path: Path | None) -> Spec | None:

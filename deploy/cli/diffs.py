@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deploy.cli.checks import gate, gated
+from deploy.cli.escaping import line
 from deploy.cli.options import command, repository_option, table, tell
 from deploy.cli.subjects import connected, place, published, server_options
 
@@ -131,11 +132,11 @@ def _shown(compared: Comparison) -> object:
         shown = table("", "verdict", "where", "what changed")
         for reason in compared.verdict.reasons:
             shown.add_row(Text(str(reason.level), style=_STYLES[str(reason.level)]),
-                          Text(reason.where), Text(reason.what))
+                          Text(line(reason.where)), Text(line(reason.what)))
         parts += [shown, ""]
     else:
         parts.append("signatures, graph and assets are the same")
-    parts.append(Text(compared.asked))
+    parts.append(Text(line(compared.asked)))
     if compared.drift:
         parts.append(drift_table(compared.drift))
     verdict = Text(f"{compared.before} -> {compared.after}: {compared.level}", style=_STYLES[str(compared.level)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from deploy.cli.escaping import line
 from deploy.cli.options import table
 
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ def drift_table(drift: Drift) -> object:
                   ">NaN now", "")
     for o in drift.outputs:
         flips = f"{o.flips} of {o.decisions}" if o.decisions else "-"
-        shown.add_row(o.signature, o.output, str(o.cases), f"{o.max:.3g}", f"{o.mean:.3g}",
+        shown.add_row(line(o.signature), line(o.output), str(o.cases), f"{o.max:.3g}", f"{o.mean:.3g}",
                       f"{o.changed} of {o.values}", flips, f"{o.nan_before:.1%}", f"{o.nan_after:.1%}",
-                      "within" if o.within else "[bold red]outside[/]")
-    lines = [Text(f"refused: {text}") for text in drift.refused[:5]]
-    lines += [Text(f"{o.signature}: {o.outside[0]}") for o in drift.outputs if o.outside]
+                      "within" if o.within else Text("outside", style="bold red"))
+    lines = [Text(f"refused: {line(text)}") for text in drift.refused[:5]]
+    lines += [Text(line(f"{o.signature}: {o.outside[0]}")) for o in drift.outputs if o.outside]
     return Group(shown, *lines)

@@ -10,6 +10,7 @@ import click
 
 from deploy.cli.checks import gate, gated
 from deploy.cli.drifts import drift_table
+from deploy.cli.escaping import line
 from deploy.cli.options import command, repository_option, table, tell
 from deploy.cli.progress import steps
 from deploy.cli.subjects import check_may_run, connected, place, run_option, server_options, version
@@ -50,7 +51,7 @@ def _list(group: click.Group) -> None:
         def show() -> object:
             shown = table("", ">number", "kind", "signature", "inputs", "answer", "answered by")
             for row in rows:
-                shown.add_row(*(str(row[key]) for key in ("number", "kind", "signature")), _shapes(row["inputs"]),
+                shown.add_row(*(line(str(row[key])) for key in ("number", "kind", "signature")), _shapes(row["inputs"]),
                               _shapes(row["outputs"]) or "none: warm-up only", row["origin"])
             return shown if rows else f"{what} has no recorded requests"
 
@@ -268,13 +269,13 @@ def _described(given: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _shapes(described: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {form}" for name, form in described.items())
+    return ", ".join(f"{line(name)} {form}" for name, form in described.items())
 
 
 def _checked(checked: Checked) -> object:
     kinds = ", ".join(f"{count} {kind.removesuffix('_log')}" for kind, count in checked.kinds.items())
     lines = [f"{checked.records} records ({kinds}), {checked.goldens} with their answers"]
-    lines += [f"{'error' if problem.fatal else 'note'}: {problem}" for problem in checked.problems]
+    lines += [f"{'error' if problem.fatal else 'note'}: {line(str(problem))}" for problem in checked.problems]
     return "\n".join(lines if len(lines) > 1 else [*lines, "all fit the signatures"])
 
 

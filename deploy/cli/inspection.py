@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from deploy.cli.escaping import line
 from deploy.cli.inspecting import Inspection, inspected
 from deploy.cli.options import command, repository_option, table, tell
 from deploy.cli.subjects import place
@@ -51,8 +52,8 @@ def register(app: click.Group) -> None:
             click.echo(write(found))
             return
         tell(found.to_json(), as_json, lambda: _shown(found))
-        for line in () if as_json else _call_lines(found):
-            click.echo(line)
+        for text in () if as_json else _call_lines(found):
+            click.echo(text)
 
 
 def facts(found: Inspection) -> dict[str, str]:
@@ -97,7 +98,7 @@ def _shown(found: Inspection) -> object:
     shown = table("", "", "")
     shown.show_header = False
     for name, value in facts(found).items():
-        shown.add_row(name, Text(value))
+        shown.add_row(name, Text(line(value)))
     return Group(shown, "", signatures_table(found.contract))
 
 
@@ -107,7 +108,7 @@ def _rest_lines(calls: Calls) -> Iterator[str]:
 
     file = None if calls.long is None else _written(calls.long[0])
     if calls.long is None or file is None:
-        yield calls.curl or f"# not over REST: {calls.why}"
+        yield calls.curl or f"# not over REST: {line(calls.why)}"
     else:
         body, url = calls.long
         yield f"# the body, {len(body):,} bytes, was written to {file} in this directory"
@@ -134,7 +135,7 @@ def _written(body: bytes) -> Path | None:
 def _call_lines(found: Inspection) -> Iterator[str]:
     """Whole lines, however long: they are there to be pasted."""
     for name, calls in found.calls.items():
-        yield f"\n# {name}"
+        yield f"\n# {line(name)}"
         yield from _rest_lines(calls)
         if calls.python:
             yield f"\n{calls.python}"

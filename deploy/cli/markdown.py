@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from deploy.cli.escaping import line
 
 if TYPE_CHECKING:
     from deploy.cli.inspecting import Inspection
     from deploy.types import Signature
+
+
+_MEANS = re.compile(r"[`|\[\]]")
 
 
 def write(found: Inspection) -> str:
@@ -18,20 +25,20 @@ def write(found: Inspection) -> str:
 def _lines(found: Inspection) -> Iterator[str]:
     from deploy.cli.inspection import facts
 
-    yield f"# {found.mv or found.path.name}"
+    yield f"# {_cell(str(found.mv or found.path.name))}"
     yield ""
     yield "| | |"
     yield "|---|---|"
     for name, value in facts(found).items():
         yield f"| {name} | {_cell(value)} |"
     for signature in found.contract.values():
-        yield from ("", f"## {signature.name}", "", f"Method: `{signature.method_name or 'none'}`", "")
+        yield from ("", f"## {_cell(signature.name)}", "", f"Method: {_code(signature.method_name or 'none')}", "")
         yield from _tensors(signature)
         calls = found.calls[signature.name]
         if calls.curl:
             yield from ("", "```sh", calls.curl, "```")
         elif calls.why:
-            yield from ("", f"Not over REST: {calls.why}.")
+            yield from ("", f"Not over REST: {_cell(calls.why)}.")
         if calls.python:
             yield from ("", "```python", calls.python, "```")
         if signature.name in found.devices:
@@ -41,9 +48,9 @@ def _lines(found: Inspection) -> Iterator[str]:
         for name, values in found.manifest.tolerances.items():
             yield f"| {_cell(name)} | {values.get('absolute', 0):g} | {values.get('relative', 0):g} |"
     if found.manifest:
-        yield from ("", "## Files", "", f"| file | bytes | {found.manifest.algorithm} |", "|---|---|---|")
+        yield from ("", "## Files", "", f"| file | bytes | {_cell(found.manifest.algorithm)} |", "|---|---|---|")
         for name, record in sorted(found.manifest.files.items()):
-            yield f"| {_cell(name)} | {record.size:,} | `{record.digest}` |"
+            yield f"| {_cell(name)} | {record.size:,} | {_code(record.digest)} |"
 
 
 def _tensors(signature: Signature) -> Iterator[str]:
@@ -56,4 +63,9 @@ def _tensors(signature: Signature) -> Iterator[str]:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """Text of others, as nothing but text: no table, link, code or HTML of theirs."""
+    return _MEANS.sub(r"\\\g<0>", html.escape(line(text.replace("\n", " ")), quote=False))
+
+
+def _code(text: str) -> str:
+    return f"`{line(text).replace('`', chr(39)).replace('|', '/')}`"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deploy.cli.checks import gate, gated
+from deploy.cli.escaping import line
 from deploy.cli.options import command, repository_option, table, tell
 from deploy.cli.progress import bytes_bar
 
@@ -83,9 +84,9 @@ def signatures_table(contract: Contract) -> Table:
 
     shown = table("", "signature", "method", "inputs", "outputs")
     for signature in contract.values():
-        shown.add_row(Text(signature.name), signature.method_name.rpartition("/")[2],
-                      Text("\n".join(map(str, signature.inputs)) or "none"),
-                      Text("\n".join(map(str, signature.outputs))))
+        shown.add_row(Text(line(signature.name)), line(signature.method_name.rpartition("/")[2]),
+                      Text("\n".join(line(str(spec)) for spec in signature.inputs) or "none"),
+                      Text("\n".join(line(str(spec)) for spec in signature.outputs)))
     return shown
 
 

@@ -84,10 +84,10 @@ def load_spec_or_last(path: Path) -> Spec:
 
 def console(*, stderr: bool = False) -> Console:
     """A rich console; off a terminal it is wide enough that tables don't wrap."""
-    from rich.console import Console
+    from deploy.cli.console import SafeConsole
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else 160, highlight=False, soft_wrap=False)
+    return SafeConsole(stream, None if stream.isatty() else 160)
 
 
 def tell(data: object, as_json: bool, text: Callable[[], object]) -> None:

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 import click
 
 from deploy.cli.app import app
-from deploy.errors import DeployError
+from deploy.cli.escaping import escaped_streams
+from deploy.errors import DeployError, Malformed, RepositoryError
+from deploy.files import reason
 
 USAGE, INTERRUPTED = 2, 130
 EVIDENCE = ("said", "logs", "statuses", "differences", "traceback")
@@ -19,6 +21,11 @@ EVIDENCE = ("said", "logs", "statuses", "differences", "traceback")
 
 def run(argv: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
+    with escaped_streams():
+        return _run(argv)
+
+
+def _run(argv: Sequence[str]) -> int:
     words = argv[: argv.index("--")] if "--" in argv else argv
     try:
         # Without standalone mode, click returns the code of ctx.exit() and of Exit; commands return None
@@ -44,10 +51,23 @@ def _explain(error: Exception, *, as_json: bool) -> int:
             error.show(sys.stderr)
         return USAGE
     if not isinstance(error, DeployError):
-        error = DeployError(f"internal error: {type(error).__name__}: {error}",
-                            hint="run it again with --verbose to see where, and please report it")
+        error = _sentence(error)
     _tell(error, as_json)
     return error.exit_code
+
+
+def _sentence(error: Exception) -> DeployError:
+    """What nobody has translated: the system's refusals, and input that is too much, are no errors of ours."""
+    if isinstance(error, OSError) and error.errno is not None:
+        where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "it"
+        return RepositoryError(f"can't use {where:.300}: {reason(error)}",
+                               hint="check the path, who may read and write there, and the room on its disk")
+    if isinstance(error, RecursionError):
+        return Malformed("what was given is nested too deeply to be read", hint="see which file with --verbose")
+    if isinstance(error, MemoryError):
+        return Malformed("what was given takes more memory than there is", hint="see which file with --verbose")
+    return DeployError(f"internal error: {type(error).__name__}: {error}",
+                       hint="run it again with --verbose to see where, and please report it")
 
 
 def _tell(error: DeployError, as_json: bool) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_PATH = re.compile(r"^[./~]|.\w+/\w+/|\.tflite$")
+_PATH = re.compile(r"^[./~]|.\w+/\w+/|\.(tflite|keras|h5|hdf5)$")
 
 _server_options = (
     click.option("--rest-url", metavar="URL", help="A server's REST address: http://host:port."),
@@ -46,11 +46,26 @@ def version(repository: Path, text: str) -> tuple[ModelVersion, Path]:
 
 def place(repository: Path, text: str) -> tuple[Path, ModelVersion | None]:
     """Where it is, and which published version that is, if it is one: a path, or a name as `version` takes it."""
-    path = Path(text)
-    if text and (path.exists() or _PATH.search(text)):
+    path = _looked_at(text)
+    if path is not None:
         return path, None
     mv, found = version(repository, text)
     return found, mv
+
+
+def _looked_at(text: str) -> Path | None:
+    """`text` as a path, if it is one: it is there, or written as one. Raises SpecError where nobody can look."""
+    from deploy.errors import SpecError
+    from deploy.files import reason
+
+    try:
+        path = Path(text).expanduser()
+        return path if text and (path.exists() or _PATH.search(text)) else None
+    except OSError as error:
+        raise SpecError(f"{text:.300}: can't be looked at: {reason(error)}",
+                        hint="check the path, and who may read its directories") from error
+    except RuntimeError as error:  # ~nobody
+        raise SpecError(f"{text:.300}: {error}") from error
 
 
 def published(path: Path, mv: ModelVersion | None) -> bool:
