@@ -2,8 +2,10 @@
 
     ready      exactly the wanted versions and labels, both ports, one right answer; as a value
     healthz    the same over HTTP
+    cases      a version's golden request
     evidence   everything that a diagnosis looks at, as one frozen value
-    collect, containers   evidence from a spec's server, from any container, from a log
+    collect    evidence from a spec's server, from any container, from a log
+    disk, server_files   what lies in a base path, as the server sees it: mounts and images included
     rules      evidence -> causes and fixes; pure (files, flags, loading, ports, programs: by what they are about)
     examine    all rules, the most likely cause last
 """

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from deploy import checks, serving
-from deploy.diagnosis.disk import Files, configured, located, looked_at, named_files
+from deploy.diagnosis.disk import configured, located, looked_at, named_files
 from deploy.diagnosis.evidence import Evidence, Model, Port, PortName
+from deploy.diagnosis.server_files import Files
 from deploy.errors import ServerError
 from deploy.modelserver.flags import parse
 from deploy.modelserver.options import FLAGS
 from deploy.render import host_layout, mounted_layout
 from deploy.servers import record
 from deploy.servers.base import Kind, Server
-from deploy.servers.container_options import GRPC_PORT, container_user
+from deploy.servers.container_options import GRPC_PORT, REST_PORT, container_user
 from deploy.servers.inspecting import Inspected, image_platform, inspect, look_inside
 from deploy.servers.ports import listens, owners
 from deploy.servers.process import tail_of
@@ -178,10 +179,11 @@ def _container_ports(seen: Inspected) -> Iterator[Port]:
     known = first < len(seen.argv)
     named: tuple[tuple[PortName, int], ...] = (
         ("gRPC", int(flags["port"]) if known else GRPC_PORT), ("REST", int(flags["rest_api_port"]) if known else 0))
+    strays = seen.published.keys() - {inside for _, inside in named}  # published, and nobody listens there
     for name, inside in named:
         if inside:
             yield Port(name, seen.published.get(inside, inside), ours=listens(seen.address, inside) is not False,
-                       unpublished=bool(seen.published) and inside not in seen.published)
+                       unpublished=bool(strays) and inside not in (*seen.published, GRPC_PORT, REST_PORT))
 
 
 def of_log(log: Path | None, argv: Sequence[str]) -> Evidence:

@@ -54,7 +54,7 @@ class Model:
 @dataclass(frozen=True, slots=True)
 class Port:
     """A port of this machine that the server should have. ours: it has it. owners: who listens there, where seen.
-    unpublished: the container publishes others, and not this one."""
+    unpublished: the container publishes others, where nobody listens, and not this one."""
 
     name: PortName
     number: int

@@ -109,9 +109,9 @@ def _mount(e: Evidence, m: Model) -> str:
     """How to bring a model into a container that has something else mounted."""
     parent = PurePosixPath(m.base_path).parent
     beside = [PurePosixPath(t).name for t in e.mounts.values() if PurePosixPath(t).parent == parent]
-    name = near(m.name, beside)
+    name = near(m.name, beside or m.beside)
     if name and e.added:
-        return f"write -e MODEL_NAME={name}: {parent}/{name} is what is mounted"
+        return f"write -e MODEL_NAME={name}: {parent}/{name} is what {'is mounted' if beside else 'the image has'}"
     return f"mount the directory that holds the versions: -v /path/to/{m.name}:{m.base_path}:ro" + (
         f", or correct the base path: {parent}/{name}" if name else "")
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 
 from deploy.diagnosis.evidence import Cause, Evidence
+from deploy.modelserver.options import FLAGS
 from deploy.serving.flags import KNOWN, nearest, unreadable
 
+_BOOLEANS = frozenset(f.name for f in FLAGS if f.kind == "bool")
 _GOES_ON = "the server prints its usage text, goes on, and ignores it"
 
 
@@ -21,10 +24,11 @@ def unknown(e: Evidence) -> Iterator[Cause]:
         also = "; the model is then called `default`" if flag == "--model_name" else ""
         yield Cause("two-words", 91, f"`{flag} {value}` in two words is no flag: {_GOES_ON}{also}",
                     f"write {flag}={value}", e.line("unknown argument"))
+    yield from _booleans_in_two_words(e)
     words = {arguments[arguments.index(flag) + 1] for flag in bare if arguments.index(flag) + 1 < len(arguments)}
     for argument in e.flags.unknown:
         name = argument.removeprefix("--").partition("=")[0]
-        if argument in words or name in KNOWN or argument == "--help":
+        if argument in words or name in KNOWN or argument == "--help" or argument.lower() in ("true", "false"):
             continue
         fix = _instead(argument, name, entry_point=bool(e.added))
         yield Cause("unknown-flag", 60, f"{argument} is no flag of tensorflow_model_server: {_GOES_ON}", fix,
@@ -33,6 +37,14 @@ def unknown(e: Evidence) -> Iterator[Cause]:
     if line and not e.flags.unknown:
         yield Cause("unknown-flag", 60, f"an argument is unknown: {_GOES_ON}",
                     "correct its spelling; write --flag=value", line)
+
+
+def _booleans_in_two_words(e: Evidence) -> Iterator[Cause]:
+    """`--flag false`: the flag alone means true, and the word is ignored."""
+    for flag, word in pairwise(e.arguments):
+        if word.lower() in ("true", "false") and flag.startswith("--") and flag[2:] in _BOOLEANS:
+            yield Cause("two-words", 91, f"`{flag} {word}` in two words sets {flag} to true: {word} is no flag, "
+                        f"{_GOES_ON}", f"write {flag}={word.lower()}", e.line("unknown argument"))
 
 
 def _instead(argument: str, name: str, *, entry_point: bool) -> str:

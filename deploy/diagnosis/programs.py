@@ -129,8 +129,9 @@ def taken_ports(e: Evidence) -> Iterator[Cause]:
                         "are available",
                         f"if it still loads, wait; see what it waits for: {_log_of(e)}")
         if p.unpublished:
-            yield Cause("port-unpublished", 60, f"the container publishes other ports, and not its {p.name} port "
-                        f"{p.number}: clients outside don't reach it", f"publish it: -p {p.number}:{p.number}")
+            yield Cause("port-unpublished", 60, f"the container publishes ports where nobody listens, and not its "
+                        f"{p.name} port {p.number}: clients outside don't reach it",
+                        f"publish it: -p {p.number}:{p.number}")
     line = e.line("address already in use") or e.line("failed to start http server") or \
         e.line("failed to buildandstart grpc server") or e.line("port is already allocated")
     if line and not any(p.owners for p in e.ports):

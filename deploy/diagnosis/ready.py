@@ -10,23 +10,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from deploy import client, serving
 from deploy.client import Client, probing
 from deploy.client.failures import answers_no
-from deploy.client.forms import no_json
 from deploy.client.interfaces import Control
-from deploy.errors import ClientError, DeployError, VersionNotFound
-from deploy.repository import Repository
-from deploy.savedmodel import goldens
-from deploy.savedmodel.compare import Tolerances, differences, narrowest
+from deploy.diagnosis.cases import Case, CaseOf, case_of
+from deploy.errors import ClientError, DeployError
+from deploy.savedmodel.compare import differences, narrowest
 from deploy.serving.drift import in_transit
 from deploy.serving.resolving import resolve
 from deploy.spec import Spec
 from deploy.state import Ledger, Release, Serving, releases
-from deploy.types import Endpoint, ModelRef, ModelVersion, ServedModel
+from deploy.types import Endpoint, ModelRef, ModelVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +54,6 @@ class Answer:
     def to_json(self) -> dict[str, Any]:
         return {"ready": self.ready, "why": self.why, "gaps": list(self.gaps), "checked": list(self.checked),
                 "seconds": round(self.seconds, 3)}
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A golden request. json: it can be asked over REST."""
-
-    signature: str
-    inputs: Mapping[str, Any]
-    outputs: Mapping[str, Any]
-    tolerances: Tolerances
-    json: bool
-
-
-CaseOf = Callable[[ModelVersion], Case | None]
 
 
 class Prober:
@@ -228,27 +211,6 @@ def _answers(connected: Client, mv: ModelVersion, case: Case, checked: list[str]
                 yield f"{mv} answers wrongly over {protocol}: {difference}"
         asked.append(protocol)
     checked.append(f"{mv}: a golden answer over {' and '.join(asked)}")
-
-
-def case_of(model: ServedModel, version: int, *, tflite: bool = False) -> Case | None:
-    """A version's first golden case; None for a version without one, or one that isn't published by us, or not here.
-
-    tflite: the server prefers the model.tflite of a version that has one.
-    Raises RepositoryError or BadReply for a damaged file: asking less than was recorded would be no answer.
-    """
-    base = Path(model.base_path)
-    repository, mv = Repository(base.parent), ModelVersion(base.name, version)
-    try:
-        manifest, path = repository.find_manifest(mv), repository.path(mv)
-    except VersionNotFound:
-        return None
-    recorded = goldens.read(path) if manifest is not None else []
-    if manifest is None or not recorded:
-        return None
-    first = recorded[0]
-    signature = manifest.contract.get(first.signature)
-    return Case(first.signature, first.inputs, first.outputs, manifest.limits(tflite=tflite),
-                signature is not None and not no_json(signature))
 
 
 def elsewhere(rest_url: str | None, grpc_target: str | None, timeout: float) -> Callable[[], Client]:

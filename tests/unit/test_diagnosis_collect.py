@@ -8,13 +8,14 @@ import pytest
 
 from deploy.diagnosis import collect
 from deploy.diagnosis.collect import _reader
-from deploy.diagnosis.disk import Files, configured, host_path, located, looked_at, named_files
+from deploy.diagnosis.disk import configured, located, looked_at, named_files
 from deploy.diagnosis.evidence import Model
 from deploy.diagnosis.examine import examine
+from deploy.diagnosis.server_files import Files, host_path
 from deploy.errors import ServerError
 from deploy.modelserver.flags import parse
 from deploy.modelserver.options import FLAGS
-from deploy.servers.inspecting import Inside, _expanded
+from deploy.servers.inspecting import Inside, Inspected, _expanded
 from deploy.wire import model_pb2
 
 NOBODY = "65534:65534"
@@ -107,6 +108,8 @@ def test_files_that_are_baked_into_an_image() -> None:
     models, error = configured(parse(["--model_config_file=/etc/tfs/models"], FLAGS), files)
     assert error == "" and [m.name for m in models] == ["m", "n"]
     assert "nothing is mounted" in configured(parse(["--model_config_file=/etc/none"], FLAGS), files)[1]
+    around = Files({}, Image(models=Inside("directory", frozenset({"half", "half/1", "notes"}))))
+    assert located(Model("hal", "/models/hal"), around, None).beside == ("half",)
     volume = Files({"vol": "/models"}, Image(models_m=BAKED))
     assert located(Model("m", "/models/m"), volume, None).found == {1}
     assert located(Model("x", "/models/x"), volume, None).there == "missing"
@@ -201,3 +204,17 @@ def test_a_config_file_and_the_files_of_other_flags(tmp_path: Path) -> None:
 def test_a_log_that_isnt_there(tmp_path: Path) -> None:
     with pytest.raises(ServerError, match="can't read"):
         collect.of_log(tmp_path / "none", [])
+
+
+def _inspected(published: dict[int, int], *argv: str) -> Inspected:
+    return Inspected("c", ("tensorflow_model_server", *argv), "i", "amd64", "", {}, running=True, exit_code=None,
+                     out_of_memory=False, published=published, log="", error="")
+
+
+@pytest.mark.parametrize(("published", "argv", "missed"), [
+    ({}, ENTRY, []), ({8501: 8501}, ENTRY, []), ({8500: 80, 8501: 81}, ENTRY, []), ({9000: 9000, 8501: 1}, ENTRY, []),
+    ({8501: 8501}, ("--port=8500", "--rest_api_port=9001"), ["REST"]),
+    ({9001: 9001}, ("--port=8500", "--rest_api_port=9001"), []), ({8501: 8501}, ("--port=8500",), [])])
+def test_a_port_that_is_published_and_not_the_servers(published: dict[int, int], argv: tuple[str, ...],
+                                                      missed: list[str]) -> None:
+    assert [p.name for p in collect._container_ports(_inspected(published, *argv)) if p.unpublished] == missed

@@ -93,6 +93,8 @@ CASES: dict[str, tuple[Evidence, str, str, str]] = {
     "unknown flag, by the log": (log("unknown argument: --foo"), "unknown-flag", "unknown", "--flag=value"),
     "two words": (argv("--model_name", "m", of=without(SINGLE, "model_name")), "two-words",
                   "the model is then called `default`", "--model_name=m"),
+    "a boolean in two words": (argv("--enable_batching", "false"), "two-words", "sets --enable_batching to true",
+                               "write --enable_batching=false"),
     "bad boolean": (argv("--enable_batching=yes"), "bad-value", "exactly true or false",
                     "write --enable_batching=true"),
     "bad boolean, meant as no": (argv("--enable_batching=Off"), "bad-value", "'Off'", "write --enable_batching=false"),
