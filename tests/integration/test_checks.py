@@ -302,6 +302,24 @@ def test_export_refuses_before_anything_is_visible(tmp_path: Path) -> None:
     assert any("a scratch file of ours" in note for note in allowed.notes)
 
 
+def test_the_kernels_of_the_installed_release() -> None:
+    """Of the processor; those of GPUs are in another wheel."""
+    from deploy.checks import targets
+    from deploy.checks.oplists import make_oplist
+    from deploy.engine.library import find, library
+
+    version, found = targets.installed(), find()
+    if version not in targets.versions() or found is None:
+        pytest.skip(f"there is no op list of TensorFlow {version} yet")
+    lines = (line.split() for line in make_oplist._kernels(
+        make_oplist._registered(library(), found.parent), set(targets.op_list(version).ops)))
+    there = {op: {limit for limit in limits if "=" in limit} for op, device, *limits in lines if device == "CPU"}
+    listed = targets.op_list(version).kernels["CPU"]
+    assert there.keys() >= listed.keys()  # importing TensorFlow, as this process did, registers more
+    for op, limits in listed.items():
+        assert {f"{name}={','.join(sorted(types))}" for name, types in limits.items()} == there[op], op
+
+
 def test_the_op_list_of_the_installed_release() -> None:
     from deploy import engine
     from deploy.checks import targets

@@ -8,8 +8,8 @@ import pytest
 
 from deploy import checks
 from deploy.checks import Severity, policy, targets
-from deploy.checks.oplists import effects
-from deploy.wire.model_pb2 import NodeDef
+from deploy.checks.oplists import effects, make_oplist
+from deploy.wire.model_pb2 import KernelDef, NodeDef, OpDef
 from tests import checks_support as make
 from tests.checks_support import check, fine, found, refused
 
@@ -78,3 +78,30 @@ def test_a_type_in_a_damaged_or_generic_node(tmp_path: Path) -> None:
     fine(tmp_path, meta)
     node.attr["T"].s = b"\x12\x02\x30\x0a"
     fine(tmp_path, meta)
+
+
+# How the lists are made
+
+def test_what_a_new_op_should_be_looked_at_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(effects, "FILE", tmp_path / "effects.txt")
+    effects.FILE.write_text("Abs computes\n")
+    op = OpDef(name="NewReader", is_stateful=True, input_arg=[OpDef.ArgDef(name="filename", type=7)],
+               attr=[OpDef.AttrDef(name="f", type="list(func)")])
+    assert effects.add([op, OpDef(name="Abs"), OpDef(name="_MklAbs"), OpDef(name="Added")]) == 2
+    assert effects.FILE.read_text().splitlines() == [
+        "Abs computes", "Added unknown  # computes?",
+        "NewReader unknown  # stateful; strings ['filename']; files? ['filename']; functions ['f']"]
+
+
+def test_kernels_by_device_and_type() -> None:
+    """A type counts if any kernel takes it; an attribute that one kernel leaves open is open."""
+    def kernel(op: str, device: str, label: str = "", **types: list[int]) -> KernelDef:
+        made = KernelDef(op=op, device_type=device, label=label)
+        for name, numbers in types.items():
+            made.constraint.add(name=name).allowed_values.list.type.extend(numbers)
+        return made
+
+    kernels = [kernel("A", "CPU", T=[1], U=[3]), kernel("A", "CPU", T=[2]), kernel("A", "GPU"), kernel("B", "DEFAULT"),
+               kernel("C", "CPU", "special"), kernel("D", "TPU"), kernel("_MklA", "CPU")]
+    listed = list(make_oplist._kernels(kernels, {"A", "B", "C", "D", "_MklA"}))
+    assert listed == ["A CPU T=float32,float64", "A GPU", "B CPU", "B GPU"]
