@@ -80,11 +80,14 @@ def _by_signature(given: object, contract: Contract) -> dict[str, object]:
 
 
 def _batches(given: object, signature: Signature, encode: Encode | None) -> Iterator[Mapping[str, Any]]:
+    whole = isinstance(given, Mapping) and "examples" in given  # the body of a classify or regress request
     given = _drawn(given, signature) if hasattr(given, "as_numpy_iterator") else \
         example_files.unpacked(given, [spec.name for spec in signature.inputs])
     if isinstance(given, Mapping):
         yield _encoded(given, encode)
     elif isinstance(given, list | tuple) and all(isinstance(item, Mapping) for item in given):
+        if encode and _without_batch(given, whole):
+            given = [{key: [item[key] for item in given] for key in given[0]}]
         encoded = [_encoded(item, encode) for item in given]
         if encoded and _are_rows(encoded, signature):
             yield {key: np.stack([np.asarray(item[key]) for item in encoded]) for key in encoded[0]}
@@ -117,6 +120,12 @@ def _drawn(dataset: Any, signature: Signature) -> object:
             inputs = {signature.inputs[0].name: inputs}
         drawn.append(inputs)
     return drawn
+
+
+def _without_batch(items: Sequence[Mapping[str, Any]], whole: bool) -> bool:
+    """Whether dicts of a tf.Example's features are one example each: the API's own form, or single values."""
+    same = bool(items) and all(set(item) == set(items[0]) for item in items)
+    return same and (whole or any(np.ndim(value) == 0 for item in items for value in item.values()))
 
 
 def _encoded(batch: Mapping[str, Any], encode: Encode | None) -> Mapping[str, Any]:

@@ -66,8 +66,12 @@ def regress(base: Endpoint) -> Endpoint:
 
 def serialized(examples: Mapping[str, Any], features: Sequence[TensorSpec]) -> Array:
     """Features by name, batch first -> a vector of serialized tf.Examples."""
-    columns = {spec.name: (np.asarray(examples[spec.name]), _wire_dtype(spec)) for spec in features}
+    columns = {spec.name: (_rows(examples[spec.name], spec.name), _wire_dtype(spec)) for spec in features}
     rows = len(next(iter(columns.values()))[0])
+    if any(len(column) != rows for column, _ in columns.values()):
+        sizes = ", ".join(f"{name} {len(column)}" for name, (column, _) in columns.items())
+        raise ExportError(f"the features of the examples have different numbers of rows: {sizes}",
+                          hint="give each feature a value, or a list of values, for each example")
     array = np.empty(rows, object)
     for row in range(rows):
         example = example_pb2.Example()
@@ -75,6 +79,14 @@ def serialized(examples: Mapping[str, Any], features: Sequence[TensorSpec]) -> A
             _fill(example.features.feature[name], np.ravel(column[row]).tolist(), dtype)
         array[row] = example.SerializeToString(deterministic=True)
     return array
+
+
+def _rows(column: Any, name: str) -> Sequence[Any]:
+    """One entry for each example: a value or a list of values, not all of one length."""
+    if not isinstance(column, list | tuple) and np.ndim(column) == 0:
+        raise ExportError(f"feature {name!r} of the examples is {column!r:.40}, without a batch dimension",
+                          hint="give a list: one entry for each example")
+    return list(column)
 
 
 def _fill(feature: example_pb2.Feature, values: Sequence[Any], dtype: str) -> None:

@@ -12,11 +12,12 @@ import pytest
 
 from deploy.cli.exports import _batches, _tolerances
 from deploy.errors import ExportError, SpecError
-from deploy.export import export
+from deploy.export import export, methods
 from deploy.export.examples import cases
 from deploy.savedmodel import goldens
 from deploy.savedmodel.goldens import Golden
 from deploy.types import Contract, Signature, TensorSpec
+from deploy.wire import example_pb2
 
 X, IDS = TensorSpec("x", "float32", (None, 2)), TensorSpec("ids", "int64", (None,))
 Y = TensorSpec("y", "float32", (None,))
@@ -164,3 +165,16 @@ def test_files_are_read_before_the_model_is_built(tmp_path: Path) -> None:
     builder.write_text("def build():\n    raise SystemExit('built')\n")
     with pytest.raises(ExportError, match=r"examples can't be read from .*missing.npz: No such file"):
         export(f"{builder}:build", tmp_path / "models", "m", examples=tmp_path / "missing.npz")
+
+
+@pytest.mark.parametrize("given", [
+    {"examples": [{"x": [1, 2], "n": 3}, {"x": [4, 5], "n": [6]}]}, {"examples": [{"x": [1, 2], "n": 3}]},
+    {"serving_default": {"examples": [{"x": [1, 2], "n": [3]}]}}, [{"x": [1, 2], "n": 3}],
+    {"x": [[1, 2]], "n": [3]}, [{"x": [[1, 2]], "n": [3]}]])
+def test_features_of_examples(given: object) -> None:
+    features = (TensorSpec("x", "float32", (None, 2)), TensorSpec("n", "int64", (None,)))
+    found, = cases(given, contract(TensorSpec("inputs", "string", (None,))), {},
+                   {"serving_default": lambda batch: {"inputs": methods.serialized(batch, features)}})
+    first = example_pb2.Example.FromString(found.inputs["inputs"][0]).features.feature
+    assert list(first["x"].float_list.value) == [1, 2]
+    assert list(first["n"].int64_list.value) == [3]

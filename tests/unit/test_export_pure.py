@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from deploy.errors import ExportError, ParityError
-from deploy.export import examples, graphs, methods, naming, parity, plans, specs
+from deploy.export import examples, failures, graphs, methods, naming, parity, plans, specs
 from deploy.export.plans import Case
 from deploy.savedmodel import ops
 from deploy.savedmodel.compare import Tolerance
@@ -199,3 +199,29 @@ def test_a_damaged_reader_reads_nothing() -> None:
 def test_python_is_found_in_functions(op: str) -> None:
     with pytest.raises(ExportError, match=f"{op} 'reader' in the function 'inner'"):
         graphs.check(graph_with_function(op, outer=True))
+
+
+def test_keras_on_another_backend_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = ModuleNotFoundError("No module named 'torch'", name="torch")
+    assert failures.user_error("importing m", error).hint == "see the traceback"
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    assert "set KERAS_BACKEND=tensorflow" in failures.user_error("importing m", error).hint
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("Graph execution error:\n\nDetected at node map/Op defined at (most recent call last):\n  File \"a.py\"\n\n"
+     "Unknown image file format. One of JPEG required.\n\t [[{{node map/Op}}]] [Op:__inference_f_6]",
+     "Unknown image file format. One of JPEG required"),
+    ("Graph execution error:\n\nDetected at node a defined at (most recent call last):\n\n2 root error(s) found.\n"
+     "  (0) INVALID_ARGUMENT:  bad size\n\t [[{{node a}}]]\n  (1) INVALID_ARGUMENT:  bad size",
+     "bad size"),
+    ("{{function_node __wrapped__Gather_device_/job:a/task:0}} indices[0] = 5 is not in [0, 2) [Op:Gather]",
+     "indices[0] = 5 is not in [0, 2)"),
+    ("Exception encountered when calling Embedding.call().\n\n\x1b[1m{{function_node __x}} out of range\x1b[0m\n\n"
+     "Arguments received by Embedding.call():\n  - inputs=1", "Embedding.call(): out of range"),
+    ("in user code:\n\n    File \"a.py\", line 2\n\n    ValueError: of my own", "of my own"),
+    ("", ""), ("first\nsecond", "first"),
+])
+def test_the_reason_in_a_sentence(text: str, said: str) -> None:
+    message = failures.user_error("calling it", ValueError(text)).message
+    assert message == f"calling it failed: {f'ValueError: {said}' if said else ''}"
