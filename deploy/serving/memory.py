@@ -25,7 +25,7 @@ def remember_start(spec: Spec) -> None:
     with suppress(OSError, ValueError, SpecError):
         text = spec.path.read_bytes()
         if parse(text, spec.path).name == spec.name:  # it may have been edited since
-            write({SPEC: text.decode()}, spec.state_dir)
+            write({SPEC: _came_from(spec.path) + text.decode("utf-8-sig")}, spec.state_dir)
     with suppress(OSError):
         (spec.state_dir / FAILED).unlink(missing_ok=True)
 
@@ -33,10 +33,21 @@ def remember_start(spec: Spec) -> None:
 def last_started(path: Path) -> Spec | None:
     """The spec that was at `path` when its server was started last, for when it can't be read any more; if nothing
     but that server is left, a spec without models. None if neither is there."""
-    for candidate in bare(path):
+    candidates = list(bare(path))
+    for candidate in candidates:
         with suppress(OSError, ValueError, SpecError):
             return parse(read_small(candidate.state_dir / SPEC), candidate.path)
-    return next((candidate for candidate in bare(path) if find(candidate.name, candidate.state_dir)), None)
+    for directory in {candidate.state_dir.parent for candidate in candidates}:  # its name went with the file
+        for kept in sorted(directory.glob(f"*/{SPEC}")):
+            with suppress(OSError, ValueError, SpecError):
+                text = read_small(kept)
+                if text.startswith(_came_from(path.absolute()).encode()):
+                    return parse(text, path.absolute())
+    return next((candidate for candidate in candidates if find(candidate.name, candidate.state_dir)), None)
+
+
+def _came_from(path: Path) -> str:
+    return f"# {path}\n"
 
 
 def remember_failure(spec: Spec, error: DeployError) -> None:
