@@ -27,6 +27,14 @@ def no_json(signature: Signature) -> str:
     return "" if signature.inputs else f"signature {signature.name!r} has no inputs, which REST can't express"
 
 
+def no_shape(inputs: Mapping[str, Array]) -> str:
+    """Why nested lists don't tell the shape of an input; empty if they do. Within an empty list there are no others."""
+    for name, array in inputs.items():
+        if 0 in array.shape[:-1]:
+            return f"input {name!r} is empty, and JSON can't express its shape {list(array.shape)}"
+    return ""
+
+
 def no_rows(signature: Signature, inputs: Mapping[str, Array]) -> str:
     """Why the request has no row form; empty if it has one."""
     batch = batch_of(inputs.values())

@@ -99,12 +99,12 @@ class RestClient(Base):
         return self._located(lambda: replies.metadata(decoding.loads(reply.body)), call)
 
     def _body(self, ref: ModelRef, inputs: Inputs, signature: Signature, outputs: Sequence[str], form: Form) -> bytes:
-        refusal = forms.no_json(signature)
-        hint = "use gRPC for this signature"
+        refusal, hint = forms.no_json(signature), "use gRPC for this signature"
         if not refusal:
             arrays = prepare(inputs, signature, outputs)
-            refusal = forms.no_rows(signature, arrays) if form == "row" else ""
-            hint = "use the column form, or gRPC"
+            refusal, hint = forms.no_shape(arrays), "use gRPC for an empty batch"
+        if not refusal and form == "row":
+            refusal, hint = forms.no_rows(signature, arrays), "use the column form, or gRPC"
         if refusal:
             raise BadRequest(f"{ref}: {refusal}", endpoint=self.endpoint, ref=ref, hint=hint)
         return encoding.request_body(signature.name, arrays, form)

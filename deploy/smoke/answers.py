@@ -130,7 +130,7 @@ def _python(endpoint: str, ref: ModelRef, case: Case) -> str:
 def _no_way(protocol: str, case: Case, answers: Mapping[str, Arrays]) -> str:
     if protocol == RPC:
         return ""
-    reason = forms.no_json(case.signature)
+    reason = forms.no_json(case.signature) or forms.no_shape(case.inputs)
     if reason or protocol == COLUMN:
         return reason
     reason = forms.no_rows(case.signature, case.inputs)

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -121,6 +122,18 @@ def test_dtypes_without_json(dtype: str) -> None:
 
 def test_a_signature_without_inputs_has_no_rest() -> None:
     assert "no inputs" in forms.no_json(sign(Y))
+
+
+@pytest.mark.parametrize(("shape", "refused"), [
+    ((0,), False), ((), False), ((2, 0), False), ((3, 2, 0), False), ((1, 2), False),
+    ((0, 3), True), ((0, 0), True), ((2, 0, 3), True), ((0, 28, 28, 1), True),
+])
+def test_shapes_that_get_lost_within_an_empty_list(shape: tuple[int, ...], refused: bool) -> None:
+    found = forms.no_shape({"a": np.zeros(2), "x": np.zeros(shape)})
+    assert found == (f"input 'x' is empty, and JSON can't express its shape {list(shape)}" if refused else "")
+    if not refused:
+        written = orjson.dumps(encoding.array_json(np.zeros(shape)), option=orjson.OPT_SERIALIZE_NUMPY)
+        assert np.shape(json.loads(written)) == shape
 
 
 def test_what_rows_need() -> None:
