@@ -26,7 +26,7 @@ from deploy.wire.tensors import varint
 if TYPE_CHECKING:
     from deploy.wire.model_pb2 import MetaGraphDef
 
-_CANCELLED, _INVALID, _NOT_FOUND, _UNIMPLEMENTED = 1, 3, 5, 12  # TF_Code
+_CANCELLED, _INVALID = 1, 3  # TF_Code
 _MOST_PLANS = 256
 _SOON = 5.0  # seconds
 _TIMEOUT = b"\x10"  # tag of RunOptions.timeout_in_ms
@@ -220,12 +220,11 @@ class Session:
         return plan
 
     def _output(self, tensor: str) -> Output:
-        if not tensor:
-            raise EngineError(_UNIMPLEMENTED, "a sparse or composite tensor can't be fed or fetched")
         name, _, index = tensor.partition(":")
         operation = self._tf.GraphOperationByName(self._loaded.graph, name.encode())
         if not operation:
-            raise EngineError(_NOT_FOUND, f"the graph has no operation {name!r}")
+            raise EngineError(_INVALID, f"Tensor {name}:{index or 0}, specified in either feed_devices or "
+                                        "fetch_devices was not found in the Graph")
         number = int(index or 0) if len(index) < 10 and (index or "0").isdecimal() else -1
         if not 0 <= number < self._tf.OperationNumOutputs(operation):
             raise EngineError(_INVALID, f"the graph has no tensor {tensor!r}")

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from deploy.modelserver import config as configs
 from deploy.modelserver.lifecycle import Lifecycle, Servable, reached
-from deploy.modelserver.source import BasePathMissing, Monitored, look_at_all
+from deploy.modelserver.source import BasePathMissing, Monitored, look_at_all, notes
 from deploy.modelserver.status import Code, StatusError, failed_precondition, invalid
 from deploy.types import VersionState, VersionStatus
 from deploy.wire import config_pb2, serving_pb2
@@ -62,9 +62,8 @@ class Poller:
                 log.error("FileSystemStoragePathSource encountered a filesystem access error: %s", error)
                 return
             for name, versions in found.items():
-                if not versions:
-                    log.warning("No versions of servable %s found under base path %s. Did you forget to name your leaf "
-                                "directory as a number (eg. '/1/')?", name, self._models[name].base_path)
+                for note in notes(self._models[name], versions):
+                    log.warning("%s", note)
                 self._lifecycle.aspire(name, versions)
 
     def _poll(self) -> None:

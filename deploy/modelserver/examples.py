@@ -54,8 +54,6 @@ class Examples:
     def multi_inference(self, servable: Servable, request: pb.MultiInferenceRequest) -> pb.MultiInferenceResponse:
         """Several signatures on the same examples, in one run. Raises StatusError."""
         plans = self._plans(request.tasks, servable)
-        if len({plan.input for plan in plans}) != 1:
-            raise invalid("Input tensor must be the same for all Signatures.")
         examples = serialized(request.input)
         tensors = {tensor: tensor for plan in plans for tensor in plan.outputs.values()}
         values = _run(servable, plans[0].input, examples, tensors)
@@ -89,6 +87,8 @@ class Examples:
             if plan_of is None:
                 raise StatusError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
             plans.append(plan_of(servable.model.signatures[name]))
+            if plans[-1].input != plans[0].input:
+                raise invalid("Input tensor must be the same for all Signatures.")
         return plans
 
     def _classify_plan(self, signature: model_pb2.SignatureDef) -> Plan:

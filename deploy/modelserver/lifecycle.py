@@ -230,6 +230,7 @@ class Lifecycle:
         servable.wait_idle()
         _free(servable.id, servable.model)
         self._end(Unload(servable.id), "")
+        log.info("Successfully unloaded servable version %s", servable.id)
 
     def close(self, grace: float = 2.0) -> None:
         """Stop acting and free all models; those that a request still holds after `grace` seconds are left alone."""

@@ -99,9 +99,14 @@ def watch_config(server: Server, options: Options) -> None:
         pause = threading.Event()
         while not pause.wait(options.model_config_file_poll_wait_seconds):
             try:
-                server.core.reload(read_config(options))
+                config = read_config(options)
             except StatusError as error:
-                log.error("PollFilesystemAndReloadConfig failed to ReloadConfig: %s", error)
+                log.error("Failed to read ModelServerConfig file: %s", error.message)
+                continue
+            try:
+                server.core.reload(config)
+            except StatusError as error:
+                log.error("PollFilesystemAndReloadConfig failed to ReloadConfig: %s", error.message)
 
     threading.Thread(target=poll, name="config", daemon=True).start()
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from deploy.types import VersionPolicy
+from deploy.types import Specific, VersionPolicy
 from deploy.wire.model_config import by_version, select
 
 
@@ -35,6 +35,19 @@ def look(model: Monitored) -> dict[int, str]:
                               f"{getattr(error, 'strerror', error)}") from error
     base = model.base_path.rstrip("/")
     return {v: f"{base}/{on_disk[v]}" for v in select(model.policy, on_disk)}
+
+
+def notes(model: Monitored, found: Mapping[int, str]) -> list[str]:
+    """What whoever looks at the log should know of a model's wanted versions."""
+    said = []
+    if not found:
+        said.append(f"No versions of servable {model.name} found under base path {model.base_path}. Did you forget to "
+                    "name your leaf directory as a number (eg. '/1/')?")
+    if isinstance(model.policy, Specific):
+        said += [f"Version {version} of servable {model.name}, which was requested to be served as a 'specific' "
+                 "version in the servable's version policy, was not found in the file system"
+                 for version in model.policy.versions if version not in found]
+    return said
 
 
 def look_at_all(models: Iterable[Monitored]) -> Mapping[str, dict[int, str]]:

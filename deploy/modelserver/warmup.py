@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from deploy.wire import records
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.tensors import decode
 
+log = logging.getLogger("modelserver")
 FILE = "assets.extra/tf_serving_warmup_requests"
 MOST = 1000
 _FRAME = 16  # bytes of a TFRecord around its data
@@ -57,8 +59,12 @@ class WarmingLoader:
 
     def _warm(self, servable: Servable, path: str) -> None:
         file = Path(path) / FILE
-        if not self.enabled or not file.is_file():
+        if not self.enabled:
             return
+        if not file.is_file():
+            log.info("No warmup data file found at %s", file)
+            return
+        log.info("Starting to read warmup data for model at %s", file)
         started, number, status = time.perf_counter(), 0, Code.OK
         try:
             for number, record in enumerate(_read(file), 1):
@@ -66,6 +72,8 @@ class WarmingLoader:
                     self._replay(servable, record)
                 if number > MOST:
                     raise invalid(f"Number of warmup records exceeds the maximum ({MOST}) at {file}")
+            log.info("Finished reading warmup data for model at %s. Number of warmup records read: %d. Elapsed time "
+                     "(microseconds): %d.", file, number, (time.perf_counter() - started) * 1e6)
         except StatusError as error:
             status = error.code
             raise

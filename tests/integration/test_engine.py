@@ -492,3 +492,11 @@ def test_denormals_are_zero_in_whichever_thread_the_ops_run(models: Path, dtype:
                 if not brief:
                     session._tf.flushing.available = before
     assert (tiny[:2] * 1).all()  # this thread's own arithmetic is what it was
+
+
+@pytest.mark.parametrize(("tensor", "shown"), [("gone:0", "gone:0"), ("gone", "gone:0"), ("", ":0")])
+def test_a_tensor_that_isnt_there(models: Path, tensor: str, shown: str) -> None:
+    with engine.load(models / "half_plus_two") as session, pytest.raises(engine.EngineError) as caught:
+        session.run({}, [tensor])
+    assert (caught.value.code, caught.value.status) == (
+        3, f"Tensor {shown}, specified in either feed_devices or fetch_devices was not found in the Graph")

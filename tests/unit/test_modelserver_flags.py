@@ -12,7 +12,7 @@ from deploy.modelserver.flags import parse, usage
 from deploy.modelserver.options import FLAGS, Options
 from deploy.modelserver.resources import reserve
 from deploy.modelserver.server import check
-from deploy.modelserver.source import BasePathMissing, Monitored, look_at_all
+from deploy.modelserver.source import BasePathMissing, Monitored, look_at_all, notes
 from deploy.modelserver.status import Code, StatusError
 from deploy.types import All, Latest, Specific
 from deploy.wire import config_pb2, text
@@ -116,6 +116,17 @@ def test_one_missing_base_path_hides_everything(tmp_path: Path) -> None:
     assert look_at_all([good]) == {"a": {2: f"{tmp_path}/a/2"}}
     with pytest.raises(BasePathMissing, match="Could not find base path"):
         look_at_all([good, bad])
+
+
+def test_what_the_log_says_of_versions() -> None:
+    model = Monitored("m", "/m", Specific((1, 5)))
+    assert notes(model, {1: "/m/1"}) == [
+        "Version 5 of servable m, which was requested to be served as a 'specific' version in the servable's version "
+        "policy, was not found in the file system"]
+    assert notes(Monitored("m", "/m", Latest()), {}) == [
+        "No versions of servable m found under base path /m. Did you forget to name your leaf directory as a number "
+        "(eg. '/1/')?"]
+    assert notes(Monitored("m", "/m", All()), {1: "/m/1"}) == []
 
 
 def test_what_is_looked_at_before_a_load(tmp_path: Path) -> None:
