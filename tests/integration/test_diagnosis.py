@@ -205,3 +205,35 @@ def test_containers_of_others(engine: Engine, models: Path, tmp_path: Path) -> N
     finally:
         for name in names:
             engine.client.containers.get(name).remove(force=True, v=True)
+
+
+@pytest.mark.docker
+@pytest.mark.tensorflow
+def test_containers_that_are_well_and_some_that_never_ran(engine: Engine, models: Path, tmp_path: Path) -> None:
+    """Started as the documentation does, with the image's entry point; from a volume; created only; without a GPU."""
+    image = server_image_or_skip(engine)
+    shutil.copytree(models / "half_plus_two", tmp_path / "models/half/00000001")
+    (tmp_path / "models.config").write_bytes(b'model_config_list { config { name: "half" base_path: "/models/half" '
+                                             b'model_platform: "tensorflow" } }\r\n')
+    for path in (tmp_path, tmp_path / "models", tmp_path / "models/half"):
+        path.chmod(0o755)
+    binds = {str(tmp_path / "models"): {"bind": "/models", "mode": "rw"},
+             str(tmp_path / "models.config"): {"bind": "/c/models.config", "mode": "ro"}}
+    made: list[Any] = []
+
+    def created(*flags: str, **more: Any) -> str:
+        made.append(engine.client.containers.create(image, list(flags), volumes=binds, init=True, **more))
+        return str(made[-1].id)
+
+    try:
+        for well in (created("--model_config_file=/c/models.config"), created(environment={"MODEL_NAME": "half"})):
+            assert rules(examine(collect.of_container(well))) == ["not-started"]
+            made[-1 if made[-1].id == well else -2].start()
+            until(lambda name=well: examine(collect.of_container(name)).causes == (), "it serves, and nothing is wrong",
+                  evidence=lambda name=well: examine(collect.of_container(name)))
+        quoted = created(environment={"MODEL_NAME": '"half"'})
+        likely = examine(collect.of_container(quoted)).most_likely
+        assert likely is not None and likely.fix == "write -e MODEL_NAME=half" and "quotes" in likely.cause
+    finally:
+        for container in made:
+            container.remove(force=True, v=True)
