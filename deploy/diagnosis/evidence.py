@@ -8,7 +8,7 @@ from typing import Literal
 
 from deploy.modelserver.flags import Parsed, parse
 from deploy.modelserver.options import FLAGS
-from deploy.serving.server_log import complaints, shortened
+from deploy.serving.server_log import complaints, failed_version, shortened
 from deploy.types import VersionStatus
 
 PortName = Literal["gRPC", "REST"]
@@ -131,13 +131,21 @@ class Evidence:
         """The flags that somebody has written, and no entry point."""
         return parse(self.arguments[self.added:], FLAGS).given
 
+    def concerns(self, failed: tuple[str, int] | None) -> bool:
+        """Whether a version that failed to load should be served by now: one that is wanted, and still there."""
+        of = next((m for m in self.models if failed is not None and m.name == failed[0]), None)
+        if of is None or failed is None:
+            return True
+        gone = bool(of.path and of.found) and failed[1] not in of.found
+        return not gone and (of.wanted is None or failed[1] in of.wanted)
+
     def line(self, *phrases: str) -> str:
         """The first line of the last complaint with all of these phrases, whatever their case; empty if there is none.
 
         What INFO lines say is no complaint, nor is what is over (see server_log); usage text begins with a flag.
         """
         wanted = [p.lower() for p in phrases]
-        said = (c.text for c in reversed(complaints(self.log)) if not c.text.startswith("--"))
+        said = (c.text for c in reversed(complaints(self.log)) if self.concerns(failed_version(c.text)))
         return next((shortened(t) for t in said if all(p in t.lower() for p in wanted)), "")
 
 

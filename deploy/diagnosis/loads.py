@@ -81,7 +81,8 @@ def failing(e: Evidence) -> Iterator[Cause]:
     """Versions that fail to load, by the log: tried again behind closed ports, or given up."""
     known = {(m.name, s.version) for m in e.models for s in m.statuses if s.failed}
     for failure in load_failures(e.log):
-        if (failure.name, failure.version) in known:
+        version = failure.name, failure.version
+        if version in known or not e.concerns(version):
             continue
         if failure.given_up or not e.running:
             fate, fix = "", "correct what it names; then publish it under the next number"

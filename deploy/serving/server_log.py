@@ -101,14 +101,23 @@ def complaints(lines: Sequence[str]) -> list[Entry]:
         elif (loaded := _LOADED.search(entry.text)) is not None:
             found = [e for e in found if not _settled(e, loaded["name"], int(loaded["version"]))]
         elif entry.complains and re.search("[A-Za-z]", entry.text):
+            if failed_version(entry.text) is not None:  # its status says again what was said without a name
+                found = [e for e in found if e.level == "F" or _STAYS.search(e.text) or _FAILED.search(e.text)
+                         or _NO_VERSION.search(e.text)]
             found.append(entry)
     return found
 
 
+def failed_version(text: str) -> tuple[str, int] | None:
+    """The model and version that a message says failed to load; None if it says nothing of that."""
+    found = _FAILED.search(text)
+    return (found["name"] or found["name2"], int(found["version"] or found["version2"])) if found else None
+
+
 def _settled(entry: Entry, name: str, version: int) -> bool:
-    failed = _FAILED.search(entry.text)
+    failed = failed_version(entry.text)
     if failed is not None:
-        return (failed["name"] or failed["name2"]) == name and int(failed["version"] or failed["version2"]) <= version
+        return failed[0] == name and failed[1] <= version
     absent = _NO_VERSION.search(entry.text)
     return absent is not None and (absent["name"] or absent["other"]) == name
 
@@ -121,7 +130,7 @@ def load_failures(lines: Sequence[str]) -> list[LoadFailure]:
         failed = _FAILED.search(entry.text)
         if failed is None:
             continue
-        name, version = failed["name"] or failed["name2"], int(failed["version"] or failed["version2"])
+        name, version = failed_version(entry.text) or ("", 0)
         exhausted = f"{{name: {name} version: {version}}} exhausted max_num_retries" in everything
         found[name, version] = LoadFailure(name, version, sentence(failed["why"]), exhausted, entry.text)
     return list(found.values())

@@ -325,6 +325,16 @@ def test_a_models_name_is_no_cause(name: str) -> None:
     assert examine(Evidence(running=True, log=lines(text))).causes == ()
 
 
+@pytest.mark.parametrize("given", [{"wanted": frozenset({1})}, {"found": frozenset({1})}])
+def test_a_version_that_failed_and_was_given_up_is_past(given: Any) -> None:
+    """After a rollout that went back: version 2 isn't wanted any more, or is gone."""
+    text = HEALTHY["plain"] + f"{STAMP}W tensorflow/core/framework/op_kernel.cc:1857] OP_REQUIRES failed: DATA_LOSS: bad\n" \
+        + RETRIED.replace("version: 1", "version: 2")
+    found = examine(Evidence(running=True, log=lines(text), models=(Model("m", "/models/m", "/srv/m", **given),)))
+    assert found.causes == ()
+    assert not examine(Evidence(running=True, log=lines(text))).well
+
+
 def test_the_usage_text_is_no_complaint() -> None:
     text = "unknown argument: --foo\n" + usage("tensorflow_model_server", FLAG_TABLE)
     assert [c.rule for c in examine(Evidence(running=True, log=lines(text))).causes] == ["unknown-flag"]
