@@ -27,19 +27,12 @@ def refusal(version: str, request: Request) -> int | None:
     coding = headers.get(b"transfer-encoding")
     if coding is not None and coding.lower() != b"chunked":
         return 501
-    if version != "1.0" and b"expect" in headers and has_body(request) and not continues(request):
-        return 417
     return None
 
 
 @lru_cache(256)
 def _is_host(value: bytes) -> bool:
     return len(value) <= _LONGEST_HOST and _HOST.fullmatch(value) is not None
-
-
-def has_body(request: Request) -> bool:
-    """Whether something comes after the head."""
-    return b"transfer-encoding" in request.headers or length(request) > 0
 
 
 def length(request: Request) -> int:
