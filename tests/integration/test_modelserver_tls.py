@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 
 from deploy import client
 from deploy.errors import Unreachable
 from deploy.types import Tls
+from deploy.wire import methods, tensors
+from deploy.wire import serving_pb2 as pb
 from tests.modelserver_support import Process, echoable, server
 from tests.tls_support import self_signed
 
@@ -68,3 +71,17 @@ def test_a_key_of_another_certificate_ends_the_start(tmp_path: Path, pems: dict[
         text = running.log.read_text()
         assert "Failed to BuildAndStart gRPC server" in text
         assert "PRIVATE KEY" not in text
+
+
+def test_long_messages_and_thousands_of_calls_take_turns_over_tls_too(tmp_path: Path, pems: dict[str, Tls]) -> None:
+    credentials = grpc.ssl_channel_credentials(Path(pems["us"].ca or "").read_bytes())
+    request = pb.PredictRequest(model_spec=pb.ModelSpec(name="m"))
+    request.inputs["x"].CopyFrom(tensors.encode(np.ones(2, np.float32)))
+    with server(tmp_path, *flags(tmp_path), config(tmp_path, pems["us"])) as running, \
+            grpc.secure_channel(f"127.0.0.1:{running.port}", credentials) as channel, \
+            client.connect(f"127.0.0.1:{running.port}", tls=Tls(pems["us"].ca), attempts=1, timeout=20) as other:
+        call = channel.unary_unary(methods.PREDICT, lambda m: m.SerializeToString(), pb.PredictResponse.FromString)
+        pending = [call.future(request, timeout=60) for _ in range(2000)]
+        long = np.arange(900_000, dtype=np.float32)  # 3.6 MB, near to what clients take by default
+        assert np.array_equal(other.predict("m", {"x": long})["y"], long)
+        assert {p.result().outputs["y"].tensor_shape.dim[0].size for p in pending} == {2}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 
 import pytest
 from hpack import Decoder
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from deploy.modelserver.rpc import frames as http2
 from deploy.modelserver.rpc import messages
 from deploy.modelserver.rpc.frames import frame
+from deploy.modelserver.rpc.http2 import Connection
 from deploy.modelserver.rpc.limits import Limits
+from deploy.modelserver.rpc.streams import Stream
 from deploy.modelserver.status import Code, StatusError
 from tests.http2_support import END, SETTINGS, Client, Frame
 
@@ -206,3 +209,19 @@ def test_any_bytes(noise: bytes, frames: list[tuple[int, int, int, bytes]]) -> N
     client.send(noise)
     client.connection.connection_lost(None)
     assert client.is_gone
+
+
+def test_who_keeps_a_frame_of_the_program_alive_doesn_t_keep_bytes_from_being_dropped() -> None:
+    """A traceback does, and with it what it was called with."""
+    kept: list[object] = []
+
+    class Keeping(Client):
+        def serve(self, connection: Connection, stream: Stream) -> None:
+            kept.append(sys._getframe(1))
+            super().serve(connection, stream)
+
+    client = Keeping().greet()
+    data = b"".join(request(client, number, b"x" * 100) for number in range(1, 99, 2))
+    for at in range(0, len(data), 70):
+        client.send(data[at:at + 70])
+    assert (len(client.served), len(kept), client.transport.closed) == (49, 49, False)

@@ -42,9 +42,9 @@ class Connection(Receiver, asyncio.Protocol):
 
     def __init__(self, service: Service, limits: Limits, later: Callable[[Callable[[], None]], object]) -> None:
         super().__init__(service, limits, later)
-        self._buffer = bytearray()
+        self._arrived, self._at = b"", 0  # what has arrived, and where what isn't taken yet begins
         self._greeted = self._settled = False  # the preface has come, and the SETTINGS after it
-        self._buffered = 0  # bytes of the buffer that are counted
+        self._buffered = 0  # bytes of this that are counted
         self._waiting, self._reading = False, True
         self._unsent = 0  # bytes that the transport had not sent at the last tick
         self._stalled = 0  # ticks in which nothing of what waits was sent
@@ -77,7 +77,7 @@ class Connection(Receiver, asyncio.Protocol):
     def resume_writing(self) -> None:
         self._full = False
         self._flush_all()
-        if self._buffer and not self._waiting:
+        if self._at < len(self._arrived) and not self._waiting:
             self._waiting = True
             self._later(self._next_turn)
         self._read_or_wait()
@@ -85,34 +85,30 @@ class Connection(Receiver, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._over:
             return
-        if self._buffer:
-            self._buffer += data
-            if not self._waiting:
-                self._turn(self._buffer, len(data))
-        else:
-            self._turn(data, len(data))
+        received = len(data)
+        self._arrived = self._arrived[self._at:] + data if self._arrived else data
+        self._at = 0
+        if not self._waiting:
+            self._turn(received)
 
     # -- turns
 
-    def _turn(self, data: bytes | bytearray, received: int) -> None:
+    def _turn(self, received: int) -> None:
         """Take as many frames as one turn allows. What is left waits until other connections had theirs."""
-        self._work = done = 0
+        self._work = 0
         try:
-            with memoryview(data) as view:
-                done = self._read(view)
+            self._at = self._read(memoryview(self._arrived), self._at)
         except Failed as failed:
             self.fail(failed.code)
         if self._over:
             self._drop_buffer()
             return
-        if data is not self._buffer:
-            if done < len(data):
-                self._buffer += memoryview(data)[done:]
-        elif done:
-            del self._buffer[:done]
-        if len(self._buffer) > FRAME or self._buffered:
-            self.count(len(self._buffer) - self._buffered)
-            self._buffered = len(self._buffer)
+        left = len(self._arrived) - self._at
+        if not left:
+            self._arrived, self._at = b"", 0
+        if left > FRAME or self._buffered:
+            self.count(left - self._buffered)
+            self._buffered = left
         # a read that fills the loop's buffer is followed by another one of the same connection
         waiting = self._work >= TURN or received >= LONG_READ
         if waiting or self._waiting:
@@ -122,7 +118,7 @@ class Connection(Receiver, asyncio.Protocol):
             self._read_or_wait()
 
     def _drop_buffer(self) -> None:
-        self._buffer = bytearray()
+        self._arrived, self._at = b"", 0
         self.count(-self._buffered)
         self._buffered = 0
 
@@ -132,7 +128,7 @@ class Connection(Receiver, asyncio.Protocol):
         if self._full:
             self._waiting = False  # `resume_writing` goes on
         else:
-            self._turn(self._buffer, 0)
+            self._turn(0)
 
     def _read_or_wait(self) -> None:
         """Read from the client, unless there is enough to do, or it doesn't take the answers."""
@@ -184,9 +180,9 @@ class Connection(Receiver, asyncio.Protocol):
 
     # -- frames that come in
 
-    def _read(self, view: memoryview) -> int:
-        """Take complete frames; returns how many bytes that were."""
-        at, end, unpack = 0, len(view), HEAD.unpack_from
+    def _read(self, view: memoryview, at: int) -> int:
+        """Take complete frames from here on; returns where the first one begins that isn't taken."""
+        end, unpack = len(view), HEAD.unpack_from
         if not self._greeted:
             if not PREFACE.startswith(bytes(view[:len(PREFACE)])):
                 raise Failed(PROTOCOL_ERROR)
