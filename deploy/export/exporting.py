@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.errors import DeployError, ExportError, RepositoryError, SpecError
+from deploy.errors import ExportError, SpecError
 from deploy.export import example_files, failures, targets
 from deploy.export.plans import OutputNames, Servable
 from deploy.types import Contract, ModelVersion, check_name
@@ -131,7 +129,7 @@ def _live(job: _Job, methods: Mapping[str, str] | None = None) -> Exported:
         found = [replace(e, method_name=(methods or {}).get(e.name, e.method_name)) for e in endpoints.find(job.asked)]
         job.say(f"tracing {', '.join(endpoint.name for endpoint in found)}")
         functions = [tracing.trace(endpoint) for endpoint in found]
-        with job.repository.stage(job.name, job.version) as stage, _as_model(stage.path, job.name):
+        with job.repository.stage(job.name, job.version) as stage, failures.of_model(stage.path, job.name):
             job.say("saving")
             saving.save(found, functions, stage.path)
             info = graphs.examined(stage.path)
@@ -147,7 +145,7 @@ def _live(job: _Job, methods: Mapping[str, str] | None = None) -> Exported:
 def _existing(job: _Job, directory: Path) -> Exported:
     """A SavedModel directory: it is copied as it is, and its own answers are recorded."""
     from deploy import checks
-    from deploy.export import graphs, parity, proving
+    from deploy.export import graphs, parity, proving, saving
 
     given = [key for key in ("inputs", "signatures", "output_names") if getattr(job.asked, key) is not None]
     if given:
@@ -163,7 +161,7 @@ def _existing(job: _Job, directory: Path) -> Exported:
         proof = proving.prove(directory, info, {}, replay, given=job.asked.examples, tolerance=job.tolerance,
                               batches=job.batches)
         with job.repository.stage(job.name, job.version) as stage:
-            _copy(directory, stage.path)
+            saving.copy(directory, stage.path)
             return _publish(job, stage, info, proof, {"tensorflow": info.producer.tensorflow})
 
 
@@ -215,26 +213,6 @@ def _sibling(job: _Job, directory: Path, info: SavedModelInfo, proof: Proof) -> 
 
     job.say(f"converting to TFLite ({job.tflite})")
     return tflite.convert(directory, info.contract, proof.cases, job.tflite, directory / FILE, limit=job.tflite_limit)
-
-
-@contextlib.contextmanager
-def _as_model(stage: Path, name: str) -> Iterator[None]:
-    """Errors name the model: the stage is gone when they are read."""
-    try:
-        yield
-    except DeployError as error:
-        error.message, error.hint = (text.replace(str(stage), f"the model {name!r}")
-                                     for text in (error.message, error.hint))
-        raise
-
-
-def _copy(source: Path, target: Path) -> None:
-    try:
-        shutil.copytree(source, target, dirs_exist_ok=True)
-    except OSError as error:
-        why = error.args[0][0][2] if isinstance(error, shutil.Error) else error  # (from, to, why) for each file
-        raise RepositoryError(f"{source} can't be copied to the repository: {why}",
-                              hint="make room, or name another repository") from error
 
 
 def _name(name: str | None, model: object) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import traceback
+from collections.abc import Iterator
+from pathlib import Path
 
-from deploy.errors import ExportError
+from deploy.errors import DeployError, ExportError
 from deploy.export.quiet import backend_hint
 
 TRACEBACK_LINES = 12
@@ -26,6 +29,17 @@ def user_error(doing: str, error: BaseException, hint: str = "") -> ExportError:
     hint = (backend_hint() if isinstance(error, ImportError) else known) or hint or "see the traceback"
     return ExportError(f"{doing} failed: {_sentence(error)}", hint=hint,
                        details={"traceback": "\n".join(tail)})
+
+
+@contextlib.contextmanager
+def of_model(stage: Path, name: str) -> Iterator[None]:
+    """Errors name the model: the stage is gone when they are read."""
+    try:
+        yield
+    except DeployError as error:
+        error.message, error.hint = (text.replace(str(stage), f"the model {name!r}")
+                                     for text in (error.message, error.hint))
+        raise
 
 
 def _sentence(error: BaseException) -> str:

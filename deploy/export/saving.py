@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,3 +70,13 @@ def _copies(infos: Mapping[str, Any]) -> dict[str, Any]:
         copies[name] = type(info)()
         copies[name].CopyFrom(info)
     return copies
+
+
+def copy(source: Path, target: Path) -> None:
+    """A SavedModel that exists already, into the directory. Raises RepositoryError."""
+    try:
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    except OSError as error:
+        why = error.args[0][0][2] if isinstance(error, shutil.Error) else error  # (from, to, why) for each file
+        raise RepositoryError(f"{source} can't be copied to the repository: {why}",
+                              hint="make room, or name another repository") from error
