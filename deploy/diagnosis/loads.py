@@ -127,8 +127,8 @@ def burnt(e: Evidence) -> Iterator[Cause]:
 
 
 def _of_files(error: str) -> bool:
-    """Files were at fault: once they are whole, that they were damaged is no news."""
-    return any(phrase in error.lower() for phrase in _PHRASES if _PHRASES[phrase][0] in _DAMAGE)
+    """Files were at fault, as far as is known: once they are whole, that they were damaged is no news."""
+    return not any(phrase in error.lower() for phrase in _PHRASES if _PHRASES[phrase][0] not in _DAMAGE)
 
 
 def drifted(e: Evidence) -> Iterator[Cause]:

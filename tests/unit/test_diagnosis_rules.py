@@ -156,6 +156,10 @@ CASES: dict[str, tuple[Evidence, str, str, str]] = {
     "what tfs check says": (model(refused={1: ("Foo isn't in TensorFlow Serving 2.20",)}), "check-refuses",
                             "m/1 can't be served here: Foo", "tfs check /srv/m/1"),
     "burnt": (model(statuses=failed(1, "truncated")), "version-burnt", "doesn't try a failed number", "next number"),
+    "burnt, its file was cut off": (
+        replace(model(statuses=failed(1, "Can't parse /srv/m/1/saved_model.pb as binary proto")), log=lines(
+            LOADING + RETRIED.replace("NOT_FOUND: Op type not registered", "DATA_LOSS: Can't parse"))),
+        "version-burnt", "its files are whole now", "next number"),
     "failed": (model(found=frozenset({2}), statuses=failed(1, "truncated")), "version-failed", "m/1 failed to load",
                "next number"),
     "drift": (Evidence(running=True, drift=("m is served as 2; use tfs rollout",)), "drift", "m is served as 2",
