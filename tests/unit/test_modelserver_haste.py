@@ -107,7 +107,7 @@ def test_what_fails_ends_its_connection() -> None:
 
 
 def test_what_is_never_answered_isnt_either_when_its_time_is_over() -> None:
-    with serving(timeout=0.05) as client:
+    with serving(timeout=0.5) as client:
         client.sendall(post("/never") + post("/a"))
         with closing(socket.create_connection(client.getpeername(), 10)) as other:
             other.sendall(post("/stuck"))
