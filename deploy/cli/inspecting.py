@@ -127,10 +127,19 @@ def _devices(file: Path, small: TfliteInfo | None, path: Path) -> dict[str, str]
 
     if small is None or not small.named:
         return {}
-    return {name: snippets.litert(signature, _inputs(path, signature, None), str(file))
-            for name, signature in small.contract.items()
-            if all(spec.dtype in ("float32", "int32", "int64", "uint8", "int8", "bool", "string", "float64", "float16")
-                   for spec in signature.inputs)}
+    known = ("float32", "int32", "int64", "uint8", "int8", "bool", "string", "float64", "float16")
+    return {name: snippets.litert(signature, inputs, str(file)) for name, signature in small.contract.items()
+            if all(spec.dtype in known for spec in signature.inputs)
+            and (inputs := _made(path, signature)) is not None}
+
+
+def _made(path: Path, signature: Signature) -> Mapping[str, Any] | None:
+    from deploy.errors import BadRequest
+
+    try:
+        return _inputs(path, signature, None)
+    except BadRequest:
+        return None
 
 
 def _inputs(path: Path, signature: Signature, info: SavedModelInfo | None) -> Mapping[str, Any]:

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.errors import BadRequest
 from deploy.types import CLASSIFY_METHOD, REGRESS_METHOD, Signature, TensorSpec
 from deploy.wire import example_pb2
 from deploy.wire.dtypes import numpy_dtype
 
+_MOST_VALUES, _MOST_DIMENSIONS = 1 << 26, 32
 _WORDS = (b"the", b"quick", b"brown", b"fox", b"jumps", b"over", b"a", b"lazy", b"dog")
 
 
@@ -51,6 +53,9 @@ def _wanted(signature: Signature, spec: TensorSpec,
 def _values(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generator,
             wanted: Sequence[TensorSpec] | None) -> NDArray[Any]:
     dtype = numpy_dtype(spec.dtype)
+    if len(shape) > _MOST_DIMENSIONS or math.prod(shape) > _MOST_VALUES:
+        raise BadRequest(f"no example is made up for {spec.name!r}: its shape {list(shape[:8])} has too many values",
+                         hint="give one: --examples")
     if wanted is not None:
         return _filled(shape, [_example(wanted, random) for _ in range(math.prod(shape))])
     if spec.dtype == "string":
