@@ -1,5 +1,10 @@
 # ruff: noqa: E501
-"""What real servers print: TensorFlow Serving 2.20.0's lines as its sources write them, and what surrounds them."""
+"""What servers print, rebuilt: no recorded log.
+
+The messages are those of TensorFlow Serving's sources (of several releases) and of logs that people have published, with
+names of our own; file lines and times are made up, and hardware messages are examples of their kind. The sentences after
+"Failed to start server" are as the conformance recordings of 2.20.0 have them.
+"""
 
 from __future__ import annotations
 
