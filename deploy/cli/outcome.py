@@ -16,7 +16,7 @@ from deploy.errors import DeployError, Malformed, RepositoryError
 from deploy.files import reason
 
 USAGE, INTERRUPTED = 2, 130
-EVIDENCE = ("said", "logs", "statuses", "differences", "traceback")
+EVIDENCE = ("said", "logs", "statuses", "differences")
 
 
 def run(argv: Sequence[str]) -> int:

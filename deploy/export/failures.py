@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,13 @@ from deploy.export.quiet import backend_hint
 
 TRACEBACK_LINES = 12
 
+_OURS = Path(__file__).resolve().parent.parent
+
 _NO_DIRECTORY = "Keras 3 writes no SavedModel with model.save(directory): leave that line out, `tfs export` takes " \
     "the model itself; or call model.export(directory)"
 _KNOWN = {"Invalid filepath extension for saving": _NO_DIRECTORY}
+_USUAL = {"np": "import numpy as np", "tf": "import tensorflow as tf", "keras": "import keras",
+          "pd": "import pandas as pd", "layers": "from keras import layers"}
 _NOISE = re.compile(r"\x1b\[[0-9;]*m|\{\{function_node [^}]*\}\} ?| ?\[\[\{\{node [^}]*\}\}\]\]| ?\[Op:[^\]]*\]")
 _FIRST_ROOT = re.compile(r"root error\(s\) found\.\s*\(0\) [A-Za-z_]+: (.*)")
 _CALLED = re.compile(r"Exception encountered when calling (.*\.call\(\))\.")
@@ -25,9 +30,8 @@ def user_error(doing: str, error: BaseException, hint: str = "") -> ExportError:
     """The user's own exception as ours: what it says in the sentence, the end of its traceback in the details."""
     lines = traceback.format_exception(type(error), error, error.__traceback__)
     tail = "".join(lines).rstrip().splitlines()[-TRACEBACK_LINES:]
-    known = next((told for start, told in _KNOWN.items() if str(error).startswith(start)), "")
-    hint = (backend_hint() if isinstance(error, ImportError) else known) or hint or "see the traceback"
-    return ExportError(f"{doing} failed: {_sentence(error)}", hint=hint,
+    hint = _hint(error) or hint or "see the traceback with --verbose"
+    return ExportError(f"{doing} failed: {_sentence(error)}{_place(error)}", hint=hint,
                        details={"traceback": "\n".join(tail)})
 
 
@@ -40,6 +44,35 @@ def of_model(stage: Path, name: str) -> Iterator[None]:
         error.message, error.hint = (text.replace(str(stage), f"the model {name!r}")
                                      for text in (error.message, error.hint))
         raise
+
+
+def _place(error: BaseException) -> str:
+    """The last line of the user's own code, as ` (FILE, line N)`: neither ours nor that of an installed package."""
+    libraries = tuple({*sysconfig.get_paths().values(), str(_OURS)})
+    own = [frame for frame in traceback.extract_tb(error.__traceback__)
+           if frame.lineno and Path(frame.filename).is_file() and not frame.filename.startswith(libraries)
+           and "site-packages" not in frame.filename]
+    return f" ({_short(own[-1].filename)}, line {own[-1].lineno})" if own else ""
+
+
+def _short(name: str) -> str:
+    """Relative to the working directory, if it is below that."""
+    path, here = Path(name), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _missing_name(error: NameError) -> str:
+    """What a snippet lacks that was cut out of a longer text."""
+    missing = str(error.name or "")
+    line = _USUAL.get(missing)
+    return f"add `{line}`" if line else f"give {missing!r} a value above that line, or import it" if missing else ""
+
+
+def _hint(error: BaseException) -> str:
+    if isinstance(error, NameError):
+        return _missing_name(error)
+    known = next((told for start, told in _KNOWN.items() if str(error).startswith(start)), "")
+    return backend_hint() if isinstance(error, ImportError) else known
 
 
 def _sentence(error: BaseException) -> str:

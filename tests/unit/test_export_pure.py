@@ -203,7 +203,7 @@ def test_python_is_found_in_functions(op: str) -> None:
 
 def test_keras_on_another_backend_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     error = ModuleNotFoundError("No module named 'torch'", name="torch")
-    assert failures.user_error("importing m", error).hint == "see the traceback"
+    assert failures.user_error("importing m", error).hint == "see the traceback with --verbose"
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     assert "set KERAS_BACKEND=tensorflow" in failures.user_error("importing m", error).hint
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.cli.outcome import run
 from deploy.errors import ExportError
 from deploy.export import Servable, targets
 from deploy.export.targets import KerasFile, PythonObject, SavedModelDirectory
@@ -71,6 +72,29 @@ def test_a_module_that_fails_tells_where() -> None:
         with pytest.raises(ExportError, match="No module named 'not_installed_anywhere'") as caught:
             targets.load_custom_objects([target])
         assert "import not_installed_anywhere" in str(caught.value.details["traceback"])
+
+        assert "failing_module.py, line 2)" in caught.value.message
+
+
+def test_the_users_traceback_is_shown_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("failing_module.py").write_text("import json\n\n\ndef build():\n    return json.loads('{')\n")
+    assert run(["export", "failing_module.py:build"]) == ExportError.exit_code
+    said = capsys.readouterr().err
+    assert "Traceback" not in said and len(said.splitlines()) == 1
+    assert "failing_module.py, line 5)" in said and "--verbose" in said
+    assert run(["export", "failing_module.py:build", "--verbose"]) == ExportError.exit_code
+    assert "return json.loads" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("line", "words"), [
+    ("rows = np.zeros(3)", "add `import numpy as np`"),
+    ("print(export_path)", "give 'export_path' a value above that line"),
+])
+def test_names_that_a_snippet_lacks(line: str, words: str) -> None:
+    Path("snippet.py").write_text(f"import json\n{line}\n")
+    with pytest.raises(ExportError, match="NameError") as caught:
+        targets.load_target("snippet.py:model")
+    assert words in str(caught.value.hint) and "(snippet.py, line 2)" in caught.value.message
 
 
 def test_builders() -> None:
