@@ -14,7 +14,7 @@ from types import TracebackType
 from deploy.modelserver import config as configs
 from deploy.modelserver.lifecycle import Lifecycle, Servable, reached
 from deploy.modelserver.source import BasePathMissing, Monitored, look_at_all, notes
-from deploy.modelserver.status import Code, StatusError, failed_precondition, invalid
+from deploy.modelserver.status import Code, Fatal, StatusError, failed_precondition, invalid
 from deploy.types import VersionState, VersionStatus
 from deploy.wire import config_pb2, serving_pb2
 
@@ -97,7 +97,7 @@ class Core:
     # -- configuration
 
     def reload(self, new: config_pb2.ModelServerConfig) -> None:
-        """Serve what `new` says; returns when models that weren't there before are available. Raises StatusError.
+        """Serve what `new` says; returns when new models are available. Raises StatusError, Fatal.
 
         Waits for ever if a base path is missing, or a new model has no version; and every later reload behind it.
         """
@@ -105,9 +105,11 @@ class Core:
             if self._config.WhichOneof("config") and not new.HasField("model_config_list"):
                 raise failed_precondition("Cannot transition to requested config. It is only legal to transition from "
                                           "one ModelConfigList to another.")
-            if not new.HasField("model_config_list"):
+            if not new.WhichOneof("config"):
                 log.info("Taking no action for empty config.")
                 return
+            if new.HasField("custom_model_config"):
+                raise Fatal("ModelServer does not yet support custom model config.")
             configs.check_list(new.model_config_list)
             configs.check_platforms_unchanged(self._config.model_config_list, new.model_config_list)
             self._config = new

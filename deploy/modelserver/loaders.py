@@ -23,5 +23,5 @@ def make_loader(options: Options) -> Loader:
     intra_op, inter_op = options.tensorflow_intra_op_parallelism, options.tensorflow_inter_op_parallelism
     if max(intra_op, inter_op) <= 0:  # else this one counts for nothing
         intra_op = inter_op = options.tensorflow_session_parallelism
-    loader = EngineLoader(tuple(options.saved_model_tags.split(",")), intra_op, inter_op)
+    loader = EngineLoader(tuple((options.saved_model_tags or "serve").split(",")), intra_op, inter_op)
     return TfliteLoader(loader, options.num_tflite_pools, intra_op) if options.prefer_tflite_model else loader

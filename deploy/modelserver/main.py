@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from typing import NoReturn
 
 from deploy.modelserver import config as configs
 from deploy.modelserver import platform_config
@@ -15,7 +16,7 @@ from deploy.modelserver.flags import parse, usage
 from deploy.modelserver.loaders import make_loader
 from deploy.modelserver.options import FLAGS, Options
 from deploy.modelserver.server import Server, check
-from deploy.modelserver.status import StatusError
+from deploy.modelserver.status import Fatal, StatusError
 from deploy.wire import config_pb2
 
 FAILED = 255  # the real server's exit code for everything that goes wrong at the start
@@ -77,10 +78,17 @@ def serve(options: Options) -> int:
         print(f"Failed to start server. Error: {error}", flush=True)  # noqa: T201
         if server is None or server.grpc is None or options.tfs_fail_on_taken_port:
             return FAILED
+    except Fatal as error:
+        _abort(error)
     watch_config(server, options)
     stopping.wait()
     server.stop(options.tfs_drain_seconds)
     return 0
+
+
+def _abort(error: Fatal) -> NoReturn:
+    log.critical("%s", error)
+    os.abort()
 
 
 def read_config(options: Options) -> config_pb2.ModelServerConfig:
@@ -107,6 +115,8 @@ def watch_config(server: Server, options: Options) -> None:
                 server.core.reload(config)
             except StatusError as error:
                 log.error("PollFilesystemAndReloadConfig failed to ReloadConfig: %s", error.message)
+            except Fatal as error:
+                _abort(error)
 
     threading.Thread(target=poll, name="config", daemon=True).start()
 

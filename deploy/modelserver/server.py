@@ -16,7 +16,7 @@ from deploy.modelserver.metrics import Metrics
 from deploy.modelserver.options import CPUS, Options
 from deploy.modelserver.resources import reserve
 from deploy.modelserver.source import look_at_all
-from deploy.modelserver.status import Code, StatusError, invalid
+from deploy.modelserver.status import Code, Fatal, StatusError, invalid
 from deploy.modelserver.warmup import WarmingLoader
 from deploy.wire import config_pb2
 
@@ -47,6 +47,12 @@ def check(options: Options) -> None:
                       "You cannot configure all.")
 
 
+def check_threads(flag: str, threads: int, least: int) -> None:
+    """Raises Fatal for fewer than `least`: the real server's thread pools end it then."""
+    if threads < least:
+        raise Fatal(f"Check failed: num_threads >= {least} ({threads} vs. {least}): --{flag}={threads} is too low")
+
+
 class Server:
     """The whole server. Call `load`, then `listen`, then `stop`; `stop` may come at any time.
 
@@ -61,6 +67,8 @@ class Server:
         self._scheduler: Scheduler | None = None
         if options.enable_batching:
             loader = self._batching(loader, batching)
+        check_threads("num_load_threads", options.num_load_threads, 0)
+        check_threads("num_unload_threads", options.num_unload_threads, 0)
         warming = WarmingLoader(loader, Examples(options.enable_signature_method_name_check), self.metrics,
                                 options.enable_model_warmup, options.num_request_iterations_for_warmup)
         self.lifecycle = Lifecycle(warming, load_threads=options.num_load_threads,
@@ -91,7 +99,7 @@ class Server:
     def listen(self) -> None:
         """Open the ports. A REST port that can't be had is only logged, unless --tfs_fail_on_taken_port.
 
-        Raises StatusError.
+        Raises StatusError, Fatal.
         """
         from deploy.modelserver.listen import listen_grpc, listen_rest
 
@@ -99,6 +107,7 @@ class Server:
             self.grpc = listen_grpc(self.core, self.metrics, self.options, port=0)
             self.rest = listen_rest(self.core, self.metrics, self.options, port=0)
             return
+        check_threads("grpc_max_threads", self.options.grpc_max_threads, 1)
         self.grpc = listen_grpc(self.core, self.metrics, self.options, self.options.port)
         log.info("Running gRPC ModelServer at %s:%s ...", self.options.tfs_bind_address, self.options.port)
         if not self.options.rest_api_port:
@@ -107,8 +116,9 @@ class Server:
             log.error("server_options.http_port cannot be same as grpc_port. Please use a different port for HTTP/REST "
                       "API. Skipped exporting HTTP/REST API.")
             return
+        check_threads("rest_api_num_threads", self.options.rest_api_num_threads, 1)
         try:
-            self.rest = listen_rest(self.core, self.metrics, self.options, self.options.rest_api_port)
+            self.rest = listen_rest(self.core, self.metrics, self.options, self.options.rest_api_port & 0xFFFF)
         except OSError as error:
             log.error("Failed to start HTTP Server at localhost:%s: %s", self.options.rest_api_port, error)
             if self.options.tfs_fail_on_taken_port:

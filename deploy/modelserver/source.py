@@ -6,11 +6,14 @@ A file counts like a directory.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from deploy.types import Specific, VersionPolicy
 from deploy.wire.model_config import by_version, select
+
+_FILE = re.compile(r"\Afile://[^/]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +29,20 @@ class BasePathMissing(Exception):
     """A base path isn't there: nobody's versions are known then."""
 
 
+def local_path(base_path: str) -> str:
+    """The path that a file: URI stands for, whatever its host is; other base paths as they are."""
+    return _FILE.sub("", base_path, count=1) or "/"
+
+
 def look(model: Monitored) -> dict[int, str]:
     """The model's wanted versions (number -> directory). Raises BasePathMissing."""
+    path = local_path(model.base_path)
     try:
-        on_disk = by_version(os.listdir(model.base_path))  # noqa: PTH208 (no objects per name)
+        on_disk = by_version(os.listdir(path))  # noqa: PTH208 (no objects per name)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise BasePathMissing(f"Could not find base path {model.base_path} for servable {model.name} with error "
                               f"{getattr(error, 'strerror', error)}") from error
-    base = model.base_path.rstrip("/")
+    base = path.rstrip("/")
     return {v: f"{base}/{on_disk[v]}" for v in select(model.policy, on_disk)}
 
 

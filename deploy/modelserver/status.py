@@ -46,6 +46,10 @@ class StatusError(Exception):
         return f"{self.code.name}: {self.message}"
 
 
+class Fatal(Exception):
+    """What the real server can't go on with: it ends with SIGABRT, and so do we."""
+
+
 class NeverAnswered(Exception):
     """A request that the real server leaves without an answer, for good; so do we."""
 

@@ -26,7 +26,7 @@ from deploy.types import Latest, VersionState
 from deploy.waiting import Deadline, poll
 from deploy.wire import methods, tensors
 from deploy.wire import serving_pb2 as pb
-from tests.modelserver_support import ROOT, Process, echoable, is_open, publish, server
+from tests.modelserver_support import ROOT, Process, echoable, free_port, is_open, publish, server
 
 # -- on the engine
 
@@ -222,6 +222,43 @@ def test_starts_that_fail(tmp_path: Path, flags: list[str], text: str) -> None:
     with server(tmp_path, *flags, wait=False) as running:
         assert running.ended() == 255
         assert text in running.log.read_text()
+
+
+@pytest.mark.parametrize(("flags", "config", "text"), [
+    (["--num_load_threads=-1"], "", "num_threads >= 0 (-1 vs. 0): --num_load_threads=-1 is too low"),
+    (["--num_unload_threads=-2"], "", "--num_unload_threads=-2 is too low"),
+    (["--grpc_max_threads=0"], "", "--grpc_max_threads=0 is too low"),
+    (["--rest_api_num_threads=0"], "", "--rest_api_num_threads=0 is too low"),
+    ([], 'custom_model_config { type_url: "a/b" }', "ModelServer does not yet support custom model config."),
+])
+def test_starts_that_are_aborted(tmp_path: Path, flags: list[str], config: str, text: str) -> None:
+    """Where the real server fails a check, which ends it with SIGABRT."""
+    (tmp_path / "models.config").write_text(config)
+    with server(tmp_path, "--tfs_loader=echo", f"--model_config_file={tmp_path}/models.config", *flags,
+                wait=False) as running:
+        assert running.ended() == -signal.SIGABRT
+        assert text in running.log.read_text()
+
+
+def test_the_only_thread_for_grpc_polls(tmp_path: Path) -> None:
+    """So every call is refused, as by the real server."""
+    echoable(tmp_path / "m", 1)
+    with (server(tmp_path, "--tfs_loader=echo", "--model_name=m", f"--model_base_path=file://{tmp_path}/m",
+                 "--grpc_max_threads=1") as running, grpc.insecure_channel(f"127.0.0.1:{running.port}") as channel):
+        assert running.rest("/v1/models/m:predict", {"instances": [1]})[0] == 200
+        ask = channel.unary_unary(methods.GET_MODEL_STATUS, lambda m: m.SerializeToString(),
+                                  pb.GetModelStatusResponse.FromString)
+        with pytest.raises(grpc.RpcError) as caught:
+            ask(pb.GetModelStatusRequest(model_spec=pb.ModelSpec(name="m")), timeout=20)
+        assert caught.value.details() == "Server Threadpool Exhausted"
+
+
+def test_of_a_rest_port_16_bits_count(tmp_path: Path) -> None:
+    echoable(tmp_path / "m", 1)
+    port = free_port()
+    with server(tmp_path, "--tfs_loader=echo", "--model_name=m", f"--model_base_path={tmp_path}/m",
+                f"--rest_api_port={port + (1 << 16)}", wait=False) as running:
+        running.wait_open(port)
 
 
 def test_a_config_file_that_cant_be_parsed_is_told_on_stderr(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import pytest
 from deploy.modelserver import config
 from deploy.modelserver.catalog import Id
 from deploy.modelserver.flags import parse, usage
+from deploy.modelserver.loader import EngineLoader
+from deploy.modelserver.loaders import make_loader
 from deploy.modelserver.options import FLAGS, Options
 from deploy.modelserver.resources import reserve
 from deploy.modelserver.server import check
@@ -116,6 +118,22 @@ def test_one_missing_base_path_hides_everything(tmp_path: Path) -> None:
     assert look_at_all([good]) == {"a": {2: f"{tmp_path}/a/2"}}
     with pytest.raises(BasePathMissing, match="Could not find base path"):
         look_at_all([good, bad])
+
+
+@pytest.mark.parametrize("host", ["", "localhost"])
+def test_a_base_path_may_be_a_file_uri(tmp_path: Path, host: str) -> None:
+    (tmp_path / "a" / "2").mkdir(parents=True)
+    model = Monitored("a", f"file://{host}{tmp_path}/a", Latest())
+    assert look_at_all([model]) == {"a": {2: f"{tmp_path}/a/2"}}
+    with pytest.raises(BasePathMissing, match="Could not find base path http://a/b"):
+        look_at_all([Monitored("a", "http://a/b", Latest())])
+
+
+@pytest.mark.parametrize(("value", "tags"), [("", ("serve",)), ("serve", ("serve",)), ("a,b", ("a", "b"))])
+def test_tags(value: str, tags: tuple[str, ...]) -> None:
+    loader = make_loader(options(f"--saved_model_tags={value}"))
+    assert isinstance(loader, EngineLoader)
+    assert loader.tags == tags
 
 
 def test_what_the_log_says_of_versions() -> None:

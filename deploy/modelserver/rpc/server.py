@@ -46,7 +46,7 @@ class GrpcServer:
         self._limits, self._tls = limits or Limits(), tls
         self._sockets = listening(addresses, share)
         self.ports = [0 if s.family == socket.AF_UNIX else int(s.getsockname()[1]) for s in self._sockets]
-        self._pool = RefusingPool(max(1, max_threads - 1))  # the real server's last thread polls
+        self._pool = RefusingPool(max(0, max_threads - 1))  # the real server's last thread polls
         self._connections: set[Connection] = set()
         self.memory = Memory(self._limits.held_by_all, self._shed)
         self._stopping, self._haste = False, Haste()
