@@ -6,8 +6,7 @@ import ctypes
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -118,8 +117,7 @@ class Session:
         try:
             for index, array in enumerate(arrays):
                 values[index] = to_tensor(tf, array)
-            with self._options(pace, timeout) as options:
-                whole, own = self._run(plan, options, values, results, status)
+            whole, own = self._run_for(plan, pace, timeout, (values, results, status))
             tf.check(status)
             made = _collect(tf, results)
             pace.ran(whole, own, elements(made))
@@ -174,9 +172,9 @@ class Session:
                  trace: TracebackType | None) -> None:
         self.close()
 
-    @contextmanager
-    def _options(self, pace: Pace, timeout: float | None) -> Iterator[int | None]:
-        """TF_Buffer with RunOptions.
+    def _run_for(self, plan: _Plan, pace: Pace, timeout: float | None, arguments: tuple[Any, Any, int]
+                 ) -> tuple[float, float]:
+        """Run, in this thread or TensorFlow's; as `_run`.
 
         A brief run stays in this thread: changing threads costs 30 us, three times what a small model takes. But there
         it can't be stopped, and the thread has to take denormal numbers for zero, as TensorFlow's own do.
@@ -185,18 +183,17 @@ class Session:
         if pace.brief and not watched and self._tf.flushing.available:
             mode = self._tf.flushing.start()
             try:
-                yield self._here
+                return self._run(plan, self._here, *arguments)
             finally:
                 self._tf.flushing.stop(mode)
-        elif timeout is None:
-            yield None
-        else:
-            data = _TIMEOUT + varint(max(1, math.ceil(timeout * 1000)))
-            buffer = self._tf.NewBufferFromString(data, len(data))
-            try:
-                yield buffer
-            finally:
-                self._tf.DeleteBuffer(buffer)
+        if timeout is None:
+            return self._run(plan, None, *arguments)
+        data = _TIMEOUT + varint(max(1, math.ceil(timeout * 1000)))
+        options = self._tf.NewBufferFromString(data, len(data))
+        try:
+            return self._run(plan, options, *arguments)
+        finally:
+            self._tf.DeleteBuffer(options)
 
     def _run(self, plan: _Plan, options: int | None, values: Any, results: Any, status: int) -> tuple[float, float]:
         """Run; returns the seconds it took, and those of this thread's own work."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploy.engine.denormals import flush_for_good
 from deploy.modelserver.rest import bulk
 from deploy.modelserver.rest.decode import predict_body
+from deploy.modelserver.rest.fast import numeric
 from deploy.modelserver.status import StatusError
 
 FLOAT = 1
@@ -86,3 +89,20 @@ def test_never_another_answer(key: str, value: object, signature: str | None) ->
     assert (found.signature, found.key) == expected[:2]
     with np.errstate(over="ignore"):
         np.testing.assert_array_equal(found.numbers.astype(np.float32), expected[2])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_denormals_are_zero_however_the_thread_is_set(dtype: str) -> None:
+    tiny = float(np.finfo(dtype).tiny) / 4
+    values, seen = [[tiny, -tiny, 0.0], [1.0, -2.5, tiny * 8]], {}
+
+    def read(name: str, flushing: bool) -> None:
+        if flushing:
+            flush_for_good()
+        seen[name] = numeric(values, dtype, plain=True).tolist()  # type: ignore[union-attr]
+
+    for name, flushing in (("as it is", False), ("of a server", True)):
+        thread = threading.Thread(target=read, args=(name, flushing))
+        thread.start()
+        thread.join()
+    assert seen["as it is"] == seen["of a server"] == [[0, 0, 0], [1, -2.5, tiny * 8]]

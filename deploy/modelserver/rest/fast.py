@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import struct
-from contextlib import suppress
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
+from deploy.engine import denormals
 from deploy.modelserver.loader import Array
 from deploy.wire.tensors import numpy_dtype
 
@@ -29,6 +29,8 @@ def flushed(numbers: Array) -> Array:
     """Denormal floats are zero: the real server reads JSON in threads that don't know them."""
     if numbers.dtype.kind != "f":
         return numbers
+    if denormals.flushes():  # what became a float32 here has lost them on the way
+        return numbers * 1.0 if numbers.dtype.itemsize == 8 else numbers
     with np.errstate(under="ignore", invalid="ignore"):
         return np.asarray(numbers * (np.abs(numbers) >= np.finfo(numbers.dtype).tiny))
 
@@ -52,6 +54,9 @@ def numeric(value: Any, dtype: str, plain: bool) -> Array | None:
     except (TypeError, OverflowError, IndexError, struct.error):
         return None
     numbers = np.frombuffer(packed, np.dtype(f"={_TYPES[dtype]}"))
-    with np.errstate(over="ignore"), suppress(ValueError):  # more dimensions than an array can have
-        return flushed(numbers.astype(numpy_dtype(dtype), copy=False)).reshape(shape)
-    return None
+    with np.errstate(over="ignore"):
+        made = flushed(numbers.astype(numpy_dtype(dtype), copy=False))
+    try:
+        return made.reshape(shape)
+    except ValueError:  # more dimensions than an array can have
+        return None

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
+from deploy.engine.denormals import flush_for_good
 from deploy.modelserver.haste import Haste
 from deploy.modelserver.loops import new_loop
 from deploy.modelserver.rest import limits as most
@@ -86,8 +87,8 @@ class RestServer:
         times = self.limits.head, self.limits.idle, self.limits.stall
         self._look_every = min([_LOOK, *(seconds / 4 for seconds in times if seconds > 0)])
         self._most_connections = _most_connections(self.limits.connections)
-        self._pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="rest")
-        self._heavy = ThreadPoolExecutor(max(1, threads // 4), thread_name_prefix="rest-heavy")
+        self._pool = ThreadPoolExecutor(max(1, threads), "rest", flush_for_good)
+        self._heavy = ThreadPoolExecutor(max(1, threads // 4), "rest-heavy", flush_for_good)
         self.loop, self._ready = new_loop(), threading.Event()
         self._haste = Haste()
         self._stopping = False
@@ -96,6 +97,7 @@ class RestServer:
         self._ready.wait()
 
     def _serve(self) -> None:
+        flush_for_good()
         asyncio.set_event_loop(self.loop)
         self._listener = self.loop.run_until_complete(
             self.loop.create_server(lambda: Connection(self), sock=self._socket, backlog=1024))
