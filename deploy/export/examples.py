@@ -22,7 +22,8 @@ Encode = Callable[[Mapping[str, Any]], dict[str, Array] | None]
 
 
 def cases(given: object, contract: Contract, features: Mapping[str, Sequence[TensorSpec]],
-          encoders: Mapping[str, Encode | None], batches: Sequence[int] | None = None) -> list[Case]:
+          encoders: Mapping[str, Encode | None], batches: Sequence[int] | None = None, *,
+          free: int = 1) -> list[Case]:
     """The given examples as cases, and generated ones for signatures without.
 
     given: None; for the default signature: a dict input -> array, batch first; an array, if there is one input; a list
@@ -32,14 +33,14 @@ def cases(given: object, contract: Contract, features: Mapping[str, Sequence[Ten
         {"b64": ...}. An empty list: no examples.
     features: see SavedModelInfo.features.
     encoders: signature -> what may turn examples in another form into its inputs.
-    batches: sizes of generated batches: 1 and 2 by default.
+    batches: sizes of generated batches: 1 and 2 by default. free: of their other unknown dimensions.
     Raises ExportError for what doesn't fit.
     """
     by_signature = _by_signature(example_files.loaded(given), contract)
     made = []
     for name, signature in contract.items():
         if name not in by_signature:
-            made += [Case(name, generated.generate(signature, size, seed, features))
+            made += [Case(name, generated.generate(signature, size, seed, features, free))
                      for seed, size in enumerate(_sizes(signature, batches))]
         else:
             found = _batches(by_signature[name], signature, encoders.get(name))

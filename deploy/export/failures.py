@@ -8,6 +8,7 @@ import sysconfig
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from deploy.errors import DeployError, ExportError
 from deploy.export.quiet import backend_hint
@@ -18,7 +19,15 @@ _OURS = Path(__file__).resolve().parent.parent
 
 _NO_DIRECTORY = "Keras 3 writes no SavedModel with model.save(directory): leave that line out, `tfs export` takes " \
     "the model itself; or call model.export(directory)"
-_KNOWN = {"Invalid filepath extension for saving": _NO_DIRECTORY}
+_KNOWN = (
+    (r"Invalid filepath extension for saving|The `save_format` argument is deprecated", _NO_DIRECTORY),
+    (r"File format not supported: filepath=.*SavedModel", "Keras 3 loads no SavedModel directory: give the directory "
+     "itself to `tfs export`, or use keras.layers.TFSMLayer"),
+    (r"module 'tensorflow[\w.]*' has no attribute", "code for TensorFlow 1 or an early 2: rewrite it for this release; "
+     "tf.compat.v1 has most of it. A SavedModel that was written already goes to `tfs export` as its directory"),
+    (r"module 'keras\._tf_keras[\w.]*' has no attribute", "code for Keras 2: rewrite it for Keras 3, or use tf_keras"),
+    (r"The filename must end in `\.weights\.h5`", "end its name in .weights.h5; for serving, `tfs export` takes the "
+     "model itself"))
 _USUAL = {"np": "import numpy as np", "tf": "import tensorflow as tf", "keras": "import keras",
           "pd": "import pandas as pd", "layers": "from keras import layers"}
 _NOISE = re.compile(r"\x1b\[[0-9;]*m|\{\{function_node [^}]*\}\} ?| ?\[\[\{\{node [^}]*\}\}\]\]| ?\[Op:[^\]]*\]")
@@ -49,9 +58,11 @@ def of_model(stage: Path, name: str) -> Iterator[None]:
 def _place(error: BaseException) -> str:
     """The last line of the user's own code, as ` (FILE, line N)`: neither ours nor that of an installed package."""
     libraries = tuple({*sysconfig.get_paths().values(), str(_OURS)})
-    own = [frame for frame in traceback.extract_tb(error.__traceback__)
+    converted = getattr(getattr(error, "ag_error_metadata", None), "translated_stack", None) or ()
+    frames: list[Any] = [*traceback.extract_tb(error.__traceback__), *reversed(converted)]  # AutoGraph: innermost first
+    own = [frame for frame in frames
            if frame.lineno and Path(frame.filename).is_file() and not frame.filename.startswith(libraries)
-           and "site-packages" not in frame.filename]
+           and "site-packages" not in frame.filename and "__autograph_generated" not in frame.filename]
     return f" ({_short(own[-1].filename)}, line {own[-1].lineno})" if own else ""
 
 
@@ -71,7 +82,7 @@ def _missing_name(error: NameError) -> str:
 def _hint(error: BaseException) -> str:
     if isinstance(error, NameError):
         return _missing_name(error)
-    known = next((told for start, told in _KNOWN.items() if str(error).startswith(start)), "")
+    known = next((told for start, told in _KNOWN if re.match(start, str(error), re.DOTALL)), "")
     return backend_hint() if isinstance(error, ImportError) else known
 
 

@@ -12,7 +12,8 @@ from deploy.export.plans import Endpoint, OutputNames
 from deploy.types import DEFAULT_SIGNATURE, TensorSpec
 
 _DEFAULTS = (DEFAULT_SIGNATURE, "serve", "__call__", "call", "predict")
-_HOW = "give inputs=..., or @tf.function(input_signature=[tf.TensorSpec(...)])"
+_HOW = 'say it with --input "x: float32[?, 20]" or inputs=..., or decorate it with ' \
+    "@tf.function(input_signature=[tf.TensorSpec(...)])"
 
 
 def endpoint(function: Any, name: str, inputs: object, output_names: OutputNames | None,

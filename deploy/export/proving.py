@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.errors import DeployError
 from deploy.export import examples, parity
 from deploy.export.plans import Case, Endpoint
 from deploy.savedmodel import SavedModelInfo, goldens
@@ -15,6 +16,12 @@ _RANDOM_OPS = frozenset({
     "RandomShuffle", "RandomGamma", "RandomPoisson", "RandomPoissonV2", "Multinomial", "RandomCrop",
     "StatefulUniform", "StatefulUniformInt", "StatefulUniformFullInt", "StatefulStandardNormal",
     "StatefulStandardNormalV2", "StatefulTruncatedNormal", "StatefulRandomBinomial", "RngSkip", "RngReadAndSkip"})
+
+_FREE = (1, 16, 64, 256)
+"""Sizes of the unknown dimensions of generated examples, but the first, as tried in turn."""
+
+_GROWN = "the generated examples have {} for each unknown dimension but the first: the model fails on smaller ones; " \
+    "real ones are better: --examples or examples="
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +43,10 @@ def prove(directory: Path, info: SavedModelInfo, live: Mapping[str, Endpoint], r
     """
     limits = parity.tolerances(tolerance, info.contract)
     recorded = [] if live or given is not None else goldens.read(directory)
-    cases = [Case(g.signature, dict(g.inputs), dict(g.outputs)) for g in recorded] or \
-        examples.cases(given, info.contract, info.features, {name: e.encode for name, e in live.items()}, batches)
-    _answer(cases, live)
+    cases = [Case(g.signature, dict(g.inputs), dict(g.outputs)) for g in recorded]
+    notes: tuple[str, ...] = ()
+    if not cases:
+        cases, notes = _answered(info, live, given, batches)
     if not cases:
         replay.ask(directory, [])
         return Proof([], parity.Parity(0, False, 0.0, limits), ("no examples: nothing is proven but that it loads",))
@@ -49,7 +57,28 @@ def prove(directory: Path, info: SavedModelInfo, live: Mapping[str, Endpoint], r
     changing = parity.changing(cases, first, last, limits)
     found = parity.compare(cases, first, limits, changing)
     return Proof([case for case in cases if case.signature not in changing], found,
-                 tuple(_changing_note(name, info) for name in changing))
+                 (*notes, *(_changing_note(name, info) for name in changing)))
+
+
+def _answered(info: SavedModelInfo, live: Mapping[str, Endpoint], given: object,
+              batches: Sequence[int] | None) -> tuple[list[Case], tuple[str, ...]]:
+    """Cases with the live object's answers, and a note. Raises ExportError.
+
+    What is generated grows until the model takes it: a convolution can't do with one pixel.
+    """
+    shapes = [spec.shape for signature in info.contract.values() for spec in signature.inputs]
+    sizes = _FREE if live and given is None and any(None in (shape or ())[1:] for shape in shapes) else _FREE[:1]
+    encoders, failed = {name: e.encode for name, e in live.items()}, None
+    for size in sizes:
+        try:
+            cases = examples.cases(given, info.contract, info.features, encoders, batches, free=size)
+            _answer(cases, live)
+        except DeployError as error:
+            failed = failed or error
+        else:
+            return cases, () if failed is None else (_GROWN.format(size),)
+    assert failed is not None
+    raise failed
 
 
 def _answer(cases: list[Case], live: Mapping[str, Endpoint]) -> None:

@@ -19,24 +19,23 @@ _WORDS = (b"the", b"quick", b"brown", b"fox", b"jumps", b"over", b"a", b"lazy", 
 
 
 def generate(signature: Signature, batch: int = 2, seed: int = 0,
-             features: Mapping[str, Sequence[TensorSpec]] | None = None) -> dict[str, NDArray[Any]]:
+             features: Mapping[str, Sequence[TensorSpec]] | None = None, free: int = 1) -> dict[str, NDArray[Any]]:
     """Inputs by name: floats in [0, 1), whole numbers from 0 to 9, short words; of the dtypes that the signature says.
 
-    batch: size of an unknown first dimension, and of the vector for an input of unknown rank; other unknown
-    dimensions are 1.
+    batch: size of an unknown first dimension, and of the vector for an input of unknown rank. free: of others.
     features: `SavedModelInfo.features`, so that inputs which the graph parses as tf.Example hold what it wants.
     Without it, the input of a classify or regress signature gets examples without features.
     Raises BadRequest for an input of a dtype that can't be sent.
     """
     random = np.random.default_rng(seed)
-    return {spec.name: _values(spec, _shape(spec, batch), random, _wanted(signature, spec, features or {}))
+    return {spec.name: _values(spec, _shape(spec, batch, free), random, _wanted(signature, spec, features or {}))
             for spec in signature.inputs}
 
 
-def _shape(spec: TensorSpec, batch: int) -> tuple[int, ...]:
+def _shape(spec: TensorSpec, batch: int, free: int) -> tuple[int, ...]:
     if spec.shape is None:
         return (batch,)
-    return tuple((1 if axis else batch) if size is None else size for axis, size in enumerate(spec.shape))
+    return tuple((free if axis else batch) if size is None else size for axis, size in enumerate(spec.shape))
 
 
 def _wanted(signature: Signature, spec: TensorSpec,

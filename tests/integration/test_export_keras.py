@@ -214,3 +214,12 @@ def test_examples_show_the_optional_tensor(tmp_path: Path) -> None:
     given = {"tokens": ONES, "weight": np.float32([[2]])}
     exported = export(Weighted(), tmp_path, "m", examples=given)
     assert [str(spec) for spec in exported.contract["serving_default"].inputs] == PINNED
+
+
+def test_examples_grow_until_the_model_takes_them(tmp_path: Path) -> None:
+    image = keras.Input((None, None, 3), name="image")
+    pooled = keras.layers.MaxPooling2D(4)(keras.layers.Conv2D(2, 3)(image))
+    model = keras.Model(image, keras.layers.GlobalAveragePooling2D(name="mean")(keras.layers.Conv2D(2, 3)(pooled)))
+    exported = export(model, tmp_path, "convolving", batch_sizes=[1])
+    assert exported.goldens == 1 and exported.contract["serving_default"].inputs[0].shape == (None, None, None, 3)
+    assert any("16 for each unknown dimension" in note for note in exported.notes)

@@ -208,6 +208,19 @@ def test_keras_on_another_backend_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     assert "set KERAS_BACKEND=tensorflow" in failures.user_error("importing m", error).hint
 
 
+@pytest.mark.parametrize(("error", "words"), [
+    (ValueError("Invalid filepath extension for saving. Please add"), "leave that line out"),
+    (ValueError("The `save_format` argument is deprecated in Keras 3."), "leave that line out"),
+    (ValueError("File format not supported: filepath=d. Keras 3 only ... legacy SavedModel"), "give the directory"),
+    (AttributeError("module 'tensorflow' has no attribute 'Session'"), "tf.compat.v1"),
+    (AttributeError("module 'tensorflow._api.v2.saved_model' has no attribute 'simple_save'"), "TensorFlow 1"),
+    (AttributeError("module 'keras._tf_keras.keras' has no attribute 'experimental'"), "tf_keras"),
+    (ValueError("The filename must end in `.weights.h5`. Received: x"), ".weights.h5"),
+])
+def test_code_of_older_releases_is_told_what_to_do(error: Exception, words: str) -> None:
+    assert words in str(failures.user_error("building it", error).hint)
+
+
 @pytest.mark.parametrize(("text", "said"), [
     ("Graph execution error:\n\nDetected at node map/Op defined at (most recent call last):\n  File \"a.py\"\n\n"
      "Unknown image file format. One of JPEG required.\n\t [[{{node map/Op}}]] [Op:__inference_f_6]",
