@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +71,9 @@ def register(app: click.Group) -> None:
         number = None if version is None else check_version(version)
         if tflite is None and (tflite_out or tflite_plot or tflite_limit is not None):
             raise click.UsageError("say with --tflite which kind of TFLite model to make")
-        with steps(f"exporting {name or target}", quiet=as_json) as progress:
+        for path in filter(None, (tflite_out, tflite_plot)):
+            _check_parent(path)
+        with steps(f"exporting {name or target}", quiet=as_json) as progress, _stdout_for_json(as_json):
             exported = export_model(
                 target, repository, name, number, inputs=list(inputs) or None, examples=examples,
                 custom_objects=custom_objects or None, tolerance=_tolerances(tolerances),
@@ -113,6 +117,19 @@ def _plot(made: Sibling) -> str:
     calls = [Group(f"one call of {name}", pair(made.saved_latency[name] * 1e6, seconds * 1e6, "us"))
              for name, seconds in made.latency.items()]
     return bars("SavedModel and TFLite", [Group("size", pair(made.saved_size, made.size, "bytes")), *calls])
+
+
+def _stdout_for_json(as_json: bool) -> contextlib.AbstractContextManager[object]:
+    """What the user's code prints goes to stderr where stdout is a document."""
+    return contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+
+
+def _check_parent(path: Path) -> None:
+    """Told before somebody trains for it, and before anything is published."""
+    from deploy.errors import SpecError
+
+    if not path.parent.is_dir():
+        raise SpecError(f"can't write {path}: there is no directory {path.parent}", hint="make it, or name another")
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from deploy.cli.outcome import run
-from deploy.errors import ExportError
+from deploy.errors import ExportError, SpecError
 from deploy.export import Servable, targets
 from deploy.export.targets import KerasFile, PythonObject, SavedModelDirectory
 
@@ -84,6 +85,22 @@ def test_the_users_traceback_is_shown_when_asked_for(capsys: pytest.CaptureFixtu
     assert "failing_module.py, line 5)" in said and "--verbose" in said
     assert run(["export", "failing_module.py:build", "--verbose"]) == ExportError.exit_code
     assert "return json.loads" in capsys.readouterr().err
+
+
+def test_what_the_users_code_prints_is_no_part_of_the_json(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("talking.py").write_text("print('epoch 1')\n\n\ndef build():\n    print('built')\n")
+    assert run(["export", "talking.py:build", "--json"]) == ExportError.exit_code
+    out, err = capsys.readouterr()
+    assert "returned None" in json.loads(out)["message"]
+    assert "epoch 1" in err and "built" in err
+
+
+@pytest.mark.parametrize("option", ["--tflite-out", "--tflite-plot"])
+def test_places_to_write_to_are_looked_at_first(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("talking.py").write_text("print('epoch 1')\n")
+    assert run(["export", "talking.py:build", "--tflite", "none", option, "nowhere/it"]) == SpecError.exit_code
+    out, err = capsys.readouterr()
+    assert "there is no directory nowhere" in err and "epoch" not in out
 
 
 @pytest.mark.parametrize(("line", "words"), [
