@@ -8,7 +8,9 @@ refuses is, so that whoever reads a file has one kind of failure to translate.
 from __future__ import annotations
 
 import errno
+import io
 import os
+import select
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -20,6 +22,10 @@ DEEPEST = 64
 MOST_ENTRIES = 100_000
 """Files and directories below one directory."""
 
+MOST_TEXT = 8 << 20
+"""Bytes of a file that people write: a config file of ten thousand models has one million."""
+
+_PATIENCE = 5.0  # seconds without a byte from a pipe
 _HOLES = 1 << 30  # bytes from which a file is looked at for holes
 _FULL = 16  # a file this many times longer than its blocks on disk is a hole, however well a disk compresses
 _UNNAMED = "its name has characters that no file has"
@@ -38,6 +44,10 @@ def open_regular(path: str | Path, *, most: int | None = None, follow: bool = Tr
         fd = os.open(path, flags, dir_fd=directory)
     except ValueError as error:
         raise OSError(errno.EINVAL, _UNNAMED, str(path)) from error
+    except OSError as error:
+        if error.errno == errno.ELOOP and not follow and os.path.islink(path):
+            raise OSError(errno.ELOOP, "it is a symbolic link, and none is followed there", str(path)) from error
+        raise
     try:
         check_regular(os.fstat(fd), path, most)
         return os.fdopen(fd, "rb")
@@ -53,6 +63,45 @@ def read_bytes(path: str | Path, most: int, *, follow: bool = True, directory: i
     if len(data) > most:  # it grew
         raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
     return data
+
+
+def read_given(path: str | Path, most: int = MOST_TEXT) -> bytes:
+    """The bytes of a file that the user named, who may name a pipe: `/dev/stdin`, `<(...)`.
+
+    Raises OSError for more than `most` bytes, a directory, and a pipe that nobody writes into.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except ValueError as error:
+        raise OSError(errno.EINVAL, _UNNAMED, str(path)) from error
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        status = os.fstat(fd)
+        if stat.S_ISREG(status.st_mode):
+            check_regular(status, path, most)
+        data = b"".join(_pieces(file, path, most))
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
+    return data
+
+
+def _pieces(file: io.FileIO, path: str | Path, most: int) -> Iterator[bytes]:
+    """Until the end, or a piece beyond `most`."""
+    size = 0
+    while size <= most:
+        if not select.select([file], [], [], _PATIENCE)[0]:
+            raise OSError(errno.ETIMEDOUT, f"nobody wrote into it for {_PATIENCE:g} seconds", str(path))
+        piece = file.read(min(most + 1 - size, 1 << 20))
+        if piece is None:  # another reader was faster
+            continue
+        if not piece:
+            return
+        size += len(piece)
+        yield piece
+
+
+def read_text(path: str | Path) -> str:
+    """The text, UTF-8, of a file that the user named. Raises OSError, UnicodeDecodeError."""
+    return read_given(path).decode().replace("\r\n", "\n")
 
 
 def check_regular(status: os.stat_result, path: str | Path, most: int | None = None) -> None:

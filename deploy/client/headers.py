@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from deploy import files
 from deploy.errors import SpecError
 from deploy.types import Tls
 
@@ -49,8 +50,8 @@ def pem(tls: Tls, part: str) -> bytes | None:
     if path is None:
         return None
     try:
-        return Path(path).read_bytes()
+        return files.read_given(path)
     except OSError as error:
         where = "" if part == "key" else f" {path}"  # where a key lies is nobody's business
-        raise SpecError(f"the TLS {part}{where} can't be read: {error.strerror}",
+        raise SpecError(f"the TLS {part}{where} can't be read: {files.reason(error)}",
                         hint="give the path of a PEM file") from error

@@ -33,7 +33,7 @@ def case_of(model: ServedModel, version: int, *, tflite: bool = False) -> Case |
     """A version's first golden case; None for a version without one, or one that isn't published by us, or not here.
 
     tflite: the server prefers the model.tflite of a version that has one.
-    Raises RepositoryError or BadReply for a damaged file: asking less than was recorded would be no answer.
+    Raises RepositoryError for a damaged file: asking less than was recorded would be no answer.
     """
     base = Path(model.base_path)
     repository, mv = Repository(base.parent), ModelVersion(base.name, version)

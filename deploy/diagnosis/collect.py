@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deploy import checks, serving
+from deploy import checks, files, serving
 from deploy.diagnosis.disk import configured, located, looked_at, named_files
 from deploy.diagnosis.evidence import Evidence, Model, Port, PortName
 from deploy.diagnosis.server_files import Files
@@ -29,6 +29,7 @@ from deploy.spec import Spec
 from deploy.types import Specific, VersionState, VersionStatus
 
 TAIL = 400
+_MOST_LOG = 1 << 28  # bytes of a log that the user names
 
 
 def of_spec(spec: Spec, *, connect: readiness.Connect = readiness.connect) -> Evidence:
@@ -189,9 +190,9 @@ def _container_ports(seen: Inspected) -> Iterator[Port]:
 def of_log(log: Path | None, argv: Sequence[str]) -> Evidence:
     """A server that ran on this machine: what it printed, and its flags. Raises ServerError for an unreadable log."""
     try:
-        text = log.read_text(errors="replace") if log is not None else ""
+        text = files.read_given(log, _MOST_LOG).decode(errors="replace") if log is not None else ""
     except OSError as e:
-        raise ServerError(f"can't read {log}: {e.strerror or e}") from None
+        raise ServerError(f"can't read {log}: {files.reason(e)}") from None
     flags = tuple(argv) if argv and not argv[0].startswith("--") else ("tensorflow_model_server", *argv)
     made = Evidence(name=str(log or "the command line"), kind="unknown", given_by_name=True,
                     log=tuple(text.splitlines()), argv=flags if argv else ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
+from deploy import files
 from deploy.errors import SpecError
 from deploy.servers.inspecting import Inside
 
@@ -51,11 +52,11 @@ class Files:
         if here is None:
             raise SpecError(f"nothing is mounted at {path}" if not self.mounted(path) else f"{path} doesn't exist")
         try:
-            return _decoded(here.read_bytes())
+            return _decoded(files.read_bytes(here, files.MOST_TEXT))
         except FileNotFoundError:
             raise SpecError(f"{path} doesn't exist") from None
         except OSError as e:
-            raise SpecError(f"{path}: {e.strerror}") from None
+            raise SpecError(f"{path}: {files.reason(e)}") from None
 
 
 def _decoded(data: bytes) -> str:

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from deploy import files
 from deploy.errors import ExportError
 
 FORMS = "give a dict of arrays (batch first), a list of such dicts or of single rows, or an .npz or .json file of them"
 
+_MOST = 1 << 30  # bytes of a JSON file
 _BODY = frozenset({"instances", "inputs", "examples"})
 _TEXT = "in an .npz strings as fixed-width text, not as objects; bytes, such as images, as JSON: {\"b64\": \"...\"}"
 
@@ -58,16 +60,16 @@ def unpacked(given: object, inputs: Sequence[str]) -> object:
 
 def _json(path: Path) -> object:
     """UTF-8, UTF-16 or UTF-32, with or without a byte order mark."""
-    return _bytes(json.loads(path.read_bytes()))
+    return _bytes(json.loads(files.read_given(path, _MOST)))
 
 
 def _archive(path: Path) -> object:
-    with path.open("rb") as opened:
-        zipped = zipfile.is_zipfile(opened)
-    if not zipped:
-        raise ValueError("it is neither JSON by its name nor an .npz archive by its content")
-    with np.load(path, allow_pickle=False) as file:
-        arrays = dict(file.items())
+    with files.open_regular(path) as opened:
+        if not zipfile.is_zipfile(opened):
+            raise ValueError("it is neither JSON by its name nor an .npz archive by its content")
+        opened.seek(0)
+        with np.load(opened, allow_pickle=False) as file:
+            arrays = dict(file.items())
     nested: dict[str, Any] = {}
     for key, array in arrays.items():
         signature, slash, name = key.rpartition("/")

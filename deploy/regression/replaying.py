@@ -37,7 +37,7 @@ class Known:
 
 
 def known(directory: str | Path) -> Known:
-    """A version's goldens, and the tolerances of its manifest, if it has one. Raises RepositoryError, BadReply."""
+    """A version's goldens, and the tolerances of its manifest, if it has one. Raises RepositoryError."""
     from deploy.repository import checking
 
     recorded = goldens.scan(directory)

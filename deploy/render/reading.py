@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 import yaml
 
+from deploy import files
 from deploy.errors import SpecError
 from deploy.spec import ModelSpec, SpecFile
 from deploy.spec.paths import local
@@ -21,9 +22,9 @@ def spec_file(models_config: str | Path) -> SpecFile:
     """The spec that renders to the same served models. Raises SpecError naming file and place."""
     path = Path(models_config)
     try:
-        text = path.read_text()
+        text = files.read_text(path)
     except OSError as e:
-        raise SpecError(f"can't read the config file {path}: {e.strerror}") from None
+        raise SpecError(f"can't read the config file {path}: {files.reason(e)}") from None
     except UnicodeDecodeError:
         raise SpecError(f"{path} isn't text", hint="name a models.config in protobuf's text format") from None
     config = from_text(text, pb.ModelServerConfig, str(path))

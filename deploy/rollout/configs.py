@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from deploy import files
 from deploy.errors import RolloutError
 from deploy.render import write
 from deploy.state import Serving
@@ -37,9 +38,10 @@ class ConfigFile:
 
     def _split(self) -> tuple[str, pb.ModelServerConfig]:
         try:
-            text = self.path.read_text()
+            text = files.read_text(self.path)
         except (OSError, UnicodeDecodeError) as e:
-            raise RolloutError(f"can't read the server's config file {self.path}: {e}",
+            raise RolloutError(f"can't read the server's config file {self.path}: "
+                               f"{files.reason(e) if isinstance(e, OSError) else e}",
                                hint="start the server with `tfs up`, which writes it") from None
         comments = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
         return comments, from_text(text, pb.ModelServerConfig, str(self.path))

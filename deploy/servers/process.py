@@ -205,9 +205,9 @@ def forget(state_dir: str | Path) -> None:
 def tail_of(log: Path, lines: int) -> str:
     """The last lines of a log file; empty if there is no file."""
     try:
-        with log.open("rb") as f:
+        with os.fdopen(os.open(log, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as f:  # never waits for a pipe
             f.seek(max(0, f.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            text = f.read().decode(errors="replace")
+            text = f.read(_TAIL_BYTES).decode(errors="replace")
     except OSError:
         return ""
     return "\n".join(text.splitlines()[-lines:]) if lines > 0 else ""

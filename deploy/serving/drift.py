@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from deploy import files
 from deploy.errors import SpecError
 from deploy.render import models_config
 from deploy.render.layout import MODELS_MOUNT
@@ -138,11 +139,11 @@ def edits(config: config_pb2.ModelServerConfig, models: Iterable[ServedModel]) -
 def read_config(path: Path) -> config_pb2.ModelServerConfig | None:
     """A models.config; None if it isn't there. Raises SpecError for one that can't be read or parsed."""
     try:
-        text = path.read_text()
+        text = files.read_text(path)
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as e:
-        raise SpecError(f"can't read it: {e}", path=str(path)) from None
+        raise SpecError(f"can't read it: {files.reason(e) if isinstance(e, OSError) else e}", path=str(path)) from None
     return from_text(text, config_pb2.ModelServerConfig, str(path))
 
 

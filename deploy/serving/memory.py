@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from deploy import files
 from deploy.errors import DeployError, SpecError
 from deploy.render import write
 from deploy.servers import find
@@ -23,7 +24,7 @@ def remember_start(spec: Spec) -> None:
     """Called when the server is ready. That this can't be written is no reason to stop a server that is."""
     _write(spec.state_dir, STARTED, configuration(spec))
     with suppress(OSError, ValueError, SpecError):
-        text = spec.path.read_bytes()
+        text = files.read_bytes(spec.path, files.MOST_TEXT)
         if parse(text, spec.path).name == spec.name:  # it may have been edited since
             write({SPEC: _came_from(spec.path) + text.decode("utf-8-sig")}, spec.state_dir)
     with suppress(OSError):

@@ -10,25 +10,25 @@ from pathlib import Path
 
 import msgspec
 
+from deploy import files
 from deploy.errors import SpecError
 from deploy.spec.format import ComparePart, ModelSpec, RolloutPart, ServerPart, SmokePart, Spec, SpecFile
 from deploy.spec.messages import readable, unknown_keys, unusable
 from deploy.spec.paths import directory, state_root
 from deploy.spec.server import checked_server
-from deploy.spec.yaml_text import read_yaml
+from deploy.spec.yaml_text import MOST_BYTES, read_yaml
 from deploy.types import All, Latest, ServedModel, Specific, VersionPolicy, check_name, check_version
 
 _PLAIN = re.compile(r"""^(name|state):[ \t]*["']?([^"'#\r\n]+?)["']?[ \t]*(?:#.*)?$""", re.MULTILINE)
-_MOST_LOOKED_AT = 1 << 20
 
 
 def load(path: str | Path) -> Spec:
     """Read and check a serving.yaml. Raises SpecError naming the file and the path in it."""
     path = Path(path).absolute()
     try:
-        text = path.read_bytes()
+        text = files.read_given(path, MOST_BYTES)
     except OSError as e:
-        raise SpecError(f"can't read the spec {path}: {e.strerror or e}",
+        raise SpecError(f"can't read the spec {path}: {files.reason(e)}",
                         hint="name one with --spec, or write one with `tfs init`") from None
     try:
         return parse(text, path)
@@ -74,7 +74,7 @@ def bare(path: str | Path) -> Iterator[Spec]:
     """What a spec that can't be read any more may have been, without its models: by the names that it may have had."""
     path = Path(path).absolute()
     try:
-        text = path.read_bytes()[:_MOST_LOOKED_AT].decode(errors="replace")
+        text = files.read_bytes(path, MOST_BYTES).decode(errors="replace")
     except OSError:
         text = ""
     found = dict(_PLAIN.findall(text))

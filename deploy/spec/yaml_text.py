@@ -10,13 +10,13 @@ import yaml
 
 from deploy.errors import SpecError
 
-_MOST_BYTES = 1 << 20  # a thousand models take about 100 kB
+MOST_BYTES = 1 << 20  # a thousand models take about 100 kB
 
 
 def read_yaml(text: bytes | str) -> Any:
     """The data of one YAML document. Raises SpecError naming line and column."""
-    if len(text) > _MOST_BYTES:
-        raise SpecError(f"expected at most {_MOST_BYTES:,} bytes, got {len(text):,}", hint="is it the right file?")
+    if len(text) > MOST_BYTES:
+        raise SpecError(f"expected at most {MOST_BYTES:,} bytes, got {len(text):,}", hint="is it the right file?")
     try:
         return yaml.load(text, _Loader)  # noqa: S506 -- a SafeLoader
     except yaml.reader.ReaderError as e:

@@ -11,9 +11,11 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from deploy import files
 from deploy.errors import RolloutError
 
 FILE = "ledger.jsonl"
+_MOST = 1 << 28  # bytes; a release writes about two thousand
 Line = dict[str, Any]
 
 
@@ -43,8 +45,10 @@ class Ledger:
     def _write(self, data: bytes) -> None:
         new = not self.path.exists()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK,
+                     0o644)
         try:
+            files.check_regular(os.fstat(fd), self.path)
             size = os.fstat(fd).st_size
             if size and os.pread(fd, 1, size - 1) != b"\n":  # torn by a crash: the next line stands for itself
                 data = b"\n" + data
@@ -64,11 +68,12 @@ class Ledger:
         what is known to be good, so it isn't passed over.
         """
         try:
-            data = self.path.read_bytes()
+            data = files.read_bytes(self.path, _MOST, follow=False)
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as e:
-            raise RolloutError(f"can't read the ledger {self.path}: {e.strerror or e}") from e
+            raise RolloutError(f"can't read the ledger {self.path}: {files.reason(e)}",
+                               hint="it is a file that tfs writes; move away what lies there") from e
         lines = []
         for number, text in enumerate(data.split(b"\n"), 1):
             try:

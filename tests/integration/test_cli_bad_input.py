@@ -173,7 +173,8 @@ def test_versions_that_the_repository_lacks(here: Path, says: Says) -> None:
 def test_no_engine(here: Path, says: Says, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{here}/nothing")
     spec(MODEL)
-    assert f"no Docker engine answers at unix://{here}/nothing; start it" in says(6, "up", "--backend", "container")
+    said = says(6, "up", "--backend", "container")
+    assert f"no Docker engine answers at unix://{here}/nothing (from DOCKER_HOST)" in said and "start it" in said
     assert "no Docker engine answers" in says(6, "image", "build", "--tag", "x:1")
 
 
@@ -271,7 +272,7 @@ def test_smoke_without_a_server(here: Path, says: Says) -> None:
     spec(f"{MODEL}\n{EMBEDDED}")
     assert "serving isn't running; start it with `tfs up`" in says(6, "smoke")
     assert "there is no model 'n' in serving.yaml; it has m" in says(2, "smoke", "--model", "n")
-    assert "'foo' is no address" in says(2, "smoke", "--rest-url", "foo", "--model", "m")
+    assert "expected http://host:port, got 'foo'" in says(2, "smoke", "--rest-url", "foo", "--model", "m")
     assert "name them with --model" in says(2, "smoke", "--rest-url", "http://127.0.0.1:1")
     assert "the server stopped answering" in says(9, "smoke", "--rest-url", "http://127.0.0.1:1", "--model", "m")
 

@@ -29,6 +29,22 @@ def test_regular_files_only(tmp_path: Path) -> None:
         files.read_bytes(tmp_path / "file", 3)
 
 
+def test_what_the_user_names_may_be_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `<(...)` and /dev/stdin are; but nobody waits for ever, nor reads without end."""
+    monkeypatch.setattr(files, "_PATIENCE", 0.01)
+    read, write = os.pipe()
+    os.write(write, b"a\r\nb")
+    with pytest.raises(OSError, match="nobody wrote into it"):
+        files.read_given(f"/dev/fd/{read}")
+    os.write(write, b"a\r\nb")
+    os.close(write)
+    assert files.read_text(f"/dev/fd/{read}") == "a\nb"
+    os.close(read)
+    for name, said in (("/dev/zero", "more than 8,388,608 bytes"), (tmp_path, "directory"), ("a\0b", "characters")):
+        with pytest.raises(OSError, match=said):
+            files.read_given(name)
+
+
 def test_a_hole_is_no_file(tmp_path: Path) -> None:
     with (tmp_path / "hole").open("wb") as file:
         file.truncate(2 << 30)

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,24 @@ def test_a_ledger_that_cannot_be_written(tmp_path: Path) -> None:
 AT = "2026-11-21T08:00:00.000+00:00"
 BEGIN = {"at": AT, "event": "begin", "release": "r1", "model": "m", "kind": "rollout", "version": 2, "by": {},
          "before": {"versions": [1], "labels": {}}, "goal": PROVEN.to_json()}
+
+
+LEDGERS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "pipe": (os.mkfifo, "a pipe"), "link": (lambda path: path.symlink_to("elsewhere"), "a symbolic link"),
+    "device": (lambda path: path.symlink_to("/dev/full"), "a symbolic link"),
+    "hole": (lambda path: (path.touch(), os.truncate(path, 50 << 30)), "53,687,091,200 bytes"),
+}
+
+
+@pytest.mark.parametrize("kind", LEDGERS)
+def test_a_ledger_that_is_something_else(tmp_path: Path, kind: str) -> None:
+    ledger = Ledger(tmp_path)
+    LEDGERS[kind][0](ledger.path)
+    with pytest.raises(RolloutError, match=f"can't read the ledger .*{LEDGERS[kind][1]}"):
+        ledger.read()
+    with pytest.raises(RolloutError, match="can't write the ledger"):
+        ledger.append("one")
+    assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.parametrize("line", [
