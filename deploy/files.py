@@ -45,7 +45,7 @@ def open_regular(path: str | Path, *, most: int | None = None, follow: bool = Tr
     except ValueError as error:
         raise OSError(errno.EINVAL, _UNNAMED, str(path)) from error
     except OSError as error:
-        if error.errno == errno.ELOOP and not follow and os.path.islink(path):
+        if error.errno == errno.ELOOP and not follow and stat.S_ISLNK(os.lstat(path, dir_fd=directory).st_mode):
             raise OSError(errno.ELOOP, "it is a symbolic link, and none is followed there", str(path)) from error
         raise
     try:
