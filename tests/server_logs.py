@@ -56,6 +56,7 @@ NO_GPU = f"""\
 WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
 E0000 00:00:1755162753.120393       1 cuda_dnn.cc:8579] Unable to register cuDNN factory: Attempting to register factory for plugin cuDNN when one has already been registered
 E0000 00:00:1755162753.127001       1 cuda_blas.cc:1407] Unable to register cuBLAS factory: Attempting to register factory for plugin cuBLAS when one has already been registered
+W0000 00:00:1755162753.142000       1 computation_placer.cc:177] computation placer already registered. Please check linkage and avoid linking the same target more than once.
 {STAMP}I external/local_xla/xla/tsl/cuda/cudart_stub.cc:31] Could not find cuda drivers on your machine, GPU will not be used.
 {STAMP}W external/local_xla/xla/stream_executor/gpu/asm_compiler.cc:109] Couldn't get ptxas version : FAILED_PRECONDITION: Couldn't run ptxas --version; Permission denied
 {STAMP}E external/local_xla/xla/stream_executor/cuda/cuda_platform.cc:51] failed call to cuInit: INTERNAL: CUDA error: Failed call to cuInit: UNKNOWN ERROR (303)
@@ -95,11 +96,20 @@ EMBEDDED = """\
 2026-11-28 13:28:11,629: I Exporting HTTP/REST API at:localhost:8501 ...
 """
 
+# Bad requests, as a server that runs well logs them
+REFUSED = f"""\
+{STAMP}W external/org_tensorflow/tensorflow/core/framework/op_kernel.cc:1857] OP_REQUIRES failed at decode_image_op.cc:348 : DATA_LOSS: a picture was cut off
+\t [[{{{{node decode}}}}]]
+{STAMP}W external/org_tensorflow/tensorflow/core/framework/op_kernel.cc:1857] OP_REQUIRES failed at matmul_op_impl.h:731 : RESOURCE_EXHAUSTED: OOM when allocating tensor with shape[99999] and type float
+E0302 08:00:05.123456789      35 ssl_transport_security.cc:1653] Handshake failed with fatal error SSL_ERROR_SSL: error:100000f7:SSL routines:OPENSSL_internal:WRONG_VERSION_NUMBER.
+"""
+
 HEALTHY = {
     "plain": LOADING + NO_WARM_UP + SERVING,
     "warm-up": LOADING + WARM_UP + SERVING,
     "batching, warm-up": LOADING.replace("{ serve }", "{ serve }") + BATCHING + WARM_UP + SERVING,
     "a GPU image without a GPU": NO_GPU + LOADING + MEMORY_HINT + NO_WARM_UP + SERVING,
+    "still loading, a GPU image without a GPU": NO_GPU + LOADING + WARM_UP,
     "its model came late": LATE + LOADING + NO_WARM_UP + SERVING,
     "a load that worked at the second try": LOADING + RETRIED + LOADING + NO_WARM_UP + SERVING,
     "restarted by the engine": LOADING + RETRIED + EXHAUSTED + ENDED + LOADING + NO_WARM_UP + SERVING,

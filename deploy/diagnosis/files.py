@@ -124,9 +124,9 @@ def no_versions(e: Evidence) -> Iterator[Cause]:
                     "off, or the directory isn't named by a number", "mount the directory whose children are 1, 2, "
                     "...; see docker exec CONTAINER ls BASE_PATH", line)
     line = e.line("could not find base path")
-    if line and not any(m.path for m in e.models):
-        yield Cause("base-path-missing", 85, "a base path doesn't exist where the server looks; no model is served "
-                    "until it does", "mount it, or correct base_path", line)
+    if line and not any(m.path for m in e.models) and "permission" not in line.lower():  # a rule of its own
+        yield Cause("base-path-missing", 85, "a base path doesn't exist where the server looks, or can't be read; no "
+                    "version of any model is found until it can", "mount it, or correct base_path", line)
 
 
 def wanted_versions(e: Evidence) -> Iterator[Cause]:
@@ -146,8 +146,9 @@ def half_copied(e: Evidence) -> Iterator[Cause]:
         for version, why in sorted(m.broken.items()):
             asked = m.wanted is None or version in m.wanted
             served = any(s.version == version and s.serving for s in m.statuses)
+            lacking = "without its variables a version loads all the same, and then fails every request"
             fate = "it is served nevertheless, and fails every request" if served else \
-                "without its variables a version loads all the same, and then fails every request"
+                lacking if "variables" in why and "saved_model.pb" not in why else "it can't be loaded"
             yield Cause("half-copied", 94 if asked else 30, f"{m.name}/{version} isn't whole: {why}; {fate}",
                         "publish it again under the next number (tfs publish): this one won't be loaded a second time",
                         e.line(f"{m.name}", "failed"))
@@ -171,7 +172,7 @@ def permissions(e: Evidence) -> Iterator[Cause]:
     line = e.line("permission denied") or e.line("permission_denied")
     if line and not any(m.unreadable for m in e.models):
         who = f" (its user is {e.user})" if e.user else ""
-        yield Cause("permission-denied", 80, f"the server may not read something{who}",
+        yield Cause("permission-denied", 91, f"the server may not read something{who}",
                     "chmod -R a+rX the models and the config files, or run it as their owner (--user)", line)
 
 

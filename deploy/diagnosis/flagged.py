@@ -9,6 +9,7 @@ from itertools import pairwise
 from deploy.diagnosis.evidence import Cause, Evidence
 from deploy.modelserver.options import FLAGS
 from deploy.serving.flags import KNOWN, nearest, unreadable
+from deploy.serving.server_log import last_words
 
 _BOOLEANS = frozenset(f.name for f in FLAGS if f.kind == "bool")
 _GOES_ON = "the server prints its usage text, goes on, and ignores it"
@@ -69,6 +70,47 @@ def values(e: Evidence) -> Iterator[Cause]:
                     e.line("couldn't interpret value"))
 
 
+def unread_by_the_log(e: Evidence) -> Iterator[Cause]:
+    """A value that the server says it can't read, where nobody shows the command line."""
+    line = e.line("couldn't interpret value")
+    value, _, flag = line.partition("value ")[2].partition(" for flag ")
+    if flag.strip() and not e.arguments:
+        name = flag.split()[0].rstrip(".")
+        yield Cause("bad-value", 94, f"--{name} can't be {value.lstrip('=')!r}; the server ends with its usage text "
+                    "and 255", "write a number, or exactly true or false, as the usage text has it", line)
+
+
+# What ends a server at its start, in its own words -> rule, cause, fix
+_AT_START = {
+    "invalid protobuf file": ("config-unreadable", "a config file isn't protobuf text of its kind",
+                              "correct it; tfs configure writes one"),
+    "multiple times in config list": ("duplicate-name", "the config file lists a model twice", "leave one"),
+    "to have an absolute path": ("relative-base-path", "a base path is relative", "write an absolute path"),
+    "modelserverconfig::model_platform": ("platform-missing", "a model has no model_platform in the config file",
+                                          'add model_platform: "tensorflow"'),
+    "unsupported platform": ("platform-unknown", "a model's platform can't be served",
+                             'write model_platform: "tensorflow"'),
+    "model_config_file are empty": ("nothing-to-serve", "neither --model_config_file nor --model_base_path is given",
+                                    "give one of them"),
+    "without setting server_options.enable_batching": (
+        "batching-off", "--batching_parameters_file without --enable_batching ends the server",
+        "add --enable_batching=true"),
+    "request to assign label": ("labels-at-start", "the config file has labels, and those end the server at its start",
+                                "add --allow_version_labels_for_unavailable_models=true"),
+    "no such file or directory": ("file-unusable", "a file that a flag names isn't there",
+                                  "correct the path as the server sees it"),
+}
+
+
+def at_start(e: Evidence) -> Iterator[Cause]:
+    """What ends a server at its start, by the log alone: with the command line, other rules see more."""
+    for phrase, (rule, cause, fix) in _AT_START.items():
+        line = e.line("failed to start server. error", phrase)
+        if line and not e.arguments and "did not become available" not in line:
+            yield Cause(rule, 94, f"{cause}: {last_words(e.log)}", fix, line)
+            return
+
+
 def ports(e: Evidence) -> Iterator[Cause]:
     """Port flags that leave REST out."""
     grpc, rest = e.flags.values["port"], e.flags.values["rest_api_port"]
@@ -92,7 +134,7 @@ def labels(e: Evidence) -> Iterator[Cause]:
         yield Cause("labels-at-start", 94, f"the config file has labels ({names}), and those end the server at "
                     "its start, since no version is loaded yet",
                     "add --allow_version_labels_for_unavailable_models=true", line)
-    elif line:
+    elif line and (e.arguments or not line.startswith("Failed to start")):
         yield Cause("label-refused", 80, "a label was to point to a version that isn't loaded",
                     "load the version first, then move the label in a second reload: tfs rollout does", line)
 
@@ -157,4 +199,4 @@ def combinations(e: Evidence) -> Iterator[Cause]:
                     "with a new model doesn't return", "leave --file_system_poll_wait_seconds at 1")
 
 
-RULES = (unknown, values, ports, labels, config, files, combinations)
+RULES = (unknown, values, unread_by_the_log, at_start, ports, labels, config, files, combinations)

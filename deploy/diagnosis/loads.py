@@ -13,6 +13,19 @@ _BATCHING = ("batching-refused", "the model can't be batched: an input or output
              "with the same first dimension; tfs check --spec says which")
 _WARM_UP = ("warmup-broken", "a warm-up record fails, and with it the version", "take assets.extra/tf_serving_warmup_"
             "requests out, or record it anew: publish the next version")
+_KERNEL = ("op-missing",
+           "an op of the model has no kernel for this server's devices: every request that needs it fails",
+           "serve it on the device that it was made for, or export without that op")
+TLS_PHRASES = ("invalid cert chain file", "invalid private key", "handshaker factory creation failed")
+_TLS = ("tls", "the files of --ssl_config_file can't be used, and so the gRPC port isn't opened",
+        "give PEM texts that belong together: server_key, server_cert (server/tls writes the file)")
+_LIBRARY = ("library", "the server's program can't run with the libraries that are there",
+            "use the image as it is (a -gpu image has CUDA's libraries), or a program built for this system")
+_PROGRAM = ("program-missing", "the entry point can't find or run its program",
+            "is it a serving image, and is the script saved with Unix line ends? its program is "
+            "/usr/bin/tensorflow_model_server")
+_THREADS = ("threads", "the server could not start another thread",
+            "raise the container's limit of processes (--pids-limit), or lower the numbers of threads")
 _CPU = ("cpu", "the server's program uses instructions that this CPU doesn't have (AVX, say)",
         "use an image built for this CPU, or backend: embedded; on a Mac with an ARM chip use an image for arm64")
 # A phrase of TensorFlow's complaints, in lower case -> (rule, cause, fix)
@@ -29,15 +42,16 @@ _PHRASES = {
         "serve it with an image of that TensorFlow version or newer (server/image)"),
     "could not find meta graph def matching": (
         "serve-tag", "the model has no graph tagged `serve`", "save it with the tag serve, or set --saved_model_tags"),
-    "no opkernel was registered to support": (
-        "op-missing", "an op of the model has no kernel for this server's devices: every request that needs it fails",
-        "serve it on the device that it was made for, or export without that op"),
+    "no opkernel was registered to support": _KERNEL,
+    "could not find device for node": _KERNEL,
     "could not find savedmodel .pb or .pbtxt": (
         "no-saved-model", "a version's directory has no saved_model.pb",
         "publish a SavedModel (tfs export makes one); a .keras, .h5 or checkpoint file can't be served"),
     "failed to find any matching files for": (
         "half-copied", "a version has no variables: its copy isn't whole", "publish it again under the next number"),
     "data_loss": ("damaged", "a file of the model is damaged or cut off", "publish it again under the next number"),
+    "read less bytes than requested": (
+        "damaged", "a file of the model is damaged or cut off", "publish it again under the next number"),
     "not an sstable": ("damaged", "the variables are damaged, or a Git LFS pointer", "publish the real files again"),
     "batched output tensor": _BATCHING,
     "batching run() input tensors must have": _BATCHING,
@@ -56,6 +70,21 @@ _PHRASES = {
     "resource_exhausted: oom": (
         "memory", "the server ran out of memory while it loaded", "give it more, or lower server/threads"),
     "illegal instruction": _CPU,
+    "cuda_error_out_of_memory": ("memory", "the GPU's memory ran out while it loaded",
+                                 "free it, or leave some: --per_process_gpu_memory_fraction"),
+    "driver version is insufficient": ("gpu-driver", "the GPU's driver is older than the image's CUDA wants",
+                                       "install a newer driver, or use an image without GPU"),
+    **dict.fromkeys(TLS_PHRASES, _TLS),
+    "error while loading shared libraries": _LIBRARY,
+    "' not found (required by": _LIBRARY,
+    "command not found": _PROGRAM,
+    "/usr/bin/env: ": _PROGRAM,
+    "bad interpreter": _PROGRAM,
+    "pthread_create() failed": _THREADS,
+    "resource temporarily unavailable": _THREADS,
+    "file system scheme": (
+        "remote-path", "the base path is in a storage that this server's program can't read",
+        "copy the models to a directory, or mount it; released servers read no such scheme"),
     "no space left on device": ("disk-full", "a disk is full", "make room"),
 }
 _DAMAGE = frozenset({"damaged", "half-copied", "no-saved-model"})

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from deploy.diagnosis.evidence import Cause, Evidence
-from deploy.serving.server_log import last_words, shortened
+from deploy.diagnosis.loads import TLS_PHRASES
+from deploy.serving.server_log import crash, last_words, shortened
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 # Exit codes above 128 and negative ones are signals
@@ -21,6 +22,7 @@ _SIGNALS = {
          "see the last lines of its log; a library of custom ops that was built for another TensorFlow does that"),
     15: ("terminated", 50, "somebody ended it (SIGTERM)", "start it again: tfs up, or docker start"),
 }
+_ENDINGS = {"Killed": 9, "Segmentation fault": 11, "Illegal instruction": 4}  # a shell's word -> signal
 _NO_PROGRAM = ("program-missing", "is it a serving image? its program is /usr/bin/tensorflow_model_server; what stands "
                "after the image has to be flags")
 _TAKEN = ("port-taken", "stop the other program, or publish another port: -p 8511:8501")
@@ -134,7 +136,8 @@ def taken_ports(e: Evidence) -> Iterator[Cause]:
                         f"publish it: -p {p.number}:{p.number}")
     line = e.line("address already in use") or e.line("failed to start http server") or \
         e.line("failed to buildandstart grpc server") or e.line("port is already allocated")
-    if line and not any(p.owners for p in e.ports):
+    tls = any(map(e.line, TLS_PHRASES)) and not e.line("address already in use")
+    if line and not tls and not any(p.owners for p in e.ports):
         yield Cause("port-taken", 88, "a port was taken when it started; without its REST port a server goes on, "
                     "without REST", "stop the other program, or choose another port", line)
 
@@ -159,9 +162,23 @@ def restarting(e: Evidence) -> Iterator[Cause]:
 
 def start_failed(e: Evidence) -> Iterator[Cause]:
     """The server's own sentence, where nobody knows an exit code: a log alone."""
+    if e.exit_code is not None or e.running:
+        return
     line = e.line("failed to start server. error")
-    if line and e.exit_code is None and not e.running:
+    if line:
         yield Cause("ended", 35, f"it couldn't start: {last_words(e.log)}", "correct what it names", line)
+    shown = "" if line else crash(e.log)
+    if not shown:
+        return
+    number = next((n for word, n in _ENDINGS.items() if word in shown), 0)
+    if number:
+        rule, weight, cause, fix = _SIGNALS[number]
+        yield Cause(rule, weight, cause, fix, shown)
+    elif shown.startswith(("usage: ", "--", "Flags:")):
+        yield Cause("usage-text", 60, "it printed its usage text and ended: a flag's value can't be read, or --help "
+                    "was given", "look for =VALUE where a number, or exactly true or false, should be")
+    else:
+        yield Cause("crashed", 60, f"it ended by itself: {shown}", "correct what it names", shown)
 
 
 RULES = (engine, never_started, exits, restarting, start_failed, taken_ports, told)

@@ -14,12 +14,24 @@ _MOST = 400  # characters of a sentence that quotes the log
 # What `docker compose logs` and `docker logs --timestamps` put in front
 _OUTER = re.compile(r"^(?:[\w.-]+\s*\| )?(?:\d{4}-\d\d-\d\dT\S+Z )?")
 _PREFIX = re.compile(r"^(?:\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[.,]?\d*: )?(?P<level>[IWEF])"
-                     r"(?:\d{4} \d\d:\d\d:\d\d\.\d+\s+\d+)? (?:(?P<source>\S+\.(?:cc|cu|h|py):\d+)\] )?")
+                     r"(?:\d{4} \d\d:\d\d:\d+\.\d+\s+\d+)? (?:(?P<source>\S+\.(?:cc|cu|h|py):\d+)\] )?")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _BEGINS = ("failed to start server", "unknown argument", "usage: ", "[evhttp", "[warn]", "terminate called",
-           "traceback")
+           "traceback", "[libprotobuf", "killed", "aborted", "segmentation fault", "illegal instruction", "bus error",
+           "/usr/bin/", "/bin/",
+           "tensorflow_model_server: ")
 # Of machines without a GPU, or with less than was hoped for: healthy servers print these as warnings and errors
-_HARDWARE = re.compile(r"stream_executor|/cuda|/gpu|local_xla|local_tsl|computation_placer|cpu_allocator|numa", re.I)
+_HARDWARE = re.compile(r"stream_executor|/cuda|/gpu|local_xla|local_tsl|computation_placer|cpu_allocator|numa|"
+                       r"^(?:cuda|cudnn|gpu)_", re.I)
+# Ops that fail say so for every bad request; of a load that failed for it, the load itself says it again
+_REQUEST = re.compile(r"OP_REQUIRES failed(?!.*(?:Op type not registered|No OpKernel was registered))", re.S)
+# A shell, the loader or env of a program that was ended, or that can't run
+_CRASH = re.compile(r"^(?:\S+: line \d+:\s+\d+ )?(?:Killed|Segmentation fault|Aborted|Illegal instruction|"
+                    r"Bus error)(?: |$)|error while loading shared libraries|command not found|"
+                    r"' not found \(required by |^/usr/bin/env: |bad interpreter", re.M)
+# Sentences that name no cause: the complaint before them does
+_TAKEN = "Address already in use"
+_SAID_BEFORE = ("Failed to BuildAndStart", "Invalid protobuf file")
 _CHATTER = ("[warn] getaddrinfo", "[evhttp_server.cc", "WARNING: All log messages before absl")
 _USAGE = ("unknown argument", "usage: ", "Flags:", "--")
 _SERVABLE = r"\{name: (?P<name>\S+) version: (?P<version>-?\d+)\}"
@@ -48,7 +60,7 @@ class Entry:
     @property
     def complains(self) -> bool:
         chatter = self.text.startswith((*_CHATTER, *_USAGE[1:])) or _HARDWARE.search(self.source)
-        return self.level != "I" and not chatter
+        return self.level == "F" or (self.level != "I" and not chatter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +112,7 @@ def complaints(lines: Sequence[str]) -> list[Entry]:
             found = [e for e in found if _STAYS.search(e.text)]
         elif (loaded := _LOADED.search(entry.text)) is not None:
             found = [e for e in found if not _settled(e, loaded["name"], int(loaded["version"]))]
-        elif entry.complains and re.search("[A-Za-z]", entry.text):
+        elif entry.complains and re.search("[A-Za-z]", entry.text) and not _REQUEST.search(entry.text):
             if failed_version(entry.text) is not None:  # its status says again what was said without a name
                 found = [e for e in found if e.level == "F" or _STAYS.search(e.text) or _FAILED.search(e.text)
                          or _NO_VERSION.search(e.text)]
@@ -148,6 +160,18 @@ def interrupted_warmup(lines: Sequence[str]) -> str:
     return begun
 
 
+def crash(lines: Sequence[str]) -> str:
+    """What shows, without an exit code, that a program ended by itself: a failed check, an exception, its shell or
+    loader, or its usage text, without a word of an unknown argument, at the end; empty if nothing does."""
+    said = [e for e in complaints(lines)
+            if e.level == "F" or e.text.startswith("terminate called") or (not e.level and _CRASH.search(e.text))]
+    if said:
+        return last_words(lines) if said[-1].text.lower().startswith("aborted") else shortened(said[-1].text)
+    ends = [e.text for e in entries(lines) if e.text][-1:]
+    usage = any(e.text.startswith("usage: ") for e in entries(lines)) and ends[0].startswith(_USAGE[1:])
+    return ends[0][:80] if usage and not any("unknown argument" in line for line in lines) else ""
+
+
 def last_words(lines: Sequence[str]) -> str:
     """The sentence that names why a server ended; empty if it said nothing."""
     said = [e for e in entries(lines) if e.text]
@@ -179,7 +203,10 @@ def _why_not_started(text: str, lines: Sequence[str]) -> str:
     """The status; where servables did not become available, each one's cause."""
     begin = text.partition("Error: ")[2] or text
     if _NOT_AVAILABLE not in begin:
-        return f"{_FAILED_START} {sentence(begin)}"
+        before = [e for e in complaints(lines) if not e.text.startswith(_FAILED_START)][-1:]
+        why = "".join(_TAKEN if _TAKEN in e.text else sentence(e.text) for e in before)
+        also = f": {why}" if why and any(s in begin for s in _SAID_BEFORE) else ""
+        return shortened(f"{_FAILED_START} {sentence(begin)}{also}")
     causes = [f"{name}/{version}: {sentence(why)}" for name, version, why in _DUE.findall(begin)] or \
         [f"{f.name}/{f.version}: {f.why}" for f in load_failures(lines)]
     return shortened(f"{_FAILED_START} {'; '.join(causes) or sentence(begin)}")

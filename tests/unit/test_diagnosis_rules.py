@@ -14,7 +14,18 @@ from deploy.diagnosis.examine import RULES, examine
 from deploy.modelserver.flags import usage
 from deploy.modelserver.options import FLAGS as FLAG_TABLE
 from deploy.types import VersionState, VersionStatus
-from tests.server_logs import ENDED, EXHAUSTED, HEALTHY, LOADING, NO_GPU, RETRIED, STAMP, WARM_UP_BEGUN
+from tests.server_logs import (
+    ENDED,
+    EXHAUSTED,
+    HEALTHY,
+    LOADING,
+    NO_GPU,
+    REFUSED,
+    RETRIED,
+    SERVING,
+    STAMP,
+    WARM_UP_BEGUN,
+)
 
 FLAGS = ("tensorflow_model_server", "--port=8500", "--rest_api_port=8501", "--model_config_file=/etc/tfs/models.config",
          "--allow_version_labels_for_unavailable_models=true")
@@ -90,6 +101,13 @@ CASES: dict[str, tuple[Evidence, str, str, str]] = {
                                "permission-denied", "65534:65534", "chmod"),
     "misspelled flag": (argv("--enable_bathing=true"), "unknown-flag", "--enable_bathing=true", "--enable_batching"),
     "unknown flag": (argv("--no_such_thing_at_all=1"), "unknown-flag", "--no_such_thing_at_all", "take it out"),
+    "bad value, by the log": (log("E x.cc:54] Couldn't interpret value =abc for flag port."), "bad-value", "--port can't",
+                              "a number"),
+    "a model twice, by the log": (
+        log("Failed to start server. Error: INVALID_ARGUMENT: Illegal to list model m multiple times in config list"),
+        "duplicate-name", "lists a model twice", "leave one"),
+    "saved_model.pb cut off": (model(broken={1: "/srv/m/1/saved_model.pb is truncated"}), "half-copied",
+                               "it can't be loaded", "next number"),
     "unknown flag, by the log": (log("unknown argument: --foo"), "unknown-flag", "unknown", "--flag=value"),
     "two words": (argv("--model_name", "m", of=without(SINGLE, "model_name")), "two-words",
                   "the model is then called `default`", "--model_name=m"),
@@ -284,6 +302,66 @@ CASES: dict[str, tuple[Evidence, str, str, str]] = {
     "what status says": (Evidence(running=True, problems=("model 'm' serves nothing",)), "not-served", "serves nothing",
                          "tfs status"),
 }
+
+
+# A log alone: rule that is named most likely, and a part of what is said with it
+ALONE: dict[str, tuple[str, str, str]] = {
+    "a value": ("E tensorflow/core/util/command_line_flags.cc:54] Couldn't interpret value =abc for flag port.\nusage: "
+                "tensorflow_model_server\nFlags:\n\t--port=8500\tint32\tport", "bad-value", "--port can't be 'abc'"),
+    "usage text": ("usage: tensorflow_model_server\nFlags:\n\t--port=8500\tint32\tport", "usage-text", "usage text"),
+    "killed": (LOADING + "Killed", "killed", "SIGKILL"),
+    "killed below a shell": ("/usr/bin/tf_serving_entrypoint.sh: line 3:     7 Killed   tensorflow_model_server",
+                             "killed", "SIGKILL"),
+    "a crash": (LOADING + "Segmentation fault (core dumped)", "sigsegv", "SIGSEGV"),
+    "a check": (f"{STAMP}F tensorflow/core/framework/tensor.cc:870] Check failed: 0 < dims", "crashed", "0 < dims"),
+    "a GPU": (f"{STAMP}F external/local_xla/xla/stream_executor/cuda/cuda_driver.cc:1] CUDA_ERROR_OUT_OF_MEMORY: x",
+              "memory", "GPU's memory"),
+    "a library": ("tensorflow_model_server: error while loading shared libraries: libcudnn.so.9: cannot open shared "
+                  "object file: No such file or directory", "library", "libraries"),
+    "glibc": ("tensorflow_model_server: /lib/libc.so.6: version `GLIBC_2.34' not found (required by tensorflow_model_s"
+              "erver)", "library", "libraries"),
+    "no program": ("/usr/bin/tf_serving_entrypoint.sh: line 3: tensorflow_model_server: command not found",
+                   "program-missing", "entry point"),
+    "Windows line ends": ("/usr/bin/env: 'bash\\r': No such file or directory", "program-missing", "Unix line ends"),
+    "no thread": ("terminate called after throwing an instance of 'std::system_error'\n  what():  Resource temporarily "
+                  "unavailable", "threads", "--pids-limit"),
+    "TLS": ("E0302 08:00:01.123456789       1 ssl_transport_security.cc:810] Invalid cert chain file.\nFailed to start "
+            "server. Error: UNKNOWN: Failed to BuildAndStart gRPC server", "tls", "ssl_config_file"),
+    "no right to the base path": (
+        "E x.cc:1] FileSystemStoragePathSource encountered a filesystem access error: Could not find base path /m for "
+        "servable m with error PERMISSION_DENIED: /m; Permission denied", "permission-denied", "chmod"),
+    "no right to a file": (LOADING + RETRIED.replace("NOT_FOUND: Op type not registered", "PERMISSION_DENIED: /m/1"),
+                           "permission-denied", "chmod"),
+    "a scheme": ("E x.cc:1] filesystem access error: Could not find base path s3://b for servable m with error "
+                 "UNIMPLEMENTED: File system scheme 's3' not implemented", "remote-path", "mount it"),
+    "cut off": (LOADING + RETRIED.replace("NOT_FOUND: Op type not registered", "OUT_OF_RANGE: Read less bytes than "
+                                          "requested"), "damaged", "cut off"),
+    "another device's op": (LOADING + RETRIED.replace("Op type not registered", "Could not find device for node: "),
+                            "op-missing", "no kernel"),
+    **{phrase: (f"Failed to start server. Error: INVALID_ARGUMENT: {phrase}", rule, phrase) for phrase, rule in {
+        "Invalid protobuf file: '/c'": "config-unreadable", "/c; No such file or directory": "file-unusable",
+        "Illegal to list model m multiple times in config list": "duplicate-name",
+        "Expected model m to have an absolute path or URI; got base_path()=m": "relative-base-path",
+        "Request to assign label to version 1 of model m, which is not currently available for inference":
+            "labels-at-start"}.items()},
+}
+
+
+@pytest.mark.parametrize("case", ALONE)
+def test_a_log_alone_shows_the_cause(case: str) -> None:
+    text, rule, said = ALONE[case]
+    found = examine(Evidence(kind="unknown", given_by_name=True, log=lines(text)))
+    likely = found.most_likely
+    assert likely is not None and not found.well
+    assert likely.rule == rule and said in likely.cause + likely.fix
+    behind_a_gpus_chatter = examine(Evidence(kind="unknown", given_by_name=True, log=lines(NO_GPU + text)))
+    assert behind_a_gpus_chatter.most_likely == likely
+
+
+def test_refused_requests_are_no_fault_of_the_server() -> None:
+    ended = LOADING + SERVING + "/usr/bin/tf_serving_entrypoint.sh: line 3:     7 Terminated"
+    for text in (LOADING + SERVING + REFUSED, REFUSED, ended, NO_GPU + LOADING):
+        assert examine(Evidence(kind="unknown", given_by_name=True, log=lines(text))).causes == ()
 
 
 @pytest.mark.parametrize("pain", CASES)

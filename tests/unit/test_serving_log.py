@@ -68,6 +68,20 @@ WORDS: dict[str, tuple[str, str]] = {
                "    g()\nImportError: lib.so.2: no such file", "ImportError: lib.so.2: no such file"),
     "only hardware": (MEMORY_HINT + EMBEDDED, "Exporting HTTP/REST API at:localhost:8501 ..."),
     "nothing": ("\n\n", ""),
+    "a TLS file": ("E0302 08:00:01.123456789       1 ssl_transport_security.cc:810] Invalid private key.\nFailed to "
+                   "start server. Error: UNKNOWN: Failed to BuildAndStart gRPC server",
+                   "Failed to start server. Error: UNKNOWN: Failed to BuildAndStart gRPC server: Invalid private key."),
+    "a taken port": (LOADING + "E0000 00:00:1755162753.120393       1 chttp2_server.cc:1045] UNKNOWN:No address added "
+                     "{children:[UNKNOWN:Address already in use]}\nFailed to start server. Error: UNKNOWN: Failed to "
+                     "BuildAndStart gRPC server",
+                     "Failed to start server. Error: UNKNOWN: Failed to BuildAndStart gRPC server: Address already in "
+                     "use"),
+    "where a config file is wrong": (
+        "[libprotobuf ERROR external/com_google_protobuf/text_format.cc:335] Error parsing text-format M: 3:5: no field"
+        "\nFailed to start server. Error: INVALID_ARGUMENT: Invalid protobuf file: '/c'",
+        "Failed to start server. Error: INVALID_ARGUMENT: Invalid protobuf file: '/c': [libprotobuf ERROR external/"
+        "com_google_protobuf/text_format.cc:335] Error parsing text-format M: 3:5: no field"),
+    "killed in the middle of a warning": (f"{STAMP}W tensorflow/x.cc:1] slow\nKilled", "Killed"),
     "usage": ("usage: tensorflow_model_server\nFlags:\n\t--port=8500\tint32\tTCP port\n", ""),
 }
 
