@@ -43,7 +43,11 @@ class Calls:
     def multi_inference(self, request: pb.MultiInferenceRequest) -> pb.MultiInferenceResponse:
         spec = request.tasks[0].model_spec if request.tasks else pb.ModelSpec()
         with self.core.servable(spec) as servable:  # not counted, as in the real server
-            return self.examples.multi_inference(servable, request)
+            reply = self.examples.multi_inference(servable, request)
+        given = request.input
+        self.metrics.examples(spec.name, len(given.example_list.examples)
+                              or len(given.example_list_with_context.examples))
+        return reply
 
     @contextmanager
     def _servable(self, request: ModelRequest, api: str) -> Iterator[Servable]:

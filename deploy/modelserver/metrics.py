@@ -88,6 +88,11 @@ class Metrics:
                 histogram = values[key] = _Histogram(bounds)
             histogram.add(value)
 
+    def examples(self, model: str, number: int) -> None:
+        """Count a MultiInference's examples; those of Classify and Regress aren't counted by the real server either."""
+        self.count("serving:request_example_count_total", number, model=model)
+        self.observe("serving:request_example_counts", number, model=model)
+
     def request(self, model: str, api: str, entrypoint: str) -> Counted:
         """Count one request to a model, made in a `with`: how it ended, and how long it took if that was well."""
         return Counted(self, model, api, entrypoint)

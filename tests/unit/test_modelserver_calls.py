@@ -142,6 +142,9 @@ def test_multi_inference(calls: Calls) -> None:
     assert refused(calls.multi_inference, asked) == "INVALID_ARGUMENT: Duplicate evaluation of signature: classify"
     del asked.tasks[1]
     assert [r.model_spec.signature_name for r in calls.multi_inference(asked).results] == ["classify"]
+    page = calls.metrics.page().decode()
+    assert ':tensorflow:serving:request_example_count_total{model="m"} 1\n' in page
+    assert ':tensorflow:serving:request_example_counts_count{model="m"} 1\n' in page
 
 
 def test_method_check() -> None:
