@@ -17,7 +17,7 @@ _KERNEL = ("op-missing",
            "an op of the model has no kernel for this server's devices: every request that needs it fails",
            "serve it on the device that it was made for, or export without that op")
 TLS_PHRASES = ("invalid cert chain file", "invalid private key", "handshaker factory creation failed")
-_TLS = ("tls", "the files of --ssl_config_file can't be used, and so the gRPC port isn't opened",
+TLS = ("tls", "the files of --ssl_config_file can't be used, and so the gRPC port isn't opened",
         "give PEM texts that belong together: server_key, server_cert (server/tls writes the file)")
 _LIBRARY = ("library", "the server's program can't run with the libraries that are there",
             "use the image as it is (a -gpu image has CUDA's libraries), or a program built for this system")
@@ -74,7 +74,7 @@ _PHRASES = {
                                  "free it, or leave some: --per_process_gpu_memory_fraction"),
     "driver version is insufficient": ("gpu-driver", "the GPU's driver is older than the image's CUDA wants",
                                        "install a newer driver, or use an image without GPU"),
-    **dict.fromkeys(TLS_PHRASES, _TLS),
+    **dict.fromkeys(TLS_PHRASES, TLS),
     "error while loading shared libraries": _LIBRARY,
     "' not found (required by": _LIBRARY,
     "command not found": _PROGRAM,

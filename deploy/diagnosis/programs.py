@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from deploy.diagnosis.evidence import Cause, Evidence
-from deploy.diagnosis.loads import TLS_PHRASES
+from deploy.diagnosis.loads import TLS, TLS_PHRASES
 from deploy.serving.server_log import crash, last_words, shortened
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -136,7 +136,10 @@ def taken_ports(e: Evidence) -> Iterator[Cause]:
                         f"publish it: -p {p.number}:{p.number}")
     line = e.line("address already in use") or e.line("failed to start http server") or \
         e.line("failed to buildandstart grpc server") or e.line("port is already allocated")
-    tls = any(map(e.line, TLS_PHRASES)) and not e.line("address already in use")
+    shown = any(map(e.line, TLS_PHRASES))
+    tls = (shown or "ssl_config_file" in e.given) and not e.line("address already in use")
+    if tls and not shown and e.line("failed to buildandstart grpc server"):
+        yield Cause(TLS[0], 88, TLS[1], TLS[2], e.line("failed to buildandstart grpc server"))
     if line and not tls and not any(p.owners for p in e.ports):
         yield Cause("port-taken", 88, "a port was taken when it started; without its REST port a server goes on, "
                     "without REST", "stop the other program, or choose another port", line)

@@ -101,6 +101,10 @@ CASES: dict[str, tuple[Evidence, str, str, str]] = {
                                "permission-denied", "65534:65534", "chmod"),
     "misspelled flag": (argv("--enable_bathing=true"), "unknown-flag", "--enable_bathing=true", "--enable_batching"),
     "unknown flag": (argv("--no_such_thing_at_all=1"), "unknown-flag", "--no_such_thing_at_all", "take it out"),
+    "TLS files, without a word": (
+        argv("--ssl_config_file=/s", exit_code=255, log=lines("Failed to start server. Error: UNKNOWN: Failed to "
+                                                              "BuildAndStart gRPC server")),
+        "tls", "ssl_config_file", "PEM"),
     "bad value, by the log": (log("E x.cc:54] Couldn't interpret value =abc for flag port."), "bad-value", "--port can't",
                               "a number"),
     "a model twice, by the log": (
