@@ -112,13 +112,14 @@ class Names:
 
     def _filled_in(self, node: NodeDef, step: Step, computed: bool) -> Iterator[Source | Step]:
         """An asset's path, or the checkpoint's, that the server fills in at load. In a request the node's own value
-        counts; a mere placeholder has none, and fails.
+        counts, from where the server was started, be it `/`: at most a plain name passes; a mere placeholder fails.
         """
         own = Source(Origin.ASSET if node.name in self._assets else Origin.CHECKPOINT)
         if not step.request or node.op in _REQUESTED:
             yield own
         else:
-            same = Source(Origin.LITERAL, self._assets.get(node.name, ""))
+            name = self._assets.get(node.name, "")
+            same = None if "/" in name or name.startswith(".") else Source(Origin.LITERAL, name)
             yield from (own if end == same else end for end in self._through(node, step, computed))
 
     def _through(self, node: NodeDef, step: Step, computed: bool) -> Iterator[Source | Step]:
@@ -136,7 +137,8 @@ class Names:
             yield from (Step(scope, input_of(assign, 1), self._graph.reach.of(scope, assign.name).request)
                         for scope, assign in self._variables.assigned(step.scope, node))
         elif (branches := self._bodies.called(node)) is not None:
-            yield from (Step(name, self._bodies.result(name, _index(step.tensor)), step.request) for name in branches)
+            yield from (Step(name, result, step.request) for name in branches
+                        for result in self._bodies.results(node, name, _index(step.tensor)))
             if self._bodies.is_loop(node):
                 yield Step(step.scope, input_of(node, _index(step.tensor)), step.request)
         elif computed:

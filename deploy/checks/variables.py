@@ -118,6 +118,16 @@ class Bodies:
             raise Unfollowed(f"it is result {position} of {function or 'a function'}, which isn't there")
         return body.results[position]
 
+    def results(self, node: NodeDef, function: str, position: int) -> list[str]:
+        """The tensors of a function that an output of its caller may be. Raises Unfollowed.
+
+        In functions outputs are counted within their names, so that of an op that is a function itself may be any.
+        """
+        body = self.get(function)
+        if node.op == function and body is not None and len(body.results) > 1:
+            return list(body.results)
+        return [self.result(function, position)]
+
     def argument(self, function: str, name: str) -> int:
         """The position of a function's argument. Raises Unfollowed."""
         body = self.get(function)

@@ -189,7 +189,7 @@ class _Scanner:
     def _function_name(self, at: int, end: int) -> str:
         from deploy.wire.outline_pb2 import FunctionOutline
 
-        head = next((self._data[b:e] for n, b, _, e in fields(self._data, at, end, skip=3) if n == 1), b"")
+        head = b"".join(self._data[b:e] for n, b, _, e in fields(self._data, at, end, skip=3) if n == 1)
         return FunctionOutline.FromString(head).signature.name
 
     def _meta_graphs(self) -> Iterator[_Found]:
@@ -239,6 +239,8 @@ class _Scanner:
 
     def _function(self, function: FunctionOutline) -> None:
         name = function.signature.name
+        if name in self._outline.scopes:
+            raise DecodeError(f"two functions are called {name!r}")
         scope = self._scope(name)
         attributes = of_function(function.attr, function.arg_attr)
         scope.calls += [("", called) for called in functions_in(attributes.values())]

@@ -177,6 +177,28 @@ def with_a_list_of_arguments(meta: MetaGraphDef) -> str:
     return "named"
 
 
+def second_result_of_a_function_as_an_op(meta: MetaGraphDef) -> str:
+    """In functions a tensor is counted within its output's name, and an op that is a function has several names."""
+    make.call(meta, "named", "outer", "asset")
+    outer = make.function(meta, "outer", "inner", arguments=("name",))
+    outer.node_def[0].input.append("name")
+    inner = make.function(meta, "inner", arguments=("name",))
+    make.text(inner.node_def.add(name="path", op="Const"), "/etc/passwd")
+    for function, results in ((inner, {"one": "name", "two": "path:output:0"}),
+                              (outer, {"result": "its_inner:two:0"})):
+        for name, tensor in results.items():
+            function.signature.output_arg.add(name=name)
+            function.ret[name] = tensor
+    return "named"
+
+
+def same_name_as_the_asset(meta: MetaGraphDef) -> str:
+    """In a request it is read from where the server was started, be it `/`."""
+    make.text(make.node(meta, "plain", "Const"), "etc/passwd")
+    meta.asset_file_def.add(filename="etc/passwd").tensor_info.name = "plain:0"
+    return "plain"
+
+
 NAMES: dict[Names, tuple[str, str]] = {
     beside: ("file-read", "computes (StringJoin)"), replaced: ("file-read", "computes (StaticRegexReplace)"),
     picked: ("file-read", "a request names"), behind_many: ("file-read", "a request names"),
@@ -188,7 +210,9 @@ NAMES: dict[Names, tuple[str, str]] = {
     variable_of_another_name: ("file-read", "a request names"), variable_in_a_call: ("file-read", "a request names"),
     variable_in_a_loop: ("file-read", "can't be known"), through_a_result: ("file-read", "computes"),
     computed_in_a_loop: ("file-read", "computes (StringJoin)"),
-    through_a_branch: ("asset-path", "'/etc/passwd'"), with_a_list_of_arguments: ("file-read", "can't be known")}
+    through_a_branch: ("asset-path", "'/etc/passwd'"), with_a_list_of_arguments: ("file-read", "can't be known"),
+    second_result_of_a_function_as_an_op: ("asset-path", "'/etc/passwd'"),
+    same_name_as_the_asset: ("asset-path", "'etc/passwd'")}
 
 
 @pytest.mark.parametrize("op", ["ReadFile", "TextLineDataset", "InitializeTableFromTextFileV2"])
@@ -201,6 +225,16 @@ def test_names_that_arent_exactly_an_asset(tmp_path: Path, name: Names, op: str)
     make.node(meta, "out", op, *["serving_default_x"] * position, source)
     rule, said = NAMES[name]
     refused(tmp_path, meta, rule, said)
+
+
+def test_two_functions_of_one_name(tmp_path: Path) -> None:
+    """Which of them the runtime takes can't be known."""
+    meta = with_asset()
+    make.node(meta, "out", "Relu", "serving_default_x")
+    make.function(meta, "naming", "Relu")
+    fine(tmp_path, meta)
+    meta.graph_def.library.function.add(signature={"name": "naming"})
+    refused(tmp_path, meta, "complete", "two functions are called 'naming'")
 
 
 def test_assets_of_tensorflow_1(tmp_path: Path) -> None:
