@@ -14,6 +14,8 @@ from deploy.state import Ledger, Release, Serving, releases, started_from
 from deploy.state.releases import Outcome, entry
 from deploy.types import ModelVersion, ServedModel
 
+DOWN = "the server was down: it starts with this"
+
 
 def proven_of(spec: Spec, model: ServedModel) -> Serving:
     """What the server would start with. Raises RolloutError if no release has changed anything since the spec."""
@@ -28,7 +30,7 @@ def roll_back(spec: Spec, model: ServedModel, goal: Goal, note: str) -> Release:
     """Let the next start serve the goal. Whoever calls holds the lock. Raises RepositoryError, RolloutError."""
     _verify(model, goal.to)
     release = begin(Ledger(spec.state_dir), model.name, "rollback", goal, note=note, spec=entry(model))
-    return _settle(spec, model, release, goal.to, outcome="done", reason="the server was down: it starts with this")
+    return _settle(spec, model, release, goal.to, outcome="done", reason=DOWN)
 
 
 def undo(spec: Spec, model: ServedModel, release: Release, reason: str) -> Release:
@@ -36,6 +38,12 @@ def undo(spec: Spec, model: ServedModel, release: Release, reason: str) -> Relea
     _verify(model, release.before)
     Ledger(spec.state_dir).append("undo", release=release.id, reason=reason)
     return _settle(spec, model, release, release.before, outcome="undone", reason=f"{reason}; the server was down")
+
+
+def finish(spec: Spec, model: ServedModel, release: Release) -> Release:
+    """Let the next start serve what an open rollback aims at. As `roll_back`."""
+    _verify(model, release.goal)
+    return _settle(spec, model, release, release.goal, outcome="done", reason=DOWN)
 
 
 def _verify(model: ServedModel, serving: Serving) -> None:

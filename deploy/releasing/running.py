@@ -17,8 +17,9 @@ from deploy.rollout import Driver, Ended, Goal, Way, backward, begin, forward, g
 from deploy.rollout.goals import current
 from deploy.spec import Spec
 from deploy.state import Ledger, Release, Serving, locked, releases
+from deploy.state.ledger import Line
 from deploy.state.lock import whoami
-from deploy.state.releases import Kind
+from deploy.state.releases import Kind, after
 from deploy.types import check_version
 
 Progress = Callable[[str], None]
@@ -89,18 +90,20 @@ def roll_back(spec: Spec, model: str, to: int | None = None, *, note: str = "", 
               progress: Progress | None = None, planned: Callable[[Plan], None] = _silent) -> Released | Plan:
     """Go back to what was served before the version that is served now; or to version `to`.
 
-    The label first, then the bad version goes. At once while the old version is still loaded. A release that is open is
-    undone. If the server is down, it starts with the earlier state. Raises as `roll_out`.
+    The label first, then the bad version goes. At once while the old version is still loaded. A rollout that is open is
+    undone, a rollback gone on with. If the server is down, it starts with the earlier state. Raises as `roll_out`.
     """
     open_one = _open(Ledger(spec.state_dir))
     if open_one is not None and open_one.model == model and to is None and not plan_only:
+        if open_one.kind == "rollback" and not open_one.undoing:  # undone, it would bring back what was left
+            return _finish_rollback(spec, model, progress or _silent)
         return abort(spec, model, note or "rolled back", progress=progress)
     way = way_of(spec)
 
     def goal(ledger: Ledger, live: Serving) -> Goal:
         if to is not None:
             return backward(live, forward(live, check_version(to), way).to, way)
-        before = _earlier(releases(ledger.read(), model), current(live, way.label))
+        before = _earlier(releases(ledger.read(), model), current(live, way.label), way.label)
         if before is None:
             raise RolloutError(f"no release is known that brought {model}/{current(live, way.label)}",
                                hint="name a version: --to N; see tfs history")
@@ -128,6 +131,14 @@ def abort(spec: Spec, model: str, reason: str = "aborted", *, progress: Progress
             undone = offline.undo(spec, model_of(spec, model), _required(Ledger(spec.state_dir), model), reason)
             return Released(undone, Ended("undone", undone.reason))
     return _resume(spec, model, reason, progress or _silent)
+
+
+def _finish_rollback(spec: Spec, model: str, progress: Progress) -> Released:
+    if not running(spec):
+        with locked(spec.state_dir, f"rollback of {model}"):
+            open_one = _required(Ledger(spec.state_dir), model)
+            return Released(offline.finish(spec, model_of(spec, model), open_one), Ended("done"))
+    return _resume(spec, model, "", progress)
 
 
 def repair(spec: Spec, *, progress: Progress | None = None) -> None:
@@ -184,13 +195,26 @@ def _resume(spec: Spec, model: str, undo: str, progress: Progress, *, approve: b
 
 def _go_on(o: Opened, release: Release, undo: str, progress: Progress, *, approve: bool = False) -> Released:
     """Take an open release over, forward or back. approve: let it pass the step that it waits before."""
-    o.ledger.append("go", release=release.id, by=whoami(), steps=[release.paused] if release.paused and approve else [])
+    lines = [{"event": "go", "by": whoami(), "steps": [release.paused] if release.paused and approve else []}]
     if undo and not release.undoing:
-        o.ledger.append("undo", release=release.id, reason=undo)
-    release = next(r for r in releases(o.ledger.read()) if r.id == release.id)
+        lines.append({"event": "undo", "reason": undo})
+    for line in lines:
+        release = after(release, _written(o.ledger, release, line, back=bool(undo), progress=progress))
     times = ", ".join(f"{name} {release.options[name]:g} s" for name in TIMES if name in release.options)
     progress(f"going on with release {release.id}, begun {release.began}{f' with {times}' if times else ''}")
     return _drive(o, release, goal_of(release), progress, asked_to_undo=bool(undo))
+
+
+def _written(ledger: Ledger, release: Release, line: Line, *, back: bool, progress: Progress) -> Line:
+    """The line as the ledger has it. On the way back it may be lost: a full disk doesn't keep the label."""
+    event, fields = line["event"], {k: v for k, v in line.items() if k != "event"}
+    try:
+        return ledger.append(event, release=release.id, **fields)
+    except RolloutError as e:
+        if not (back or release.undoing or release.kind == "rollback"):
+            raise
+        progress(e.message)
+        return {"at": "", **line}
 
 
 def _drive(o: Opened, release: Release, goal: Goal, progress: Progress, plan: Plan | None = None, *,
@@ -225,10 +249,15 @@ def _held(release: Release) -> LockHeld:
                          "--abort")
 
 
-def _earlier(known: Sequence[Release], now: int | None) -> Serving | None:
-    """What was served before the release that brought the version which is served now."""
-    return next((r.before for r in reversed(known) if r.outcome == "done" and r.kind == "rollout" and r.version == now),
-                None)
+def _earlier(known: Sequence[Release], now: int | None, label: str) -> Serving | None:
+    """What was served before the release that brought the version which is served now.
+
+    If that version is what the last release left, the way back was gone already, and couldn't be written down.
+    """
+    done = [r for r in reversed(known) if r.outcome == "done"]
+    if done and done[0].kind == "rollout" and done[0].version != now and current(done[0].before, label) == now:
+        return done[0].before
+    return next((r.before for r in done if r.kind == "rollout" and r.version == now), None)
 
 
 def adjusted(spec: Spec, **changes: Any) -> Spec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -161,7 +162,9 @@ def translated(doing: str, where: str = "") -> Iterator[None]:
         *ssh, docker.errors.DockerException, docker.errors.StreamParseError, urllib3.exceptions.HTTPError,
         urllib3.exceptions.ProxySchemeUnsupported, OSError)
     try:
-        yield
+        with warnings.catch_warnings():  # the error that follows is told in our words
+            warnings.filterwarnings("ignore", message="docker-credential-")
+            yield
     except foreign as e:
         _translate(e, doing, where)
 

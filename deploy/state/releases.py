@@ -98,7 +98,7 @@ def releases(lines: Iterable[Line], model: str | None = None) -> list[Release]:
         if line["event"] == "begin" and (release := _begun(line)) is not None:
             found[release.id] = release
         elif line.get("release") in found:
-            found[line["release"]] = _after(found[line["release"]], line)
+            found[line["release"]] = after(found[line["release"]], line)
     return [r for r in found.values() if model in (None, r.model)]
 
 
@@ -111,7 +111,8 @@ def _begun(line: Line) -> Release | None:
         return None
 
 
-def _after(release: Release, line: Line) -> Release:
+def after(release: Release, line: Line) -> Release:
+    """The release as one more of its lines leaves it."""
     event, at = line["event"], str(line["at"])
     if event == "passed":
         check = str(line["check"])

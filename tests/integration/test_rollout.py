@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import signal
@@ -21,7 +22,7 @@ from deploy.errors import LockHeld, RolloutError, ServerError, SpecError
 from deploy.releasing import Plan, Released
 from deploy.render import models_config
 from deploy.repository import Repository
-from deploy.rollout import LeftOpen
+from deploy.rollout import ConfigFile, LeftOpen
 from deploy.spec import Monitoring, Resources, Spec
 from deploy.state import Ledger, locked
 from deploy.types import ServedModel, Specific
@@ -118,7 +119,7 @@ def test_out_and_back_and_a_restart(spec: Spec) -> None:
 
 @pytest.mark.parametrize(("to", "message", "changed"), [
     (3, "version 3 breaks the clients of version 1", False),
-    (4, "half is served as before, 1 .stable -> 1.: version 4 can't be loaded: .*NoSuchOp", True),
+    (4, "half is served as before, 1 .stable -> 1.: .*half/4.*Op type not registered 'NoSuchOp'", True),
 ])
 def test_what_is_not_good_enough(spec: Spec, to: int, message: str, changed: bool) -> None:
     with pytest.raises(RolloutError, match=message) as e:
@@ -244,6 +245,62 @@ def test_a_server_that_starts_again_while_a_release_waits(spec: Spec) -> None:
     passed = [line["check"] for line in Ledger(spec.state_dir).read() if line["event"] == "passed"]
     assert passed == ["gate", "compare", "soak"] * 2 + ["confirm", "hold"]
     assert any("compare, gate, soak" in sentence for sentence in told)
+
+
+class FullDisk:
+    """Stands for the ledger's file while the disk is full."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._patch = monkeypatch
+
+    def __enter__(self) -> None:
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        self._patch.setattr(Ledger, "_write", full)
+        self._patch.setattr(ConfigFile, "change", lambda *_: (_ for _ in ()).throw(RolloutError("No space left")))
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.undo()
+
+
+def test_a_full_disk_doesnt_keep_an_open_release_from_going_back(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rolled(spec, 2, pause_before=["unload"]).ended.outcome == "paused" and answer(spec) == 4.0
+    with FullDisk(monkeypatch), pytest.raises(RolloutError, match="can't be written"):
+        releasing.roll_back(spec, "half")
+    assert answer(spec) == 3.0
+    releasing.roll_back(spec, "half")
+    assert answer(spec) == 3.0 and not releasing.history(spec)[-1].open
+
+
+def test_a_rollback_that_is_run_again_stays_a_rollback(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(sentence: str) -> None:
+        if sentence.startswith("unload"):
+            raise SystemExit
+
+    rolled(spec, 2)
+    with pytest.raises(SystemExit):
+        releasing.roll_back(spec, "half", progress=interrupted)
+    assert releasing.history(spec)[-1].open and answer(spec) == 3.0
+    done = releasing.roll_back(spec, "half")
+    assert isinstance(done, Released) and done.ended.outcome == "done" and answer(spec) == 3.0
+    rolled(spec, 2)
+    with pytest.raises(SystemExit):
+        releasing.roll_back(spec, "half", progress=interrupted)
+    serving.down(spec)
+    releasing.roll_back(spec, "half")
+    serving.up(spec)
+    assert answer(spec) == 3.0
+
+
+def test_a_rollback_that_couldnt_be_written_down_goes_no_further(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    rolled(spec, 2)
+    rolled(spec, 1)
+    with FullDisk(monkeypatch), pytest.raises(LeftOpen, match="can't be written"):
+        releasing.roll_back(spec, "half")
+    assert answer(spec) == 4.0
+    releasing.roll_back(spec, "half")
+    assert answer(spec) == 4.0 and serving.as_proven(spec).models[0].labels == {"stable": 2}
 
 
 def test_without_a_server(spec: Spec) -> None:

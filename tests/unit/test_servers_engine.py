@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -141,6 +142,14 @@ def test_a_credential_helper_is_named(said: str, what: str) -> None:
     with pytest.raises(BackendMissing, match=f"the credential helper docker-credential-[a-z-]+ {what}") as e:
         engine(Helped()).pull("x:1")
     assert "credsStore" in e.value.hint and "config.json" in e.value.hint
+
+
+def test_a_helper_that_isnt_there_is_told_once() -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with pytest.raises(docker.credentials.errors.StoreError), translated("pull x"):
+            docker.credentials.Store("nobodys").get("registry")
+    assert not told
 
 
 def images_of(attrs: Mapping[str, Any], info: Mapping[str, Any]) -> Engine:
