@@ -126,10 +126,6 @@ def test_what_is_not_good_enough(spec: Spec, to: int, message: str, changed: boo
         rolled(spec, to)
     assert answer(spec) == 3.0 and serving.status(spec)["ready"] and e.value.exit_code == 8
     assert [r.outcome for r in releasing.history(spec)] == (["undone"] if changed else [])
-    if changed:
-        assert "burnt" in e.value.hint
-        with pytest.raises(RolloutError, match="version 4 failed to load before"):
-            rolled(spec, to)
 
 
 def test_a_canary_that_is_too_far_away(spec: Spec) -> None:
