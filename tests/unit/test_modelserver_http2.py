@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import sys
 
 import pytest
@@ -15,9 +16,10 @@ from deploy.modelserver.rpc import messages
 from deploy.modelserver.rpc.frames import frame
 from deploy.modelserver.rpc.http2 import Connection
 from deploy.modelserver.rpc.limits import Limits
+from deploy.modelserver.rpc.server import GrpcServer
 from deploy.modelserver.rpc.streams import Stream
 from deploy.modelserver.status import Code, StatusError
-from tests.http2_support import END, SETTINGS, Client, Frame
+from tests.http2_support import END, FIELDS, SETTINGS, Client, Frame
 
 
 def request(client: Client, number: int, body: bytes, *, pieces: int = 1, padded: bool = False) -> bytes:
@@ -225,3 +227,22 @@ def test_who_keeps_a_frame_of_the_program_alive_doesn_t_keep_bytes_from_being_dr
     for at in range(0, len(data), 70):
         client.send(data[at:at + 70])
     assert (len(client.served), len(kept), client.transport.closed) == (49, 49, False)
+
+
+def test_deadlines_of_less_than_a_millisecond_are_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    server = GrpcServer({"/a/B": lambda message, _: bytes(message)}, ["127.0.0.1:0"], max_threads=4)
+    fields = {**FIELDS, "grpc-timeout": "100u"}
+    block = b"".join(messages.field(k.encode(), v.encode()) for k, v in fields.items())
+    try:
+        with socket.create_connection(("127.0.0.1", server.ports[0]), timeout=30) as client:
+            client.sendall(http2.PREFACE + SETTINGS)
+            for number in range(1, 401, 2):
+                client.sendall(frame(http2.HEADERS, http2.END_HEADERS, number, block)
+                               + frame(http2.DATA, http2.END_STREAM, number, bytes(5)))
+            client.sendall(frame(http2.GOAWAY, 0, 0, bytes(8)))
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(1 << 16):
+                pass
+    finally:
+        server.stop(5)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

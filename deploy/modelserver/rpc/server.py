@@ -116,7 +116,7 @@ class GrpcServer:
             return
         seconds = messages.timeout(headers)
         if seconds is not None:
-            stream.soon = seconds <= _SOON
+            stream.soon, stream.until = seconds <= _SOON, self._loop.time() + seconds
             stream.timer = self._loop.call_later(seconds, self._refuse, connection, stream, StatusError(
                 Code.DEADLINE_EXCEEDED, "Deadline Exceeded"))
 
@@ -170,8 +170,7 @@ class GrpcServer:
         if self._pool.refusing:
             raise _exhausted()
         message = messages.unpacked(stream.headers, stream.body, self._limits.message)
-        timer = stream.timer
-        with patience.until(time.monotonic() + timer.when() - self._loop.time() if timer else None):
+        with patience.until(None if stream.until is None else time.monotonic() + stream.until - self._loop.time()):
             reply = messages.framed(handler(message, False))
         return partial(connection.reply, stream, messages.HEADERS, reply, messages.TRAILERS)
 

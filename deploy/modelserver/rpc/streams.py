@@ -31,13 +31,14 @@ class Stream:
     window: bytes that may be sent beyond those of the connection's initial window. unreturned: bytes received since the
     client was given more window. length: bytes that its content-length still promises. held: bytes that it takes up.
     announced: bytes that the body is to have. accepted: it is to be served. begun: the reply's headers are sent.
-    handed: a thread works for it. soon: its deadline is near.
+    handed: a thread works for it. soon: its deadline is near. until: its deadline, in the loop's time.
     """
 
     state = State.OPEN
     pending: memoryview | None = None
     trailers = b""
     timer: asyncio.TimerHandle | None = None
+    until: float | None = None
     on_close: Callable[[], object] | None = None
     handler: Any = None
     accepted = begun = handed = soon = False
