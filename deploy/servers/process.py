@@ -257,5 +257,7 @@ def _uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
-        if held:
+        if held and callable(before):  # at once, here: raised as a signal it may end in some object's destructor
+            before(signal.SIGINT, None)
+        elif held:
             signal.raise_signal(signal.SIGINT)
