@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from importlib import metadata
 from pathlib import Path
 
 from deploy.modelserver.options import FLAGS
@@ -23,6 +26,23 @@ def test_the_image_installs_what_is_locked() -> None:
     names = {re.split(r"[=; ]", line)[0] for line in image}
     every = {line for line in locked if re.split(r"[=; ]", line)[0] in names}
     assert every == set(image), "an entry for another Python or machine is missing"
+
+
+def test_the_image_has_what_the_server_imports() -> None:
+    code = """
+import importlib, pkgutil, sys, deploy.modelserver, deploy.engine
+before = set(sys.stdlib_module_names) | {"deploy"}
+for room in (deploy.modelserver, deploy.engine):
+    for module in pkgutil.walk_packages(room.__path__, room.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+print(*sorted({name.partition(".")[0] for name, m in sys.modules.items() if getattr(m, "__spec__", None)} - before))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    packages = metadata.packages_distributions()
+    imported = {dist.lower().replace("_", "-") for name in done.stdout.split() for dist in packages.get(name, ())}
+    image = {re.split(r"[=; ]", line)[0] for line in blocks((ROOT / "docker/modelserver.requirements.txt").read_text())}
+    assert imported and imported - {"tfs-deploy", "setuptools"} <= image
 
 
 def test_our_own_flags_are_documented() -> None:

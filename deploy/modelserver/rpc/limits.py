@@ -6,11 +6,10 @@ that carry nothing (PING, SETTINGS, resets, empty ones ...) are paid from a budg
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
 
 MIB = 1 << 20
 
@@ -57,7 +56,10 @@ class Memory:
 
 def available_memory() -> int:
     """Bytes that this process may use: the machine's, or its control group's if that is less."""
-    amounts = [psutil.virtual_memory().total]
+    try:
+        amounts = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    except (AttributeError, ValueError, OSError):  # Windows
+        amounts = [8 << 30]
     for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             amounts.append(int(Path(file).read_text()))
