@@ -236,7 +236,7 @@ def test_a_damaged_file_is_named(tfs: Tfs, models: Path, tmp_path: Path) -> None
         code, said = tfs(*words, str(tmp_path / "v"))
         assert (code, "tf_serving_warmup_requests" in said, "checksum" in said) == (4, True, True), said
     code, said = tfs("publish", str(tmp_path / "v"), "--name", "v")
-    assert (code, "tf_serving_warmup_requests" in said) == (3, True), said
+    assert (code, "tf_serving_warmup_requests" in said) == (4, True), said
     code, said = tfs("inspect", str(tmp_path / "v"))
     assert (code, "a server refuses them" in said) == (0, True)
 

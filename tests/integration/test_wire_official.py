@@ -30,6 +30,8 @@ WITHOUT_STUBS = {  # config files of the server's own, not in tensorflow-serving
 LEFT_OUT = {
     ("GraphDef", "debug_info"): "stack traces of the exporting program; big, and nothing here reads them",
     ("MetaGraphDef", "object_graph_def"): "the exporting program's Python objects; big, and nothing here reads them",
+    ("KernelDef", "host_memory_arg"): "where a kernel keeps its arguments; op lists only ask whether there is one",
+    ("KernelDef", "priority"): "which of several kernels is taken; op lists only ask whether there is one",
     ("SessionRunRequest", "options"): "the session API isn't offered; only its logs are recognised",
     ("SessionRunResponse", "metadata"): "the session API isn't offered; only its logs are recognised",
 }
