@@ -72,6 +72,8 @@ class EngineError(DeployError):
     status: TensorFlow's own text, unchanged.
     """
 
+    exit_code = 3  # the model has to be mended
+
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message, details={"code": code})
         self.code, self.status = code, message

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +83,11 @@ def on_engine(directory: str | Path, gate: Gate | None = None) -> Iterator[Ask]:
     from deploy import checks, engine
 
     (gate or checks.gate())(Path(directory))
-    with engine.confined(directory) as child:
+    with ExitStack() as stack:
+        try:
+            child = stack.enter_context(engine.confined(directory))
+        except engine.EngineError as e:
+            raise engine.EngineError(e.code, f"{directory} doesn't load: {e.message}") from e
         yield child.ask
 
 

@@ -19,7 +19,7 @@ from deploy.modelserver.loader import Model
 from deploy.modelserver.metrics import Metrics
 from deploy.modelserver.rest import examples, routes
 from deploy.modelserver.rest.limits import MOST_UNPACKED, UNPACKED_ANYWAY
-from deploy.modelserver.rest.messages import Request, TooLarge, check_values, unpack
+from deploy.modelserver.rest.messages import Heavier, Request, TooLarge, check_values, unpack
 from deploy.modelserver.source import BasePathMissing, Monitored, look
 from deploy.modelserver.status import Abandoned
 from deploy.types import Latest
@@ -313,3 +313,13 @@ def test_a_model_that_is_back_before_it_was_unloaded() -> None:
         pool.submit(core.reload, configuration("m", "slow")).result(10)
         go.set()
     core.close()
+
+
+def test_a_body_that_is_heavier_than_it_looks_waits_as_it_came() -> None:
+    packed = zlib.compress(b"1" * 5000, wbits=31)
+    request = Request(body=packed, headers={b"content-encoding": b"gzip"})
+    with pytest.raises(Heavier):
+        unpack(request, 4999)
+    assert request.body == packed
+    unpack(request, 5000)
+    assert len(request.body) == 5000

@@ -23,6 +23,7 @@ from deploy.modelserver.rest import limits as most
 from deploy.modelserver.rest.connection import Connection
 from deploy.modelserver.rest.limits import Limits, file_limit
 from deploy.modelserver.rest.messages import (
+    Heavier,
     Request,
     Response,
     TooLarge,
@@ -53,12 +54,13 @@ def _none_is_refused(request: Request) -> Response | None:  # noqa: ARG001
 
 @dataclass(slots=True)
 class _Job:
-    """A request that a thread answers. timer: for the end of its time."""
+    """A request that a thread answers. timer: for the end of its time. heavy: by one of those for long bodies."""
 
     connection: Connection
     number: int
     request: Request
     timer: asyncio.TimerHandle | None
+    heavy: bool = False
 
 
 class RestServer:
@@ -121,8 +123,8 @@ class RestServer:
         timer = None
         if self._timeout:
             timer = self.loop.call_later(self._timeout, self._time_is_over, connection, number, request)
-        job = _Job(connection, number, request, timer)
-        pool = self._pool if request.size <= most.HEAVY else self._heavy
+        job = _Job(connection, number, request, timer, request.size > most.HEAVY)
+        pool = self._heavy if job.heavy else self._pool
         pool.submit(self._work, job)  # as the last thing: a thread wakes up, and wants Python's lock
 
     def _time_is_over(self, connection: Connection, number: int, request: Request) -> None:
@@ -137,13 +139,13 @@ class RestServer:
             if request.collected is not None:
                 request.body, request.collected = bytes(request.collected), None
             if is_packed(request):
-                unpack(request)
+                unpack(request, None if job.heavy else most.HEAVY)
                 del request.headers[b"content-encoding"]
-                if request.size <= most.HEAVY < len(request.body):
-                    self._heavy.submit(self._work, job)
-                    return
             check_values(request.body, self.limits.values)
             self._finish_soon(job, self._answered(request))
+        except Heavier:  # it waits as it came: many of them unpacked would fill the memory
+            job.heavy = True
+            self._heavy.submit(self._work, job)
         except NeverAnswered:  # not even when its time is over
             with suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(job.timer.cancel if job.timer else int)

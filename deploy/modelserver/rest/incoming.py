@@ -39,7 +39,8 @@ class Incoming:
     def __init__(self, server: Host, found: deque[Item]) -> None:
         self._server, self._found = server, found
         self._parser = httptools.HttpRequestParser(self)
-        self._request, self._body = Request(), bytearray()
+        self._request = Request()
+        self._body: bytes | bytearray = b""  # nearly always in one piece, as it came
         self.arriving = self.deaf = self._keeps = False
         self.in_head = True
         self.held = self.left = self._got = self._framing = self._fields = self._chunks = 0
@@ -90,7 +91,7 @@ class Incoming:
     def _drop_body(self) -> None:
         self._server.held -= len(self._body)
         self.held -= len(self._body)
-        self._body, self._keeps = bytearray(), False
+        self._body, self._keeps = b"", False
 
     # -- the parser's callbacks
 
@@ -168,7 +169,12 @@ class Incoming:
             return
         self._server.held += len(body)
         self.held += len(body)
-        self._body += body
+        if not before:
+            self._body = body
+        else:
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += body
         if before <= most.LONG < size and b"transfer-encoding" in self._request.headers:
             self._look_ahead()
 
@@ -187,10 +193,10 @@ class Incoming:
             return  # requests to upgrade come again
         if request.refusal is None:
             request.size = len(self._body)
-            if request.size <= most.SHORT:
+            if isinstance(self._body, bytes) or request.size <= most.SHORT:
                 request.body = bytes(self._body)
             else:
                 request.collected = self._body
-            self._body = bytearray()
+            self._body = b""
             self._found.append(request)
 

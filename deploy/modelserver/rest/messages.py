@@ -129,10 +129,14 @@ def is_packed(request: Request) -> bool:
     return b"gzip" in request.headers.get(b"content-encoding", b"")
 
 
-def unpack(request: Request) -> None:
+class Heavier(Exception):
+    """A body unpacks to more than was expected; it is as it came."""
+
+
+def unpack(request: Request, expected: int | None = None) -> None:
     """Uncompress the body in its place; one that can't be, or is longer than the real server's limit, counts as empty.
 
-    Raises TooLarge, Abandoned.
+    Raises TooLarge, Abandoned, and Heavier for more than `expected` bytes.
     """
     pieces: list[bytes] = []
     size, most = 0, max(UNPACKED_ANYWAY, MOST_RATIO * len(request.body))
@@ -140,6 +144,8 @@ def unpack(request: Request) -> None:
         for piece in _unpacked(request.body):
             request.go_on()
             size += len(piece)
+            if expected is not None and size > expected:
+                raise Heavier
             if size > MOST_UNPACKED:
                 pieces.clear()
                 break
