@@ -348,6 +348,8 @@ GATED = """
             return EchoModel(model.signatures, {{"serving_default": gate}})
 
     def gate(values):
+        if values["x"].ravel().tolist() != [5.0]:  # what `up` asks
+            return {{"y": values["x"]}}
         Path({gate!r}, "entered").touch()
         while not Path({gate!r}, "go").exists():
             time.sleep(0.01)
