@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import grpc
 
@@ -90,3 +91,15 @@ def echoable(base: Path, version: int) -> None:
     stage.mkdir(parents=True)
     (stage / "saved_model.pb").touch()
     stage.rename(base / str(version))
+
+
+def read_reply(file: BinaryIO) -> tuple[int, bytes]:
+    """The next HTTP reply's status and body; status 0 for a connection that was closed instead."""
+    line = file.readline()
+    if not line:
+        return 0, b""
+    length = 0
+    while (header := file.readline()) not in (b"\r\n", b""):
+        name, _, value = header.partition(b":")
+        length = int(value) if name.lower() == b"content-length" else length
+    return int(line.split()[1]), file.read(length)

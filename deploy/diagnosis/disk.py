@@ -16,8 +16,10 @@ from deploy.modelserver.flags import Parsed
 from deploy.repository.naming import names, taken, version_paths
 from deploy.servers.inspecting import Inside
 from deploy.serving import preflight
+from deploy.types import Specific
 from deploy.wire import config_pb2
 from deploy.wire import serving_pb2 as pb
+from deploy.wire.model_config import policy_of
 from deploy.wire.text import from_text
 
 # What keeps a version from loading; other findings of `tfs check` don't
@@ -143,8 +145,8 @@ def configured(flags: Parsed, files: Files) -> tuple[tuple[Model, ...], str]:
 
 
 def _entry(e: config_pb2.ModelConfig) -> Model:
-    policy = e.model_version_policy
-    wanted = frozenset(policy.specific.versions) if policy.WhichOneof("policy_choice") == "specific" else None
+    policy = policy_of(e)
+    wanted = frozenset(policy.versions) if isinstance(policy, Specific) else None
     platform = e.model_platform or ("tensorflow" if e.model_type == config_pb2.TENSORFLOW else "")
     return Model(e.name, e.base_path, wanted=wanted, labels=dict(e.version_labels), platform=platform)
 

@@ -14,6 +14,7 @@ from deploy.modelserver.calls import Calls, reload
 from deploy.modelserver.core import Core
 from deploy.modelserver.examples import Examples
 from deploy.modelserver.grpc_api import method, prompt
+from deploy.modelserver.loops import open_files
 from deploy.modelserver.metrics import Metrics
 from deploy.modelserver.options import Options
 from deploy.modelserver.rest import encode, routes
@@ -28,7 +29,7 @@ from deploy.wire import config_pb2, methods
 from deploy.wire import serving_pb2 as pb
 
 log = logging.getLogger("modelserver")
-_LEAST_HELD, _MOST_HELD, _MOST_CONNECTIONS, _MOST_INT = 256 << 20, 2 << 30, 4096, 2**31 - 1
+_LEAST_HELD, _MOST_HELD, _MOST_CONNECTIONS, _MANY, _MOST_INT = 256 << 20, 2 << 30, 4096, 1 << 16, 2**31 - 1
 DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"
 
 
@@ -52,7 +53,7 @@ def listen_grpc(core: Core, metrics: Metrics, options: Options, port: int) -> Gr
 def _limits(arguments: dict[str, int], options: Options) -> limits.Limits:
     """What clients may ask: gRPC's own arguments (taken out of `arguments`), and flags."""
     held = options.tfs_grpc_max_held_bytes or max(_LEAST_HELD, min(_MOST_HELD, limits.available_memory() // 4))
-    most = options.tfs_grpc_max_connections or max(16, min(_MOST_CONNECTIONS, (limits.open_files() - 128) // 2))
+    most = options.tfs_grpc_max_connections or max(16, min(_MOST_CONNECTIONS, ((open_files() or _MANY) - 128) // 2))
     message = arguments.pop("grpc.max_receive_message_length", held // 4)
     block = max(arguments.pop("grpc.max_metadata_size", 0), arguments.pop("grpc.absolute_max_metadata_size", 0))
     default = limits.Limits()

@@ -1,4 +1,4 @@
-"""The event loops of the two protocols."""
+"""The event loops of the two protocols, and how many connections they may have."""
 
 from __future__ import annotations
 
@@ -12,3 +12,13 @@ def new_loop() -> asyncio.AbstractEventLoop:
     except ImportError:
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
+
+
+def open_files() -> int | None:
+    """How many files and sockets this process may have; None if there is no limit."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else int(soft)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
+from deploy.client.failures import answers_no
 from deploy.errors import ClientError, Rejected, TimedOut, Unreachable
 from deploy.rollout import configs
 from deploy.rollout.configs import ConfigFile
@@ -16,8 +17,6 @@ from deploy.waiting import Clock, Deadline, poll
 from deploy.wire import serving_pb2 as pb
 
 T = TypeVar("T")
-
-_NOT_SERVED = ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION")  # what a label that leads nowhere answers
 
 
 def busy(error: ClientError) -> bool:
@@ -120,7 +119,7 @@ class Site:
         try:
             return one.metadata(ModelRef(self.model, label=label), timeout=self.timeouts.ask).version
         except Rejected as e:
-            if e.code in _NOT_SERVED:
+            if answers_no(e):
                 return None
             raise
 

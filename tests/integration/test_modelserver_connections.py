@@ -16,6 +16,7 @@ import pytest
 from deploy import engine
 from deploy.testing import Running, serve
 from deploy.waiting import Deadline, poll
+from tests.modelserver_support import read_reply
 
 PREDICT = "/v1/models/m:predict"
 GET = b"GET /v1/models/m HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -40,14 +41,7 @@ class Client:
 
     def reply(self) -> tuple[int, bytes]:
         """The next reply's status and body; status 0 for a connection that was closed instead."""
-        line = self._file.readline()
-        if not line:
-            return 0, b""
-        length = 0
-        while (header := self._file.readline()) not in (b"\r\n", b""):
-            name, _, value = header.partition(b":")
-            length = int(value) if name.lower() == b"content-length" else length
-        return int(line.split()[1]), self._file.read(length)
+        return read_reply(self._file)
 
     def close(self) -> None:
         self._file.close()

@@ -17,6 +17,7 @@ from deploy.modelserver.rest.limits import Limits
 from deploy.modelserver.rest.messages import Request, Response, html_error
 from deploy.modelserver.status import Abandoned, Postponed
 from deploy.waiting import Deadline, poll
+from tests.modelserver_support import read_reply
 
 HOST = b"Host: a\r\n"
 
@@ -71,14 +72,7 @@ class Client:
 
     def reply(self) -> tuple[int, bytes]:
         """The next reply's status and body; status 0 for a connection that was closed instead."""
-        line = self._file.readline()
-        if not line:
-            return 0, b""
-        length = 0
-        while (header := self._file.readline()) not in (b"\r\n", b""):
-            name, _, value = header.partition(b":")
-            length = int(value) if name.lower() == b"content-length" else length
-        return int(line.split()[1]), self._file.read(length)
+        return read_reply(self._file)
 
     def statuses(self, count: int) -> list[int]:
         return [self.reply()[0] for _ in range(count)]

@@ -18,10 +18,10 @@ from itertools import islice
 
 from deploy.engine.denormals import flush_for_good
 from deploy.modelserver.haste import Haste
-from deploy.modelserver.loops import new_loop
+from deploy.modelserver.loops import new_loop, open_files
 from deploy.modelserver.rest import limits as most
 from deploy.modelserver.rest.connection import Connection
-from deploy.modelserver.rest.limits import Limits, file_limit
+from deploy.modelserver.rest.limits import Limits
 from deploy.modelserver.rest.messages import (
     Heavier,
     Request,
@@ -238,5 +238,5 @@ class RestServer:
 
 def _most_connections(wanted: int) -> int:
     """As many as are wanted, or as the process may have files: the other port has half of them."""
-    files = file_limit()
+    files = open_files()
     return wanted if files is None else min(wanted or files, max(_FILES_KEPT, (files - _FILES_KEPT) // 2))

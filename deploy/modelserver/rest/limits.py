@@ -41,13 +41,3 @@ class Limits:
     head: float = 60.0
     idle: float = 600.0
     stall: float = 60.0
-
-
-def file_limit() -> int | None:
-    """How many files and sockets this process may have open; None if there is no limit."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return None if soft == resource.RLIM_INFINITY else int(soft)

@@ -66,13 +66,3 @@ def available_memory() -> int:
         except (OSError, ValueError):
             continue  # there is none, or it says "max"
     return int(min(amounts))
-
-
-def open_files() -> int:
-    """How many files and sockets this process may have."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return 1 << 16
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 1 << 16 if soft == resource.RLIM_INFINITY else int(soft)
