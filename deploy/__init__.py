@@ -14,9 +14,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from deploy.client import connect as connect
     from deploy.export import export as export_model
-    from deploy.releasing import roll_back as roll_back
-    from deploy.releasing import roll_out as roll_out
     from deploy.repository import Repository as Repository
+    from deploy.rollout.running import roll_back as roll_back
+    from deploy.rollout.running import roll_out as roll_out
     from deploy.serving import down as down
     from deploy.serving import up as up
     from deploy.smoke import run as smoke_test
@@ -27,8 +27,8 @@ _WHERE = {
     "down": ("deploy.serving", "down"),
     "export_model": ("deploy.export", "export"),
     "load_spec": ("deploy.spec", "load"),
-    "roll_back": ("deploy.releasing", "roll_back"),
-    "roll_out": ("deploy.releasing", "roll_out"),
+    "roll_back": ("deploy.rollout", "roll_back"),
+    "roll_out": ("deploy.rollout", "roll_out"),
     "Repository": ("deploy.repository", "Repository"),
     "smoke_test": ("deploy.smoke", "run"),
     "up": ("deploy.serving", "up"),

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy.savedmodel.goldens import FILE
+from deploy.goldens.recorded import FILE
 from deploy.wire import records, tensors
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.model_pb2 import BundleEntryProto, BundleHeaderProto

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from deploy.backends import images
+from deploy.backends.container_engine import Engine, connect
+from deploy.backends.container_options import PROGRAM, ContainerOptions
+from deploy.backends.ports import pick
 from deploy.errors import BackendMissing, DeployError
-from deploy.servers import images
-from deploy.servers.container_engine import Engine, connect
-from deploy.servers.container_options import PROGRAM, ContainerOptions
-from deploy.servers.ports import pick
 from deploy.waiting import Deadline, poll
 
 FAKE = Path(__file__).with_name("fake_server.py")

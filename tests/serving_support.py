@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
+from deploy.backends.base import Kind
 from deploy.client import Prediction
 from deploy.errors import DeployError, Rejected
-from deploy.servers.base import Kind
 from deploy.spec import ServerPart, Spec, parse
 from deploy.types import Contract, Endpoint, ModelRef, Signature, VersionState, VersionStatus
 from tests.servers_support import free_ports

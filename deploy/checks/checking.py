@@ -63,7 +63,7 @@ def gate(target: Target | None = None, allow: Mapping[str, str] | None = None) -
 
 def _refuse_warmup(directory: Path) -> None:
     """Raises RepositoryError for the warm-up file, as publishing it does."""
-    from deploy.savedmodel import warmup
+    from deploy.goldens import warmup
 
     checked = warmup.check(directory, savedmodel.read(directory).contract)
     if checked is not None:

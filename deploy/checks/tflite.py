@@ -13,7 +13,8 @@ from deploy.checks.findings import Finding, Severity, Where
 from deploy.checks.rules import RULES
 from deploy.checks.targets import Target
 from deploy.errors import BadReply, IncompleteVersion
-from deploy.savedmodel import tflite, warmup
+from deploy.goldens import warmup
+from deploy.savedmodel import tflite
 
 _REGISTERED = frozenset({"ParseExample", "ParseExampleV2"})
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from deploy.checks.findings import Finding, Where
 from deploy.checks.rules import RULES
-from deploy.savedmodel import warmup
-from deploy.savedmodel.goldens import FILE
+from deploy.goldens import warmup
+from deploy.goldens.recorded import FILE
 from deploy.types import Contract
 
 

@@ -23,22 +23,22 @@ def app() -> None:
 def _register() -> None:
     from deploy.cli import (
         checks,
-        diagnosis,
         diffs,
+        doctor,
         exports,
         goldens,
         images,
         inspection,
         models,
-        proof,
         rollouts,
         servers,
         shell,
+        smoke,
         specs,
         status,
     )
 
-    for family in (exports, models, inspection, checks, goldens, diffs, specs, servers, status, diagnosis, proof,
+    for family in (exports, models, inspection, checks, goldens, diffs, specs, servers, status, doctor, smoke,
                    rollouts, images, shell):
         family.register(app)
 

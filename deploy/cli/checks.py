@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from deploy.cli.options import command, console, repository_option
-from deploy.cli.subjects import place
+from deploy.cli.targets import place
 from deploy.errors import CheckFailed
 
 if TYPE_CHECKING:

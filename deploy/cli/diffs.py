@@ -11,7 +11,7 @@ import click
 from deploy.cli.checks import gate, gated
 from deploy.cli.escaping import line
 from deploy.cli.options import command, repository_option, table, tell
-from deploy.cli.subjects import connected, place, published, server_options
+from deploy.cli.targets import connected, place, published, server_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,7 +125,7 @@ def _shown(compared: Comparison) -> object:
     from rich.console import Group
     from rich.text import Text
 
-    from deploy.cli.drifts import drift_table
+    from deploy.cli.drift import drift_table
 
     parts: list[object] = []
     if compared.verdict.reasons:

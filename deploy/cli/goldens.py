@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deploy.cli.checks import gate, gated
-from deploy.cli.drifts import drift_table
+from deploy.cli.drift import drift_table
 from deploy.cli.escaping import line
 from deploy.cli.options import command, repository_option, table, tell
 from deploy.cli.progress import steps
-from deploy.cli.subjects import check_may_run, connected, place, run_option, server_options, version
+from deploy.cli.targets import check_may_run, connected, place, run_option, server_options, version
 from deploy.errors import RepositoryError
 
 if TYPE_CHECKING:
     from deploy.checks import Gate
+    from deploy.goldens.drift import Drift
+    from deploy.goldens.warmup import Checked
     from deploy.regression import Edited
-    from deploy.savedmodel.drift import Drift
-    from deploy.savedmodel.warmup import Checked
     from deploy.types import ModelVersion
     from deploy.wire.serving_pb2 import PredictionLog
 
@@ -69,7 +69,7 @@ def _check(group: click.Group) -> None:
         the version. WHAT is MODEL, MODEL/VERSION or a directory.
         """
         from deploy import savedmodel
-        from deploy.savedmodel import warmup
+        from deploy.goldens import warmup
 
         path = place(repository, what)[0]
         checked = warmup.check(path, savedmodel.read(path).contract)
@@ -231,9 +231,9 @@ def parse_batches(text: str | None) -> tuple[int, ...] | None:
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
+    from deploy import goldens
     from deploy.errors import BadReply, Malformed
     from deploy.regression.editing import stored
-    from deploy.savedmodel import goldens
 
     rows: list[dict[str, Any]] = []
     for number, data in enumerate(stored(path)):

@@ -27,7 +27,7 @@ def register(app: click.Group) -> None:
         tagged. Its label org.tfs-deploy.models carries the digest of each version.
         """
         from deploy import serving
-        from deploy.cli.proof import gate
+        from deploy.cli.smoke import gate
 
         spec = load_spec(spec_path)
         with steps(f"building {tag}", quiet=as_json) as progress:

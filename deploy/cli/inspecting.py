@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deploy.client.snippets import Calls
+    from deploy.goldens.warmup import Checked
     from deploy.repository import Manifest
     from deploy.savedmodel import SavedModelInfo
     from deploy.savedmodel.tflite import TfliteInfo
-    from deploy.savedmodel.warmup import Checked
     from deploy.types import Contract, ModelRef, ModelVersion, Signature
 
 _TFLITE = "model.tflite"  # as savedmodel.tflite.FILE, which is imported only where there is one
@@ -91,7 +91,7 @@ def _warmup(path: Path, contract: Contract) -> Checked | None:
 
     if not (path / WARMUP_FILE).is_file():
         return None
-    from deploy.savedmodel import warmup
+    from deploy.goldens import warmup
 
     return warmup.check(path, contract)
 
@@ -146,9 +146,10 @@ def _inputs(path: Path, signature: Signature, info: SavedModelInfo | None) -> Ma
     """Those of a small golden case, since these are known to be answered; else made up."""
     import numpy as np
 
+    from deploy import goldens
     from deploy.client.snippets import SMALL
     from deploy.errors import DeployError
-    from deploy.savedmodel import examples, goldens
+    from deploy.goldens import examples
 
     try:
         recorded = goldens.read(path) if path.is_dir() else []

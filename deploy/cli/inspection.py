@@ -11,11 +11,11 @@ import click
 from deploy.cli.escaping import line
 from deploy.cli.inspecting import Inspection, inspected
 from deploy.cli.options import command, repository_option, table, tell
-from deploy.cli.subjects import place
+from deploy.cli.targets import place
 
 if TYPE_CHECKING:
     from deploy.client.snippets import Calls
-    from deploy.savedmodel.warmup import Checked
+    from deploy.goldens.warmup import Checked
 
 _EXAMPLE = """tfs inspect digits/3
 tfs inspect digits/3 --calls --grpc 10.0.0.5:8500 --rest-url http://10.0.0.5:8501

@@ -14,7 +14,8 @@ from deploy.cli.options import command, load_spec, load_spec_or_last, spec_optio
 from deploy.cli.progress import steps
 
 if TYPE_CHECKING:
-    from deploy.releasing import Plan, Released
+    from deploy.rollout.plan import Plan
+    from deploy.rollout.running import Released
     from deploy.state import Release
 
 _ROLLOUT = """tfs rollout digits --to 4 --plan
@@ -57,11 +58,11 @@ def _rollout(app: click.Group) -> None:
         then the label `stable` moves. The old one stays loaded for a while. If anything isn't right, traffic stays
         where it is, what was loaded is unloaded, and the exit code is 8.
         """
-        from deploy import releasing
+        from deploy import rollout
         from deploy.types import check_version
 
         load = load_spec_or_last if abort else load_spec
-        spec = releasing.adjusted(load(spec_path), canary=canary, compare=compare, soak=soak, hold=hold)
+        spec = rollout.adjusted(load(spec_path), canary=canary, compare=compare, soak=soak, hold=hold)
         if sum((go_on, abort, resume and to is None)) > 1 or ((go_on or abort) and to):
             raise click.UsageError("give one of --to, --continue, --abort")
         if not to and (pause_before or allow_breaking or (canary, compare, soak, hold) != (None,) * 4):
@@ -72,11 +73,11 @@ def _rollout(app: click.Group) -> None:
         with steps(f"rollout of {model}", quiet=as_json) as progress, _told_to_stop():
             done: Released | Plan
             if abort:
-                done = releasing.abort(spec, model, note or "aborted", progress=progress)
+                done = rollout.abort(spec, model, note or "aborted", progress=progress)
             elif go_on or resume:
-                done = releasing.go_on(spec, model, approve=go_on, progress=progress)
+                done = rollout.go_on(spec, model, approve=go_on, progress=progress)
             else:
-                done = releasing.roll_out(spec, model, check_version(to), pause_before=pause_before, note=note,
+                done = rollout.roll_out(spec, model, check_version(to), pause_before=pause_before, note=note,
                                           allow_breaking=allow_breaking, plan_only=plan_only, progress=progress,
                                           planned=_announce(quiet=as_json))
         _tell(done, as_json)
@@ -108,12 +109,12 @@ def _rollback(app: click.Group) -> None:
         The label moves first, then the bad version is unloaded, so that unlabelled requests return as well. At once
         while the old version is still loaded, else it is loaded and smoke-tested first. An open rollout is undone.
         """
-        from deploy import releasing
+        from deploy import rollout
         from deploy.types import check_version
 
         spec = load_spec(spec_path)
         with steps(f"rollback of {model}", quiet=as_json) as progress, _told_to_stop():
-            done = releasing.roll_back(spec, model, None if to is None else check_version(to), note=note,
+            done = rollout.roll_back(spec, model, None if to is None else check_version(to), note=note,
                                        plan_only=plan_only, progress=progress, planned=_announce(quiet=as_json))
         _tell(done, as_json)
 
@@ -124,9 +125,9 @@ def _history(app: click.Group) -> None:
     @spec_option
     def history(model: str | None, spec_path: Path, as_json: bool) -> None:
         """List the releases: what, when, by whom, how it ended."""
-        from deploy import releasing
+        from deploy import rollout
 
-        found = releasing.history(load_spec(spec_path), model)
+        found = rollout.history(load_spec(spec_path), model)
         tell([r.to_json() for r in found], as_json, lambda: _releases(found))
 
 
@@ -139,11 +140,11 @@ def _repair(app: click.Group) -> None:
         Undoes what others have pushed, without a restart; even a wrong platform, after which the server refuses correct
         configurations.
         """
-        from deploy import releasing
+        from deploy import rollout
 
         spec = load_spec(spec_path)
         with steps(f"repairing {spec.name}", quiet=as_json) as progress:
-            releasing.repair(spec, progress=progress)
+            rollout.repair(spec, progress=progress)
         tell({"name": spec.name, "repaired": True}, as_json, lambda: f"{spec.name} serves what is proven")
 
 

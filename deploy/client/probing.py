@@ -16,7 +16,7 @@ from typing import Protocol
 from deploy.client.forms import no_json
 from deploy.client.interfaces import Inputs, Prediction
 from deploy.errors import BadRequest, ClientError, Rejected, TimedOut
-from deploy.savedmodel import examples
+from deploy.goldens import examples
 from deploy.types import DEFAULT_SIGNATURE, PREDICT_METHOD, Contract, ModelRef, Signature, TensorSpec
 
 MOST = 16

@@ -12,8 +12,8 @@ from deploy.errors import BadRequest, ExportError
 from deploy.export import example_files
 from deploy.export.example_files import FORMS
 from deploy.export.plans import Array, Case
-from deploy.savedmodel import examples as generated
-from deploy.savedmodel.goldens import LIMIT
+from deploy.goldens import examples as generated
+from deploy.goldens.recorded import LIMIT
 from deploy.types import DEFAULT_SIGNATURE, Contract, Signature, TensorSpec
 from deploy.wire import tensors
 

@@ -183,8 +183,8 @@ def _saved_again(job: _Job, directory: Path, info: SavedModelInfo, lost: Sequenc
 
 def _publish(job: _Job, stage: Stage, info: SavedModelInfo, proof: Proof, producer: Mapping[str, str]) -> Exported:
     import deploy
+    from deploy import goldens
     from deploy.export import parity
-    from deploy.savedmodel import goldens
 
     sibling = _sibling(job, stage.path, info, proof)
     kept = [goldens.Golden(case.signature, case.inputs, case.outputs) for case in proof.cases

@@ -11,7 +11,7 @@ from deploy.export import keras2, keras_calls, keras_inputs, quiet, specs
 from deploy.export.failures import user_error
 from deploy.export.keras_calls import Invocation
 from deploy.export.plans import Endpoint, OutputNames
-from deploy.savedmodel import examples
+from deploy.goldens import examples
 from deploy.types import Signature, TensorSpec
 
 _UNTRAINED = "the model was built just now, from its input spec: its weights are initial ones, not trained"

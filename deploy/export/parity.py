@@ -16,7 +16,7 @@ import numpy as np
 import deploy
 from deploy.errors import ExportError, ParityError
 from deploy.export.plans import Array, Case
-from deploy.savedmodel.compare import DEFAULT, Tolerance, Tolerances, differences, narrowest
+from deploy.goldens.compare import DEFAULT, Tolerance, Tolerances, differences, narrowest
 from deploy.types import Contract
 
 LOG_TAIL = 4000  # characters

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy import goldens
 from deploy.errors import DeployError
 from deploy.export import examples, parity
 from deploy.export.plans import Case, Endpoint
-from deploy.savedmodel import SavedModelInfo, goldens
+from deploy.savedmodel import SavedModelInfo
 
 _RANDOM_OPS = frozenset({
     "RandomUniform", "RandomUniformInt", "RandomStandardNormal", "TruncatedNormal", "ParameterizedTruncatedNormal",

@@ -15,9 +15,10 @@ import numpy as np
 from deploy.errors import ExportError, ParityError
 from deploy.export.parity import LOG_TAIL, environment
 from deploy.export.plans import Case
-from deploy.savedmodel import drift, tflite
-from deploy.savedmodel.compare import Tolerance, Tolerances, narrowest
-from deploy.savedmodel.drift import Drift, Pair
+from deploy.goldens import drift
+from deploy.goldens.compare import Tolerance, Tolerances, narrowest
+from deploy.goldens.drift import Drift, Pair
+from deploy.savedmodel import tflite
 from deploy.savedmodel.flow import scopes
 from deploy.savedmodel.reader import meta_graph
 from deploy.types import DEFAULT_SIGNATURE, Contract

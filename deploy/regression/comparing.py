@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.errors import BackendMissing, BadRequest, BreakingChange, NeedsCare
+from deploy.goldens import examples
+from deploy.goldens.drift import Drift, Pair, measure
+from deploy.goldens.recorded import Golden
 from deploy.regression.replaying import Ask, Known, answer, known, on_engine
-from deploy.savedmodel import diff, examples
+from deploy.savedmodel import diff
 from deploy.savedmodel.diff import Level, Reason, Subject, Verdict
-from deploy.savedmodel.drift import Drift, Pair, measure
-from deploy.savedmodel.goldens import Golden
 
 if TYPE_CHECKING:
     from deploy.checks import Gate

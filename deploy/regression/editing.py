@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from deploy import goldens
 from deploy.errors import DeployError, ExportError, Malformed, RepositoryError, SpecError
+from deploy.goldens.compare import Tolerances, differences, narrowest
+from deploy.goldens.recorded import ENGINE, FILE, LIMIT, Golden
 from deploy.regression.replaying import Ask, answer, known, on_engine
 from deploy.repository import Published, Repository
-from deploy.savedmodel import goldens
-from deploy.savedmodel.compare import Tolerances, differences, narrowest
-from deploy.savedmodel.goldens import ENGINE, FILE, LIMIT, Golden
 from deploy.types import ModelVersion
 from deploy.wire import records
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deploy import goldens
 from deploy.errors import BadReply, RepositoryError
+from deploy.goldens import warmup
+from deploy.goldens.compare import Tolerances
+from deploy.goldens.recorded import LIMIT, SERVER
 from deploy.regression.editing import Edited, Progress, answered, publish, stored
 from deploy.regression.replaying import Ask, known, on_engine
 from deploy.repository import Repository
-from deploy.savedmodel import goldens, warmup
-from deploy.savedmodel.compare import Tolerances
-from deploy.savedmodel.goldens import LIMIT, SERVER
 from deploy.types import DEFAULT_SIGNATURE, Contract, ModelVersion
 from deploy.wire import records
 from deploy.wire import serving_pb2 as pb

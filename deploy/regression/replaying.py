@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from deploy import goldens
 from deploy.errors import BadReply, BadRequest, Rejected
-from deploy.savedmodel import goldens
-from deploy.savedmodel.compare import Tolerances
-from deploy.savedmodel.drift import Drift, Pair, measure
-from deploy.savedmodel.goldens import Golden
+from deploy.goldens.compare import Tolerances
+from deploy.goldens.drift import Drift, Pair, measure
+from deploy.goldens.recorded import Golden
 from deploy.types import ModelRef
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.errors import Malformed, SpecError
+from deploy.goldens.compare import Tolerance, from_json
 from deploy.repository import digests, naming
-from deploy.savedmodel.compare import Tolerance, from_json
 from deploy.types import Contract, ModelVersion
 
 FORMAT = 1

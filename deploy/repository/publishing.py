@@ -213,7 +213,7 @@ def _check_warmup(tree: Path, contract: Contract) -> int:
     """How many golden cases a version brings. Raises RepositoryError for a file that a server would choke on."""
     if not (tree / naming.WARMUP_FILE).exists():
         return 0
-    from deploy.savedmodel import warmup
+    from deploy.goldens import warmup
 
     checked = warmup.check(tree, contract)
     if checked is None:

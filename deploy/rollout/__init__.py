@@ -10,7 +10,7 @@
     restoring    a live server back to what its file names
     configs      a model's entry in that file
 
-It knows nothing of smoke tests and comparisons: checks are functions that are passed in (see deploy.releasing).
+It knows nothing of smoke tests and comparisons: checks are functions that are passed in (see deploy.rollout).
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from deploy.rollout.algebra import Goal, Observed
 from deploy.rollout.configs import ConfigFile
 from deploy.rollout.driver import Driver, Ended, LeftOpen
 from deploy.rollout.goals import Way, backward, begin, forward, goal_of
+from deploy.rollout.plan import Plan
 from deploy.rollout.policy import next_action
 from deploy.rollout.restoring import restore
+from deploy.rollout.running import Released, abort, adjusted, go_on, history, repair, roll_back, roll_out
 from deploy.rollout.site import Site, Timeouts, drift
 from deploy.rollout.trial import Checks, Trial
 
-__all__ = ["Checks", "ConfigFile", "Driver", "Ended", "Goal", "LeftOpen", "Observed", "Site", "Timeouts", "Trial",
-           "Way", "backward", "begin", "drift", "forward", "goal_of", "next_action", "restore"]
+__all__ = ["Checks", "ConfigFile", "Driver", "Ended", "Goal", "LeftOpen", "Observed", "Plan", "Released", "Site",
+           "Timeouts", "Trial", "Way", "abort", "adjusted", "backward", "begin", "drift", "forward", "go_on",
+           "goal_of", "history", "next_action", "repair", "restore", "roll_back", "roll_out"]

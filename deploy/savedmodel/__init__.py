@@ -2,8 +2,6 @@
 
 `read` says what a version directory holds and whether it is whole. The modules beside it:
 
-    examples   inputs that fit a signature            goldens, warmup   recorded requests with their answers; checked
-    compare    are two answers the same?              drift             how far apart are they?
     diff       may one version replace another?       signatures        its rules
     bundle     the variables' index                   tflite            a TFLite file's signatures and operators
     scanning   graphs of any size, piece by piece     flow, ops         where tensors come from; ops by what they do

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deploy import render
+from deploy.backends.base import tls_label
 from deploy.errors import SpecError
 from deploy.render.configs import TLS
-from deploy.servers.base import tls_label
 from deploy.spec import Spec, TlsPart
 from deploy.types import Tls
 

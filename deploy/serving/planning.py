@@ -13,10 +13,8 @@ from typing import Any
 import msgspec
 
 from deploy import render
-from deploy.render.configs import MODELS
-from deploy.render.layout import CONFIG_MOUNT, Layout
-from deploy.servers.base import LABEL, ProcessOptions, Server
-from deploy.servers.container_options import (
+from deploy.backends.base import LABEL, ProcessOptions, Server
+from deploy.backends.container_options import (
     GRPC_PORT,
     PROGRAM,
     REST_PORT,
@@ -25,11 +23,13 @@ from deploy.servers.container_options import (
     container_user,
     docker_options,
 )
-from deploy.servers.embedded import embedded_options
+from deploy.backends.embedded import embedded_options
+from deploy.render.configs import MODELS
+from deploy.render.layout import CONFIG_MOUNT, Layout
 from deploy.serving import certificates
-from deploy.serving.choice import Choice, choose_backend
+from deploy.serving.backend_choice import Choice, choose_backend
 from deploy.serving.flags import check_values
-from deploy.serving.proven import as_proven
+from deploy.serving.known_good import as_proven
 from deploy.serving.resolving import Wanted, wanted
 from deploy.spec import Spec
 from deploy.types import Endpoint
@@ -126,11 +126,11 @@ def _expected(layout: Layout, models: Iterable[Wanted]) -> Iterator[str]:
 def server_of(made: Plan, progress: Any) -> Server:
     """The server that a plan describes, not started."""
     if isinstance(made.options, ContainerOptions):
-        from deploy.servers.container import ContainerServer
+        from deploy.backends.container import ContainerServer
 
         return ContainerServer(made.options, progress=progress)
-    from deploy.servers.embedded import EmbeddedServer
-    from deploy.servers.process import ProcessServer
+    from deploy.backends.embedded import EmbeddedServer
+    from deploy.backends.process import ProcessServer
 
     return EmbeddedServer(made.options) if made.choice.kind == "embedded" else ProcessServer(made.options)
 

@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from deploy import goldens
+from deploy.backends.base import Progress, Server, silent
 from deploy.client import probing
 from deploy.client.failures import distrusts
 from deploy.client.interfaces import Inputs, Prediction
 from deploy.errors import ClientError, DeployError, NotReady, ServerError, StartFailed, TimedOut, Unreachable
-from deploy.savedmodel import goldens
 from deploy.savedmodel import read as read_saved_model
-from deploy.servers.base import Progress, Server, silent
 from deploy.serving import server_log
 from deploy.serving.flags import unreadable
 from deploy.serving.resolving import Wanted

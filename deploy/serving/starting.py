@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy import render
+from deploy.backends import find as find_server
+from deploy.backends.base import Kind, Progress, Server, endpoint_json, silent
+from deploy.backends.container_options import container_user
+from deploy.backends.ports import pick
+from deploy.backends.process import forget
 from deploy.errors import DeployError, ServerError
-from deploy.servers import find as find_server
-from deploy.servers.base import Kind, Progress, Server, endpoint_json, silent
-from deploy.servers.container_options import container_user
-from deploy.servers.ports import pick
-from deploy.servers.process import forget
 from deploy.serving import preflight, readiness
-from deploy.serving.choice import Choice, choose_backend
-from deploy.serving.memory import remember_failure, remember_start
+from deploy.serving.backend_choice import Choice, choose_backend
+from deploy.serving.known_good import as_proven, differences, note_start
 from deploy.serving.planning import CONFIG_LABEL, Plan, digest, make, server_of
-from deploy.serving.proven import as_proven, differences, note_start
 from deploy.serving.readiness import Connect, connected
 from deploy.serving.resolving import Wanted, wanted
+from deploy.serving.start_record import remember_failure, remember_start
 from deploy.spec import Spec
 from deploy.state import locked
 from deploy.types import Endpoint
@@ -117,7 +117,7 @@ def _plan(spec: Spec, choice: Choice, models: tuple[Wanted, ...]) -> Plan:
     """The plan with real ports: the engine picks free ones for a container, for a process we do."""
     server = spec.server
     if choice.kind == "embedded" and server.flags.get("tfs_loader") != "echo":
-        from deploy.servers.embedded import require
+        from deploy.backends.embedded import require
 
         require()
     # tensorflow_model_server itself can't be told an address: it listens on all of them

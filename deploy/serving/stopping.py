@@ -7,11 +7,11 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
+from deploy.backends import find as find_server
+from deploy.backends.base import Progress, silent
+from deploy.backends.process import forget
 from deploy.errors import ClientError, Rejected, SpecError
 from deploy.render.configs import MODELS
-from deploy.servers import find as find_server
-from deploy.servers.base import Progress, silent
-from deploy.servers.process import forget
 from deploy.serving.drift import read_config
 from deploy.spec import Spec
 from deploy.state import locked

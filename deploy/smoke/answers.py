@@ -16,7 +16,7 @@ from deploy.client import forms
 from deploy.client.checking import batch_of
 from deploy.client.forms import Form
 from deploy.errors import BadRequest, DeployError
-from deploy.savedmodel.compare import Tolerance, differences
+from deploy.goldens.compare import Tolerance, differences
 from deploy.smoke.asking import BOTH, COLUMN, ROW, RPC, Asking, Finding, Subject, verdict
 from deploy.smoke.report import Latency
 from deploy.smoke.sources import Known

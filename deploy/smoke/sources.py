@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.errors import VersionNotFound
+from deploy.goldens.compare import Tolerance, narrowest
+from deploy.goldens.recorded import Golden
 from deploy.repository import Repository
-from deploy.savedmodel.compare import Tolerance, narrowest
-from deploy.savedmodel.goldens import Golden
 from deploy.types import Contract, ModelVersion, ServedModel, TensorSpec
 
 
@@ -57,8 +57,7 @@ def from_repository(repository: Repository, *, tflite: bool = False) -> Source:
 
     tflite: the server prefers the model.tflite of a version that has one.
     """
-    from deploy import savedmodel
-    from deploy.savedmodel import goldens
+    from deploy import goldens, savedmodel
     from deploy.savedmodel.tflite_serving import served_beside
 
     def known(mv: ModelVersion) -> Known | None:

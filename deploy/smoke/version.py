@@ -10,7 +10,8 @@ import numpy as np
 from deploy.client.examples import to_body
 from deploy.client.interfaces import Feature, Features
 from deploy.errors import BadRequest
-from deploy.savedmodel import contract_differences, examples
+from deploy.goldens import examples
+from deploy.savedmodel import contract_differences
 from deploy.smoke.answers import Case, Judge, ask_case, measure
 from deploy.smoke.asking import BOTH, REST, RPC, Asking, Finding, Subject, verdict
 from deploy.smoke.sources import Known

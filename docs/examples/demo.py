@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 import deploy
+from deploy.backends.container_engine import connect
 from deploy.errors import BackendMissing, DeployError
-from deploy.servers.container_engine import connect
 from deploy.spec import Spec
 
 HERE = Path(__file__).parent

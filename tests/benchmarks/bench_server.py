@@ -224,7 +224,7 @@ def environment_with(name: str, packages: list[str]) -> Path:
 
 
 def free_ports(count: int) -> list[int]:
-    from deploy.servers.ports import pick
+    from deploy.backends.ports import pick
 
     return list(pick("127.0.0.1", {str(number): 0 for number in range(count)}).values())
 

@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from deploy import testing
+from deploy.backends.container_options import STATE_LABEL
 from deploy.cli.outcome import run
-from deploy.servers.container_options import STATE_LABEL
 from deploy.wire.model_pb2 import SavedModel
 from tests.repository_support import listing, savedmodel
 from tests.servers_support import FAKE, engine_or_skip, image_or_skip, taken_port, until

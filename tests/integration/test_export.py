@@ -16,11 +16,15 @@ pytestmark = pytest.mark.tensorflow
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
 
-from deploy import checks, engine, savedmodel  # noqa: E402
+from deploy import (  # noqa: E402
+    checks,
+    engine,
+    goldens,
+    savedmodel,
+)
 from deploy.export import Classify, Exported, Predict, Regress, Servable, export, load_target  # noqa: E402
+from deploy.goldens.compare import Tolerance, differences  # noqa: E402
 from deploy.repository import Repository  # noqa: E402
-from deploy.savedmodel import goldens  # noqa: E402
-from deploy.savedmodel.compare import Tolerance, differences  # noqa: E402
 from deploy.types import CLASSIFY_METHOD, REGRESS_METHOD  # noqa: E402
 from deploy.wire import example_pb2  # noqa: E402
 

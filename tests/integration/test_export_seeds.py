@@ -18,8 +18,8 @@ keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
 
 import deploy  # noqa: E402
+from deploy import goldens  # noqa: E402
 from deploy.export import Exported, export  # noqa: E402
-from deploy.savedmodel import goldens  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from deploy import checks, regression, smoke
+from deploy import checks, goldens, regression, smoke
 from deploy.checks import targets
 from deploy.checks.findings import Severity
 from deploy.cli.inspecting import inspected
@@ -23,9 +23,9 @@ from deploy.errors import ExportError, ParityError
 from deploy.export import examples as generated
 from deploy.export import export
 from deploy.export.tflite import SHARES, convert
+from deploy.goldens.compare import Tolerance
 from deploy.repository import Repository
-from deploy.savedmodel import goldens, tflite
-from deploy.savedmodel.compare import Tolerance
+from deploy.savedmodel import tflite
 from deploy.types import ModelRef
 from tests.modelserver_support import ROOT, server
 

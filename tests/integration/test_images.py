@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from deploy import client, serving
+from deploy.backends import images
+from deploy.backends.container_engine import Engine
+from deploy.backends.container_options import PROGRAM
+from deploy.backends.inspecting import inspect
 from deploy.errors import BackendMissing, DigestMismatch, NotReady, SmokeFailed, SpecError
 from deploy.repository import Repository
-from deploy.servers import images
-from deploy.servers.container_engine import Engine
-from deploy.servers.container_options import PROGRAM
-from deploy.servers.inspecting import inspect
 from deploy.serving.readiness import Controls
 from deploy.spec import Spec
 from deploy.types import Endpoint, ModelVersion

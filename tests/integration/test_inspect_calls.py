@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy import savedmodel
+from deploy import goldens, savedmodel
 from deploy.cli.inspecting import Inspection, inspected
 from deploy.cli.markdown import write
 from deploy.cli.outcome import run
 from deploy.errors import IncompleteVersion
-from deploy.savedmodel import goldens, tflite
+from deploy.savedmodel import tflite
 from tests.modelserver_support import ROOT, Process, server
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")]

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy import regression, savedmodel
+from deploy import goldens, regression, savedmodel
 from deploy.cli.outcome import run
 from deploy.client import connect
 from deploy.errors import ExportError, RepositoryError, SpecError
 from deploy.export.examples import cases
+from deploy.goldens import warmup
+from deploy.goldens.recorded import ENGINE, SERVER
 from deploy.regression import replaying
 from deploy.regression.comparing import Side
 from deploy.repository import Repository
-from deploy.savedmodel import goldens, warmup
 from deploy.savedmodel.diff import Level
-from deploy.savedmodel.goldens import ENGINE, SERVER
 from deploy.types import ModelRef, ModelVersion
 from deploy.wire import records, tensors
 from deploy.wire import serving_pb2 as pb

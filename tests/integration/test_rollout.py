@@ -16,13 +16,14 @@ import numpy as np
 import psutil
 import pytest
 
-from deploy import client, releasing, serving
+from deploy import client, rollout, serving
 from deploy.cli.outcome import run
 from deploy.errors import LockHeld, RolloutError, ServerError, SpecError
-from deploy.releasing import Plan, Released
 from deploy.render import models_config
 from deploy.repository import Repository
 from deploy.rollout import ConfigFile, LeftOpen
+from deploy.rollout.plan import Plan
+from deploy.rollout.running import Released
 from deploy.spec import Monitoring, Resources, Spec
 from deploy.state import Ledger, locked
 from deploy.types import ServedModel, Specific
@@ -73,14 +74,14 @@ def answer(spec: Spec, ref: str = "half@stable") -> float:
 
 
 def rolled(spec: Spec, to: int, **options: object) -> Released:
-    done = releasing.roll_out(spec, "half", to, **options)  # type: ignore[arg-type]
+    done = rollout.roll_out(spec, "half", to, **options)  # type: ignore[arg-type]
     assert isinstance(done, Released)
     return done
 
 
 @pytest.mark.parametrize("spec", KINDS, indirect=True)
 def test_out_and_back_and_a_restart(spec: Spec) -> None:
-    plan = releasing.roll_out(spec, "half", 2, plan_only=True)
+    plan = rollout.roll_out(spec, "half", 2, plan_only=True)
     assert isinstance(plan, Plan) and plan.ok and plan.findings.verdict is not None
     assert plan.steps[0] == "load half/2" and plan.steps[-1] == "unload half/1" and "memory" in plan.text()
     told: list[str] = []
@@ -100,11 +101,11 @@ def test_out_and_back_and_a_restart(spec: Spec) -> None:
     serving.up(spec, progress=said.append)
     assert answer(spec) == 4.0 and any("version 2, as rolled out; serving.yaml says 1" in s for s in said)
 
-    back = releasing.roll_back(spec, "half")
+    back = rollout.roll_back(spec, "half")
     assert isinstance(back, Released) and answer(spec) == 3.0
-    assert [(r.kind, r.outcome) for r in releasing.history(spec)] == [("rollout", "done"), ("rollback", "done")]
+    assert [(r.kind, r.outcome) for r in rollout.history(spec)] == [("rollout", "done"), ("rollback", "done")]
     with pytest.raises(RolloutError, match="no release is known that brought half/1"):
-        releasing.roll_back(spec, "half")
+        rollout.roll_back(spec, "half")
     assert rolled(spec, 1).release is None
     assert any(line.get("memory") for line in Ledger(spec.state_dir).read())
 
@@ -125,11 +126,11 @@ def test_what_is_not_good_enough(spec: Spec, to: int, message: str, changed: boo
     with pytest.raises(RolloutError, match=message) as e:
         rolled(spec, to)
     assert answer(spec) == 3.0 and serving.status(spec)["ready"] and e.value.exit_code == 8
-    assert [r.outcome for r in releasing.history(spec)] == (["undone"] if changed else [])
+    assert [r.outcome for r in rollout.history(spec)] == (["undone"] if changed else [])
 
 
 def test_a_canary_that_is_too_far_away(spec: Spec) -> None:
-    strict = releasing.adjusted(spec, compare=msgspec.convert({"deviation": 0.5}, type(spec.rollout.comparison)))
+    strict = rollout.adjusted(spec, compare=msgspec.convert({"deviation": 0.5}, type(spec.rollout.comparison)))
     with pytest.raises(RolloutError, match="serving_default/y is up to 1 apart, 0.5 allowed"):
         rolled(strict, 2)
     assert answer(spec) == 3.0 and serving.status(spec)["ready"]
@@ -143,12 +144,12 @@ def test_a_pause_and_a_lock(spec: Spec) -> None:
     assert rolled(spec, 2).ended.outcome == "paused"  # doing it again approves nothing
     with locked(spec.state_dir, "something else"), pytest.raises(LockHeld, match="is busy with `something else`"):
         rolled(spec, 2)
-    assert releasing.go_on(spec, "half").ended.outcome == "done" and answer(spec) == 4.0
+    assert rollout.go_on(spec, "half").ended.outcome == "done" and answer(spec) == 4.0
     with pytest.raises(RolloutError, match="no release of half is open"):
-        releasing.go_on(spec, "half")
+        rollout.go_on(spec, "half")
     rolled(spec, 1, pause_before=["unload"])
     assert answer(spec) == 3.0
-    assert releasing.abort(spec, "half").ended.outcome == "undone" and answer(spec) == 4.0
+    assert rollout.abort(spec, "half").ended.outcome == "undone" and answer(spec) == 4.0
     with pytest.raises(SpecError, match="no step 'lunch'"):
         rolled(spec, 1, pause_before=["lunch"])
 
@@ -170,10 +171,10 @@ def test_a_label_moved_by_hand_is_made_to_last(spec: Spec) -> None:
 
     push()
     assert answer(spec) == 4.0 and not serving.status(spec)["ready"]
-    releasing.repair(spec)
+    rollout.repair(spec)
     assert answer(spec) == 3.0 and serving.status(spec)["ready"]
     push()
-    plan = releasing.roll_out(spec, "half", 2, plan_only=True)
+    plan = rollout.roll_out(spec, "half", 2, plan_only=True)
     assert isinstance(plan, Plan) and "the config file names 1 (stable -> 1)" in plan.text()
     done = rolled(spec, 2)
     assert done.release is not None and serving.status(spec)["problems"] == []
@@ -204,18 +205,18 @@ def test_a_command_that_is_told_to_stop(spec: Spec, number: signal.Signals) -> N
     spec.path.write_text(f"{TEXT}server: {json.dumps(msgspec.to_builtins(spec.server))}\n")
     command = [sys.executable, "-m", "deploy", "rollout", "half", "--spec", str(spec.path), "--to", "2", "--soak", "5"]
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    until(lambda: any(r.passed.keys() >= {"gate", "compare"} for r in releasing.history(spec)), "it soaks")
+    until(lambda: any(r.passed.keys() >= {"gate", "compare"} for r in rollout.history(spec)), "it soaks")
     child.send_signal(number)
     said = child.communicate(timeout=30)[1]
     assert answer(spec) == 3.0
     if number is signal.SIGKILL:
-        assert releasing.history(spec)[-1].open
+        assert rollout.history(spec)[-1].open
         told: list[str] = []
         assert rolled(spec, 2, progress=told.append).ended.outcome == "done" and answer(spec) == 4.0
         assert "soak 5 s" in told[0]  # as the release began, whatever the spec says
         return
     assert child.returncode == 8 and "half is served as before, 1 (stable -> 1): interrupted" in said.splitlines()[-1]
-    assert releasing.history(spec)[-1].outcome == "undone" and serving.status(spec)["ready"]
+    assert rollout.history(spec)[-1].outcome == "undone" and serving.status(spec)["ready"]
 
 
 def test_a_server_that_is_killed_and_started_again(spec: Spec) -> None:
@@ -226,7 +227,7 @@ def test_a_server_that_is_killed_and_started_again(spec: Spec) -> None:
 
     with pytest.raises(LeftOpen, match="the server doesn't answer"):
         rolled(spec, 2, progress=kill)
-    assert releasing.history(spec)[-1].open
+    assert rollout.history(spec)[-1].open
     serving.up(spec)
     assert answer(spec) == 3.0
     assert rolled(spec, 2).ended.outcome == "done" and answer(spec) == 4.0
@@ -237,7 +238,7 @@ def test_a_server_that_starts_again_while_a_release_waits(spec: Spec) -> None:
     serving.down(spec)
     serving.up(spec)
     told: list[str] = []
-    assert releasing.go_on(spec, "half", progress=told.append).ended.outcome == "done" and answer(spec) == 4.0
+    assert rollout.go_on(spec, "half", progress=told.append).ended.outcome == "done" and answer(spec) == 4.0
     passed = [line["check"] for line in Ledger(spec.state_dir).read() if line["event"] == "passed"]
     assert passed == ["gate", "compare", "soak"] * 2 + ["confirm", "hold"]
     assert any("compare, gate, soak" in sentence for sentence in told)
@@ -263,10 +264,10 @@ class FullDisk:
 def test_a_full_disk_doesnt_keep_an_open_release_from_going_back(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rolled(spec, 2, pause_before=["unload"]).ended.outcome == "paused" and answer(spec) == 4.0
     with FullDisk(monkeypatch), pytest.raises(RolloutError, match="can't be written"):
-        releasing.roll_back(spec, "half")
+        rollout.roll_back(spec, "half")
     assert answer(spec) == 3.0
-    releasing.roll_back(spec, "half")
-    assert answer(spec) == 3.0 and not releasing.history(spec)[-1].open
+    rollout.roll_back(spec, "half")
+    assert answer(spec) == 3.0 and not rollout.history(spec)[-1].open
 
 
 def test_a_rollback_that_is_run_again_stays_a_rollback(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,15 +277,15 @@ def test_a_rollback_that_is_run_again_stays_a_rollback(spec: Spec, monkeypatch: 
 
     rolled(spec, 2)
     with pytest.raises(SystemExit):
-        releasing.roll_back(spec, "half", progress=interrupted)
-    assert releasing.history(spec)[-1].open and answer(spec) == 3.0
-    done = releasing.roll_back(spec, "half")
+        rollout.roll_back(spec, "half", progress=interrupted)
+    assert rollout.history(spec)[-1].open and answer(spec) == 3.0
+    done = rollout.roll_back(spec, "half")
     assert isinstance(done, Released) and done.ended.outcome == "done" and answer(spec) == 3.0
     rolled(spec, 2)
     with pytest.raises(SystemExit):
-        releasing.roll_back(spec, "half", progress=interrupted)
+        rollout.roll_back(spec, "half", progress=interrupted)
     serving.down(spec)
-    releasing.roll_back(spec, "half")
+    rollout.roll_back(spec, "half")
     serving.up(spec)
     assert answer(spec) == 3.0
 
@@ -293,27 +294,27 @@ def test_a_rollback_that_couldnt_be_written_down_goes_no_further(spec: Spec, mon
     rolled(spec, 2)
     rolled(spec, 1)
     with FullDisk(monkeypatch), pytest.raises(LeftOpen, match="can't be written"):
-        releasing.roll_back(spec, "half")
+        rollout.roll_back(spec, "half")
     assert answer(spec) == 4.0
-    releasing.roll_back(spec, "half")
+    rollout.roll_back(spec, "half")
     assert answer(spec) == 4.0 and serving.as_proven(spec).models[0].labels == {"stable": 2}
 
 
 def test_without_a_server(spec: Spec) -> None:
     rolled(spec, 2)
     serving.down(spec)
-    back = releasing.roll_back(spec, "half")  # the bad version may be why it is down
+    back = rollout.roll_back(spec, "half")  # the bad version may be why it is down
     assert isinstance(back, Released) and back.release is not None and "it starts with this" in back.release.reason
     serving.up(spec)
     assert answer(spec) == 3.0
     serving.down(spec)
     with pytest.raises(RolloutError, match="no release is known that brought half/1"):
-        releasing.roll_back(spec, "half")
+        rollout.roll_back(spec, "half")
     serving.up(spec)
     assert rolled(spec, 2, pause_before=["unload"]).ended.outcome == "paused"
     serving.down(spec)
     assert serving.as_proven(spec).models[0].labels == {"stable": 2}
-    undone = releasing.roll_back(spec, "half")
+    undone = rollout.roll_back(spec, "half")
     assert isinstance(undone, Released) and undone.ended.outcome == "undone"
     assert serving.as_proven(spec).models[0] == spec.models[0]
     with pytest.raises(ServerError, match="isn't running"):

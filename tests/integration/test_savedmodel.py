@@ -10,7 +10,8 @@ import pytest
 
 from deploy import engine, savedmodel
 from deploy.errors import IncompleteVersion
-from deploy.savedmodel import bundle, examples
+from deploy.goldens import examples
+from deploy.savedmodel import bundle
 from deploy.types import TensorSpec
 
 pytestmark = pytest.mark.tensorflow

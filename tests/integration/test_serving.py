@@ -18,6 +18,9 @@ import psutil
 import pytest
 
 from deploy import client, serving
+from deploy.backends import find, record
+from deploy.backends.container_engine import Engine
+from deploy.backends.container_options import NAME_LABEL
 from deploy.errors import (
     BackendMissing,
     DeployError,
@@ -29,9 +32,6 @@ from deploy.errors import (
     StartFailed,
     VersionNotFound,
 )
-from deploy.servers import find, record
-from deploy.servers.container_engine import Engine
-from deploy.servers.container_options import NAME_LABEL
 from deploy.spec import Spec
 from deploy.wire import model_pb2
 from tests.servers_support import (

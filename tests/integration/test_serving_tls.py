@@ -14,9 +14,9 @@ from click.testing import CliRunner
 
 from deploy import client, serving
 from deploy.cli.app import app
-from deploy.diagnosis import ready
 from deploy.errors import NotReady, SpecError, Unreachable
-from deploy.serving.choice import Choice
+from deploy.serving import ready
+from deploy.serving.backend_choice import Choice
 from deploy.serving.planning import make
 from deploy.spec import Spec
 from deploy.types import Tls

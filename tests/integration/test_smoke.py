@@ -13,12 +13,11 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from deploy import smoke
+from deploy import goldens, smoke
 from deploy.client import connect
 from deploy.errors import SmokeFailed
+from deploy.goldens.recorded import Golden
 from deploy.repository import Repository
-from deploy.savedmodel import goldens
-from deploy.savedmodel.goldens import Golden
 from deploy.smoke import Outcome, Settings
 from deploy.types import All, Endpoint, Latest, ServedModel, Specific
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from deploy import releasing, serving
+from deploy import rollout, serving
 from deploy.repository import Repository
 from deploy.spec import Spec, parse
 from deploy.types import Endpoint
@@ -77,9 +77,9 @@ def measure(spec: Spec, args: argparse.Namespace) -> dict[str, Any]:
             time.sleep(max(0.0, began + number * args.seconds / args.count - time.monotonic()))
             started = time.monotonic()
             if number % 2:
-                releasing.roll_back(spec, "labelled")
+                rollout.roll_back(spec, "labelled")
             else:
-                releasing.roll_out(spec, "labelled", 2)
+                rollout.roll_out(spec, "labelled", 2)
             taken.append(time.monotonic() - started)
         return {"backend": running.backend, "quiet": alone, "releases": args.count,
                 "release_s": round(statistics.median(taken), 3), "busy": busy.collect()}

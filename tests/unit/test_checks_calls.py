@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy import checks
+from deploy import checks, goldens
 from deploy.checks import Severity
-from deploy.savedmodel import goldens
 from deploy.wire import records
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.model_pb2 import MetaGraphDef

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from deploy import goldens
 from deploy.cli.exports import _batches, _tolerances
 from deploy.errors import ExportError, SpecError
 from deploy.export import export, methods
 from deploy.export.examples import cases
-from deploy.savedmodel import goldens
-from deploy.savedmodel.goldens import Golden
+from deploy.goldens.recorded import Golden
 from deploy.types import Contract, Signature, TensorSpec
 from deploy.wire import example_pb2
 

@@ -12,8 +12,8 @@ import pytest
 from deploy.errors import ExportError, ParityError
 from deploy.export import examples, failures, graphs, methods, naming, parity, plans, specs
 from deploy.export.plans import Case
+from deploy.goldens.compare import Tolerance
 from deploy.savedmodel import ops
-from deploy.savedmodel.compare import Tolerance
 from deploy.types import Contract, Signature, TensorSpec
 from deploy.wire import tensors
 from deploy.wire.example_pb2 import Example

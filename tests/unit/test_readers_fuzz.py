@@ -13,11 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deploy import savedmodel
+from deploy import goldens, savedmodel
 from deploy.errors import RepositoryError
+from deploy.goldens import warmup
+from deploy.goldens.recorded import Golden
 from deploy.repository.manifest import Manifest
-from deploy.savedmodel import bundle, goldens, snappy, tflite, warmup
-from deploy.savedmodel.goldens import Golden
+from deploy.savedmodel import bundle, snappy, tflite
 from deploy.types import Contract
 from deploy.wire import records
 from deploy.wire.model_pb2 import BundleEntryProto

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from deploy import render, serving
+from deploy.backends.base import Progress
 from deploy.errors import (
     BackendMissing,
     LockHeld,
@@ -21,9 +22,9 @@ from deploy.errors import (
     Unreachable,
     VersionNotFound,
 )
-from deploy.servers.base import Progress
-from deploy.serving import choice, planning, preflight, stopping
-from deploy.serving.choice import Choice, choose_backend
+from deploy.serving import backend_choice as choice
+from deploy.serving import planning, preflight, stopping
+from deploy.serving.backend_choice import Choice, choose_backend
 from deploy.serving.flags import number
 from deploy.serving.resolving import Wanted, resolve
 from deploy.spec import Resources

@@ -10,10 +10,12 @@ import pytest
 from deploy import serving
 from deploy.errors import StartFailed
 from deploy.render import models_config
-from deploy.serving import looking, memory, planning
+from deploy.serving import observe as looking
+from deploy.serving import planning
+from deploy.serving import start_record as memory
 from deploy.serving.drift import Views, drifts, edits, in_transit
 from deploy.serving.flags import misspelled
-from deploy.serving.memory import changes, remember_failure, remember_start
+from deploy.serving.start_record import changes, remember_failure, remember_start
 from deploy.spec import ServerPart, Spec
 from deploy.state import Ledger, Release, Serving
 from deploy.types import Endpoint, ServedModel, Specific

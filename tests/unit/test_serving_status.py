@@ -9,7 +9,8 @@ import pytest
 
 from deploy import serving
 from deploy.errors import Rejected, Unreachable
-from deploy.serving import looking, planning
+from deploy.serving import observe as looking
+from deploy.serving import planning
 from deploy.spec import Spec
 from deploy.types import Endpoint, VersionState, VersionStatus
 from tests.serving_support import FakeControl, FakeServer, available, spec_at

@@ -15,8 +15,8 @@ from deploy.client import Client, Metadata, Prediction
 from deploy.client.failures import Call
 from deploy.client.transport import Reply
 from deploy.errors import SmokeFailed
-from deploy.savedmodel.compare import Tolerance
-from deploy.savedmodel.goldens import Golden
+from deploy.goldens.compare import Tolerance
+from deploy.goldens.recorded import Golden
 from deploy.smoke import Check, Known, Outcome, Report, Settings
 from deploy.types import (
     Contract,

@@ -17,7 +17,7 @@ import pytest
 
 from deploy import serving
 from deploy.errors import LockHeld, RolloutError, ServerError
-from deploy.serving.proven import differences, note_start
+from deploy.serving.known_good import differences, note_start
 from deploy.serving.resolving import Wanted
 from deploy.state import Ledger, Serving, locked, releases, started_from
 from deploy.state.lock import FILE, alive, whoami

@@ -1,0 +1,172 @@
+"""tfs ready, tfs doctor: is it served, and if not, why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from deploy.cli.options import command, load_spec, spec_option, tell
+from deploy.errors import NotReady
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from deploy.serving.doctor.evidence import Evidence
+    from deploy.serving.doctor.examine import Diagnosis
+    from deploy.serving.ready import Answer, Prober
+
+_ONE_LINE, _MOST_LINES = 3, 20  # checks of one model, with the ports; lines for many
+_DOCTOR = """tfs doctor
+tfs doctor --container my-serving
+tfs doctor --log server.log -- --model_name=digits --model_base_path=/models/digits"""
+
+
+def register(app: click.Group) -> None:
+    _ready(app)
+    _doctor(app)
+
+
+def _ready(app: click.Group) -> None:
+    @command(app, "ready", example="tfs ready && run-traffic\ntfs ready --wait 60\ntfs ready --serve 8600\n"
+                                   "tfs ready --rest-url http://10.0.0.5:8501 --grpc 10.0.0.5:8500 --model digits/3")
+    @spec_option
+    @click.option("--rest-url", metavar="URL", help="A server that is managed elsewhere: http://host:port.")
+    @click.option("--grpc", "grpc_target", metavar="HOST:PORT", help="Its gRPC address.")
+    @click.option("--model", "refs", multiple=True, metavar="REF",
+                  help="What that server has to serve, instead of the spec: name, name/version or name@label. "
+                       "Repeatable.")
+    @click.option("--timeout", type=click.FloatRange(0.1), default=5.0, show_default=True,
+                  help="Seconds for one question.")
+    @click.option("--wait", type=click.FloatRange(0), default=0.0, help="Ask again for so many seconds.")
+    @click.option("--serve", type=click.IntRange(0, 65535), metavar="PORT",
+                  help="Answer over HTTP on 127.0.0.1 instead: 200 or 503, with JSON. 0 takes any free port.")
+    def ready(spec_path: Path, rest_url: str | None, grpc_target: str | None, refs: tuple[str, ...], timeout: float,
+              wait: float, serve: int | None, as_json: bool) -> None:
+        """Is exactly what is wanted served? Exit code 0 or 6.
+
+        Asks over both protocols: the wanted versions AVAILABLE and no others, each label leads to its version, and one
+        golden answer per model is right. While a rollout is under way, each of its steps counts as ready.
+        """
+        from deploy.waiting import Deadline, poll
+
+        if refs and not (rest_url or grpc_target):
+            raise click.UsageError("--model is for a server that is managed elsewhere: --rest-url, --grpc")
+        prober = _prober(spec_path, rest_url, grpc_target, refs, timeout)
+        if serve is not None:
+            _serve(prober, serve)
+            return
+        answer = prober.ask()
+        if not answer.ready and wait > 0:
+            later = [answer]
+
+            def again() -> bool | None:
+                later.append(prober.ask())
+                return True if later[-1].ready else None
+
+            poll(again, Deadline(wait))
+            answer = later[-1]
+        tell(answer.to_json(), as_json, lambda: _sentence(answer))
+        if not answer.ready:
+            raise click.exceptions.Exit(NotReady.exit_code)
+
+
+def _prober(spec_path: Path, rest_url: str | None, grpc_target: str | None, refs: tuple[str, ...], timeout: float
+            ) -> Prober:
+    from deploy.serving.ready import Prober, elsewhere, expected_from
+
+    if not (rest_url or grpc_target):
+        return Prober(load_spec(spec_path), timeout=timeout)
+    there = elsewhere(rest_url, grpc_target, timeout)
+    if refs:
+        return Prober(None, there, expected_from(refs), timeout=timeout)
+    return Prober(load_spec(spec_path), there, timeout=timeout)
+
+
+def _sentence(answer: Answer) -> str:
+    """One line for one model or gap; a line for each of several."""
+    if not answer.ready:
+        return f"not ready: {answer.why}" if len(answer.gaps) < 2 else _listed("not ready:", answer.gaps)
+    if len(answer.checked) <= _ONE_LINE:
+        return f"ready ({'; '.join(answer.checked)})"
+    by_model = dict[str, list[str]]()
+    for said in answer.checked:
+        by_model.setdefault(said.partition(":")[0].partition("/")[0], []).append(said)
+    return _listed("ready:", ["; ".join(said) for said in by_model.values()])
+
+
+def _listed(head: str, lines: Sequence[str]) -> str:
+    more = [f"and {len(lines) - _MOST_LINES} more (--json has all)"] if len(lines) > _MOST_LINES else []
+    return "\n  ".join([head, *lines[:_MOST_LINES], *more])
+
+
+def _serve(prober: Prober, port: int) -> None:
+    from deploy.serving.healthz import listen
+
+    server = listen(prober.ask, port)
+    host, chosen = server.server_address[:2]
+    click.echo(f"http://{host!s}:{chosen}/ answers 200 or 503; Ctrl-C ends it", err=True)
+    try:
+        server.serve_forever()
+    finally:
+        server.server_close()
+
+
+def _doctor(app: click.Group) -> None:
+    @command(app, "doctor", example=_DOCTOR)
+    @spec_option
+    @click.option("--container", metavar="NAME", help="Any container with a model server, running or ended.")
+    @click.option("--log", type=click.Path(path_type=Path, dir_okay=False), help="What a server here has printed.")
+    @click.argument("flags", nargs=-1, type=click.UNPROCESSED, metavar="[-- FLAGS...]")
+    def doctor(spec_path: Path, container: str | None, log: Path | None, flags: tuple[str, ...], as_json: bool) -> None:
+        """Why doesn't it start, or serve?
+
+        Looks at the exit code, the log, the mounts, the config files, the flags, the ports and the models on disk, and
+        says what is wrong and what to do; the most likely cause is the last line. Nothing is changed. Exit code 6 if
+        anything is wrong.
+        """
+        from deploy.serving.doctor.examine import examine
+
+        if sum((container is not None, log is not None or bool(flags))) > 1:
+            raise click.UsageError("give one of --container and --log")
+        found = examine(_evidence(spec_path, container, log, flags))
+        tell(found.to_json(), as_json, lambda: _shown(found))
+        if not found.well:
+            raise click.exceptions.Exit(NotReady.exit_code)
+
+
+def _evidence(spec_path: Path, container: str | None, log: Path | None, flags: tuple[str, ...]) -> Evidence:
+    from deploy.serving.doctor import collect
+
+    if container is not None:
+        return collect.of_container(container)
+    if log is not None or flags:
+        return collect.of_log(log, flags)
+    return collect.of_spec(load_spec(spec_path))
+
+
+def _nothing(found: Diagnosis) -> str:
+    """Nothing was found; whether that means that all is well depends on what could be seen."""
+    if found.kind == "unknown" and found.given:
+        return f"{found.name}: nothing in it shows a fault; whether the server runs can't be told from that"
+    if found.running:
+        return f"{found.name} runs; nothing is wrong"
+    return f"{found.name} doesn't run; nothing is wrong: start it with " + (
+        f"docker start {found.name}" if found.given else "tfs up")
+
+
+def _shown(found: Diagnosis) -> object:
+    from rich.console import Group
+    from rich.text import Text
+
+    from deploy.cli.options import table
+
+    likely = found.most_likely
+    if likely is None:
+        return _nothing(found)
+    shown = table("", "rule", "cause", "fix", "seen")
+    for cause in found.causes:
+        shown.add_row(cause.rule, Text(cause.cause), Text(cause.fix), Text(cause.seen[:300]))
+    what = "worth a look" if found.well else "most likely"
+    return Group(shown, "", Text(f"{what}: {likely.cause}; {likely.fix}"))

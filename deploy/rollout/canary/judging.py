@@ -1,0 +1,149 @@
+"""Ask both sides the same, in turn, so that whatever slows the machine slows both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.client import Prediction, Predictor
+from deploy.errors import BadReply, BadRequest, Rejected
+from deploy.goldens.compare import Tolerances
+from deploy.goldens.drift import Arrays, Drift, Pair, measure
+from deploy.rollout.canary.report import Report, Side
+from deploy.rollout.canary.requests import Request
+from deploy.spec import ComparePart
+from deploy.types import ModelRef
+from deploy.waiting import Clock, Deadline, poll
+
+_MOST = 2000  # requests for the latencies, on each side
+_SLACK = 0.002  # seconds of median latency that nobody is blamed for
+_BUSY, _PATIENCE, _PAUSE = "RESOURCE_EXHAUSTED", 1.0, 0.05  # a server with all threads at work says so at once
+_OWN = (Rejected, BadReply, BadRequest)  # the model's affair; without a connection there is nothing to compare
+
+
+def judge(client: Predictor, current: ModelRef, candidate: ModelRef, requests: Sequence[Request], *,
+          limits: ComparePart, tolerances: Tolerances | None = None, timeout: float = 30.0,
+          clock: Clock = time) -> Report:
+    """Send every request to both, compare the answers, and hold the differences against the limits.
+
+    tolerances: for the report's count of answers that differ at all; they refuse nothing.
+    Never raises for what the model answers. Raises Unreachable or TimedOut for a server that doesn't.
+    """
+    began = clock.monotonic()
+    sides = _Asked(client, current, timeout, clock), _Asked(client, candidate, timeout, clock)
+    pairs = []
+    for number, request in enumerate(requests):
+        one, other = _both(sides, request, swapped=bool(number % 2))
+        if not isinstance(one, str):  # what was refused before may well be answered now
+            pairs.append(Pair(request.signature, one, other))
+    rounds = min(limits.repeats, max(1, _MOST // max(1, len(requests))))
+    for turn in range(rounds - 1):
+        for request in requests:
+            for side in sides if turn % 2 else reversed(sides):
+                side.time(request)
+    before, after = (side.result() for side in sides)
+    drift = measure(pairs, tolerances or {})
+    problems = (*_problems(before, after, drift, limits, len(requests)), *_far_apart(pairs, limits))
+    return Report(before, after, len(requests), drift, problems, clock.monotonic() - began)
+
+
+def _both(sides: tuple[_Asked, _Asked], request: Request, *, swapped: bool) -> tuple[Arrays | str, Arrays | str]:
+    if swapped:
+        other, one = sides[1].ask(request), sides[0].ask(request)
+        return one, other
+    return sides[0].ask(request), sides[1].ask(request)
+
+
+class _Asked:
+    """One side."""
+
+    def __init__(self, client: Predictor, ref: ModelRef, timeout: float, clock: Clock) -> None:
+        self._client, self._ref, self._timeout, self._clock = client, ref, timeout, clock
+        self._errors, self._seconds, self._first = list[str](), list[float](), list[float]()
+
+    def ask(self, request: Request) -> Arrays | str:
+        """The answer, or why there is none."""
+        try:
+            answer, seconds = self._send(request)
+        except _OWN as e:
+            self._errors.append(e.message)
+            return e.message
+        self._first.append(seconds)
+        return dict(answer)
+
+    def time(self, request: Request) -> None:
+        """Ask again, only for the latency."""
+        with suppress(*_OWN):
+            self._seconds.append(self._send(request)[1])
+
+    def _send(self, request: Request) -> tuple[Prediction, float]:
+        """The answer and its seconds; asked again if the server had no room: that says nothing about the version."""
+        busy: list[Rejected] = []
+
+        def attempt() -> tuple[Prediction, float] | None:
+            began = self._clock.monotonic()
+            try:
+                answer = self._client.predict(self._ref, request.inputs, signature=request.signature,
+                                              timeout=self._timeout)
+            except Rejected as e:
+                if e.code != _BUSY:
+                    raise
+                busy[:] = [e]
+                return None
+            return answer, self._clock.monotonic() - began
+
+        found = poll(attempt, Deadline(_PATIENCE, self._clock), first=_PAUSE, most=_PAUSE)
+        if found is None:
+            raise busy[0]
+        return found
+
+    def result(self) -> Side:
+        return Side(str(self._ref), tuple(self._errors), tuple(self._seconds or self._first))
+
+
+def _far_apart(pairs: Iterable[Pair], limits: ComparePart) -> list[str]:
+    """Outputs without a difference in numbers: beyond any deviation that is allowed. One sentence for each."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        if limits.deviation is None or isinstance(pair.after, str):
+            continue
+        for name in pair.before.keys() & pair.after.keys():
+            if why := _no_difference(pair.before[name], pair.after[name]):
+                found.setdefault(f"{pair.signature}/{name}", why)
+    return [f"{where} {why}; up to {limits.deviation:g} apart is allowed" for where, why in sorted(found.items())]
+
+
+def _no_difference(before: NDArray[Any], after: NDArray[Any]) -> str:
+    if before.shape != after.shape:
+        return f"has shape {list(after.shape)}, {list(before.shape)} before"
+    if before.dtype.kind in "OSU" or after.dtype.kind in "OSU":
+        return ""
+    number = int(np.count_nonzero((np.isinf(before) | np.isinf(after)) & (before != after)))
+    return f"is infinitely far apart in {number} of {before.size} values" if number else ""
+
+
+def _problems(before: Side, after: Side, drift: Drift, limits: ComparePart, asked: int) -> list[str]:
+    found = []
+    more = (len(after.errors) - len(before.errors)) / max(1, asked)
+    if more > limits.errors:
+        found.append(f"{len(after.errors)} requests refused, {len(before.errors)} before: {after.errors[0]}")
+    for output in drift.outputs:
+        where = f"{output.signature}/{output.output}"
+        if limits.deviation is not None and output.max > limits.deviation:
+            found.append(f"{where} is up to {output.max:.3g} apart, {limits.deviation:g} allowed")
+        if output.decisions and output.flips / output.decisions > limits.flips:
+            found.append(f"{where} decides otherwise in {output.flips} of {output.decisions} rows, "
+                         f"{limits.flips:.0%} allowed")
+        if output.nan_after - output.nan_before > limits.nan:
+            found.append(f"{where} has {output.nan_after:.1%} NaN, {output.nan_before:.1%} before")
+    slow = after.percentile(50) - before.percentile(50)
+    if slow > _SLACK and after.percentile(50) > limits.latency * before.percentile(50):
+        found.append(f"the median request takes {after.percentile(50) * 1e3:.1f} ms, "
+                     f"{before.percentile(50) * 1e3:.1f} ms before; {limits.latency:g} times that is allowed")
+    return found
+

@@ -1,0 +1,189 @@
+"""What can be known before anything is changed. The server itself would hang, or load what nobody can use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from deploy.backends.base import Memory
+from deploy.backends.container_options import container_user
+from deploy.errors import DeployError, RolloutError, SpecError
+from deploy.repository import Repository
+from deploy.rollout import configs
+from deploy.rollout.algebra import Goal
+from deploy.rollout.goals import current
+from deploy.rollout.opening import Opened
+from deploy.rollout.site import drift
+from deploy.savedmodel import check_complete, diff
+from deploy.serving import Wanted, preflight
+from deploy.serving.flags import number
+from deploy.types import ModelRef, ModelVersion
+
+_BYTES_PER_FILE_BYTE = 1.2  # TF Serving's own estimate of what a model needs
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Bytes that loading takes, `measured` at earlier loads or estimated from the files; and what there is."""
+
+    needed: int
+    measured: bool
+    memory: Memory | None
+
+    @property
+    def fits(self) -> bool:
+        return self.memory is None or self.memory.used + self.needed <= self.memory.limit
+
+    def __str__(self) -> str:
+        how = "measured at earlier loads" if self.measured else "estimated from its files"
+        free = "" if self.memory is None else (f"; the server uses {_mb(self.memory.used)} of "
+                                               f"{_mb(self.memory.limit)}")
+        return f"{_mb(self.needed)} ({how}){free}"
+
+
+@dataclass(slots=True)
+class Findings:
+    """problems: what forbids the release, each with its own exit code. notes: what people should know."""
+
+    problems: list[DeployError]
+    notes: list[str]
+    verdict: diff.Verdict | None = None
+    forecast: Forecast | None = None
+
+
+def check(opened: Opened, goal: Goal, *, allow_breaking: str = "", progress: Callable[[str], None] = lambda _: None
+          ) -> Findings:
+    """Everything, even after the first problem. Raises ClientError if the server doesn't answer."""
+    found = Findings([], [])
+    path: Path | None = None
+
+    def attempt(what: str, look: Callable[[], object]) -> None:
+        progress(what)
+        try:
+            look()
+        except DeployError as e:
+            found.problems.append(e)
+
+    attempt("reading the config file", lambda: _config(opened))
+    attempt("looking at the server's flags", lambda: _flags(opened))
+    base = Path(opened.model.base_path)
+    for version in sorted(goal.to.versions):
+        attempt(f"verifying {opened.model.name}/{version}", partial(_verified, opened, version, found))
+    try:
+        path = Repository(base.parent).path(ModelVersion(base.name, goal.version))
+    except DeployError:  # told already
+        return found
+    attempt("looking where the server looks", lambda: _readable(opened, goal, path))
+    attempt("comparing contracts", lambda: _contract(opened, goal, path, allow_breaking, found))
+    attempt("forecasting memory", lambda: _memory(opened, goal, path, found))
+    attempt("asking the server", lambda: _statuses(opened, goal, found))
+    return found
+
+
+def _config(opened: Opened) -> None:
+    name = opened.model.name
+    if not configs.pinned(configs.find(opened.site.file.read(), name)):
+        raise SpecError(f"model {name!r} isn't pinned: the server itself loads what its version policy says",
+                        hint=f"name its versions in {opened.spec.path.name} (versions: [N]), then tfs down and tfs up")
+
+
+def _flags(opened: Opened) -> None:
+    flags = opened.spec.server.flags
+    if number(flags, "model_config_file_poll_wait_seconds") > 0:
+        raise SpecError("the server polls its config file, and would undo each step before it is written down",
+                        path="server/flags/model_config_file_poll_wait_seconds",
+                        hint="take the flag out, then tfs down and tfs up")
+    if number(flags, "file_system_poll_wait_seconds") <= 0:
+        raise SpecError("the server looks for versions only once, and would never find another one",
+                        path="server/flags/file_system_poll_wait_seconds", hint="let it poll, then tfs down and tfs up")
+
+
+def _verified(opened: Opened, version: int, found: Findings) -> None:
+    base = Path(opened.model.base_path)
+    repository, mv = Repository(base.parent), ModelVersion(base.name, version)
+    path = repository.path(mv)
+    if repository.find_manifest(mv) is not None:
+        repository.verify(mv)
+        return
+    check_complete(path)
+    found.notes.append(f"{mv} has no manifest: it is whole, but nobody can say whether it was changed")
+
+
+def _readable(opened: Opened, goal: Goal, path: Path) -> None:
+    container = opened.server.kind == "container"
+    wanted = Wanted(opened.model.name, {goal.version: path})
+    preflight.check_readable([wanted], container_user() if container else None)
+    config = opened.site.file.read()
+    inside = [entry.base_path for entry in config.model_config_list.config]
+    inside.append(f"{configs.find(config, opened.model.name).base_path}/{path.name}")
+    missing = opened.server.missing(inside)
+    if missing:
+        raise RolloutError(f"the server doesn't find {missing[0]}", details={"missing": missing},
+                           hint="a reload that names a missing path hangs, and all later ones with it: put it back")
+
+
+def _contract(opened: Opened, goal: Goal, path: Path, allow_breaking: str, found: Findings) -> None:
+    now = current(goal.before, goal.label)
+    if now is None or now == goal.version:
+        return
+    base = Path(opened.model.base_path)
+    before = Repository(base.parent).path(ModelVersion(base.name, now))
+    verdict = found.verdict = diff.compare(diff.Subject.of(before), diff.Subject.of(path))
+    if not verdict.breaking or goal.backward:
+        return
+    if not allow_breaking:
+        raise RolloutError(f"version {goal.version} breaks the clients of version {now}: {verdict.reasons[0]}",
+                           hint="if that is meant: --allow-breaking REASON",
+                           details={"differences": [str(r) for r in verdict.reasons]})
+    found.notes.append(f"a breaking change is allowed: {allow_breaking}")
+
+
+def _memory(opened: Opened, goal: Goal, path: Path, found: Findings) -> None:
+    if goal.version in goal.before.versions:
+        return
+    sizes = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    measured = list(_measured(opened))
+    needed = max(measured, default=round(_BYTES_PER_FILE_BYTE * sizes))
+    forecast = found.forecast = Forecast(needed, bool(measured), opened.server.memory())
+    if not forecast.fits:
+        raise RolloutError(f"there is no room for version {goal.version} beside version "
+                           f"{current(goal.before, goal.label)}: {forecast}",
+                           hint="raise server/resources/memory, or free some on the machine",
+                           details={"needed": forecast.needed})
+
+
+def _measured(opened: Opened) -> Iterator[int]:
+    """What earlier loads of this model took."""
+    lines = opened.ledger.read()
+    ours = {line["release"] for line in lines
+            if line["event"] == "begin" and line.get("model") == opened.model.name}
+    for line in lines:
+        if line["event"] == "confirm" and line.get("release") in ours and line.get("memory"):
+            yield int(line["memory"])
+
+
+def _statuses(opened: Opened, goal: Goal, found: Findings) -> None:
+    for version, status in opened.site.statuses().items():
+        if version in goal.to.versions and status.failed:
+            raise RolloutError(f"version {version} failed to load before: {status.error}",
+                               hint="its number is burnt: this server doesn't try it again; publish the next number")
+    rpc = opened.client.rpc
+    assert rpc is not None
+    others = [m.name for m in opened.spec.models if m.name != opened.model.name]
+    seen = {name: {s.version: s for s in rpc.status(ModelRef(name))} for name in others}
+    for sentence in drift(opened.site.file.read(), opened.model.name, seen):
+        raise RolloutError(f"{sentence}, and a reload would change it",
+                           hint="somebody has reconfigured the server: tfs repair brings it back")
+    named = opened.named()
+    if named != goal.before:
+        found.notes.append(f"the config file names {named}, live is {goal.before}")
+    now = current(goal.before, goal.label)
+    if not goal.backward and now is not None and goal.version > now:
+        found.notes.append(f"requests without a label or version go to the highest version: they get version "
+                           f"{goal.version} as soon as it is loaded. Address @{goal.label}.")
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"

@@ -1,0 +1,208 @@
+"""Evidence from a spec's server, from any container, from a log. Everything that can't be had is left out."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from deploy import checks, files, serving
+from deploy.backends import record
+from deploy.backends.base import Kind, Server
+from deploy.backends.container_options import GRPC_PORT, REST_PORT, container_user
+from deploy.backends.inspecting import Inspected, image_platform, inspect, look_inside
+from deploy.backends.ports import listens, owners
+from deploy.backends.process import tail_of
+from deploy.errors import ServerError
+from deploy.modelserver.flags import parse
+from deploy.modelserver.options import FLAGS
+from deploy.render import host_layout, mounted_layout
+from deploy.serving import readiness
+from deploy.serving.doctor.disk import configured, located, looked_at, named_files
+from deploy.serving.doctor.evidence import Evidence, Model, Port, PortName
+from deploy.serving.doctor.server_files import Files
+from deploy.serving.start_record import failure
+from deploy.spec import Spec
+from deploy.types import Specific, VersionState, VersionStatus
+
+TAIL = 400
+_MOST_LOG = 1 << 28  # bytes of a log that the user names
+
+
+def of_spec(spec: Spec, *, connect: readiness.Connect = readiness.connect) -> Evidence:
+    """The spec's server: the one that runs, or what the last start left. Raises RolloutError for a broken ledger."""
+    found, lost = _found(spec)
+    status = _status(spec, connect)
+    if found is None:
+        evidence = _of_record(spec) or _of_failure(spec)
+    elif found.kind == "container":
+        evidence = _of_container(inspect(str(found.describe()["container_name"]), tail=TAIL))
+    else:
+        evidence = Evidence(kind=found.kind, running=found.alive(), exit_code=found.returncode(), argv=found.argv,
+                            log=tuple(found.logs(TAIL).splitlines()))
+    evidence = replace(evidence, name=spec.name, machine=platform.machine(), problems=tuple(status["problems"]),
+                       unstopped=evidence.unstopped or (found is not None and not evidence.running),
+                       drift=tuple(d["message"] for d in status["drift"] if d["kind"] != "release"),
+                       changes=tuple(status["changes"]))
+    evidence = _surroundings(evidence, spec, lost)
+    user = container_user() if evidence.kind == "container" else None
+    return replace(evidence, user=user or "", ports=_ports(spec, found),
+                   models=tuple(_models(spec, status, user, container=evidence.kind == "container")))
+
+
+def _found(spec: Spec) -> tuple[Server | None, str]:
+    try:
+        return serving.find(spec), ""
+    except ServerError as e:
+        return None, e.message
+
+
+def _status(spec: Spec, connect: readiness.Connect) -> dict[str, Any]:
+    try:
+        return serving.status(spec, connect=connect)
+    except ServerError as e:
+        return {"problems": [e.message], "drift": [], "changes": [], "models": [{"versions": []} for _ in spec.models]}
+
+
+def _of_record(spec: Spec) -> Evidence | None:
+    """A process that ended by itself, or was ended by others: `down` and a start that failed remove the record."""
+    try:
+        left = record.read(spec.state_dir)
+    except ServerError:
+        return None  # told already
+    if left is None:
+        return None
+    kind: Kind = "embedded" if left.kind == "embedded" else "process"
+    return Evidence(kind=kind, argv=left.argv, log=tuple(tail_of(Path(left.log), TAIL).splitlines()), unstopped=True)
+
+
+def _of_failure(spec: Spec) -> Evidence:
+    """What the last start left: its error, or at least the log of a process."""
+    told, backend = failure(spec), spec.server.backend
+    kind = "unknown" if backend == "auto" else backend
+    if told is None:
+        return Evidence(kind=kind)
+    details = told.get("details") or {}
+    log = str(details.get("logs") or "")
+    return Evidence(kind=details.get("kind") or kind, argv=tuple(map(str, details.get("argv") or ())),
+                    exit_code=details.get("returncode"), log=tuple(log.splitlines()), told=str(told.get("message", "")),
+                    told_hint=str(told.get("hint", "")))
+
+
+def _surroundings(e: Evidence, spec: Spec, lost: str) -> Evidence:
+    """Engine, image, program: what has to be there before anything starts."""
+    server = spec.server
+    if e.running:
+        return e
+    if e.kind in ("container", "unknown"):
+        try:
+            here = image_platform(server.image)
+        except ServerError as error:
+            why = lost or error.message
+            engine_error = why if server.backend == "container" else ""
+            return replace(e, engine_error=engine_error, program_error=_embedded(spec, e))
+        e = replace(e, image=server.image, image_here=here is not None, image_platform=here or "")
+    if e.kind == "process" and shutil.which(server.binary) is None:
+        return replace(e, program_error=f"there is no program {server.binary!r}")
+    return replace(e, program_error=_embedded(spec, e) if e.kind == "embedded" else "")
+
+
+def _embedded(spec: Spec, e: Evidence) -> str:
+    from deploy.backends.embedded import unavailable
+
+    if spec.server.flags.get("tfs_loader") == "echo" or e.kind == "container":
+        return ""
+    reason = unavailable()
+    return f"the embedded server can't run here: {reason}" if reason else ""
+
+
+def _ports(spec: Spec, found: Server | None) -> tuple[Port, ...]:
+    endpoint = found.endpoint if found is not None else None
+    numbers = (endpoint.grpc_port, endpoint.rest_port) if endpoint else (spec.server.grpc_port, spec.server.rest_port)
+    ours = found.listening() if found is not None else frozenset()
+    named: tuple[tuple[PortName, int | None], ...] = (("gRPC", numbers[0]), ("REST", numbers[1]))
+    return tuple(Port(name, number, number in ours, _others(number, found)) for name, number in named if number)
+
+
+def _others(number: int, found: Server | None) -> tuple[str, ...]:
+    """All who listen; for a container that is the engine, in as many processes as it likes."""
+    return () if found is not None and found.kind == "container" and number in found.listening() else owners(number)
+
+
+def _models(spec: Spec, status: dict[str, Any], user: str | None, *, container: bool) -> list[Model]:
+    layout = mounted_layout(spec) if container else host_layout(spec, spec.state_dir)
+    target = checks.of_server(spec.server)
+    found = []
+    for model, told in zip(serving.as_proven(spec).models, status["models"], strict=True):
+        wanted = frozenset(model.versions.versions) if isinstance(model.versions, Specific) else None
+        statuses = tuple(VersionStatus(v["version"], VersionState[v["state"]], 2 if v["error"] else 0, v["error"])
+                         for v in told["versions"])
+        made = Model(model.name, layout.base_paths[model.name], model.base_path, wanted, dict(model.labels),
+                     statuses=statuses)
+        found.append(looked_at(made, user, target))
+    return found
+
+
+def of_container(name: str) -> Evidence:
+    """Any container that runs, or ran, a model server. Raises BackendMissing or ServerError."""
+    seen = inspect(name, tail=TAIL)
+    files = Files(seen.mounts, lambda path: look_inside(name, path))
+    return _configured(replace(_of_container(seen), given_by_name=True), files, _reader(seen.user))
+
+
+def _reader(user: str) -> str | None:
+    """Who reads a container's files, as `uid:gid`; "" for root, and for a name, whose number only the image knows."""
+    uid, _, gid = user.partition(":")
+    if not uid.isdecimal() or int(uid) == 0 or not (gid or "0").isdecimal():
+        return ""
+    return f"{uid}:{gid or 0}"
+
+
+def _of_container(seen: Inspected) -> Evidence:
+    log = (*seen.log.splitlines(), *([seen.error] if seen.error else []))
+    return Evidence(name=seen.name, kind="container", running=seen.running, exit_code=seen.exit_code,
+                    out_of_memory=seen.out_of_memory, argv=seen.argv, added=seen.added, environment=seen.environment,
+                    state=seen.state, start_error=seen.error, log=log, user=seen.user, mounts=dict(seen.mounts),
+                    image=seen.image, image_platform=seen.image_platform, machine=platform.machine(),
+                    ports=tuple(_container_ports(seen)) if seen.running else ())
+
+
+def _container_ports(seen: Inspected) -> Iterator[Port]:
+    """The ports that the server in it should have; whether it has them is asked in the engine's network.
+
+    What is published is no proof: the engine's own proxy accepts connections, whoever listens behind it.
+    """
+    first = next((i for i, a in enumerate(seen.argv) if a.startswith("--")), len(seen.argv))
+    flags = parse(seen.argv[first:], FLAGS).values
+    known = first < len(seen.argv)
+    named: tuple[tuple[PortName, int], ...] = (
+        ("gRPC", int(flags["port"]) if known else GRPC_PORT), ("REST", int(flags["rest_api_port"]) if known else 0))
+    strays = seen.published.keys() - {inside for _, inside in named}  # published, and nobody listens there
+    for name, inside in named:
+        if inside:
+            yield Port(name, seen.published.get(inside, inside), ours=listens(seen.address, inside) is not False,
+                       unpublished=bool(strays) and inside not in (*seen.published, GRPC_PORT, REST_PORT))
+
+
+def of_log(log: Path | None, argv: Sequence[str]) -> Evidence:
+    """A server that ran on this machine: what it printed, and its flags. Raises ServerError for an unreadable log."""
+    try:
+        text = files.read_given(log, _MOST_LOG).decode(errors="replace") if log is not None else ""
+    except OSError as e:
+        raise ServerError(f"can't read {log}: {files.reason(e)}") from None
+    flags = tuple(argv) if argv and not argv[0].startswith("--") else ("tensorflow_model_server", *argv)
+    made = Evidence(name=str(log or "the command line"), kind="unknown", given_by_name=True,
+                    log=tuple(text.splitlines()), argv=flags if argv else ())
+    return _configured(made, Files(None), None)
+
+
+def _configured(e: Evidence, files: Files, user: str | None) -> Evidence:
+    """With the models that the command line names, and the state of its files."""
+    if not e.arguments:
+        return e
+    models, error = configured(e.flags, files)
+    return replace(e, models=tuple(located(m, files, user) for m in models), config_error=error,
+                   files=named_files(e.flags, files))

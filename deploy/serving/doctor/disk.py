@@ -1,0 +1,198 @@
+"""What lies in a base path: the part of the evidence that is read from disk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from deploy import checks, savedmodel
+from deploy.backends.inspecting import Inside
+from deploy.checks import Target
+from deploy.errors import DeployError, SpecError
+from deploy.modelserver.flags import Parsed
+from deploy.repository.naming import names, taken, version_paths
+from deploy.serving import preflight
+from deploy.serving.doctor.evidence import Model, There
+from deploy.serving.doctor.server_files import Files
+from deploy.types import Specific
+from deploy.wire import config_pb2
+from deploy.wire import serving_pb2 as pb
+from deploy.wire.model_config import policy_of
+from deploy.wire.text import from_text
+
+# What keeps a version from loading; other findings of `tfs check` don't
+_FATAL = frozenset({"unknown-op", "unknown-attribute", "graph-version", "serve-tag", "batching", "warm-up"})
+_GRAPHS = ("saved_model.pb", "saved_model.pbtxt")
+_OTHER_FORMS = (".keras", ".h5", ".hdf5", ".onnx", ".pt", ".pth", ".tflite", ".pb", ".zip", ".tar", ".tar.gz", ".tgz")
+_MOST_NAMES = 100  # of a directory that somebody else filled
+_FILES: Mapping[str, type] = {"monitoring_config_file": pb.MonitoringConfig,
+                              "batching_parameters_file": pb.BatchingParameters,
+                              "platform_config_file": pb.PlatformConfigMap}
+
+
+def looked_at(model: Model, user: str | None, target: Target | None = None) -> Model:
+    """The model with what is on disk.
+
+    user: `uid:gid` of a container; None for this process; "" if it can read everything, or nobody knows.
+    target: also says which versions it wouldn't load.
+    """
+    path = Path(model.path)
+    there: There = "directory" if path.is_dir() else "file" if path.exists() else "missing"
+    if there != "directory":
+        return replace(model, there=there, found=frozenset(), beside=_holders(path.parent), above=_holds(path.parent))
+    try:
+        paths, odd = {**_unusual(path), **version_paths(path)}, taken(path)
+    except OSError:
+        return replace(model, there=there, found=frozenset(), unreadable=str(path))
+    chosen = {v: p for v, p in paths.items() if v in model.wanted} if model.wanted is not None else \
+        {v: paths[v] for v in sorted(paths)[-1:]}
+    bad = preflight.unreadable(path, chosen.values(), user) if user != "" else None
+    broken = {} if bad else _broken(chosen)
+    whole = {v: p for v, p in chosen.items() if v not in broken}
+    refused = _refused(whole, target) if target and not bad else {}
+    made = replace(model, there=there, found=frozenset(paths), unreadable=str(bad or ""), broken=broken,
+                   refused=refused, strange=tuple(odd[v] for v in sorted(odd.keys() - paths.keys())),
+                   is_version=any((path / name).exists() for name in _GRAPHS))
+    return made if paths else _without_versions(made, path)
+
+
+def _unusual(path: Path) -> dict[int, Path]:
+    """Versions that we would never publish, and a server serves: 0, and below."""
+    return {int(n): path / n for n in names(path) if re.fullmatch(r"0+|-[0-9]{1,18}", n) and (path / n).is_dir()}
+
+
+def _without_versions(model: Model, path: Path) -> Model:
+    """What lies there instead of versions."""
+    children = _children(path)
+    deeper = [f"{name}/{below}" for name in children for below in _holders(path / name)]
+    return replace(model, nested=(*_holders(path), *deeper[:_MOST_NAMES]),
+                   unnumbered=tuple(n for n in children if any((path / n / graph).exists() for graph in _GRAPHS)),
+                   others=tuple(n for n in _names(path) if n.endswith(_OTHER_FORMS)))
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(sorted(names(path))[:_MOST_NAMES])
+    except OSError:
+        return ()
+
+
+def _children(path: Path) -> tuple[str, ...]:
+    return tuple(name for name in _names(path) if (path / name).is_dir())
+
+
+def _holders(path: Path) -> tuple[str, ...]:
+    """The directories in it that hold versions."""
+    return tuple(name for name in _children(path) if _holds(path / name))
+
+
+def _holds(path: Path) -> bool:
+    """Whether a directory holds versions."""
+    try:
+        return bool(version_paths(path))
+    except OSError:
+        return False
+
+
+def _broken(paths: Mapping[int, Path]) -> dict[int, str]:
+    found = {}
+    for version, path in paths.items():
+        try:
+            savedmodel.check_complete(path)
+        except DeployError as e:
+            found[version] = e.message
+    return found
+
+
+def _refused(paths: Mapping[int, Path], target: Target) -> dict[int, tuple[str, ...]]:
+    found = {}
+    for version, path in paths.items():
+        try:
+            findings = checks.check(path, target).findings
+        except DeployError:
+            continue
+        said = tuple(f.message for f in findings if f.rule in _FATAL and f.refuses)
+        if said:
+            found[version] = said
+    return found
+
+
+def named_files(flags: Parsed, files: Files) -> dict[str, str]:
+    """Flag -> why its file can't be used."""
+    found = {}
+    for flag, message in _FILES.items():
+        path = str(flags.values[flag])
+        try:
+            if path:
+                from_text(files.read(path), message, path)
+        except SpecError as e:
+            found[flag] = str(e)
+    return found
+
+
+def configured(flags: Parsed, files: Files) -> tuple[tuple[Model, ...], str]:
+    """The models that a command line names, and why its config file can't be used."""
+    file, base = str(flags.values["model_config_file"]), str(flags.values["model_base_path"])
+    if not file:
+        return ((Model(str(flags.values["model_name"]), base),) if base else ()), ""
+    try:
+        config = from_text(files.read(file), config_pb2.ModelServerConfig, file)
+    except SpecError as e:
+        return (), str(e)
+    return tuple(_entry(e) for e in config.model_config_list.config), ""
+
+
+def _entry(e: config_pb2.ModelConfig) -> Model:
+    policy = policy_of(e)
+    wanted = frozenset(policy.versions) if isinstance(policy, Specific) else None
+    platform = e.model_platform or ("tensorflow" if e.model_type == config_pb2.TENSORFLOW else "")
+    return Model(e.name, e.base_path, wanted=wanted, labels=dict(e.version_labels), platform=platform)
+
+
+def located(model: Model, files: Files, user: str | None) -> Model:
+    """The model with what the server sees of it: on this machine's disk, or in the container."""
+    if not model.base_path.startswith("/"):
+        return model
+    here = files.here(model.base_path)
+    if here is not None and (here.exists() or files.inside(model.base_path) is None):
+        made = looked_at(replace(model, path=str(here)), user)
+        return replace(made, engine_lacks=_lacking(made, files))
+    seen = files.inside(model.base_path)
+    if seen is not None and seen.kind != "missing":
+        return _of_inside(model, seen)
+    if files.mounted(model.base_path) and (here is not None or seen is not None):
+        return looked_at(replace(model, path=str(here)), user) if here is not None else \
+            replace(model, there="missing", found=frozenset())
+    if files.mounted(model.base_path):
+        return model
+    parent = PurePosixPath(model.base_path).parent
+    around = files.inside(str(parent)) if len(parent.parts) > 1 else None
+    beside = _of_inside(model, around).nested if around is not None and around.kind == "directory" else ()
+    return replace(model, there="unmounted", found=frozenset(), beside=beside)
+
+
+def _lacking(model: Model, files: Files) -> str:
+    """A version of this machine that isn't in the container: its engine is on another machine."""
+    if files.mounts is None or not model.found or model.unreadable:
+        return ""
+    path = list(version_paths(Path(model.path)).values())[-1:]  # its name may be `007`
+    seen = files.inside(f"{model.base_path}/{path[0].name}") if path else None
+    return str(path[0]) if seen is not None and seen.kind == "missing" else ""
+
+
+def _of_inside(model: Model, seen: Inside) -> Model:
+    """By the names that were read; of a large model these aren't all."""
+    if seen.kind == "file":
+        return replace(model, there="file", found=frozenset())
+    top = {PurePosixPath(name).parts[0] for name in seen.names}
+    versions = frozenset(int(name) for name in top if name.isdecimal())
+    if not seen.complete:  # what wasn't read may well be there
+        return replace(model, found=versions | (model.wanted or frozenset()) or model.found)
+    if versions:
+        return replace(model, found=versions)
+    parts = [PurePosixPath(name).parts for name in sorted(seen.names)]
+    return replace(model, found=versions, is_version=bool(top & {*_GRAPHS}),
+                   nested=tuple(dict.fromkeys(p[0] for p in parts if len(p) > 1 and p[1].isdecimal())),
+                   unnumbered=tuple(dict.fromkeys(p[0] for p in parts if len(p) > 1 and p[1] in _GRAPHS)))

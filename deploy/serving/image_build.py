@@ -1,0 +1,132 @@
+"""Images that carry their models and configuration: immutable releases, tagged only once they are proven."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from deploy import render
+from deploy.backends import images
+from deploy.backends.base import LABEL, Progress, silent
+from deploy.backends.container import ContainerServer
+from deploy.backends.container_engine import Engine
+from deploy.backends.container_engine import connect as connect_engine
+from deploy.backends.container_options import GRPC_PORT, REST_PORT, ContainerOptions
+from deploy.errors import ServerError, SpecError
+from deploy.repository import Repository
+from deploy.serving import readiness
+from deploy.serving.planning import CONFIG_LABEL, digest
+from deploy.serving.readiness import Connect, connected
+from deploy.serving.resolving import Wanted, wanted
+from deploy.spec import Spec
+from deploy.types import Endpoint, ModelVersion, Specific
+from deploy.waiting import Deadline
+
+MODELS_LABEL = f"{LABEL}.models"
+BASE_LABEL, BASE_DIGEST_LABEL = f"{LABEL}.base", f"{LABEL}.base.digest"
+# In the official images, and so in all that are built on them
+_OFFICIAL_LABEL = "tensorflow_serving_github_branchtag"
+Smoke = Callable[[Endpoint], object]
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltImage:
+    """A tagged image. models: `name/version` -> digest of its files, as in the image's label org.tfs-deploy.models."""
+
+    tag: str
+    id: str
+    models: Mapping[str, str]
+    smoked: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {"tag": self.tag, "id": self.id, "models": dict(self.models), "smoked": self.smoked}
+
+
+def build_image(spec: Spec, tag: str, *, base_image: str | None = None, smoke: Smoke | None = None,
+                progress: Progress | None = None, connect: Connect = readiness.connect) -> BuiltImage:
+    """Bake the versions that the spec wants now into a serving image, start it, prove it, and then tag it.
+
+    base_image: the spec's image by default. smoke: raises if what is served isn't right.
+    Versions with a manifest are verified against it first. Without success there is neither tag nor image.
+
+    Raises SpecError, RepositoryError, BackendMissing, StartFailed, NotReady, ServerError, or whatever `smoke` raises.
+    """
+    progress = progress or silent
+    images.check_image_name(tag)
+    if spec.server.tls:
+        raise SpecError("a private key doesn't belong into an image", path="server/tls",
+                        hint="bake without it, and run the image with a mounted file: --ssl_config_file=...")
+    models, base = wanted(spec), base_image or spec.server.image
+    _verify(models)
+    engine = connect_engine()
+    engine.require_image(base, progress)
+    bases = {BASE_LABEL: base_of(base, engine) or base, BASE_DIGEST_LABEL: engine.pinned(base)}
+    image = images.build(engine, _context(spec, models, bases), build_args={"BASE_IMAGE": base}, progress=progress)
+    try:
+        _prove(spec, image, models, engine=engine, smoke=smoke, progress=progress, connect=connect)
+        images.tag(engine, image, tag)
+    except BaseException:
+        images.discard(engine, image)
+        raise
+    digests = json.loads(images.labels(engine, image)[MODELS_LABEL])
+    return BuiltImage(tag, image, digests, smoke is not None)
+
+
+def base_of(image: str, engine: Engine | None = None) -> str | None:
+    """The serving image that an image was built on, as its labels say; None if they don't, or without an engine.
+
+    An image of ours is called like its models, which says nothing of the server in it.
+    """
+    try:
+        engine = engine or connect_engine()
+        told = images.labels(engine, image) if engine.has_image(image) else {}
+    except ServerError:
+        return None
+    release = told.get(_OFFICIAL_LABEL, "").removeprefix("r")
+    return told.get(BASE_LABEL) or (f"tensorflow/serving:{release}" if release else None)
+
+
+def _verify(models: tuple[Wanted, ...]) -> None:
+    for model in models:
+        for version, path in model.paths.items():
+            repository, mv = Repository(path.parent.parent), ModelVersion(path.parent.name, version)
+            if repository.find_manifest(mv) is not None:
+                repository.verify(mv)
+
+
+def _context(spec: Spec, models: tuple[Wanted, ...], bases: Mapping[str, str]) -> Iterator[bytes]:
+    """The build's context: pinned to the versions of now, whatever the spec's policy is."""
+    by_name = {m.name: m for m in models}
+    served = tuple(replace(m, versions=Specific(tuple(by_name[m.name].paths))) for m in spec.models)
+    pinned = msgspec.structs.replace(spec, models=served)
+    layout = render.mounted_layout(pinned)
+    files: dict[str, images.Source] = {f"config/{n}": t.encode() for n, t in render.files(pinned, layout).items()}
+    trees = {f"{m.name}/{v}": path for m in models for v, path in m.paths.items()}
+    for name, path in trees.items():
+        files |= images.files_below(path, f"models/{name}")
+    flags = render.argv(pinned, layout, GRPC_PORT, REST_PORT)
+
+    def dockerfile(digests: Mapping[str, str]) -> str:
+        told = {name: images.tree_digest(digests, f"models/{name}") for name in trees}
+        return images.serving_dockerfile(flags, {MODELS_LABEL: json.dumps(told), CONFIG_LABEL: digest(pinned),
+                                                 f"{LABEL}.spec": spec.name, **bases})
+
+    return images.context(files, dockerfile)
+
+
+def _prove(spec: Spec, image: str, models: tuple[Wanted, ...], *, engine: Engine, smoke: Smoke | None,
+           progress: Progress, connect: Connect) -> None:
+    """Start the image as it is, with nothing mounted, on free ports; wait until it is ready; ask the smoke test."""
+    limits = spec.server.resources
+    options = ContainerOptions(f"{spec.name}-image", image, None, str(spec.state_dir), grpc_port=0, rest_port=0,
+                               memory=limits.memory, cpus=limits.cpus, gpus=limits.gpus)
+    with ContainerServer(options, progress=progress, engine=engine) as server:
+        with connected(connect, server.endpoint) as controls:
+            readiness.wait(server, controls, models, Deadline(spec.server.start_timeout), progress)
+        if smoke is not None:
+            progress("smoke-testing the image")
+            smoke(server.endpoint)

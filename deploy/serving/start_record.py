@@ -1,0 +1,105 @@
+"""What a server was started with, or why it couldn't be: kept beside its state for `status` and `doctor`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from deploy import files
+from deploy.backends import find
+from deploy.backends.record import read_json, read_small
+from deploy.errors import DeployError, SpecError
+from deploy.render import write
+from deploy.serving.planning import configuration, digest_of
+from deploy.spec import Spec, bare, parse
+
+STARTED, FAILED = "started.json", "failed.json"
+SPEC = "started.yaml"  # the spec's own text
+
+
+def remember_start(spec: Spec) -> None:
+    """Called when the server is ready. That this can't be written is no reason to stop a server that is."""
+    _write(spec.state_dir, STARTED, configuration(spec))
+    with suppress(OSError, ValueError, SpecError):
+        text = files.read_bytes(spec.path, files.MOST_TEXT)
+        if parse(text, spec.path).name == spec.name:  # it may have been edited since
+            write({SPEC: _came_from(spec.path) + text.decode("utf-8-sig")}, spec.state_dir)
+    with suppress(OSError):
+        (spec.state_dir / FAILED).unlink(missing_ok=True)
+
+
+def last_started(path: Path) -> Spec | None:
+    """The spec that was at `path` when its server was started last, for when it can't be read any more; if nothing
+    but that server is left, a spec without models. None if neither is there."""
+    candidates = list(bare(path))
+    for candidate in candidates:
+        with suppress(OSError, ValueError, SpecError):
+            return parse(read_small(candidate.state_dir / SPEC), candidate.path)
+    for directory in {candidate.state_dir.parent for candidate in candidates}:  # its name went with the file
+        for kept in sorted(directory.glob(f"*/{SPEC}")):
+            with suppress(OSError, ValueError, SpecError):
+                text = read_small(kept)
+                if text.startswith(_came_from(path.absolute()).encode()):
+                    return parse(text, path.absolute())
+    return next((candidate for candidate in candidates if find(candidate.name, candidate.state_dir)), None)
+
+
+def _came_from(path: Path) -> str:
+    return f"# {path}\n"
+
+
+def remember_failure(spec: Spec, error: DeployError) -> None:
+    """Called when a start failed: its container is removed, so this is all that is left."""
+    _write(spec.state_dir, FAILED, error.to_json())
+
+
+def failure(spec: Spec) -> Mapping[str, Any] | None:
+    """The last start's error as JSON data; None if it went well."""
+    return _read(spec.state_dir / FAILED)
+
+
+def changes(spec: Spec, digest: str | None) -> list[str]:
+    """What differs between the spec now and what the server with this digest was started from, in sentences."""
+    before, now = _read(spec.state_dir / STARTED), json.loads(json.dumps(configuration(spec)))
+    if digest == digest_of(now):
+        return []
+    if before is None or digest_of(before) != digest:
+        return ["it was started with another configuration"]
+    return [_sentence(*change) for change in _differences(before, now, "")]
+
+
+def _differences(before: Any, now: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(before, dict) or isinstance(now, dict):
+        old, new = before or {}, now or {}
+        for key in sorted({*old, *new}):
+            yield from _differences(old.get(key), new.get(key), f"{path}/{key}" if path else key)
+    elif before != now:
+        yield path, before, now
+
+
+def _sentence(path: str, before: Any, now: Any) -> str:
+    if path.startswith("files/"):
+        return f"{path.removeprefix('files/')} would be written differently"
+    if path == "tls":
+        return "the files of server/tls have changed"
+    override = "; was it started with --image?" if path == "server/image" else ""
+    was, is_now = ("the default" if value is None else json.dumps(value) for value in (before, now))
+    return f"{path} is {is_now} in the spec, and was {was} at the start{override}"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        data = read_json(path)
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _write(directory: Path, name: str, data: object) -> None:
+    try:
+        write({name: json.dumps(data, indent=1, default=str) + "\n"}, directory)
+    except DeployError:
+        return

@@ -1,0 +1,172 @@
+"""Every error that the Docker SDK can let through becomes one of ours, with what to do about it."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import docker.credentials.errors
+import docker.errors
+import pytest
+import requests
+import urllib3.exceptions
+
+from deploy.backends.container_engine import Engine, _name_and_tag, translated
+from deploy.backends.container_options import Host
+from deploy.errors import BackendMissing, ServerError
+
+
+def classes(module: Any) -> list[type[BaseException]]:
+    package = module.__name__.partition(".")[0]
+    found = [c for _, c in inspect.getmembers(module, inspect.isclass) if c.__module__.startswith(package)]
+    return [c for c in found if issubclass(c, Exception) and not issubclass(c, Warning)]
+
+
+FOREIGN = [*classes(docker.errors), *classes(requests.exceptions), *classes(urllib3.exceptions)]
+
+
+@pytest.mark.parametrize("foreign", FOREIGN, ids=lambda c: f"{c.__module__}.{c.__name__}")
+def test_no_foreign_error_gets_through(foreign: type[BaseException]) -> None:
+    # Their constructors differ, so each is raised as a subclass with a plain one
+    plain = {"__init__": lambda self: None, "__str__": lambda self: "said so", "response": None, "explanation": None}
+    error = type(foreign.__name__, (foreign,), plain)()
+    with pytest.raises(ServerError), translated("do it"):
+        raise error
+
+
+def test_the_list_of_foreign_errors_is_not_empty() -> None:
+    assert len(FOREIGN) > 40
+
+
+def test_an_api_error_tells_what_the_engine_said() -> None:
+    with pytest.raises(ServerError) as e, translated("start container x", "unix:///s"):
+        raise docker.errors.APIError("500 Server Error", explanation="no space left on device")
+    assert e.value.message == "can't start container x: the Docker engine says: no space left on device"
+
+
+def refused(cause: OSError) -> requests.exceptions.ConnectionError:
+    return requests.exceptions.ConnectionError(urllib3.exceptions.ProtocolError("Connection aborted.", cause))
+
+
+@pytest.mark.parametrize(("cause", "hint"), [
+    (FileNotFoundError(2, "No such file"), "start it"), (ConnectionRefusedError(111, "refused"), "start it"),
+    (PermissionError(13, "Permission denied"), "group `docker`")])
+def test_no_engine_is_told_apart_from_no_permission(cause: OSError, hint: str) -> None:
+    with pytest.raises(BackendMissing) as e, translated("reach it", "unix:///s"):
+        raise refused(cause)
+    assert hint in e.value.hint and "backend: embedded" in e.value.hint and "unix:///s" in e.value.message
+
+
+def test_our_own_errors_pass_unchanged() -> None:
+    mine = BackendMissing("as it is")
+    with pytest.raises(BackendMissing) as e, translated("do it"):
+        raise mine
+    assert e.value is mine
+
+
+@pytest.mark.parametrize(("image", "parts"), [
+    ("tensorflow/serving:2.20.0", ("tensorflow/serving", "2.20.0")),
+    ("tensorflow/serving", ("tensorflow/serving", "latest")),
+    ("registry:5000/serving", ("registry:5000/serving", "latest")),
+    ("registry:5000/serving:1", ("registry:5000/serving", "1")),
+    ("serving@sha256:abc", ("serving", "sha256:abc")),
+])
+def test_names_of_images(image: str, parts: tuple[str, str]) -> None:
+    assert _name_and_tag(image) == parts
+
+
+class Api:
+    """The SDK's low-level client, as far as a pull goes."""
+
+    def __init__(self, *lines: Mapping[str, Any]) -> None:
+        self.lines, self.asked = lines, {}
+
+    def pull(self, name: str, **options: Any) -> Iterator[Mapping[str, Any]]:
+        self.asked = {"name": name, **options}
+        return iter(self.lines)
+
+
+def engine(api: Api) -> Engine:
+    return Engine(SimpleNamespace(api=api), "unix:///s")  # type: ignore[arg-type]
+
+
+def test_a_pull_tells_its_progress() -> None:
+    told: list[str] = []
+    sizes = [("ab", 1), ("ab", 2), ("cd", 8), ("cd", 9), ("cd", 10)]
+    events = [{"status": "Downloading", "id": i, "progressDetail": {"current": n << 20, "total": 10 << 20}}
+              for i, n in sizes]
+    api = Api({"status": "Pulling from x", "id": "7"}, *events, {"status": "Download complete", "id": "ab"},
+              {"status": "Extracting", "id": "ab", "progressDetail": {"current": 1, "total": 2}}, {"status": "Done"})
+    engine(api).pull("x:7", told.append)
+    assert api.asked == {"name": "x", "tag": "7", "stream": True, "decode": True}
+    assert told == [f"pulling x:7: {percent} % of {total} MB"
+                    for percent, total in ((10, 10), (20, 10), (50, 20), (60, 20), (100, 20))]
+
+
+def test_an_image_that_no_registry_has_is_named() -> None:
+    with pytest.raises(BackendMissing) as e:
+        engine(Api({"error": "manifest unknown"})).pull("nobody/nothing:1")
+    assert e.value.message == "image nobody/nothing:1 isn't here and can't be pulled: the pull ended with an error"
+    assert e.value.details["said"] == "manifest unknown" and "server/image" in e.value.hint
+
+
+@pytest.mark.parametrize(("status", "why"), [
+    (404, "no registry has it, or none without a login"), (500, "its registry can't be reached, or refuses")])
+def test_a_pull_that_fails_is_told_in_a_clause(status: int, why: str) -> None:
+    said = 'Get "https://registry.example/v2/": dial tcp: lookup registry.example: no such host'
+
+    class Refusing(Api):
+        def pull(self, name: str, **options: Any) -> Iterator[Mapping[str, Any]]:
+            response = requests.Response()
+            response.status_code = status
+            raise docker.errors.APIError("refused", response, said)
+
+    with pytest.raises(BackendMissing) as e:
+        engine(Refusing()).pull("x:1")
+    assert e.value.message == f"image x:1 isn't here and can't be pulled: {why}"
+    assert e.value.details["said"] == said
+
+
+@pytest.mark.parametrize(("said", "what"), [
+    ("docker-credential-desktop not installed or not available in PATH", "isn't installed"),
+    ('Credentials store docker-credential-ecr-login exited with "no region".', "fails: .*no region")])
+def test_a_credential_helper_is_named(said: str, what: str) -> None:
+    class Helped(Api):
+        def pull(self, name: str, **options: Any) -> Iterator[Mapping[str, Any]]:
+            store = docker.credentials.errors.StoreError(said)
+            raise docker.errors.DockerException(f"Credentials store error: {store!r}") from store
+
+    with pytest.raises(BackendMissing, match=f"the credential helper docker-credential-[a-z-]+ {what}") as e:
+        engine(Helped()).pull("x:1")
+    assert "credsStore" in e.value.hint and "config.json" in e.value.hint
+
+
+def test_a_helper_that_isnt_there_is_told_once() -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with pytest.raises(docker.credentials.errors.StoreError), translated("pull x"):
+            docker.credentials.Store("nobodys").get("registry")
+    assert not told
+
+
+def images_of(attrs: Mapping[str, Any], info: Mapping[str, Any]) -> Engine:
+    found = SimpleNamespace(get=lambda image: SimpleNamespace(attrs=attrs))
+    return Engine(SimpleNamespace(images=found, info=lambda: info), "unix:///s")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("image", "digests", "pinned"), [
+    ("tensorflow/serving:2.20.0", ["mirror/x@sha256:b", "tensorflow/serving@sha256:a"], "tensorflow/serving@sha256:a"),
+    ("serving", ["docker.io/library/serving@sha256:a"], "docker.io/library/serving@sha256:a"),
+    ("reg:5000/m:1", ["reg:5000/m@sha256:c"], "reg:5000/m@sha256:c"),
+    ("made/here:1", [], "sha256:id"), ("made/here:1", None, "sha256:id"), ("m:1", ["other@sha256:b"], "sha256:id")])
+def test_an_image_is_pinned_to_what_its_name_stands_for(image: str, digests: list[str] | None, pinned: str) -> None:
+    assert images_of({"Id": "sha256:id", "RepoDigests": digests}, {}).pinned(image) == pinned
+
+
+def test_the_engines_machine() -> None:
+    info = {"MemTotal": 100, "MemoryLimit": True, "PidsLimit": True, "LoggingDriver": "journald"}
+    assert images_of({}, info).host() == Host(100, True, "journald")
+    assert images_of({}, {**info, "MemoryLimit": False, "PidsLimit": False}).host() == Host(0, False, "journald")

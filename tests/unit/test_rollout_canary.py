@@ -1,0 +1,150 @@
+"""A version judged by its answers, on a server without TensorFlow."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deploy import client, goldens, testing
+from deploy.errors import Rejected, RepositoryError, RolloutError
+from deploy.goldens.recorded import Golden
+from deploy.modelserver.options import Options
+from deploy.rollout import canary
+from deploy.rollout.canary import Counted, Request
+from deploy.spec import ComparePart
+from deploy.types import Contract, ModelRef, Signature, TensorSpec
+from deploy.wire import records
+from tests.serving_support import FakeClock
+
+ROWS = Contract((Signature("serving_default", (TensorSpec("x", "float32", (None, 3)),),
+                           (TensorSpec("y", "float32", (None, 3)),)),))
+X = np.array([[1, 2, 3], [3, 2, 1]], np.float32)
+REQUESTS = [Request("serving_default", {"x": X}), Request("serving_default", {"x": X + 1})]
+
+VERSIONS = ModelRef("m", label="stable"), ModelRef("m", label="canary")
+
+
+def version(function: Any) -> testing.Version:
+    return testing.Version(ROWS, {"serving_default": lambda inputs: {"y": function(np.asarray(inputs["x"]))}})
+
+
+def nan(x: Any) -> Any:
+    return np.where(x > 2, np.nan, x)
+
+
+def fails(x: Any) -> Any:
+    from deploy.modelserver.status import invalid
+
+    raise invalid("I don't like it")
+
+
+def judged(after: Any, **limits: Any) -> canary.Report:
+    with testing.serve({"m": {1: version(lambda x: x), 2: version(after)}}, labels={"m": {"stable": 1, "canary": 2}}
+                       ) as server, client.connect(server.endpoint) as asked:
+        return canary.judge(asked, *VERSIONS, REQUESTS, limits=ComparePart(**{"latency": 1e9, **limits}))
+
+
+@pytest.mark.parametrize(("after", "limits", "problem"), [
+    (lambda x: x, {}, ""),
+    (lambda x: x + 0.25, {}, ""),
+    (lambda x: x + 0.25, {"deviation": 0.3}, ""),
+    (lambda x: x + 0.25, {"deviation": 0.2}, "serving_default/y is up to 0.25 apart, 0.2 allowed"),
+    (lambda x: -x, {}, "serving_default/y decides otherwise in 4 of 4 rows, 20% allowed"),
+    (lambda x: -x, {"flips": 1.0}, ""),
+    (lambda x: x * np.inf, {"flips": 1.0}, ""),
+    (lambda x: x * np.inf, {"flips": 1.0, "deviation": 9.0},
+     "serving_default/y is infinitely far apart in 6 of 6 values; up to 9 apart is allowed"),
+    (lambda x: x[:1], {"deviation": 9.0},
+     "serving_default/y has shape [1, 3], [2, 3] before; up to 9 apart is allowed"),
+    (nan, {"flips": 1.0}, "serving_default/y has 50.0% NaN, 0.0% before"),
+    (fails, {}, "2 requests refused, 0 before: "),
+    (fails, {"errors": 1.0}, ""),
+])
+def test_the_limits(after: Any, limits: dict[str, float], problem: str) -> None:
+    report = judged(after, **limits)
+    assert report.ok is (not problem) and (report.problems or ("",))[0].startswith(problem)
+    if problem:
+        with pytest.raises(RolloutError, match="m@canary isn't like m@stable"):
+            report.raise_if_refused()
+
+
+def test_a_slow_canary() -> None:
+    def slow(x: Any) -> Any:
+        for _ in range(3000):
+            np.linalg.norm(x)
+        return x
+
+    report = judged(slow, latency=1.5)
+    assert "the median request takes" in report.problems[0]
+
+
+class Answering:
+    """Answers in 10 ms what it is asked, each time at the second try."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock, self._calls = clock, 0
+
+    def predict(self, ref: ModelRef, inputs: Any, **_: object) -> Any:
+        self._calls += 1
+        if self._calls % 2:
+            raise Rejected("no room", code="RESOURCE_EXHAUSTED")
+        self._clock.sleep(0.01)
+        return {"y": inputs["x"]}
+
+
+def test_pauses_of_a_busy_server_say_nothing_of_a_version() -> None:
+    clock = FakeClock()
+    report = canary.judge(Answering(clock), *VERSIONS, REQUESTS, limits=ComparePart(), clock=clock)  # type: ignore[arg-type]
+    assert report.ok and len(report.before.seconds) == len(report.after.seconds) == 8
+    assert max(report.before.seconds + report.after.seconds) == pytest.approx(0.01)
+
+
+def test_the_report(tmp_path: Path) -> None:
+    report = judged(lambda x: x + 0.25, repeats=3)
+    data = json.loads(json.dumps(report.to_json()))
+    assert data["ok"] and data["requests"] == 2 and data["before"]["timed"] == 4
+    assert report.summary.startswith("2 requests: up to 0.25 apart, 0 of 4 rows decided otherwise, ")
+    text = report.to_html("a <title>")
+    assert "a &lt;title&gt;" in text and "<svg" in text and "<script" not in text and "http" not in text
+
+    opened: list[str] = []
+
+    class Tags(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: object) -> None:
+            opened.append(tag)
+
+    Tags().feed(text)
+    assert opened.count("table") == 2 and opened.count("svg") == 2
+    from rich.console import Console
+
+    console = Console(record=True, width=140)
+    console.print(report.table())
+    assert "serving_default/y" in console.export_text()
+
+
+def test_requests(tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    goldens.write(tmp_path / "v", [Golden("serving_default", {"x": X}, {"y": X})], "m")
+    assert [r.signature for r in canary.from_version(tmp_path / "v")] == ["serving_default"]
+    assert np.array_equal(canary.from_file(tmp_path / "v" / goldens.FILE)[0].inputs["x"], X)
+    assert len(canary.generated(ROWS)) == 4
+    records.write(tmp_path / "empty", iter(()))
+    for path in (tmp_path / "empty", tmp_path / "none"):
+        with pytest.raises(RepositoryError, match=r"no predict request|no file"):
+            canary.from_file(path)
+
+
+def test_counting() -> None:
+    monitored = Options(max_num_load_retries=0, allow_version_labels_for_unavailable_models=True)
+    with testing.serve({"m": {1: version(lambda x: x)}}, options=monitored) as server, \
+            client.connect(server.endpoint) as asked:
+        assert canary.counted(asked.rest, "m", "/monitoring/prometheus/metrics") is None  # monitoring is off
+    assert canary.counted(None, "m", "/x") is None
+    one, two = Counted({"OK": 5}), Counted({"OK": 9, "INTERNAL": 2, "NOT_FOUND": 1})
+    assert (two.since(one).all, two.since(one).failed) == (7, 2)
+    assert one.since(two) == one  # started again
