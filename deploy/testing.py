@@ -21,12 +21,12 @@ from deploy.errors import NotReady, StartFailed
 from deploy.modelserver.config import TENSORFLOW
 from deploy.modelserver.echo import ANY, EchoModel, Outputs, signature_defs
 from deploy.modelserver.loader import Model
-from deploy.modelserver.options import Options
 from deploy.modelserver.server import Server
 from deploy.modelserver.source import Monitored
 from deploy.modelserver.status import StatusError, as_code
 from deploy.types import DEFAULT_SIGNATURE, All, Contract, Endpoint, VersionPolicy, VersionState, VersionStatus
 from deploy.wire import config_pb2
+from deploy.wire.flags import Options
 from deploy.wire.model_config import select, set_served
 
 _UNTIL = 10.0  # seconds; loading takes none here

@@ -4,7 +4,7 @@
 
 How it hangs together (arrows: calls):
 
-    main -> flags -> options                  what was asked for
+    main -> wire.flags                       what was asked for
          -> core  -> config, labels           which models, by which rules; reloads
                   -> source -> catalog        what is on disk -> which versions should be loaded (pure, no IO)
                   -> lifecycle -> loader        does what the catalog decided, in threads

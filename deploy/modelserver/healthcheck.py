@@ -15,12 +15,11 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from urllib.parse import quote
 
-from deploy.modelserver.flags import parse
 from deploy.modelserver.main import read_config
-from deploy.modelserver.options import FLAGS, Options
 from deploy.modelserver.status import StatusError
 from deploy.types import Specific
 from deploy.wire import config_pb2
+from deploy.wire.flags import FLAGS, Options, parse
 from deploy.wire.model_config import policy_of
 
 _MODULE = "deploy.modelserver"

@@ -16,7 +16,6 @@ from deploy.modelserver.examples import Examples
 from deploy.modelserver.grpc_api import method, prompt
 from deploy.modelserver.loops import open_files
 from deploy.modelserver.metrics import Metrics
-from deploy.modelserver.options import Options
 from deploy.modelserver.rest import encode, routes
 from deploy.modelserver.rest import examples as rest_examples
 from deploy.modelserver.rest.http import RestServer
@@ -27,6 +26,7 @@ from deploy.modelserver.rpc.server import GrpcServer, Handler
 from deploy.modelserver.rpc.sockets import tls_context
 from deploy.wire import config_pb2, methods
 from deploy.wire import serving_pb2 as pb
+from deploy.wire.flags import Options
 
 log = logging.getLogger("modelserver")
 _LEAST_HELD, _MOST_HELD, _MOST_CONNECTIONS, _MANY, _MOST_INT = 256 << 20, 2 << 30, 4096, 1 << 16, 2**31 - 1

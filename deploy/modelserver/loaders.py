@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from deploy.modelserver.echo import EchoLoader
 from deploy.modelserver.loader import EngineLoader, Loader
-from deploy.modelserver.options import Options
 from deploy.modelserver.status import failed_precondition, invalid
 from deploy.modelserver.tflite import TfliteLoader
+from deploy.wire.flags import Options
 
 
 def make_loader(options: Options) -> Loader:

@@ -12,12 +12,11 @@ from typing import NoReturn
 
 from deploy.modelserver import config as configs
 from deploy.modelserver import platform_config
-from deploy.modelserver.flags import parse, usage
 from deploy.modelserver.loaders import make_loader
-from deploy.modelserver.options import FLAGS, Options
 from deploy.modelserver.server import Server, check
 from deploy.modelserver.status import Fatal, StatusError
 from deploy.wire import config_pb2
+from deploy.wire.flags import FLAGS, Options, parse, usage
 
 FAILED = 255  # the real server's exit code for everything that goes wrong at the start
 log = logging.getLogger("modelserver")

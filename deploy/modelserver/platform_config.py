@@ -12,9 +12,9 @@ from dataclasses import replace
 from google.protobuf.message import DecodeError
 
 from deploy.modelserver.config import TENSORFLOW, read_text_proto
-from deploy.modelserver.options import Options
 from deploy.modelserver.status import invalid
 from deploy.wire import config_pb2, session_pb2
+from deploy.wire.flags import Options
 
 _ADAPTER = "SavedModelBundleSourceAdapterConfig"
 

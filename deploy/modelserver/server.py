@@ -13,12 +13,12 @@ from deploy.modelserver.examples import Examples
 from deploy.modelserver.lifecycle import Lifecycle, Retries
 from deploy.modelserver.loader import Loader
 from deploy.modelserver.metrics import Metrics
-from deploy.modelserver.options import CPUS, Options
 from deploy.modelserver.resources import reserve
 from deploy.modelserver.source import look_at_all
 from deploy.modelserver.status import Code, Fatal, StatusError, invalid
 from deploy.modelserver.warmup import WarmingLoader
 from deploy.wire import config_pb2
+from deploy.wire.flags import CPUS, Options
 
 if TYPE_CHECKING:
     from deploy.modelserver.rest.http import RestServer

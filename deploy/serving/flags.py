@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from deploy.errors import SpecError
-from deploy.modelserver.flags import parse
-from deploy.modelserver.options import FLAGS
 from deploy.render import flag_text
+from deploy.wire.flags import FLAGS, parse
 
 _KINDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "string": "text"}
 _WORDS = {"true": ("true", "t", "1", "yes", "y", "on", "enabled"),

@@ -13,8 +13,6 @@ from deploy.backends.process import tail_of
 from deploy.backends.record import LOG
 from deploy.client.failures import answers_no
 from deploy.errors import ClientError, DeployError, ServerError, SpecError
-from deploy.modelserver.flags import parse
-from deploy.modelserver.options import FLAGS
 from deploy.render.configs import MODELS
 from deploy.repository.naming import version_paths
 from deploy.serving import readiness
@@ -29,6 +27,7 @@ from deploy.state import Ledger, Release, Serving, releases, started_from
 from deploy.types import ModelRef, ServedModel, Specific, VersionState, VersionStatus
 from deploy.waiting import Deadline
 from deploy.wire import config_pb2
+from deploy.wire.flags import FLAGS, parse
 from deploy.wire.model_config import policy_of, select
 
 _ASK = 5.0

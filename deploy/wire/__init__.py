@@ -8,6 +8,8 @@
     contracts     SignatureDef <-> Signature, and the map inside GetModelMetadata
     anys          google.protobuf.Any with TensorFlow's type names
     methods       gRPC method paths
+    flags         tensorflow_model_server's command line: every flag, and how it is parsed
+    model_config  version directories' names, policies and config entries: what they mean
     text          protobuf text format, with TF Serving's names inside Any
     records       TFRecord files
 

@@ -25,12 +25,12 @@ import grpc
 import pytest
 
 from deploy.modelserver.echo import EchoLoader
-from deploy.modelserver.options import Options
 from deploy.modelserver.server import Server
 from deploy.types import VersionState
 from deploy.waiting import Deadline, poll
 from deploy.wire import config_pb2, methods
 from deploy.wire import serving_pb2 as pb
+from deploy.wire.flags import Options
 
 ROOT = Path(__file__).parents[2]
 LONGEST = 30.0  # seconds

@@ -20,12 +20,12 @@ import grpc
 import numpy as np
 import pytest
 
-from deploy.modelserver.options import Options
 from deploy.testing import Version, serve
 from deploy.types import Latest, VersionState
 from deploy.waiting import Deadline, poll
 from deploy.wire import methods, tensors
 from deploy.wire import serving_pb2 as pb
+from deploy.wire.flags import Options
 from tests.modelserver_support import ROOT, Process, echoable, free_port, is_open, publish, server
 
 # -- on the engine

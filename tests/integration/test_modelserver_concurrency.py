@@ -20,12 +20,12 @@ import numpy as np
 import psutil
 import pytest
 
-from deploy.modelserver.options import Options
 from deploy.testing import serve
 from deploy.types import Endpoint, Latest, VersionState
 from deploy.waiting import Deadline, poll
 from deploy.wire import config_pb2, methods, tensors
 from deploy.wire import serving_pb2 as pb
+from deploy.wire.flags import Options
 from tests.modelserver_support import echoable, is_open, server
 
 Ask = Callable[[], float]

@@ -16,10 +16,10 @@ pytest.importorskip("ai_edge_litert")
 from deploy.modelserver.config import single_model
 from deploy.modelserver.echo import EchoLoader
 from deploy.modelserver.loader import Model
-from deploy.modelserver.options import Options
 from deploy.modelserver.server import Server
 from deploy.modelserver.status import Code, StatusError
 from deploy.modelserver.tflite import TfliteLoader
+from deploy.wire.flags import Options
 from tests.tflite_support import FLOAT64, half_plus_two, signature
 
 HALF = signature({"x": "x:0"}, {"y": "y:0"})

@@ -8,8 +8,6 @@ import pytest
 
 from deploy.backends.inspecting import Inside, Inspected, _expanded
 from deploy.errors import ServerError
-from deploy.modelserver.flags import parse
-from deploy.modelserver.options import FLAGS
 from deploy.serving.doctor import collect
 from deploy.serving.doctor.collect import _reader
 from deploy.serving.doctor.disk import configured, located, looked_at, named_files
@@ -17,6 +15,7 @@ from deploy.serving.doctor.evidence import Model
 from deploy.serving.doctor.examine import examine
 from deploy.serving.doctor.server_files import Files, host_path
 from deploy.wire import model_pb2
+from deploy.wire.flags import FLAGS, parse
 
 NOBODY = "65534:65534"
 CONFIG = """model_config_list {

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from deploy.modelserver.flags import usage
-from deploy.modelserver.options import FLAGS as FLAG_TABLE
 from deploy.serving.doctor.evidence import Evidence, Model, Port
 from deploy.serving.doctor.examine import RULES, examine
 from deploy.types import VersionState, VersionStatus
+from deploy.wire.flags import FLAGS as FLAG_TABLE
+from deploy.wire.flags import usage
 from tests.server_logs import (
     ENDED,
     EXHAUSTED,

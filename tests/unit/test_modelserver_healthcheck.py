@@ -9,9 +9,9 @@ import pytest
 
 from deploy import testing
 from deploy.modelserver.healthcheck import gaps, running
-from deploy.modelserver.options import Options
 from deploy.render import models_config
 from deploy.types import Latest, ServedModel, Specific, VersionPolicy
+from deploy.wire.flags import Options
 from deploy.wire.text import to_text
 from tests.servers_support import free_ports
 

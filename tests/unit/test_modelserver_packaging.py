@@ -8,7 +8,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from deploy.modelserver.options import FLAGS
+from deploy.wire.flags import FLAGS
 
 ROOT = Path(__file__).parents[2]
 

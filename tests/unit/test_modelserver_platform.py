@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from deploy import render, spec
-from deploy.modelserver.options import Options
 from deploy.modelserver.platform_config import applied
 from deploy.modelserver.server import check
 from deploy.modelserver.status import StatusError
+from deploy.wire.flags import Options
 
 ADAPTER = "[type.googleapis.com/tensorflow.serving.SavedModelBundleSourceAdapterConfig]"
 

@@ -9,9 +9,9 @@ from http.client import HTTPConnection, HTTPResponse
 
 import pytest
 
-from deploy.modelserver.options import Options
 from deploy.modelserver.rest.uri import Uri, unescaped
 from deploy.testing import serve
+from deploy.wire.flags import Options
 
 OPTIONS = Options(max_num_load_retries=0, allow_version_labels_for_unavailable_models=True,
                   rest_api_enable_cors_support=True)

@@ -13,12 +13,12 @@ import pytest
 from deploy import client, goldens, testing
 from deploy.errors import Rejected, RepositoryError, RolloutError
 from deploy.goldens.recorded import Golden
-from deploy.modelserver.options import Options
 from deploy.rollout import canary
 from deploy.rollout.canary import Counted, Request
 from deploy.spec import ComparePart
 from deploy.types import Contract, ModelRef, Signature, TensorSpec
 from deploy.wire import records
+from deploy.wire.flags import Options
 from tests.serving_support import FakeClock
 
 ROWS = Contract((Signature("serving_default", (TensorSpec("x", "float32", (None, 3)),),

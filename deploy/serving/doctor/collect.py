@@ -17,8 +17,6 @@ from deploy.backends.inspecting import Inspected, image_platform, inspect, look_
 from deploy.backends.ports import listens, owners
 from deploy.backends.process import tail_of
 from deploy.errors import ServerError
-from deploy.modelserver.flags import parse
-from deploy.modelserver.options import FLAGS
 from deploy.render import host_layout, mounted_layout
 from deploy.serving import readiness
 from deploy.serving.doctor.disk import configured, located, looked_at, named_files
@@ -27,6 +25,7 @@ from deploy.serving.doctor.server_files import Files
 from deploy.serving.start_record import failure
 from deploy.spec import Spec
 from deploy.types import Specific, VersionState, VersionStatus
+from deploy.wire.flags import FLAGS, parse
 
 TAIL = 400
 _MOST_LOG = 1 << 28  # bytes of a log that the user names

@@ -11,7 +11,6 @@ from deploy import checks, savedmodel
 from deploy.backends.inspecting import Inside
 from deploy.checks import Target
 from deploy.errors import DeployError, SpecError
-from deploy.modelserver.flags import Parsed
 from deploy.repository.naming import names, taken, version_paths
 from deploy.serving import preflight
 from deploy.serving.doctor.evidence import Model, There
@@ -19,6 +18,7 @@ from deploy.serving.doctor.server_files import Files
 from deploy.types import Specific
 from deploy.wire import config_pb2
 from deploy.wire import serving_pb2 as pb
+from deploy.wire.flags import Parsed
 from deploy.wire.model_config import policy_of
 from deploy.wire.text import from_text
 

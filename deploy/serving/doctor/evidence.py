@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from deploy.modelserver.flags import Parsed, parse
-from deploy.modelserver.options import FLAGS
 from deploy.serving.server_log import complaints, failed_version, shortened
 from deploy.types import VersionStatus
+from deploy.wire.flags import FLAGS, Parsed, parse
 
 PortName = Literal["gRPC", "REST"]
 There = Literal["directory", "file", "missing", "unmounted"]

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
-from deploy.modelserver.options import FLAGS
 from deploy.serving.doctor.evidence import Cause, Evidence
 from deploy.serving.flags import KNOWN, nearest, unreadable
 from deploy.serving.server_log import last_words
+from deploy.wire.flags import FLAGS
 
 _BOOLEANS = frozenset(f.name for f in FLAGS if f.kind == "bool")
 _GOES_ON = "the server prints its usage text, goes on, and ignores it"
