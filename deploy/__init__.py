@@ -13,14 +13,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from deploy.client import connect as connect
-    from deploy.export import export as export_model
+    from deploy.export import export_model
     from deploy.repository import Repository as Repository
     from deploy.rollout.running import roll_back as roll_back
     from deploy.rollout.running import roll_out as roll_out
     from deploy.serving import down as down
     from deploy.serving import up as up
-    from deploy.smoke import run as smoke_test
-    from deploy.spec import load as load_spec
+    from deploy.smoke import smoke_test
+    from deploy.spec import load_spec as load_spec
 
 _WHERE = {
     "connect": ("deploy.client", "connect"),

@@ -111,7 +111,7 @@ def _spec(path: Path | None) -> Spec | None:
 
     if path is None and not Path("serving.yaml").is_file():
         return None
-    return spec.load(path or "serving.yaml")
+    return spec.load_spec(path or "serving.yaml")
 
 
 def _base_of(image: str) -> str:

@@ -53,18 +53,18 @@ def register(app: click.Group) -> None:
     @click.option("--tflite-plot", type=click.Path(path_type=Path, dir_okay=False),
                   help="Write its size and latency beside the SavedModel's as SVG.")
     @allowing
-    def export(target: str, name: str | None, version: str | None, repository: Path, inputs: tuple[str, ...],
-               examples: Path | None, custom_objects: tuple[str, ...], tolerances: tuple[str, ...],
-               batch_sizes: str | None, spec_path: Path | None, tflite: str | None, tflite_out: Path | None,
-               tflite_limit: float | None, tflite_plot: Path | None, allowances: tuple[str, ...],
-               as_json: bool) -> None:
+    def export_model(target: str, name: str | None, version: str | None, repository: Path, inputs: tuple[str, ...],
+                     examples: Path | None, custom_objects: tuple[str, ...], tolerances: tuple[str, ...],
+                     batch_sizes: str | None, spec_path: Path | None, tflite: str | None, tflite_out: Path | None,
+                     tflite_limit: float | None, tflite_plot: Path | None, allowances: tuple[str, ...],
+                     as_json: bool) -> None:
         """Export a Python model, prove it, and publish it.
 
         TARGET is pkg.module:attribute or path/file.py:attribute (a model, or a function that builds one), a .keras or
         .h5 file, or a SavedModel directory. What was saved is loaded in a fresh process and has to answer as the model
         does; questions and answers are kept in the version as golden cases. What `tfs check` refuses isn't published.
         """
-        from deploy.export import export as export_model
+        from deploy.export import export_model
         from deploy.export.targets import default_name
         from deploy.types import check_version
 
@@ -178,5 +178,5 @@ def _batches(text: str | None, spec_path: Path | None) -> tuple[int, ...] | None
         return sizes
     from deploy import spec
 
-    batching = spec.load(spec_path).server.batching
+    batching = spec.load_spec(spec_path).server.batching
     return tuple(dict.fromkeys((*(sizes or (1, 2)), *(batching.allowed_batch_sizes if batching else ()))))

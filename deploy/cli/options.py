@@ -59,7 +59,7 @@ def load_spec(path: Path, backend: str | None = None, image: str | None = None) 
 
     from deploy import spec
 
-    loaded = spec.load(path)
+    loaded = spec.load_spec(path)
     changes = {k: v for k, v in (("backend", backend), ("image", image)) if v is not None}
     if not changes:
         return loaded

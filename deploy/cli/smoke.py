@@ -59,7 +59,7 @@ def gate(spec: Spec) -> Callable[[Endpoint], None]:
 
     def prove(endpoint: Endpoint) -> None:
         source = smoke.from_models(spec.models, tflite=spec.server.prefers_tflite)
-        smoke.run(endpoint, spec.models, source, _settings(spec)).raise_if_failed()
+        smoke.smoke_test(endpoint, spec.models, source, _settings(spec)).raise_if_failed()
 
     return prove
 
@@ -74,7 +74,7 @@ def _of_spec(spec: Spec, names: tuple[str, ...], *, quiet: bool) -> Report:
                           hint="start it with `tfs up`, or name a server with --rest-url and --grpc")
     with steps(f"asking {spec.name}", quiet=quiet) as progress:
         source = smoke.from_models(models, tflite=spec.server.prefers_tflite)
-        return smoke.run(server.endpoint, models, source, _settings(spec), progress)
+        return smoke.smoke_test(server.endpoint, models, source, _settings(spec), progress)
 
 
 def _of_address(rest_url: str | None, grpc_target: str | None, names: tuple[str, ...], repository: Path | None, *,
@@ -89,7 +89,7 @@ def _of_address(rest_url: str | None, grpc_target: str | None, names: tuple[str,
 
         source = smoke.from_repository(Repository(repository))
     with _connect(rest_url, grpc_target) as client, steps("asking", quiet=quiet) as progress:
-        return smoke.run(client, list(names), source, progress=progress)
+        return smoke.smoke_test(client, list(names), source, progress=progress)
 
 
 def _connect(rest_url: str | None, grpc_target: str | None) -> Client:

@@ -72,12 +72,13 @@ class _Job:
     notes: tuple[str, ...] = ()
 
 
-def export(model: object, repository: Repository | str | Path, name: str | None = None, version: int | None = None, *,
-           inputs: object = None, signatures: Mapping[str, object] | None = None, examples: object = None,
-           custom_objects: Mapping[str, object] | Sequence[str] | None = None, tolerance: object = None,
-           output_names: OutputNames | None = None, batch_sizes: Sequence[int] | None = None,
-           tflite: str | None = None, tflite_limit: float | None = None, progress: Progress | None = None,
-           gate: Gate | None = None, timeout: float = 300.0) -> Exported:
+def export_model(model: object, repository: Repository | str | Path, name: str | None = None,
+                 version: int | None = None, *,
+                 inputs: object = None, signatures: Mapping[str, object] | None = None, examples: object = None,
+                 custom_objects: Mapping[str, object] | Sequence[str] | None = None, tolerance: object = None,
+                 output_names: OutputNames | None = None, batch_sizes: Sequence[int] | None = None,
+                 tflite: str | None = None, tflite_limit: float | None = None, progress: Progress | None = None,
+                 gate: Gate | None = None, timeout: float = 300.0) -> Exported:
     """Publish `model` as a version of `name`, after its saved form has answered like the object itself.
 
     model: a Keras 3 model; a tf.Module or another trackable with tf.functions; a tf.function; a function of tensors; a
@@ -220,7 +221,7 @@ def _name(name: str | None, model: object) -> str:
         return name
     if isinstance(model, str | Path):
         return targets.default_name(model)
-    raise SpecError(f"no name is given for the {type(model).__name__}", hint="export(model, repository, 'my_model')")
+    raise SpecError(f"no name is given for the {type(model).__name__}", hint="export_model(model, repository, 'my_model')")
 
 
 def _merged(own: Servable, arguments: Servable) -> Servable:

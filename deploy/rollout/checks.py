@@ -44,7 +44,7 @@ class _Made:
         wanted = ServedModel(trial.model, str(self._base), Specific((trial.version,)), labels)
         asked = self._o.spec.smoke
         settings = Settings(timeout=asked.timeout, absolute=asked.absolute, relative=asked.relative, repeats=0)
-        report = smoke.run(self._o.client, [wanted], self._source(wanted), settings)
+        report = smoke.smoke_test(self._o.client, [wanted], self._source(wanted), settings)
         report.raise_if_failed()
         return report.summary
 

@@ -3,7 +3,7 @@
     report = deploy.smoke_test(endpoint, spec.models, deploy.Repository("models"))
     report.raise_if_failed()
 
-    running      `run`: which models, versions and labels are asked
+    running      `smoke_test`: which models, versions and labels are asked
     version      everything about one version
     answers      one request in every way it can be asked
     addressing   labels, names, and errors that have to come
@@ -15,8 +15,8 @@
 from __future__ import annotations
 
 from deploy.smoke.report import Check, Latency, Outcome, Report
-from deploy.smoke.running import Settings, run
+from deploy.smoke.running import Settings, smoke_test
 from deploy.smoke.sources import Known, Source, from_models, from_repository
 
 __all__ = ["Check", "Known", "Latency", "Outcome", "Report", "Settings", "Source", "from_models", "from_repository",
-           "run"]
+           "smoke_test"]

@@ -46,9 +46,9 @@ class Settings:
     metrics: str = monitoring.PATH
 
 
-def run(target: str | Endpoint | Client, wanted: Sequence[ServedModel | str],
-        source: Source | Repository | None = None, settings: Settings | None = None,
-        progress: Progress | None = None) -> Report:
+def smoke_test(target: str | Endpoint | Client, wanted: Sequence[ServedModel | str],
+               source: Source | Repository | None = None, settings: Settings | None = None,
+               progress: Progress | None = None) -> Report:
     """Ask for every model, version and label that is wanted, in every way; compare with what was published.
 
     target: an endpoint (one protocol is enough: the other's checks are skipped), an address, or a connected client.

@@ -16,8 +16,8 @@ from deploy.spec.format import (
     TlsPart,
     json_schema,
 )
-from deploy.spec.reading import bare, checked, load, parse
+from deploy.spec.reading import bare, checked, load_spec, parse
 
 __all__ = ["DEFAULT_IMAGE", "Batching", "ComparePart", "ModelSpec", "Monitoring", "Resources", "RolloutPart",
            "ServerPart", "SmokePart", "Spec", "SpecFile", "Threads", "TlsPart", "bare", "checked", "json_schema",
-           "load", "parse"]
+           "load_spec", "parse"]

@@ -22,7 +22,7 @@ from deploy.types import All, Latest, ServedModel, Specific, VersionPolicy, chec
 _PLAIN = re.compile(r"""^(name|state):[ \t]*["']?([^"'#\r\n]+?)["']?[ \t]*(?:#.*)?$""", re.MULTILINE)
 
 
-def load(path: str | Path) -> Spec:
+def load_spec(path: str | Path) -> Spec:
     """Read and check a serving.yaml. Raises SpecError naming the file and the path in it."""
     path = Path(path).absolute()
     try:

@@ -288,17 +288,18 @@ def test_tflite(tmp_path: Path, select: bool) -> None:
 
 
 def test_export_refuses_before_anything_is_visible(tmp_path: Path) -> None:
-    from deploy.export import export
+    from deploy.export import export_model
 
     def speaks(x: Any) -> Any:
         return {"y": x + write(tf.reduce_sum(x))}
 
     with pytest.raises(CheckFailed, match="file-write: WriteFile writes files, when serving_default is asked for"):
-        export(tf.function(speaks, input_signature=[X]), tmp_path / "models", "m")
+        export_model(tf.function(speaks, input_signature=[X]), tmp_path / "models", "m")
     assert Repository(tmp_path / "models").models() == []
     gate = checks.gate(allow={"file-write": "a scratch file of ours"})
-    allowed = export(tf.function(speaks, input_signature=[tf.TensorSpec([None], name="x")]), tmp_path / "models", "m",
-                     gate=gate, examples=[])
+    allowed = export_model(tf.function(speaks, input_signature=[tf.TensorSpec([None], name="x")]),
+                           tmp_path / "models", "m",
+                           gate=gate, examples=[])
     assert any("a scratch file of ours" in note for note in allowed.notes)
 
 

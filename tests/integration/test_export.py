@@ -22,7 +22,7 @@ from deploy import (  # noqa: E402
     goldens,
     savedmodel,
 )
-from deploy.export import Classify, Exported, Predict, Regress, Servable, export, load_target  # noqa: E402
+from deploy.export import Classify, Exported, Predict, Regress, Servable, export_model, load_target  # noqa: E402
 from deploy.goldens.compare import Tolerance, differences  # noqa: E402
 from deploy.repository import Repository  # noqa: E402
 from deploy.types import CLASSIFY_METHOD, REGRESS_METHOD  # noqa: E402
@@ -83,7 +83,7 @@ def test_sequential_with_named_layers(tmp_path: Path) -> None:
     model.compile(optimizer="adam", loss="mse")
     model.fit(np.zeros((2, 4)), np.zeros((2, 3)), verbose=0)
     steps: list[str] = []
-    exported = export(model, tmp_path / "models", "digits", progress=steps.append)
+    exported = export_model(model, tmp_path / "models", "digits", progress=steps.append)
     assert names(exported) == (["pixels: float32[?, 4]"], ["probs: float32[?, 3]"])
     assert (exported.model_version.version, exported.goldens, exported.parity.cases) == (1, 2, 2)
     assert exported.path == tmp_path / "models" / "digits" / "1"
@@ -102,9 +102,9 @@ def test_sequential_with_named_layers(tmp_path: Path) -> None:
 
 def test_the_next_version_and_a_given_one(tmp_path: Path) -> None:
     double = tf.function(lambda x: {"y": x * 2}, [tf.TensorSpec([None], tf.float32, name="x")])
-    assert export(double, tmp_path, "double").model_version.version == 1
-    assert export(double, tmp_path, "double", 7).model_version.version == 7
-    assert export(double, Repository(tmp_path), "double").model_version.version == 8
+    assert export_model(double, tmp_path, "double").model_version.version == 1
+    assert export_model(double, tmp_path, "double", 7).model_version.version == 7
+    assert export_model(double, Repository(tmp_path), "double").model_version.version == 8
 
 
 def test_names_do_not_depend_on_what_was_built_before(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_names_do_not_depend_on_what_was_built_before(tmp_path: Path) -> None:
         both = keras.layers.Concatenate()([a, b])
         return keras.Model([a, b], [keras.layers.Dense(1)(both), keras.layers.Dense(2, name="scores")(both)])
 
-    first, second = export(model(), tmp_path, "m"), export(model(), tmp_path, "m")
+    first, second = export_model(model(), tmp_path, "m"), export_model(model(), tmp_path, "m")
     assert first.contract == second.contract
     assert names(first) == (["b: float32[?, 3]", "input_0: float32[?, 3]"],
                             ["output_0: float32[?, 1]", "scores: float32[?, 2]"])
@@ -124,7 +124,7 @@ def test_names_do_not_depend_on_what_was_built_before(tmp_path: Path) -> None:
 def test_keras_dicts_keep_their_keys(tmp_path: Path) -> None:
     x, y = keras.Input((2,), name="x"), keras.Input((2,), name="y")
     model = keras.Model({"y": y, "x": x}, {"sum": x + y, "first": x * 1})
-    exported = export(model, tmp_path, "m", examples={"x": np.ones((1, 2), "f4"), "y": np.full((1, 2), 5, "f4")})
+    exported = export_model(model, tmp_path, "m", examples={"x": np.ones((1, 2), "f4"), "y": np.full((1, 2), 5, "f4")})
     assert names(exported) == (["x: float32[?, 2]", "y: float32[?, 2]"], ["first: float32[?, 2]", "sum: float32[?, 2]"])
     golden = goldens.read(exported.path)[0]
     assert golden.outputs["sum"].tolist() == [[6, 6]]
@@ -133,11 +133,12 @@ def test_keras_dicts_keep_their_keys(tmp_path: Path) -> None:
 
 def test_names_and_dtypes_are_pinned_by_the_caller(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    exported = export(model, tmp_path, "m", inputs="image/pixels: uint8[?, 4]", output_names=["class/probs: float64"])
+    exported = export_model(model, tmp_path, "m", inputs="image/pixels: uint8[?, 4]",
+                            output_names=["class/probs: float64"])
     assert names(exported) == (["image/pixels: uint8[?, 4]"], ["class/probs: float64[?, 3]"])
     assert not any("input" in note for note in exported.notes)
     replayed(exported)
-    renamed = export(model, tmp_path, "m", output_names={"outputs": "logits"})
+    renamed = export_model(model, tmp_path, "m", output_names={"outputs": "logits"})
     assert names(renamed)[1] == ["logits: float32[?, 3]"]
 
 
@@ -145,49 +146,49 @@ def test_subclassed_models(tmp_path: Path) -> None:
     model = Two()
     left = np.ones((2, 3), np.float32)
     model(left, left)
-    exported = export(model, tmp_path, "two", examples={"left": left, "right": left})
+    exported = export_model(model, tmp_path, "two", examples={"left": left, "right": left})
     assert names(exported) == (["left: float32[?, 3]", "right: float32[?, 3]"], ["sum: float32[?, 2]"])
     replayed(exported)
     one = One()
     one.compile("adam", "mse")
     one.fit(left, left[:, :2], verbose=0)
-    assert names(export(one, tmp_path, "one")) == (["rows: float32[?, 3]"], ["outputs: float32[?, 2]"])
+    assert names(export_model(one, tmp_path, "one")) == (["rows: float32[?, 3]"], ["outputs: float32[?, 2]"])
 
 
 @pytest.mark.parametrize("described", [(None, 3), "float32[?, 3]", {"rows": (None, 3)}, "rows: float32[?, 3]"])
 def test_an_unbuilt_model_is_built_by_its_input_spec(tmp_path: Path, described: object) -> None:
-    exported = export(One(), tmp_path, "one", inputs=described)
+    exported = export_model(One(), tmp_path, "one", inputs=described)
     assert names(exported) == (["rows: float32[?, 3]"], ["outputs: float32[?, 2]"])
     assert "not trained" in exported.notes[-1]
     sequential = keras.Sequential([Scale(), keras.layers.Dense(2, name="probs")])
-    assert names(export(sequential, tmp_path, "s", inputs=described))[1] == ["probs: float32[?, 2]"]
+    assert names(export_model(sequential, tmp_path, "s", inputs=described))[1] == ["probs: float32[?, 2]"]
 
 
 def test_an_unbuilt_model_with_two_arguments(tmp_path: Path) -> None:
-    exported = export(Two(), tmp_path, "two", inputs={"right": (None, 3), "left": (None, 3)})
+    exported = export_model(Two(), tmp_path, "two", inputs={"right": (None, 3), "left": (None, 3)})
     assert names(exported)[0] == ["left: float32[?, 3]", "right: float32[?, 3]"]
 
 
 def test_integer_and_text_inputs_of_keras(tmp_path: Path) -> None:
     words = keras.Input((1,), dtype="string", name="words")
     ids = keras.layers.StringLookup(vocabulary=["the", "quick"], name="ids")(words)
-    exported = export(keras.Model(words, ids), tmp_path, "lookup")
+    exported = export_model(keras.Model(words, ids), tmp_path, "lookup")
     assert names(exported) == (["words: string[?, 1]"], ["ids: int64[?, 1]"])
     assert exported.parity.exact
     tokens = keras.layers.TextVectorization(name="tokens")
     tokens.adapt(["the quick brown fox"])
     text = keras.Input((), dtype="string", name="text")
-    vectorized = export(keras.Model(text, tokens(text)), tmp_path, "tokens")
+    vectorized = export_model(keras.Model(text, tokens(text)), tmp_path, "tokens")
     replayed(vectorized)
     ids = keras.Input((2,), dtype="int32", name="ids")
     embedded = keras.Model(ids, keras.layers.Embedding(10, 4, name="vectors")(ids))
-    assert names(export(embedded, tmp_path, "e")) == (["ids: int32[?, 2]"], ["vectors: float32[?, 2, 4]"])
+    assert names(export_model(embedded, tmp_path, "e")) == (["ids: int32[?, 2]"], ["vectors: float32[?, 2, 4]"])
 
 
 def test_half_precision_has_its_own_tolerance(tmp_path: Path) -> None:
     rows = keras.Input((8,), name="rows")
     model = keras.Model(rows, keras.layers.Dense(4, dtype="mixed_float16", name="halves")(rows))
-    exported = export(model, tmp_path, "half")
+    exported = export_model(model, tmp_path, "half")
     assert names(exported)[1] == ["halves: float16[?, 4]"]
     tolerances = Repository(tmp_path).manifest(exported.model_version).tolerances
     assert tolerances["serving_default/halves"]["relative"] > tolerances["default"]["relative"]
@@ -200,7 +201,7 @@ def test_keras_files(tmp_path: Path) -> None:
     for suffix in ("keras", "h5"):
         path = tmp_path / f"wine.{suffix}"
         model.save(path)
-        exported = export(path, tmp_path / "models", custom_objects={"Scale": Scale})
+        exported = export_model(path, tmp_path / "models", custom_objects={"Scale": Scale})
         assert exported.model_version.name == "wine"
         assert names(exported) == (["rows: float32[?, 4]"], ["probs: float32[?, 2]"])
         golden = goldens.read(exported.path)[0]
@@ -213,12 +214,12 @@ def test_custom_objects_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     layer = load_target("my_layers_of_export.py:Half")
     keras.Sequential([keras.Input((2,)), layer]).save("halves.keras")
-    exported = export("halves.keras", "models", custom_objects=["my_layers_of_export:Half"])
+    exported = export_model("halves.keras", "models", custom_objects=["my_layers_of_export:Half"])
     assert exported.model_version.name == "halves"
 
 
 def test_a_module_with_several_signatures(tmp_path: Path) -> None:
-    exported = export(load_target(f"{EXAMPLES / 'temperature.py'}:build"), tmp_path, "temperature")
+    exported = export_model(load_target(f"{EXAMPLES / 'temperature.py'}:build"), tmp_path, "temperature")
     assert sorted(exported.contract) == ["serving_default", "summary"]
     assert names(exported, "summary") == (["limit: float32[]", "series: float32[?, ?]"],
                                           ["above: int32[?]", "mean: float32[?]"])
@@ -239,7 +240,7 @@ def test_an_only_function_or_call_is_the_default(tmp_path: Path) -> None:
         def other(self, x: Any) -> Any:
             return x, x * self.offset
 
-    exported = export(Module(), tmp_path, "m")
+    exported = export_model(Module(), tmp_path, "m")
     assert names(exported) == (["x: float32[?]"], ["outputs: float32[?]"])
     assert names(exported, "other")[1] == ["output_0: float32[?]", "output_1: float32[?]"]
 
@@ -253,22 +254,22 @@ def test_functions_bring_what_they_use(tmp_path: Path) -> None:
             rows = rows * 0.0
         return {"scores": model(rows) * table.lookup(kind)[:, None]}
 
-    exported = export(serve, tmp_path, "f", inputs=["float32[?, 3]", "string[?]"])
+    exported = export_model(serve, tmp_path, "f", inputs=["float32[?, 3]", "string[?]"])
     assert names(exported) == (["kind: string[?]", "rows: float32[?, 3]"], ["scores: float32[?, 2]"])
     replayed(exported)
     concrete = tf.function(lambda x: x + 1).get_concrete_function(tf.TensorSpec([None], tf.int32, name="x"))
-    assert names(export(concrete, tmp_path, "c")) == (["x: int32[?]"], ["outputs: int32[?]"])
+    assert names(export_model(concrete, tmp_path, "c")) == (["x: int32[?]"], ["outputs: int32[?]"])
 
 
 def test_variables_of_the_same_name_stay_apart(tmp_path: Path) -> None:
     one, two = tf.Variable([1.0, 1.0], name="w"), tf.Variable([5.0, 5.0], name="w")
     serve = tf.function(lambda x: {"one": x * one, "two": x * two}, [tf.TensorSpec([None, 2], tf.float32, name="x")])
-    golden = goldens.read(export(serve, tmp_path, "m", examples={"x": [[1, 1]]}).path)[0]
+    golden = goldens.read(export_model(serve, tmp_path, "m", examples={"x": [[1, 1]]}).path)[0]
     assert (golden.outputs["one"].tolist(), golden.outputs["two"].tolist()) == ([[1, 1]], [[5, 5]])
 
 
 def test_an_input_that_is_not_used_stays(tmp_path: Path) -> None:
-    exported = export(lambda x, mode: {"y": x}, tmp_path, "m", inputs=["float32[?]", "string[]"])
+    exported = export_model(lambda x, mode: {"y": x}, tmp_path, "m", inputs=["float32[?]", "string[]"])
     assert names(exported)[0] == ["mode: string[]", "x: float32[?]"]
 
 
@@ -277,14 +278,14 @@ def test_every_dtype(tmp_path: Path) -> None:
              "uint32", "uint64", "bool", "complex64", "complex128", "string"]
     signatures = {kind: Predict(tf.identity, f"x: {kind}[?]", ["y"]) for kind in kinds}
     gate = checks.gate(allow={"default-signature": "each dtype has its own"})
-    exported = export(tf.Module(), tmp_path, "dtypes", signatures=signatures, gate=gate)
+    exported = export_model(tf.Module(), tmp_path, "dtypes", signatures=signatures, gate=gate)
     assert {s.name: s.outputs[0].dtype for s in exported.contract.values()} == {kind: kind for kind in kinds}
     assert exported.parity.exact
     assert any("no serving_default" in note and "each dtype has its own" in note for note in exported.notes)
 
 
 def test_assets_travel_inside(tmp_path: Path) -> None:
-    exported = export(load_target(f"{EXAMPLES / 'reviews.py'}:build"), tmp_path, "reviews")
+    exported = export_model(load_target(f"{EXAMPLES / 'reviews.py'}:build"), tmp_path, "reviews")
     assert len(savedmodel.read(exported.path).assets) == 1
     golden = goldens.read(exported.path)[0]
     assert golden.outputs["ids"][:, 0].tolist() == [8, 7, 8]
@@ -295,7 +296,7 @@ def test_classify_and_regress(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
     tail = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     features = {"x": "float32[?, 4]"}
-    exported = export(
+    exported = export_model(
         Servable(model, signatures={"serving_default": model, "classify": Classify(model, features, ["a", "b", "c"]),
                                     "regress": Regress(tail, features), "unlabelled": Classify(model, features)}),
         tmp_path, "flowers", examples={"classify": {"x": np.eye(4, dtype="f4")}})
@@ -314,22 +315,22 @@ def test_classify_and_regress(tmp_path: Path) -> None:
 
 
 def test_an_existing_savedmodel_is_copied_as_it_is(tmp_path: Path, models: Path) -> None:
-    exported = export(models / "mnist", tmp_path / "models", "mnist")
+    exported = export_model(models / "mnist", tmp_path / "models", "mnist")
     assert exported.goldens == 2 * len(exported.contract)
     assert exported.parity.exact
     replayed(exported)
     for file in ("saved_model.pb", "variables/variables.index"):
         assert (exported.path / file).read_bytes() == (models / "mnist" / file).read_bytes()
-    again = export(exported.path, tmp_path / "models")
+    again = export_model(exported.path, tmp_path / "models")
     assert str(again.model_version) == "mnist/2"
     (one, *_), (other, *_) = goldens.read(again.path), goldens.read(exported.path)
     assert one.inputs["pixels"].tobytes() == other.inputs["pixels"].tobytes()
-    tf1 = export(models / "classes", tmp_path / "models")
+    tf1 = export_model(models / "classes", tmp_path / "models")
     assert tf1.contract["serving_default"].method_name == CLASSIFY_METHOD
 
 
 def test_a_loaded_savedmodel_is_an_object_like_others(tmp_path: Path, models: Path) -> None:
-    exported = export(tf.saved_model.load(str(models / "two_signatures")), tmp_path, "loaded")
+    exported = export_model(tf.saved_model.load(str(models / "two_signatures")), tmp_path, "loaded")
     assert set(exported.contract) == {"serving_default", "scale"}
 
 
@@ -343,9 +344,9 @@ def test_examples_in_many_forms(tmp_path: Path) -> None:
              (tmp_path / "given.json", [2]),
              ({"serving_default": {"x": [[1, 2]]}}, [1]), (None, [1, 2])]
     for given, lengths in forms:
-        exported = export(double, tmp_path / "models", "double", examples=given)
+        exported = export_model(double, tmp_path / "models", "double", examples=given)
         assert [len(golden.inputs["x"]) for golden in goldens.read(exported.path)] == lengths
-    none = export(double, tmp_path / "models", "double", examples=[])
+    none = export_model(double, tmp_path / "models", "double", examples=[])
     assert (none.goldens, str(none.parity)) == (0, "not checked")
     assert "nothing is proven" in none.notes[0]
 
@@ -354,7 +355,7 @@ def test_random_answers_are_told_and_not_recorded(tmp_path: Path) -> None:
     spec = [tf.TensorSpec([None], tf.float32, name="x")]
     noisy = tf.function(lambda x: {"y": x + tf.random.normal(tf.shape(x))}, spec)
     steady = tf.function(lambda x: {"y": x + tf.random.stateless_normal(tf.shape(x), [1, 2])}, spec)
-    exported = export(tf.Module(), tmp_path, "noise", signatures={"serving_default": noisy, "steady": steady})
+    exported = export_model(tf.Module(), tmp_path, "noise", signatures={"serving_default": noisy, "steady": steady})
     assert exported.parity.unrepeatable == ("serving_default",)
     assert any("RandomStandardNormal" in note and "stateless" in note for note in exported.notes)
     assert {golden.signature for golden in goldens.read(exported.path)} == {"steady"}
@@ -362,7 +363,8 @@ def test_random_answers_are_told_and_not_recorded(tmp_path: Path) -> None:
 
 def test_a_stated_tolerance_is_recorded(tmp_path: Path) -> None:
     double = tf.function(lambda x: {"y": x * 2}, [tf.TensorSpec([None], tf.float32, name="x")])
-    exported = export(double, tmp_path, "double", tolerance={"default": 0, "serving_default/y": Tolerance(0.5, 0.25)})
+    exported = export_model(double, tmp_path, "double",
+                            tolerance={"default": 0, "serving_default/y": Tolerance(0.5, 0.25)})
     assert exported.parity.exact
     assert Repository(tmp_path).manifest(exported.model_version).tolerances == {
         "default": {"absolute": 0.0, "relative": 0.0}, "serving_default/y": {"absolute": 0.5, "relative": 0.25}}
@@ -371,15 +373,15 @@ def test_a_stated_tolerance_is_recorded(tmp_path: Path) -> None:
 def test_arguments_win_over_the_builders(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((2,), name="x"), keras.layers.Dense(1, name="y")])
     servable = Servable(model, output_names=["first"], examples={"x": [[1, 2]]})
-    assert names(export(servable, tmp_path, "m"))[1] == ["first: float32[?, 1]"]
-    assert names(export(servable, tmp_path, "m", output_names=["second"]))[1] == ["second: float32[?, 1]"]
+    assert names(export_model(servable, tmp_path, "m"))[1] == ["first: float32[?, 1]"]
+    assert names(export_model(servable, tmp_path, "m", output_names=["second"]))[1] == ["second: float32[?, 1]"]
 
 
 @pytest.mark.parametrize("example", ["digits", "wine", "ruler", "sensor", "reviews", "temperature"])
 def test_the_documented_examples(tmp_path: Path, example: str) -> None:
     source = (EXAMPLES / f"{example}.py").read_text()
     assert f"tfs export docs/examples/{example}.py:build --name {example}\n" in source
-    exported = export(f"{EXAMPLES / example}.py:build", tmp_path, example)
+    exported = export_model(f"{EXAMPLES / example}.py:build", tmp_path, example)
     replayed(exported)
     assert exported.parity.cases == exported.goldens
 
@@ -390,7 +392,8 @@ def test_nothing_is_said_beside_custom_objects_either(tmp_path: Path, monkeypatc
         "import keras\nclass Same(keras.layers.Layer):\n    def call(self, inputs):\n        return inputs\n")
     monkeypatch.chdir(tmp_path)
     keras.Sequential([keras.Input((2,)), load_target("loud_layers.py:Same")]).save("same.keras")
-    code = "from deploy.export import export; export('same.keras', 'models', custom_objects=['loud_layers:Same'])"
+    code = ("from deploy.export import export_model; "
+            "export_model('same.keras', 'models', custom_objects=['loud_layers:Same'])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                           env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
     assert (done.stdout, done.stderr) == ("", "")
@@ -398,8 +401,8 @@ def test_nothing_is_said_beside_custom_objects_either(tmp_path: Path, monkeypatc
 
 def test_nothing_is_said_on_stdout_or_stderr(tmp_path: Path) -> None:
     target = f"{EXAMPLES / 'temperature.py'}:build"
-    code = ("import sys; from deploy.export import export; assert 'tensorflow' not in sys.modules;"
-            f"e = export({target!r}, {str(tmp_path)!r}, 'quiet'); print(e.model_version)")
+    code = ("import sys; from deploy.export import export_model; assert 'tensorflow' not in sys.modules;"
+            f"e = export_model({target!r}, {str(tmp_path)!r}, 'quiet'); print(e.model_version)")
     env = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env,
                           cwd=Path(__file__).parents[2], check=True)
@@ -408,6 +411,6 @@ def test_nothing_is_said_on_stdout_or_stderr(tmp_path: Path) -> None:
 
 
 def test_the_published_version_has_no_traces_of_this_machine(tmp_path: Path) -> None:
-    exported = export(load_target(f"{EXAMPLES / 'reviews.py'}:build"), tmp_path, "reviews")
+    exported = export_model(load_target(f"{EXAMPLES / 'reviews.py'}:build"), tmp_path, "reviews")
     data = (exported.path / "saved_model.pb").read_bytes()
     assert not re.search(re.escape(str(EXAMPLES)).encode(), data)

@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.tensorflow
 tf = pytest.importorskip("tensorflow")
 
-from deploy.export import endpoints, export  # noqa: E402
+from deploy.export import endpoints, export_model  # noqa: E402
 from deploy.export.plans import Servable  # noqa: E402
 
 S = tf.TensorSpec([None], tf.float32)
@@ -51,6 +51,6 @@ def test_structures_of_tensors(signature: list[Any], function: Callable[..., Any
 def test_inputs_of_a_dict_get_other_names(tmp_path: Path) -> None:
     module = tf.Module()
     module.serve = tf.function(lambda i: {"n": i["ids"] - i["mask"]}, [{"ids": S, "mask": S}])
-    exported = export(module, tmp_path, "m", inputs=["mask: float32[?]", "ids: float32[?]"])
+    exported = export_model(module, tmp_path, "m", inputs=["mask: float32[?]", "ids: float32[?]"])
     assert [spec.name for spec in exported.contract["serving_default"].inputs] == ["ids", "mask"]
     assert exported.parity.exact

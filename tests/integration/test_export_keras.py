@@ -14,7 +14,7 @@ keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
 
 from deploy.errors import CheckFailed  # noqa: E402
-from deploy.export import endpoints, export, load_target  # noqa: E402
+from deploy.export import endpoints, export_model, load_target  # noqa: E402
 from deploy.export.plans import Endpoint, Servable  # noqa: E402
 
 ONES = np.ones((1, 3), np.float32)
@@ -87,7 +87,7 @@ def test_the_same_in_files(tmp_path: Path, suffix: str) -> None:
 
 
 def test_exported_with_a_free_batch(tmp_path: Path) -> None:
-    exported = export(fitted(), tmp_path, "m")
+    exported = export_model(fitted(), tmp_path, "m")
     assert [str(spec) for spec in exported.contract["serving_default"].inputs] == ["inputs: float32[?, 3]"]
     assert exported.parity.exact
 
@@ -109,7 +109,7 @@ def test_the_batch_of_layers_with_state_stays() -> None:
 
 def test_a_batch_size_of_the_author_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(CheckFailed, match="takes 4 rows at a time"):
-        export(dense(keras.Input((3,), batch_size=4)), tmp_path, "m")
+        export_model(dense(keras.Input((3,), batch_size=4)), tmp_path, "m")
 
 
 class Weighted(keras.Model):
@@ -212,7 +212,7 @@ def test_masks_and_training_are_left_to_keras_unless_pinned() -> None:
 
 def test_examples_show_the_optional_tensor(tmp_path: Path) -> None:
     given = {"tokens": ONES, "weight": np.float32([[2]])}
-    exported = export(Weighted(), tmp_path, "m", examples=given)
+    exported = export_model(Weighted(), tmp_path, "m", examples=given)
     assert [str(spec) for spec in exported.contract["serving_default"].inputs] == PINNED
 
 
@@ -220,6 +220,6 @@ def test_examples_grow_until_the_model_takes_them(tmp_path: Path) -> None:
     image = keras.Input((None, None, 3), name="image")
     pooled = keras.layers.MaxPooling2D(4)(keras.layers.Conv2D(2, 3)(image))
     model = keras.Model(image, keras.layers.GlobalAveragePooling2D(name="mean")(keras.layers.Conv2D(2, 3)(pooled)))
-    exported = export(model, tmp_path, "convolving", batch_sizes=[1])
+    exported = export_model(model, tmp_path, "convolving", batch_sizes=[1])
     assert exported.goldens == 1 and exported.contract["serving_default"].inputs[0].shape == (None, None, None, 3)
     assert any("16 for each unknown dimension" in note for note in exported.notes)

@@ -15,7 +15,7 @@ tf = pytest.importorskip("tensorflow")
 k = pytest.importorskip("tf_keras")
 
 from deploy.errors import ExportError  # noqa: E402
-from deploy.export import endpoints, export, load_target  # noqa: E402
+from deploy.export import endpoints, export_model, load_target  # noqa: E402
 from deploy.export.plans import Servable  # noqa: E402
 
 ONES = np.ones((1, 3), np.float32)
@@ -71,7 +71,7 @@ def test_live_models(build: Callable[[], Any], inputs: list[str], outputs: list[
 
 
 def test_a_live_model_is_published(tmp_path: Path) -> None:
-    exported = export(fitted(), tmp_path, "m")
+    exported = export_model(fitted(), tmp_path, "m")
     assert exported.parity.exact
     assert exported.goldens == 2
 

@@ -14,7 +14,7 @@ keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
 
 from deploy.errors import DeployError, ExportError, ParityError, RepositoryError, SpecError, VersionExists  # noqa: E402
-from deploy.export import Classify, Predict, Regress, Servable, export, load_target, tracing  # noqa: E402
+from deploy.export import Classify, Predict, Regress, Servable, export_model, load_target, tracing  # noqa: E402
 from deploy.repository import Repository  # noqa: E402
 
 X = tf.TensorSpec([None], tf.float32, name="x")
@@ -25,7 +25,7 @@ def refused(tmp_path: Path, model: object, *words: str, kind: type[DeployError] 
     """`model` is refused by one sentence and a hint with these words, and the repository stays as it was."""
     root = tmp_path / "models"
     with pytest.raises(DeployError) as caught:
-        export(model, root, "refused", **arguments)
+        export_model(model, root, "refused", **arguments)
     error = caught.value
     assert isinstance(error, kind)
     for word in words:
@@ -129,7 +129,7 @@ def test_a_vocabulary_outside_the_model(tmp_path: Path) -> None:
     kept.table = tf.lookup.StaticVocabularyTable(
         tf.lookup.TextFileInitializer(str(words), tf.string, 0, tf.int64, -1), 1)
     kept.serve = tf.function(lambda words: {"ids": kept.table.lookup(words)}, [spec])
-    exported = export(kept, tmp_path / "models", "kept")
+    exported = export_model(kept, tmp_path / "models", "kept")
     assert (exported.path / "assets" / "words.txt").read_text() == "a\nb\n"
 
 
@@ -164,12 +164,12 @@ def test_the_users_own_exceptions(tmp_path: Path) -> None:
     refused(tmp_path, picky, "example inputs", "examples=")
     gathering = keras.Sequential([keras.Input((2,), dtype="int32", name="ids"), keras.layers.Embedding(2, 4)])
     refused(tmp_path, gathering, "Embedding.call(): indices[0,", "is not in [0, 2);", "examples=")
-    assert export(gathering, tmp_path / "models", "ids", examples={"ids": [[0, 1]]}).goldens == 1
+    assert export_model(gathering, tmp_path / "models", "ids", examples={"ids": [[0, 1]]}).goldens == 1
 
 
 def test_variables_that_nobody_owns_are_brought_along(tmp_path: Path) -> None:
     hidden = [tf.Variable(2.0)]
-    assert export(tf.function(lambda x: {"y": x * hidden[0]}, [X]), tmp_path, "hidden").parity.exact
+    assert export_model(tf.function(lambda x: {"y": x * hidden[0]}, [X]), tmp_path, "hidden").parity.exact
 
 
 def test_classify_and_regress_that_do_not_fit(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_saved_model_that_answers_differently(tmp_path: Path, monkeypatch: pyt
     error = refused(tmp_path, double, "answers differently", "'y'", kind=ParityError)
     differences = error.details["differences"]
     assert isinstance(differences, list) and len(differences) == 2
-    assert export(double, tmp_path / "models", "lenient", tolerance=1.0).parity.worst == 0.5
+    assert export_model(double, tmp_path / "models", "lenient", tolerance=1.0).parity.worst == 0.5
 
 
 def test_python_state_shows_as_a_difference(tmp_path: Path) -> None:
@@ -215,17 +215,17 @@ def test_names_and_versions(tmp_path: Path) -> None:
     double = tf.function(lambda x: {"y": x * 2}, [X])
     for name in ("a/b", "..", "a b", ""):
         with pytest.raises(SpecError):
-            export(double, tmp_path, name)
+            export_model(double, tmp_path, name)
     with pytest.raises(SpecError, match="no name"):
-        export(double, tmp_path)
+        export_model(double, tmp_path)
     with pytest.raises(SpecError):
-        export(double, tmp_path, "double", 0)
-    export(double, tmp_path, "double", 3)
+        export_model(double, tmp_path, "double", 0)
+    export_model(double, tmp_path, "double", 3)
     with pytest.raises(VersionExists):
-        export(double, tmp_path, "double", 3)
+        export_model(double, tmp_path, "double", 3)
     assert Repository(tmp_path).versions("double") == [3]
     with pytest.raises(RepositoryError):
-        export(double, tmp_path / "no" / "such" / "parent", "double")
+        export_model(double, tmp_path / "no" / "such" / "parent", "double")
 
 
 def test_keras_files_that_can_not_be_loaded(tmp_path: Path) -> None:

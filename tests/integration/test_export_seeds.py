@@ -19,7 +19,7 @@ tf = pytest.importorskip("tensorflow")
 
 import deploy  # noqa: E402
 from deploy import goldens  # noqa: E402
-from deploy.export import Exported, export  # noqa: E402
+from deploy.export import Exported, export_model  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,7 @@ def test_saved_by_tensorflow_itself() -> None:
     """tf.saved_model.save(model, './my_model'), then `tfs export ./my_model`."""
     model = ten_classes()
     tf.saved_model.save(model, "./my_model")
-    exported = export("./my_model", "models")
+    exported = export_model("./my_model", "models")
     assert str(exported.model_version) == "my_model/1"
     proven(exported, model)
     reloaded = tf.saved_model.load(str(exported.path))
@@ -88,10 +88,10 @@ def with_custom_layer() -> tuple[Any, Any]:
 def test_a_serving_function_for_a_custom_layer_is_taken_over() -> None:
     """signatures={'serving_default': serving_fn} means the same here, for a model that was never built as well."""
     model, serving_fn = with_custom_layer()
-    exported = export(model, "models", "custom", signatures={"serving_default": serving_fn})
+    exported = export_model(model, "models", "custom", signatures={"serving_default": serving_fn})
     proven(exported, model)
     assert [str(spec) for spec in exported.contract["serving_default"].inputs] == ["x: float32[?, 10]"]
-    alone = export(serving_fn, "models", "custom")
+    alone = export_model(serving_fn, "models", "custom")
     assert alone.contract == exported.contract
 
 
@@ -99,11 +99,11 @@ def test_a_serving_function_saved_by_tensorflow() -> None:
     model, serving_fn = with_custom_layer()
     model(np.zeros((1, 10), np.float32))  # else TensorFlow refuses variables made while tracing
     tf.saved_model.save(model, "export_path", signatures={"serving_default": serving_fn})
-    proven(export("export_path", "models", "custom"), model)
+    proven(export_model("export_path", "models", "custom"), model)
 
 
 def test_tflite_conversion_of_a_published_version() -> None:
-    exported = export(ten_classes(), "models", "my_model", examples={"inputs": np.ones((2, 10), np.float32)})
+    exported = export_model(ten_classes(), "models", "my_model", examples={"inputs": np.ones((2, 10), np.float32)})
     converter = tf.lite.TFLiteConverter.from_saved_model(str(exported.path))
     tflite_model = converter.convert()
     Path("model.tflite").write_bytes(tflite_model)
@@ -123,7 +123,7 @@ def test_a_basic_sequential_model_after_fit() -> None:
         model.save("my_basic_model")
     proven(deploy.export_model(model, "models", "my_basic_model"), model)
     model.save("my_basic_model.keras")
-    again = export("my_basic_model.keras", "models")
+    again = export_model("my_basic_model.keras", "models")
     assert str(again.model_version) == "my_basic_model/2"
     proven(again, model)
 
@@ -150,9 +150,9 @@ def test_a_custom_layer_in_a_functional_model() -> None:
     model = tf.keras.Model(inputs=inputs, outputs=outputs)
     model.compile(optimizer="adam", loss="binary_crossentropy", metrics=["accuracy"])
     model.fit(np.random.rand(100, 10), np.random.randint(0, 1, 100), epochs=2, verbose=0)
-    proven(export(model, "models", "my_custom_model"), model)
+    proven(export_model(model, "models", "my_custom_model"), model)
     model.save("my_custom_model.keras")
-    proven(export("my_custom_model.keras", "models", custom_objects={"CustomDense": CustomDense}), model)
+    proven(export_model("my_custom_model.keras", "models", custom_objects={"CustomDense": CustomDense}), model)
 
 
 def custom_loss(y_true: Any, y_pred: Any) -> Any:
@@ -163,6 +163,6 @@ def test_a_custom_loss() -> None:
     model = tf.keras.models.Sequential([tf.keras.layers.Dense(1, input_shape=(1,))])
     model.compile(optimizer="adam", loss=custom_loss)
     model.fit(np.random.rand(100, 1), np.random.rand(100, 1), epochs=2, verbose=0)
-    proven(export(model, "models", "my_model_with_custom_loss"), model)
+    proven(export_model(model, "models", "my_model_with_custom_loss"), model)
     model.save("my_model_with_custom_loss.h5")  # its name isn't needed to load the file: nothing is trained
-    proven(export("my_model_with_custom_loss.h5", "models"), model)
+    proven(export_model("my_model_with_custom_loss.h5", "models"), model)

@@ -21,7 +21,7 @@ from deploy.cli.outcome import run
 from deploy.client import connect
 from deploy.errors import ExportError, ParityError
 from deploy.export import examples as generated
-from deploy.export import export
+from deploy.export import export_model
 from deploy.export.tflite import SHARES, convert
 from deploy.goldens.compare import Tolerance
 from deploy.repository import Repository
@@ -44,7 +44,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("mode", SHARES)
 def test_every_mode(models: Path, tmp_path: Path, examples: Path, mode: str) -> None:
     given = {"serving_default": dict(np.load(examples))}
-    exported = export(models / "mnist", tmp_path / "models", "mnist", examples=given, tflite=mode)
+    exported = export_model(models / "mnist", tmp_path / "models", "mnist", examples=given, tflite=mode)
     made = exported.tflite
     assert made is not None
     assert made.path == exported.path / tflite.FILE
@@ -62,7 +62,7 @@ def test_every_mode(models: Path, tmp_path: Path, examples: Path, mode: str) -> 
 def test_smaller_with_fewer_bits(models: Path, tmp_path: Path) -> None:
     sizes = {}
     for mode in ("none", "float16", "dynamic"):
-        made = export(models / "mnist", tmp_path, "mnist", tflite=mode).tflite
+        made = export_model(models / "mnist", tmp_path, "mnist", tflite=mode).tflite
         assert made is not None
         sizes[mode] = made.size
     assert sizes["dynamic"] < sizes["float16"] < sizes["none"]
@@ -70,7 +70,7 @@ def test_smaller_with_fewer_bits(models: Path, tmp_path: Path) -> None:
 
 def test_signatures_for_both_runtimes(models: Path, tmp_path: Path) -> None:
     """LiteRT finds all signatures; TensorFlow Serving its own form of those of the first graph, the default's."""
-    exported = export(models / "two_signatures", tmp_path, "two", tflite="none")
+    exported = export_model(models / "two_signatures", tmp_path, "two", tflite="none")
     made = exported.tflite
     assert made is not None
     assert made.served == ("serving_default",)
@@ -79,7 +79,7 @@ def test_signatures_for_both_runtimes(models: Path, tmp_path: Path) -> None:
     assert known.method_name == "tensorflow/serving/predict"
     assert known.inputs["x"].name == tflite.read(made.path).contract["serving_default"].input("x").tensor
     assert any("TensorFlow Serving sees one graph only" in note for note in exported.notes)
-    both = export(models / "mnist", tmp_path, "mnist", tflite="none").tflite
+    both = export_model(models / "mnist", tmp_path, "mnist", tflite="none").tflite
     assert both is not None
     assert both.served == ("serve", "serving_default")
 
@@ -90,13 +90,13 @@ def test_signatures_for_both_runtimes(models: Path, tmp_path: Path) -> None:
 ])
 def test_refused_with_the_reason(models: Path, tmp_path: Path, name: str, said: str) -> None:
     with pytest.raises(ExportError, match=said):
-        export(models / name, tmp_path / "models", name, tflite="none")
+        export_model(models / name, tmp_path / "models", name, tflite="none")
     assert not Repository(tmp_path / "models").versions(name)
 
 
 def test_too_far_off(models: Path, tmp_path: Path) -> None:
     with pytest.raises(ParityError, match=r"by more than 1e-09 of the outputs' largest magnitude"):
-        export(models / "mnist", tmp_path / "models", "mnist", tflite="dynamic", tflite_limit=1e-9)
+        export_model(models / "mnist", tmp_path / "models", "mnist", tflite="dynamic", tflite_limit=1e-9)
     assert not Repository(tmp_path / "models").versions("mnist")
 
 
@@ -130,7 +130,7 @@ def test_options_that_need_a_mode(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_a_server_that_prefers_the_sibling_answers_from_it(models: Path, tmp_path: Path) -> None:
     """The same calls as for the SavedModel, and the golden answers within the mode's tolerance."""
-    exported = export(models / "mnist", tmp_path / "models", "mnist", tflite="dynamic")
+    exported = export_model(models / "mnist", tmp_path / "models", "mnist", tflite="dynamic")
     flags = ("--model_name=mnist", f"--model_base_path={tmp_path / 'models' / 'mnist'}", "--prefer_tflite_model")
     with server(tmp_path, *flags) as running, connect(f"127.0.0.1:{running.port}") as client:
         known = regression.known(exported.path)
@@ -167,7 +167,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
 
 def test_answers_of_the_sibling_are_judged_by_the_limit_that_was_accepted(
         models: Path, tmp_path: Path, served: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:
-    exported = export(models / "mnist", tmp_path / "models", "mnist", tflite="dynamic")
+    exported = export_model(models / "mnist", tmp_path / "models", "mnist", tflite="dynamic")
     manifest = Repository(tmp_path / "models").manifest(exported.model_version)
     accepted = manifest.limits(tflite=True)["serving_default/probs"]
     assert accepted.absolute > 1e-4 > manifest.limits()["default"].absolute
@@ -179,7 +179,7 @@ def test_answers_of_the_sibling_are_judged_by_the_limit_that_was_accepted(
 
 def test_a_version_with_two_graphs_loads_where_tflite_is_preferred(
         models: Path, tmp_path: Path, served: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:
-    exported = export(models / "two_signatures", tmp_path / "models", "two", tflite="none")
+    exported = export_model(models / "two_signatures", tmp_path / "models", "two", tflite="none")
     assert {golden.signature for golden in goldens.read(exported.path)} == {"serving_default"}
     assert any("No golden answers of the others (scale)" in note for note in exported.notes)
     assert not any(found.rule == "tflite-warmup" for found in checks.check(exported.path, TFLITE).findings)
@@ -190,7 +190,7 @@ def test_a_version_with_two_graphs_loads_where_tflite_is_preferred(
 def test_warm_up_requests_that_the_sibling_can_not_answer(
         models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As older exports wrote them, and as `tfs goldens add` does."""
-    exported = export(models / "two_signatures", tmp_path / "models", "two", tflite="none")
+    exported = export_model(models / "two_signatures", tmp_path / "models", "two", tflite="none")
     cases = generated.cases(None, exported.contract, {}, {})
     edited = regression.add(Repository(tmp_path / "models"), exported.model_version,
                             [(case.signature, case.inputs) for case in cases])
@@ -204,7 +204,7 @@ def test_warm_up_requests_that_the_sibling_can_not_answer(
 
 
 def test_the_limit_stays_when_a_version_is_published_again(models: Path, tmp_path: Path) -> None:
-    exported = export(models / "mnist", tmp_path / "models", "mnist", tflite="float16")
+    exported = export_model(models / "mnist", tmp_path / "models", "mnist", tflite="float16")
     again = Repository(tmp_path / "other").publish(exported.path, "mnist")
     first = Repository(tmp_path / "models").manifest(exported.model_version)
     assert again.manifest.limits(tflite=True) == first.limits(tflite=True) != first.limits()
@@ -217,4 +217,4 @@ def test_a_model_that_computes_in_other_floats(tmp_path: Path, policy: str) -> N
     dense = keras.layers.Dense(2, name="h", dtype=policy)
     model = keras.Sequential([keras.Input((4,), name="x"), dense, keras.layers.Dense(1, dtype="float32", name="y")])
     with pytest.raises(ExportError, match=rf"in {policy.removeprefix('mixed_')}: .*; build it with float32"):
-        export(model, tmp_path, "m", tflite="none")
+        export_model(model, tmp_path, "m", tflite="none")

@@ -10,7 +10,7 @@ import pytest
 
 from deploy import render, serving
 from deploy.repository import Repository
-from deploy.spec import Spec, load
+from deploy.spec import Spec, load_spec
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = sorted((ROOT / "serving_configs" / "samples").glob("*.yaml"))
@@ -25,10 +25,10 @@ def sample(request: pytest.FixtureRequest, tmp_path: Path, models: Path) -> Spec
     place.parent.mkdir(parents=True)
     shutil.copy(request.param, place)
     repository = Repository(tmp_path / "models")
-    for name in {Path(model.base_path).name for model in load(place).models}:
+    for name in {Path(model.base_path).name for model in load_spec(place).models}:
         for version in ("half_plus_two", "half_plus_three"):
             repository.publish(models / version, name)
-    return load(place)
+    return load_spec(place)
 
 
 def test_a_sample_starts(sample: Spec) -> None:
@@ -44,7 +44,7 @@ def test_a_sample_starts(sample: Spec) -> None:
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
 def test_the_generated_files_are_what_the_sample_renders_to(path: Path) -> None:
-    spec = load(path)
+    spec = load_spec(path)
     generated = ROOT / "serving_configs" / "generated" / path.stem
     expected = render.files(spec, render.mounted_layout(spec))
     assert {f.name: f.read_text() for f in generated.iterdir()} == expected

@@ -277,8 +277,8 @@ UP = """
     sys.path.insert(0, {root!r})
     import msgspec
     from deploy import serving
-    from deploy.spec import load
-    spec = load({spec!r})
+    from deploy.spec import load_spec
+    spec = load_spec({spec!r})
     serving.up(spec)
     print("up", flush=True)
 """
@@ -343,7 +343,7 @@ GATED = """
     from deploy.modelserver.echo import EchoLoader, EchoModel
 
     class Gated(EchoLoader):
-        def load(self, name, version, path):
+        def load_spec(self, name, version, path):
             model = super().load(name, version, path)
             return EchoModel(model.signatures, {{"serving_default": gate}})
 

@@ -79,7 +79,7 @@ def outcomes(report: smoke.Report, **wanted: object) -> set[Outcome]:
 
 
 def test_everything_published_is_right(repository: Repository, endpoint: Endpoint) -> None:
-    report = smoke.run(endpoint, served_models(repository), repository)
+    report = smoke.smoke_test(endpoint, served_models(repository), repository)
     assert report.ok, "\n".join(f"{c.subject} {c.name} {c.protocol}: {c.seen}" for c in report.failed)
     first, empty = "golden 1 of serving_default", "golden 2 of serving_default"
     for protocol in ("gRPC", "REST row", "REST column"):
@@ -98,7 +98,7 @@ def test_everything_published_is_right(repository: Repository, endpoint: Endpoin
 def test_a_model_of_another_name_than_its_directory(repository: Repository, tmp_path: Path) -> None:
     served = [ServedModel("other", str(repository.root / "half"), Specific((1,)))]
     with support.server(served, tmp_path) as (endpoint, _):
-        report = smoke.run(endpoint, served, smoke.from_models(served))
+        report = smoke.smoke_test(endpoint, served, smoke.from_models(served))
     assert report.ok
     assert outcomes(report, subject="other/1", name="golden 1 of serving_default") == {Outcome.PASSED}
 
@@ -106,20 +106,20 @@ def test_a_model_of_another_name_than_its_directory(repository: Repository, tmp_
 @pytest.mark.parametrize("protocol", ["gRPC", "REST"])
 def test_one_protocol_is_enough(repository: Repository, endpoint: Endpoint, protocol: str) -> None:
     target = endpoint.grpc_target if protocol == "gRPC" else endpoint.rest_url
-    report = smoke.run(target, served_models(repository)[:2], repository)
+    report = smoke.smoke_test(target, served_models(repository)[:2], repository)
     other = "REST" if protocol == "gRPC" else "gRPC"
     assert report.ok and f"this endpoint offers no {other}" in {c.seen for c in report.checks}
 
 
 def test_names_alone_without_a_repository(endpoint: Endpoint) -> None:
-    report = smoke.run(endpoint, ["half", "two_signatures"])
+    report = smoke.smoke_test(endpoint, ["half", "two_signatures"])
     assert report.ok and {c.subject for c in report.checks} >= {"half/1", "half/2", "two_signatures/1"}
 
 
 def test_a_wrong_golden_a_wrong_label_and_a_missing_version(repository: Repository, endpoint: Endpoint) -> None:
     base = str(repository.root / "half")
     known = smoke.Known(goldens=[*half(2)[:1], *half(7)[:1]])
-    report = smoke.run(endpoint, [ServedModel("half", base, Specific((1, 9)), {"stable": 2})], lambda _: known)
+    report = smoke.smoke_test(endpoint, [ServedModel("half", base, Specific((1, 9)), {"stable": 2})], lambda _: known)
     wrong = {(c.subject, c.name, c.protocol) for c in report.failed}
     assert wrong == {("half/1", "golden 2 of serving_default", p) for p in ("gRPC", "REST column", "REST row")} | {
         ("half@stable", "label", p) for p in ("gRPC", "REST")} | {("half/9", "status", p) for p in ("gRPC", "REST")}
@@ -133,7 +133,8 @@ def test_another_contract_and_a_model_that_refuses_its_golden(repository: Reposi
     case = Golden("serving_default", {"words": np.array([b"fox"], object)}, {"ids": np.array([3])})
     with connect(endpoint) as client:
         other = client.metadata("half").contract
-    report = smoke.run(endpoint, [ServedModel("mnist", "", Specific((1,)))], lambda _: smoke.Known(other, [case]))
+    report = smoke.smoke_test(endpoint, [ServedModel("mnist", "", Specific((1,)))],
+                              lambda _: smoke.Known(other, [case]))
     assert {c.name for c in report.failed} == {"contract", "golden 1 of serving_default"}
     assert any("input 'pixels' is not expected" in c.seen for c in report.failed)
     assert any("no input 'words'" in c.seen for c in report.failed)
@@ -143,7 +144,7 @@ def test_the_newest_version_on_disk_counts(repository: Repository, tmp_path: Pat
     base = tmp_path / "half"
     shutil.copytree(repository.root / "half", base)
     with support.server([ServedModel("half", str(base), Specific((1,)))], tmp_path) as (endpoint, _):
-        report = smoke.run(endpoint, [ServedModel("half", str(base), Latest(1))])
+        report = smoke.smoke_test(endpoint, [ServedModel("half", str(base), Latest(1))])
         assert {(c.subject, c.name) for c in report.failed} == {("half/2", "status")}
 
 
@@ -154,7 +155,7 @@ def test_a_server_gone_in_the_middle(repository: Repository, tmp_path: Path) -> 
                 process.kill()
                 process.wait()
 
-        report = smoke.run(endpoint, served_models(repository), repository, Settings(timeout=5, workers=1), stop)
+        report = smoke.smoke_test(endpoint, served_models(repository), repository, Settings(timeout=5, workers=1), stop)
     assert not report.ok and report.gone.startswith("gRPC: ")
     assert outcomes(report, model="half") == {Outcome.PASSED, Outcome.SKIPPED}
     assert Outcome.NOT_RUN in outcomes(report, model="two_signatures")

@@ -146,7 +146,7 @@ def test_a_specs_batching(tmp_path: Path) -> None:
 
     def target(server: str) -> Target:
         path.write_text(f"repository: models\nmodels: [{{name: x, versions: 1}}]\nserver: {server}\n")
-        return checks.of_server(spec.load(path).server)
+        return checks.of_server(spec.load_spec(path).server)
 
     assert target("{backend: embedded}").batching is None
     assert target("{batching: {}}").batching == Batching()

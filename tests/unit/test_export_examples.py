@@ -13,7 +13,7 @@ import pytest
 from deploy import goldens
 from deploy.cli.exports import _batches, _tolerances
 from deploy.errors import ExportError, SpecError
-from deploy.export import export, methods
+from deploy.export import export_model, methods
 from deploy.export.examples import cases
 from deploy.goldens.recorded import Golden
 from deploy.types import Contract, Signature, TensorSpec
@@ -164,7 +164,7 @@ def test_files_are_read_before_the_model_is_built(tmp_path: Path) -> None:
     builder = tmp_path / "m.py"
     builder.write_text("def build():\n    raise SystemExit('built')\n")
     with pytest.raises(ExportError, match=r"examples can't be read from .*missing.npz: No such file"):
-        export(f"{builder}:build", tmp_path / "models", "m", examples=tmp_path / "missing.npz")
+        export_model(f"{builder}:build", tmp_path / "models", "m", examples=tmp_path / "missing.npz")
 
 
 @pytest.mark.parametrize("given", [

@@ -75,7 +75,7 @@ def test_what_tfs_writes(tmp_path: Path) -> None:
     file = tmp_path / "serving.yaml"
     file.write_text("models: [{name: a, base_path: /models/a, versions: 1}]\nserver: {platform_file: true, "
                     "batching: {max_batch_size: 8}, threads: {intra_op: 2}}\n")
-    found = spec.load(file)
+    found = spec.load_spec(file)
     files = render.files(found, render.host_layout(found, tmp_path))
     (tmp_path / "platform.config").write_text(files["platform.config"])
     options, batching = applied(Options(platform_config_file=str(tmp_path / "platform.config")))

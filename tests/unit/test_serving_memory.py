@@ -46,8 +46,8 @@ def nameless(path: Path) -> None:
 
 @pytest.mark.parametrize("how", [broken, torn, Path.unlink])
 def test_the_spec_of_the_last_start_is_what_counts(path: Path, how: object) -> None:
-    remember_start(spec.load(path))
-    started = spec.load(path)
+    remember_start(spec.load_spec(path))
+    started = spec.load_spec(path)
     how(path)  # type: ignore[operator]
     assert serving.last_started(path) == started
     assert serving.last_started(path.with_name("other.yaml")) is None
@@ -60,7 +60,7 @@ def test_without_one_there_is_nothing_to_go_by(path: Path) -> None:
 
 
 def test_a_spec_that_was_edited_while_it_started_isnt_taken_for_it(path: Path) -> None:
-    made = spec.load(path)
+    made = spec.load_spec(path)
     broken(path)
     remember_start(made)
     assert serving.last_started(path) is None
@@ -69,7 +69,7 @@ def test_a_spec_that_was_edited_while_it_started_isnt_taken_for_it(path: Path) -
 @pytest.mark.parametrize("how", [broken, torn])
 def test_a_broken_spec_doesnt_keep_its_server(path: Path, how: object, capfd: pytest.CaptureFixture[str]
                                               ) -> None:
-    serving.up(spec.load(path))
+    serving.up(spec.load_spec(path))
     how(path)  # type: ignore[operator]
     assert run(["down", "--spec", str(path)]) == 0
     said = capfd.readouterr()
@@ -78,7 +78,7 @@ def test_a_broken_spec_doesnt_keep_its_server(path: Path, how: object, capfd: py
 
 
 def test_a_server_without_spec_and_state_is_found_by_its_name(path: Path) -> None:
-    serving.up(spec.load(path))
+    serving.up(spec.load_spec(path))
     for file in (path.parent / ".tfs" / "mine").glob("*.*"):
         if file.is_file():
             file.unlink()

@@ -82,7 +82,7 @@ class Rpc:
 
 def ask(rpc: Rpc, known: Known | None = None, labels: Mapping[str, int] | None = None, **settings: Any) -> Report:
     wanted = ServedModel("m", "/nowhere", Specific((1,)), labels or {})
-    return smoke.run(Client(rpc, None), [wanted], lambda _: known, Settings(repeats=2, **settings))  # type: ignore[arg-type]
+    return smoke.smoke_test(Client(rpc, None), [wanted], lambda _: known, Settings(repeats=2, **settings))  # type: ignore[arg-type]
 
 
 def failed(report: Report) -> list[str]:
@@ -92,7 +92,7 @@ def failed(report: Report) -> list[str]:
 def test_all_is_well() -> None:
     said: list[str] = []
     wanted = [ServedModel("m", "/nowhere", Specific((1,)), {"stable": 1})]
-    report = smoke.run(Client(Rpc(), None), wanted, lambda _: Known(CONTRACT, [GOLDEN]), progress=said.append)  # type: ignore[arg-type]
+    report = smoke.smoke_test(Client(Rpc(), None), wanted, lambda _: Known(CONTRACT, [GOLDEN]), progress=said.append)  # type: ignore[arg-type]
     assert report.ok and said == ["asking m/1"]
     report.raise_if_failed()
     assert {c.seen for c in report.checks if c.outcome is Outcome.SKIPPED} >= {"this endpoint offers no REST"}
@@ -168,12 +168,12 @@ def test_a_server_that_goes_away_leaves_a_whole_report(after: int) -> None:
 
 
 def test_nothing_served_under_a_bare_name() -> None:
-    report = smoke.run(Client(Rpc(state=VersionState.END), None), ["m"])  # type: ignore[arg-type]
+    report = smoke.smoke_test(Client(Rpc(state=VersionState.END), None), ["m"])  # type: ignore[arg-type]
     assert failed(report) == ["m: status"]
 
 
 def test_no_wanted_model_is_not_ok_by_itself() -> None:
-    assert smoke.run(Client(Rpc(), None), []).ok  # the unknown model was refused  # type: ignore[arg-type]
+    assert smoke.smoke_test(Client(Rpc(), None), []).ok  # the unknown model was refused  # type: ignore[arg-type]
     assert not Report("e", (), (), 0.0).ok
 
 
@@ -227,6 +227,6 @@ def test_a_label_is_asked_with_a_golden_that_json_can_say() -> None:
     known = Known(contract, [Golden("a_half", {"x": X["x"].astype("f2")}, GOLDEN.outputs), GOLDEN])
     client = Client(Rpc(contract=contract), Rest(contract=contract))  # type: ignore[arg-type]
     wanted = ServedModel("m", "/nowhere", Specific((1,)), {"stable": 1})
-    report = smoke.run(client, [wanted], lambda _: known, Settings(repeats=0))
+    report = smoke.smoke_test(client, [wanted], lambda _: known, Settings(repeats=0))
     asked = {c.protocol: c.outcome for c in report.checks if c.label == "stable" and "golden" in c.name}
     assert asked["gRPC"] is Outcome.PASSED and asked["REST column"] is Outcome.PASSED

@@ -101,18 +101,18 @@ def test_a_server_is_called_like_its_file() -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"nowhere\.yaml"):
-        spec.load(tmp_path / "nowhere.yaml")
+        spec.load_spec(tmp_path / "nowhere.yaml")
 
 
 def test_messages_of_a_file_start_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text("models: [{name: m, versions: 0}]")
     with pytest.raises(SpecError, match=r"^my\.yaml: models/0/versions: version 0"):
-        spec.load(tmp_path / "my.yaml")
+        spec.load_spec(tmp_path / "my.yaml")
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda p: p.stem)
 def test_samples_are_read_and_fit_the_schema(sample: Path) -> None:
-    assert spec.load(sample).models
+    assert spec.load_spec(sample).models
     jsonschema.validate(yaml.safe_load(sample.read_text()), spec.json_schema())
 
 
