@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 NAMES = {
-    "ai-edge-litert", "backports-strenum", "flatbuffers", "google-crc32c", "hpack", "httptools",
+    "ai-edge-litert", "backports-strenum", "flatbuffers", "google-crc32c", "hpack", "httptools", "lazy-loader",
     "ml-dtypes", "numpy", "orjson", "protobuf", "pysimdjson", "tensorflow", "tensorflow-cpu", "tqdm",
     "typing-extensions", "uvloop"}
 HEADER = """\

@@ -11,6 +11,7 @@ import deploy
 from deploy.backends.base import ProcessOptions
 from deploy.backends.process import ProcessServer
 from deploy.errors import BackendMissing
+from deploy.extras import missing
 from deploy.types import Endpoint
 
 MODULE = "deploy.modelserver"
@@ -42,7 +43,7 @@ def unavailable() -> str | None:
     """Why the embedded server can't run models here; None if it can."""
     from deploy import engine
 
-    return engine.available()
+    return missing("server") or engine.available()
 
 
 def require() -> None:
@@ -50,4 +51,5 @@ def require() -> None:
     reason = unavailable()
     if reason is not None:
         raise BackendMissing(f"the embedded server can't run here: {reason}",
-                             hint="pip install 'tfs-deploy[tensorflow]', or use another backend: container or process")
+                             hint="pip install 'tfs-deploy[server,tensorflow]', or use another backend: "
+                                  "container or process")

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote_from_bytes
 
-import deploy
 from deploy.checks.findings import Finding
 from deploy.checks.rules import RULES, Rule
+from deploy.version import __version__
 
 if TYPE_CHECKING:
     from deploy.checks.report import Report
@@ -19,7 +19,7 @@ _INDEX = {name: place for place, name in enumerate(RULES)}
 
 def log(report: Report) -> dict[str, object]:
     """One run with all rules and the report's findings."""
-    driver = {"name": "tfs check", "semanticVersion": deploy.__version__, "rules": [_rule(r) for r in RULES.values()]}
+    driver = {"name": "tfs check", "semanticVersion": __version__, "rules": [_rule(r) for r in RULES.values()]}
     run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints",
            "properties": {"target": report.target},
            "results": [_result(finding, report.path) for finding in report.findings]}

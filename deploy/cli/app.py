@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-import deploy
+from deploy.version import __version__
 
 EPILOG = """\b
 The way through:
@@ -15,7 +15,7 @@ The way through:
 
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(deploy.__version__, prog_name="tfs")
+@click.version_option(__version__, prog_name="tfs")
 def app() -> None:
     """Export, publish, serve and prove models with TensorFlow Serving."""
 

@@ -12,7 +12,8 @@ import click
 
 from deploy.cli.app import app
 from deploy.cli.escaping import escaped_streams
-from deploy.errors import DeployError, Malformed, RepositoryError
+from deploy.errors import BackendMissing, DeployError, Malformed, RepositoryError
+from deploy.extras import install, of_module
 from deploy.files import reason
 
 USAGE, INTERRUPTED = 2, 130
@@ -62,6 +63,8 @@ def _sentence(error: Exception) -> DeployError:
         where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "it"
         return RepositoryError(f"can't use {where:.300}: {reason(error)}",
                                hint="check the path, who may read and write there, and the room on its disk")
+    if isinstance(error, ModuleNotFoundError) and error.name and (extra := of_module(error.name)):
+        return BackendMissing(f"this needs {error.name}, which isn't installed", hint=install(extra))
     if isinstance(error, RecursionError):
         return Malformed("what was given is nested too deeply to be read", hint="see which file with --verbose")
     if isinstance(error, MemoryError):

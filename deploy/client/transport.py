@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from deploy import __version__
 from deploy.client import failures
 from deploy.client.failures import Call
 from deploy.client.headers import pem
 from deploy.errors import ClientError
 from deploy.types import Tls
+from deploy.version import __version__
 from deploy.waiting import Deadline
 
 POOL = 64

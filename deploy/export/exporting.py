@@ -13,6 +13,7 @@ from deploy.errors import ExportError, SpecError
 from deploy.export import example_files, failures, targets
 from deploy.export.plans import OutputNames, Servable
 from deploy.types import Contract, ModelVersion, check_name
+from deploy.version import __version__
 
 if TYPE_CHECKING:
     from deploy.checks import Gate
@@ -183,7 +184,6 @@ def _saved_again(job: _Job, directory: Path, info: SavedModelInfo, lost: Sequenc
 
 
 def _publish(job: _Job, stage: Stage, info: SavedModelInfo, proof: Proof, producer: Mapping[str, str]) -> Exported:
-    import deploy
     from deploy import goldens
     from deploy.export import parity
 
@@ -197,7 +197,7 @@ def _publish(job: _Job, stage: Stage, info: SavedModelInfo, proof: Proof, produc
     notes = (*job.notes, *proof.notes, *(sibling.notes(info.contract, job.asked.examples) if sibling else ()))
     limits = sibling.tolerances(proof.parity.tolerances) if sibling else {}
     notes = tuple(dict.fromkeys(notes))  # a model in two signatures says the same twice
-    published = stage.publish(producer={"tfs_deploy": deploy.__version__, **producer}, goldens=len(kept),
+    published = stage.publish(producer={"tfs_deploy": __version__, **producer}, goldens=len(kept),
                               tolerances=parity.describe(proof.parity.tolerances),
                               tflite_tolerances=parity.describe(limits))
     if sibling:
@@ -221,7 +221,8 @@ def _name(name: str | None, model: object) -> str:
         return name
     if isinstance(model, str | Path):
         return targets.default_name(model)
-    raise SpecError(f"no name is given for the {type(model).__name__}", hint="export_model(model, repository, 'my_model')")
+    raise SpecError(f"no name is given for the {type(model).__name__}",
+                    hint="export_model(model, repository, 'my_model')")
 
 
 def _merged(own: Servable, arguments: Servable) -> Servable:

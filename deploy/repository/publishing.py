@@ -11,13 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy import __version__
 from deploy.errors import RepositoryError, VersionExists
 from deploy.repository import checking, copying, failures, locks, naming, staging
 from deploy.repository.copying import Progress
 from deploy.repository.manifest import FileRecord, Manifest
 from deploy.repository.survey import Survey, survey
 from deploy.types import MAX_VERSION, Contract, ModelVersion, check_version
+from deploy.version import __version__
 
 ABANDONED = 24 * 3600.0  # seconds after which a publisher that can't be asked (another host) counts as gone
 

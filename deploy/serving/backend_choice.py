@@ -68,5 +68,5 @@ def choose_backend(spec: Spec, progress: Progress | None = None, *, pull: bool =
     reason = None if spec.server.flags.get("tfs_loader") == "echo" else embedded_unavailable()
     if reason is not None:
         raise BackendMissing(f"nothing here can serve: {why_not}; and the embedded server can't run: {reason}",
-                             hint="start Docker, or pip install 'tfs-deploy[tensorflow]'")
+                             hint="start Docker, or pip install 'tfs-deploy[server,tensorflow]'")
     return Choice("embedded", why_not)
