@@ -10,9 +10,8 @@ Everything is read as data: no TensorFlow, nothing is run, memory doesn't grow w
 from __future__ import annotations
 
 from deploy.checks.checking import Gate, check, gate, unrestored
-from deploy.checks.findings import Finding, Severity, Where
 from deploy.checks.report import Report
-from deploy.checks.rules import RULES, Rule, check_allowances
+from deploy.checks.rules import RULES, Finding, Rule, Severity, Where, check_allowances
 from deploy.checks.targets import Target, default, of_image, of_server, of_version, versions
 
 __all__ = ["RULES", "Finding", "Gate", "Report", "Rule", "Severity", "Target", "Where", "check", "check_allowances",

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from deploy import savedmodel
 from deploy.checks import files, report, rules, targets
-from deploy.checks.findings import Finding, Where
 from deploy.checks.report import Report
-from deploy.checks.rules import RULES
+from deploy.checks.rules import RULES, Finding, Where
 from deploy.checks.targets import Target
 from deploy.errors import BadReply, IncompleteVersion
 from deploy.files import reason
@@ -64,7 +63,6 @@ def gate(target: Target | None = None, allow: Mapping[str, str] | None = None) -
 def _refuse_warmup(directory: Path) -> None:
     """Raises RepositoryError for the warm-up file, as publishing it does."""
     from deploy.goldens import warmup
-
     checked = warmup.check(directory, savedmodel.read(directory).contract)
     if checked is not None:
         checked.raise_if_refused()
@@ -81,22 +79,21 @@ def unrestored(directory: Path) -> list[str]:
 
 
 def _findings(path: Path, target: Target) -> Iterator[Finding]:
-    from deploy.checks import keras_archives, tflite
+    from deploy.checks import keras_archives
 
     if path.suffix == ".tflite" and path.is_file():
-        yield from tflite.check(path, target)
+        yield from files.tflite_file(path, target)
     elif path.is_file() and (path.suffix.lower() in keras_archives.SUFFIXES or keras_archives.is_pickle(path)):
         yield from keras_archives.check(path)
     elif (path / _SAVED_MODEL).is_file():
         yield from _saved_model(path, target)
     elif (path / _TFLITE).is_file():
-        yield from tflite.check(path / _TFLITE, target)
+        yield from files.tflite_file(path / _TFLITE, target)
     else:
         raise _nothing(path)
 
 
 def _saved_model(directory: Path, target: Target) -> Iterator[Finding]:
-    from deploy.checks import tflite
 
     file = directory / _SAVED_MODEL
     sized = list(files.size(file))
@@ -104,7 +101,7 @@ def _saved_model(directory: Path, target: Target) -> Iterator[Finding]:
     if not any(finding.severity is RULES["graph-size"].severity for finding in sized):
         yield from _graph(directory, file, target)
     if (directory / _TFLITE).is_file():  # served instead of the graph with --prefer_tflite_model
-        yield from tflite.beside(directory, target)
+        yield from files.tflite_beside(directory, target)
 
 
 def _graph(directory: Path, file: Path, target: Target) -> Iterator[Finding]:
@@ -115,7 +112,7 @@ def _graph(directory: Path, file: Path, target: Target) -> Iterator[Finding]:
 
 
 def _judged(directory: Path, file: Path, target: Target) -> Iterator[Finding]:
-    from deploy.checks import calls, contract, filenames, graph, kernels, loading, methods, warmup
+    from deploy.checks import filenames, graph, loading, signatures
     from deploy.wire.contracts import contract_from_map
 
     read = graph.Graph(file, target)
@@ -126,14 +123,11 @@ def _judged(directory: Path, file: Path, target: Target) -> Iterator[Finding]:
     yield from files.complete(directory, read.outline)
     yield from files.inside(directory, read.outline)
     yield from files.encodings(directory, read.outline)
-    signatures = contract_from_map(read.outline.graph.signature_def)
-    yield from contract.check(signatures, read.outline.graph)
-    yield from methods.check(signatures, read.outline.graph, target, directory)
-    yield from warmup.check(directory, signatures)
+    contract = contract_from_map(read.outline.graph.signature_def)
+    yield from signatures.check(contract, read.outline.graph, target, directory)
+    yield from files.warm_up(directory, contract)
     yield from graph.check(read)
     yield from filenames.check(read)
-    yield from calls.check(read)
-    yield from kernels.check(read)
     yield from loading.check(read)
 
 

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from deploy.checks import policy
-from deploy.checks.findings import Finding, Severity
 from deploy.checks.graph import Graph, Place, told, unreached
 from deploy.checks.origins import Names, Origin, Source
-from deploy.checks.rules import RULES
+from deploy.checks.rules import RULES, Finding, Severity
 from deploy.savedmodel import ops
 
 if TYPE_CHECKING:

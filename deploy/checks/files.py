@@ -1,4 +1,7 @@
-"""Rules about a version's files: whole, inside of the version, and not too big."""
+"""Rules about a version's files: whole, inside of the version, not too big; its warm-up requests; its TFLite model.
+
+Source for TFLite: tensorflow_serving/servables/tensorflow/tflite_session.cc (BuiltinOpResolver, AddParseExampleOp).
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,17 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.checks.findings import Finding, Severity, Where
-from deploy.checks.rules import RULES
-from deploy.errors import IncompleteVersion
+from deploy.checks import signatures, targets
+from deploy.checks.rules import RULES, Finding, Severity, Where
+from deploy.checks.targets import Target
+from deploy.errors import BadReply, IncompleteVersion
 from deploy.files import escapes, walk
-from deploy.savedmodel import ops
+from deploy.goldens import warmup
+from deploy.goldens.recorded import FILE
+from deploy.savedmodel import ops, tflite
 from deploy.savedmodel.reader import asset_files
 from deploy.savedmodel.scanning import LIMIT, Outline
+from deploy.types import Contract
 
 if TYPE_CHECKING:
     from deploy.savedmodel.bundle import Bundle
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
 _NEAR = LIMIT // 2
 _LOOKED_AT, _BEGINNING = 1000, 256  # assets, and bytes of each
 _SHOWN = 20  # files or variables of a damaged version; there may be millions
+_REGISTERED = frozenset({"ParseExample", "ParseExampleV2"})
 
 
 def size(path: Path) -> Iterator[Finding]:
@@ -142,3 +150,49 @@ def _sums(read: Bundle) -> Iterator[Finding]:
                     f"the index gives {name} {variable.size:,} bytes, and {variable.dtype}{list(variable.shape)} has "
                     f"{needed:,}", Where(file="variables/variables.index"))
 
+
+def warm_up(directory: Path, contract: Contract) -> Iterator[Finding]:
+    """One finding: the first thing that a server refuses, or mustn't do."""
+    checked = warmup.check(directory, contract)
+    fatal = [problem for problem in checked.problems if problem.fatal] if checked else []
+    if fatal:
+        more = f"; and {len(fatal) - 1} more" if len(fatal) > 1 else ""
+        yield RULES["warm-up"].found(f"{fatal[0]}{more}", Where(file=str(FILE)))
+
+
+def tflite_beside(directory: Path, target: Target) -> Iterator[Finding]:
+    """Findings about the model.tflite in a version directory, and the warm-up requests that it has to answer there."""
+    path = directory / tflite.FILE
+    yield from tflite_file(path, target)
+    try:
+        found = warmup.for_tflite(directory)
+    except (IncompleteVersion, BadReply):  # told above
+        return
+    if found:
+        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        severity = Severity.ERROR if target.prefers_tflite else Severity.WARNING
+        yield RULES["tflite-warmup"].found(f"{found[0]}{more}", Where(file=path.name), severity=severity)
+
+
+def tflite_file(path: Path, target: Target) -> Iterator[Finding]:
+    """All findings about a .tflite file."""
+    where = Where(file=path.name)
+    try:
+        info = tflite.read(path)
+    except IncompleteVersion as error:
+        yield RULES["complete"].found(error.message, where)
+        return
+    yield from signatures.default(info.contract, path.name)
+    for operator in info.operators:
+        if operator.select_tf:
+            yield RULES["tflite-op"].found(
+                f"it has the Select-TF op {operator.select_tf}, and TensorFlow Serving runs TFLite without them", where,
+                fix="convert without SELECT_TF_OPS, or serve the SavedModel itself")
+        elif operator.custom and operator.name not in _REGISTERED:
+            yield RULES["tflite-op"].found(
+                f"it has the custom op {operator.name!r}, which TensorFlow Serving doesn't register", where)
+        elif not operator.custom and operator.name not in target.oplist.tflite:
+            first = next((v for v in targets.versions() if operator.name in targets.op_list(v).tflite), "a newer one")
+            yield RULES["tflite-op"].found(
+                f"the builtin operator {operator.name} isn't in TensorFlow {target.version}, but in {first}", where,
+                fix="convert it with the server's TensorFlow, or serve it with a newer image")

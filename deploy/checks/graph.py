@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.checks import policy, targets
-from deploy.checks.findings import Finding, Severity, Where
-from deploy.checks.reach import Reach, Reached, asked, callees, dense
-from deploy.checks.rules import RULES
+from deploy.checks.reachability import Reachability, Reached, asked, callees, dense
+from deploy.checks.rules import RULES, Finding, Severity, Where
 from deploy.checks.targets import Target
 from deploy.savedmodel import ops, scanning
 from deploy.savedmodel.flow import MAIN
@@ -63,9 +62,9 @@ class Graph:
                                               frozenset(target.oplist.ops), limits=self.kernels.limits)
 
     @functools.cached_property
-    def reach(self) -> Reach:
+    def reach(self) -> Reachability:
         """Who reaches what."""
-        return Reach(self.outline, self.main_inputs, self.callees)
+        return Reachability(self.outline, self.main_inputs, self.callees)
 
     @functools.cached_property
     def main_inputs(self) -> dict[str, list[str]]:
@@ -238,7 +237,7 @@ def _modules(graph: Graph) -> Iterator[Finding]:
 
 def _bytes_out(graph: Graph) -> Iterator[Finding]:
     """String outputs that hold bytes need a name that ends in `_bytes`, else REST answers with broken JSON strings."""
-    from deploy.checks.contract import BYTES_SUFFIX
+    from deploy.checks.signatures import BYTES_SUFFIX
 
     texts = {name: [key for key, info in signature.outputs.items()
                     if info.dtype == _STRING and not key.endswith(BYTES_SUFFIX)]

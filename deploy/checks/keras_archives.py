@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from deploy import files
-from deploy.checks import keras_members, keras_names
-from deploy.checks.findings import Finding, Where
-from deploy.checks.rules import RULES
+from deploy.checks import keras_members
+from deploy.checks.rules import RULES, Finding, Where
 from deploy.errors import BackendMissing, DeployError, ExportError
 from deploy.files import escapes
 
@@ -46,7 +45,7 @@ def check(path: Path) -> Iterator[Finding]:
     for node in nodes(config(path)):
         if is_code(node):
             yield RULES["keras-code"].found(f"{_named(node)} holds Python code", where)
-        elif why := keras_names.objection(node):
+        elif why := keras_members.objection(node):
             yield RULES["keras-code"].found(why, where)
 
 

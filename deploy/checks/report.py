@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deploy.checks.findings import Finding, Severity
-from deploy.checks.rules import RULES
+from deploy.checks.rules import RULES, Finding, Severity
 from deploy.errors import CheckFailed
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote_from_bytes
 
-from deploy.checks.findings import Finding
-from deploy.checks.rules import RULES, Rule
+from deploy.checks.rules import RULES, Finding, Rule
 from deploy.version import __version__
 
 if TYPE_CHECKING:

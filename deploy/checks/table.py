@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deploy.checks.findings import Finding, Severity
+from deploy.checks.rules import Finding, Severity
 
 if TYPE_CHECKING:
     from rich.table import Table

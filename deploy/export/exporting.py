@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.errors import ExportError, SpecError
-from deploy.export import example_files, failures, targets
+from deploy.export import failures, targets
+from deploy.export.examples import loaded
 from deploy.export.plans import OutputNames, Servable
 from deploy.types import Contract, ModelVersion, check_name
 from deploy.version import __version__
 
 if TYPE_CHECKING:
     from deploy.checks import Gate
-    from deploy.export.parity import Parity
-    from deploy.export.proving import Proof
+    from deploy.export.parity import Parity, Proof
     from deploy.export.tflite import Sibling
     from deploy.repository import Repository, Stage
     from deploy.savedmodel import SavedModelInfo
@@ -111,7 +111,7 @@ def export_model(model: object, repository: Repository | str | Path, name: str |
     if version is not None and repository.root.is_dir():
         with repository.stage(name, version):  # a number that is taken is told before somebody trains for it
             pass
-    arguments = Servable(None, inputs, signatures, example_files.loaded(examples), output_names)  # before it is built
+    arguments = Servable(None, inputs, signatures, loaded(examples), output_names)  # before it is built
     while isinstance(model, str) or (isinstance(model, Path) and not (model / "saved_model.pb").is_file()):
         model = targets.load_target(model, custom_objects)
     asked = _merged(model if isinstance(model, Servable) else Servable(model), arguments)
@@ -125,19 +125,19 @@ def export_model(model: object, repository: Repository | str | Path, name: str |
 
 def _live(job: _Job, methods: Mapping[str, str] | None = None) -> Exported:
     """A Python object: its own answers are the truth. methods: signature -> method name, where the object lost it."""
-    from deploy.export import endpoints, graphs, parity, proving, saving, tracing
+    from deploy.export import graphs, parity, saving, signatures
 
     with parity.Replay(job.timeout) as replay:
-        found = [replace(e, method_name=(methods or {}).get(e.name, e.method_name)) for e in endpoints.find(job.asked)]
+        found = [replace(e, method_name=(methods or {}).get(e.name, e.method_name)) for e in signatures.find(job.asked)]
         job.say(f"tracing {', '.join(endpoint.name for endpoint in found)}")
-        functions = [tracing.trace(endpoint) for endpoint in found]
+        functions = [saving.trace(endpoint) for endpoint in found]
         with job.repository.stage(job.name, job.version) as stage, failures.of_model(stage.path, job.name):
             job.say("saving")
             saving.save(found, functions, stage.path)
             info = graphs.examined(stage.path)
             said = job.gate(stage.path)
             job.say("asking the saved model in a fresh process")
-            proof = proving.prove(stage.path, info, {endpoint.name: endpoint for endpoint in found}, replay,
+            proof = parity.prove(stage.path, info, {endpoint.name: endpoint for endpoint in found}, replay,
                                   given=job.asked.examples, tolerance=job.tolerance, batches=job.batches)
             producer = {"tensorflow": info.producer.tensorflow, "keras": _version("keras")}
             notes = tuple(note for endpoint in found for note in endpoint.notes)
@@ -147,7 +147,7 @@ def _live(job: _Job, methods: Mapping[str, str] | None = None) -> Exported:
 def _existing(job: _Job, directory: Path) -> Exported:
     """A SavedModel directory: it is copied as it is, and its own answers are recorded."""
     from deploy import checks
-    from deploy.export import graphs, parity, proving, saving
+    from deploy.export import graphs, parity, saving
 
     given = [key for key in ("inputs", "signatures", "output_names") if getattr(job.asked, key) is not None]
     if given:
@@ -160,7 +160,7 @@ def _existing(job: _Job, directory: Path) -> Exported:
     job = replace(job, notes=job.notes + job.gate(directory))
     with parity.Replay(job.timeout) as replay:
         job.say("asking the saved model in a fresh process")
-        proof = proving.prove(directory, info, {}, replay, given=job.asked.examples, tolerance=job.tolerance,
+        proof = parity.prove(directory, info, {}, replay, given=job.asked.examples, tolerance=job.tolerance,
                               batches=job.batches)
         with job.repository.stage(job.name, job.version) as stage:
             saving.copy(directory, stage.path)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from deploy.errors import ExportError
-from deploy.export import quiet, specs, structures
+from deploy.export import quiet, specs
 from deploy.export.plans import Endpoint, OutputNames
 from deploy.types import DEFAULT_SIGNATURE, TensorSpec
 
@@ -37,7 +37,7 @@ def endpoint(function: Any, name: str, inputs: object, output_names: OutputNames
         found = _named(specs.parse(inputs), parameters, name)
         call = _positional(_converted(tf, function), found, parameters)
     else:
-        found, pack = structures.flat(own, parameters, name)
+        found, pack = specs.flat(own, parameters, name)
         found = found if inputs is None else _repinned(found, specs.parse(inputs), name)
         call = _packed(function, [spec.name for spec in found], pack)
     return Endpoint(name, found, call, rename=output_names, holders=holders)
@@ -97,7 +97,7 @@ def _of_concrete(function: Any, name: str, output_names: OutputNames | None, hol
     """A function that is traced already."""
     positional, keywords = function.structured_input_signature
     arguments = [*positional, *keywords.values()]
-    found, pack = structures.flat(arguments, [*(f"input_{i}" for i in range(len(positional))), *keywords], name)
+    found, pack = specs.flat(arguments, [*(f"input_{i}" for i in range(len(positional))), *keywords], name)
 
     def call(*given: Any) -> Any:
         return function(*given[:len(positional)], **dict(zip(keywords, given[len(positional):], strict=True)))
@@ -107,7 +107,7 @@ def _of_concrete(function: Any, name: str, output_names: OutputNames | None, hol
 
 
 def _packed(function: Callable[..., Any], names: Sequence[str],
-            pack: structures.Pack) -> Callable[[Mapping[str, Any]], Any]:
+            pack: specs.Pack) -> Callable[[Mapping[str, Any]], Any]:
     return lambda tensors: function(*pack({name: tensors[name] for name in names}))
 
 

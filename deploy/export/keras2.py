@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deploy.errors import ExportError
-from deploy.export import naming, specs, structures
+from deploy.export import specs
 from deploy.export.keras_calls import Arguments, Invocation
 from deploy.types import TensorSpec
 
@@ -36,14 +36,14 @@ def known(model: Any) -> Invocation | None:
     tensors = tf.nest.flatten(struct)
     own = list(zip((tensor.name for tensor in tensors), ("InputLayer" for _ in tensors), strict=True))
     free = type(model).__name__ == "Sequential" and not getattr(model, "_has_explicit_input_shape", True)
-    chosen = _keys(struct) or naming.stable("input", [("" if free else name, kind) for name, kind in own])
+    chosen = _keys(struct) or specs.stable("input", [("" if free else name, kind) for name, kind in own])
     found = tuple(_input(name, tensor, free=free) for name, tensor in zip(chosen, tensors, strict=True))
     classes = {layer.name: type(layer).__name__ for layer in model.layers}
     results = [(name, classes.get(name, "")) for name in model.output_names]
-    outputs = naming.stable("output", results)
-    notes = () if free else naming.replaced("input", own, chosen)
+    outputs = specs.stable("output", results)
+    notes = () if free else specs.replaced("input", own, chosen)
     if not isinstance(getattr(model, "_nested_outputs", None), Mapping):
-        notes += naming.replaced("output", results, outputs)
+        notes += specs.replaced("output", results, outputs)
 
     def bind(named: Mapping[str, Any]) -> Arguments:
         return (tf.nest.pack_sequence_as(struct, [named[key] for key in chosen]),), {}
@@ -62,7 +62,7 @@ def recorded(model: Any) -> Invocation | None:
         keywords = {key: value for key, value in keywords.items() if hasattr(value, "shape")}
         arguments = [*positional, *keywords.values()]
     names = [*_parameters(model, len(positional)), *keywords]
-    found, pack = structures.flat(arguments, names, "serving_default")
+    found, pack = specs.flat(arguments, names, "serving_default")
     if len(positional) == 1 and hasattr(positional[0], "shape"):  # its recorded name, input_1, is Keras's own
         found = (TensorSpec(names[0], found[0].dtype, found[0].shape), *found[1:])
     order = [spec.name for spec in found]

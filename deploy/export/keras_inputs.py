@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deploy.errors import ExportError
-from deploy.export import naming, specs
+from deploy.export import specs
 from deploy.export.keras_calls import (
     Arguments,
     Bind,
@@ -41,13 +41,13 @@ def known(model: Any) -> Invocation | None:
                           "tensors", hint="wrap the model in a tf.function that makes the sparse tensor from dense "
                           "inputs")
     own = [(t.name, t._keras_history.operation.__class__.__name__) for t in tensors]
-    chosen = _keys(graph.input) or naming.stable("input", own)
+    chosen = _keys(graph.input) or specs.stable("input", own)
     layers = [t._keras_history.operation for t in graph.outputs]
     results = list(zip(graph.output_names, [type(layer).__name__ for layer in layers], strict=True))
-    outputs = naming.stable("output", results)
-    notes = naming.replaced("input", own, chosen)
+    outputs = specs.stable("output", results)
+    notes = specs.replaced("input", own, chosen)
     if not isinstance(graph.output, Mapping):
-        notes += naming.replaced("output", results, outputs)
+        notes += specs.replaced("output", results, outputs)
     found = []
     for name, tensor in zip(chosen, tensors, strict=True):
         shape = tuple(tensor.shape)
@@ -90,7 +90,7 @@ def remembered(model: Any, tensor: Any) -> bool:
         return True
     live = said.get("sparse") is None  # else it comes from a configuration, as a file holds it
     first = model.layers[0].name if isinstance(model, keras.Sequential) and model.layers else ""
-    made_up = naming.automatic(layer.name, type(layer).__name__) or layer.name == f"{first}_input"  # as in Keras 2
+    made_up = specs.automatic(layer.name, type(layer).__name__) or layer.name == f"{first}_input"  # as in Keras 2
     return made_up and (live or isinstance(model, keras.Sequential))
 
 

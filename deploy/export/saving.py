@@ -1,27 +1,191 @@
-"""Concrete functions -> a SavedModel directory, with the names and methods that the caller wants."""
+"""Signatures -> concrete functions -> a SavedModel with the names and methods that the caller wants; live answers."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy.errors import RepositoryError
-from deploy.export import quiet, tracing
+import numpy as np
+
+from deploy.errors import ExportError, RepositoryError
+from deploy.export import quiet, specs
 from deploy.export.failures import user_error
-from deploy.export.plans import Endpoint
-from deploy.types import PREDICT_METHOD
+from deploy.export.plans import Array, Endpoint
+from deploy.types import PREDICT_METHOD, TensorSpec
 from deploy.wire.model_pb2 import SavedModel, SignatureDef
 
 _ATTACHED = "keep every variable, table and asset as an attribute of the model or module"
+
+
+def trace(endpoint: Endpoint) -> Any:
+    """The endpoint as a ConcreteFunction: keyword inputs, a dict of outputs. Raises ExportError."""
+    tf = quiet.tensorflow()
+    back = {identifier: name for name, identifier in endpoint.identifiers.items()}
+
+    def signature(**tensors: Any) -> dict[str, Any]:
+        return named(endpoint.call({back[key]: tensor for key, tensor in tensors.items()}), endpoint)
+
+    keys = endpoint.identifiers
+    specs = {keys[spec.name]: tf.TensorSpec(spec.shape, spec.dtype, name=keys[spec.name]) for spec in endpoint.inputs}
+    try:
+        with quiet.muted():
+            return tf.function(signature, autograph=False).get_concrete_function(**specs)
+    except ExportError:
+        raise
+    except Exception as error:
+        told = "; ".join(map(str, endpoint.inputs)) or "no inputs"
+        raise user_error(f"tracing signature {endpoint.name!r} with {told}", error) from error
+
+
+def answer(endpoint: Endpoint, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """What the live object returns. Raises ExportError with the object's own exception."""
+    tf = quiet.tensorflow()
+    dtypes = {spec.name: spec.dtype for spec in endpoint.inputs}
+    try:
+        with quiet.muted():
+            tensors = {name: tf.constant(array, dtype=dtypes[name]) for name, array in inputs.items()}
+            outputs = named(endpoint.call(tensors), endpoint)
+    except ExportError:
+        raise
+    except Exception as error:
+        raise user_error(f"calling signature {endpoint.name!r} on its example inputs", error,
+                         examples_hint(endpoint.inputs)) from error
+    return {name: _array(tensor.numpy()) for name, tensor in outputs.items()}
+
+
+def examples_hint(inputs: Sequence[TensorSpec]) -> str:
+    """How to give inputs that a signature takes."""
+    text = next((spec.name for spec in inputs if spec.dtype == "string"), None)
+    as_bytes = f'; bytes, such as images, in a .json file: {{"{text}": [{{"b64": "..."}}]}}' if text else ""
+    return f"give inputs that it takes with --examples FILE or examples=...{as_bytes}"
+
+
+def owned(functions: Sequence[Any], endpoints: Sequence[Endpoint]) -> tuple[list[Any], list[Any]]:
+    """The variables that the functions use, and the tables and assets among what the endpoints hold.
+
+    Only what is used is saved: no optimizer slots, no metrics, no training functions.
+    """
+    captured = {id(external) for function in functions for external, _ in function.graph.captures}
+    variables = {id(v): v for function in functions for v in function.graph.variables}
+    resources = {id(node): node for node in _resources(endpoints) if _handle(node) in captured}
+    return sorted(variables.values(), key=lambda v: str(v.name)), list(resources.values())
+
+
+def _resources(endpoints: Sequence[Endpoint]) -> Iterator[Any]:
+    """Tables and assets below the objects that the endpoints hold."""
+    tf = quiet.tensorflow()
+    kinds = (tf.saved_model.experimental.TrackableResource, tf.saved_model.Asset)
+    seen: set[int] = set()
+    for holder in [holder for endpoint in endpoints for holder in endpoint.holders]:
+        if id(holder) not in seen and isinstance(holder, tf.__internal__.tracking.Trackable):
+            seen.add(id(holder))
+            yield from (node for node in tf.train.TrackableView(holder).descendants() if isinstance(node, kinds))
+
+
+def _handle(node: Any) -> int | None:
+    """The identity of the tensor that functions capture of a table or asset."""
+    return next((id(value) for name in ("resource_handle", "asset_path")
+                 if (value := getattr(node, name, None)) is not None), None)
+
+
+def _array(value: Any) -> Array:
+    """Scalars of strings come as bytes from TensorFlow."""
+    if isinstance(value, bytes):
+        array = np.empty((), object)
+        array[()] = value
+        return array
+    return np.asarray(value)
+
+
+def named(result: object, endpoint: Endpoint) -> dict[str, Any]:
+    """The result's tensors by output name, renamed and cast as the endpoint says. Raises ExportError."""
+    by_name = _by_name(result, endpoint)
+    if not by_name:
+        raise ExportError(f"signature {endpoint.name!r} returns nothing", hint="return a tensor or a dict of tensors")
+    tensors = {name: _tensor(value, name, endpoint.name) for name, value in by_name.items()}
+    return _renamed(tensors, endpoint)
+
+
+def _by_name(result: object, endpoint: Endpoint) -> dict[str, object]:
+    if isinstance(result, Mapping):
+        odd = [key for key in result if not isinstance(key, str) or not key]
+        if odd:
+            raise ExportError(f"signature {endpoint.name!r} returns a dict with the key {odd[0]!r}",
+                              hint="output names have to be text")
+        return dict(result)
+    if isinstance(result, tuple) and hasattr(result, "_asdict"):
+        return dict(result._asdict())
+    values = list(result) if isinstance(result, list | tuple) else [result]
+    names = endpoint.outputs if len(endpoint.outputs) == len(values) else specs.positional("output", len(values))
+    return dict(zip(names, values, strict=True))
+
+
+def _tensor(value: Any, name: str, signature: str) -> Any:
+    import tensorflow as tf
+
+    if isinstance(value, tf.Tensor):
+        return value
+    if isinstance(value, tf.Variable):
+        return tf.convert_to_tensor(value)
+    hint = "return tensors only: one, a list of them, or a flat dict"
+    if isinstance(value, tf.RaggedTensor):
+        hint = "a served output is a dense tensor: return value.to_tensor()"
+    elif isinstance(value, tf.SparseTensor):
+        hint = "a served output is a dense tensor: return tf.sparse.to_dense(value)"
+    elif isinstance(value, Mapping | list | tuple):
+        hint = "flatten it: a served model returns one dict of tensors, without another one inside"
+    elif isinstance(value, bool | int | float | str | bytes):
+        hint = f"return tf.constant({value!r}), or leave it out"
+    shown = f"{value!r}, " if isinstance(value, str | bytes | int | float) else ""
+    what = "None" if value is None else f"{shown}a {type(value).__name__}"
+    raise ExportError(f"output {name!r} of signature {signature!r} isn't a tensor but {what}", hint=hint)
+
+
+def _renamed(tensors: Mapping[str, Any], endpoint: Endpoint) -> dict[str, Any]:
+    rename = endpoint.rename
+    if rename is None:
+        return dict(tensors)
+    if isinstance(rename, str):
+        rename = [rename]
+    old = list(tensors)
+    if not isinstance(rename, Mapping):
+        if len(rename) != len(old):
+            raise ExportError(f"signature {endpoint.name!r} has {len(old)} outputs ({', '.join(old)}), "
+                              f"and {len(rename)} output names are given", hint="give one name for each, in this order")
+        rename = dict(zip(old, rename, strict=True))
+    unknown = sorted(set(rename) - set(old))
+    if unknown:
+        raise ExportError(f"signature {endpoint.name!r} has no output {unknown[0]!r} to rename",
+                          hint=f"its outputs are {', '.join(old)}")
+    return _distinct({name: _pinned(str(rename.get(name, name)), tensors[name]) for name in old}, endpoint.name)
+
+
+def _pinned(wanted: str, tensor: Any) -> tuple[str, Any]:
+    """`probs` renames; `probs: float32` casts, too."""
+    if ":" not in wanted:
+        return wanted, tensor
+    import tensorflow as tf
+
+    spec = specs.one(wanted)
+    return spec.name, tf.cast(tensor, spec.dtype)
+
+
+def _distinct(made: Mapping[str, tuple[str, Any]], signature: str) -> dict[str, Any]:
+    names = [name for name, _ in made.values()]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ExportError(f"two outputs of signature {signature!r} would be called {twice[0]!r}",
+                          hint="give every output its own name")
+    return dict(made.values())
 
 
 def save(endpoints: Sequence[Endpoint], functions: Sequence[Any], directory: Path) -> None:
     """Write the SavedModel. Raises ExportError, RepositoryError if the directory can't be written."""
     tf = quiet.tensorflow()
     root = tf.__internal__.tracking.AutoTrackable()
-    variables, resources = tracing.owned(functions, endpoints)
+    variables, resources = owned(functions, endpoints)
     root.variables, root.resources = variables, resources
     signatures = {endpoint.name: function for endpoint, function in zip(endpoints, functions, strict=True)}
     try:

@@ -1,12 +1,15 @@
-"""What a caller writes to describe inputs -> TensorSpecs. No TensorFlow: its specs are read by their attributes.
+"""What a caller writes to describe inputs -> TensorSpecs; structures of them; names that last. No TensorFlow needed.
 
-Shapes include the batch dimension; None (in text: `?`) stands for an unknown one.
+Shapes include the batch dimension; None (in text: `?`) stands for an unknown one. TensorFlow's own specs are read by
+their attributes. Names don't change between two runs of the same code: Keras numbers the layers and tensors that nobody
+named (`dense_1`, `keras_tensor_12`) by what the process has built before, so such a name in a signature would break its
+callers at the next training run.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from deploy.errors import ExportError
@@ -17,6 +20,16 @@ _TEXT = re.compile(r"\s*(?:(?P<name>[^:\[\]]+?)\s*:)?\s*(?P<dtype>\w+)\s*"
                    r"(?:\[(?P<shape>[^\]]*)\]|(?P<any>,\s*any shape))?\s*")
 _FORMS = 'write it as "pixels: float32[?, 784]", as {"pixels": (None, 784)} or as a tf.TensorSpec; ' \
     "shapes include the batch dimension"
+
+_DENSE = ("TensorSpec", "BoundedTensorSpec")
+_PLAIN = "a signature is a tf.function of dense tensors, each with its own tf.TensorSpec"
+_HINTS = {"RaggedTensorSpec": "a request holds dense tensors: take values and row lengths, and make the ragged tensor "
+                              "in the function with tf.RaggedTensor.from_row_lengths, or from_tensor of a padded one",
+          "SparseTensorSpec": "a request holds dense tensors: take indices, values and shape, and make the "
+                              "tf.SparseTensor in the function, or use tf.sparse.from_dense"}
+Pack = Callable[[Mapping[str, Any]], list[Any]]
+_TENSOR = re.compile(r"keras_tensor(_\d+)?(CLONE)*")
+_INPUT = re.compile(r"(input_layer|input|inputs_struct)(_\d+)?")
 
 
 def parse(described: object) -> tuple[TensorSpec, ...]:
@@ -29,8 +42,8 @@ def parse(described: object) -> tuple[TensorSpec, ...]:
     if isinstance(described, Mapping):
         return tuple(_named(name, one(value)) for name, value in described.items())
     if isinstance(described, list | tuple) and not _is_shape(described):
-        specs = tuple(spec for value in described for spec in parse(value))
-        return _distinct(specs)
+        made = tuple(spec for value in described for spec in parse(value))
+        return _distinct(made)
     return (one(described),)
 
 
@@ -100,9 +113,103 @@ def _named(name: object, spec: TensorSpec) -> TensorSpec:
     return TensorSpec(name, spec.dtype, spec.shape)
 
 
-def _distinct(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
-    names = [spec.name for spec in specs if spec.name]
+def _distinct(made: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+    names = [spec.name for spec in made if spec.name]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ExportError(f"two inputs are called {twice[0]!r}", hint="give every input its own name")
-    return specs
+    return made
+
+
+def flat(arguments: Sequence[object], names: Sequence[str], signature: str) -> tuple[tuple[TensorSpec, ...], Pack]:
+    """The tensors of all arguments, and what makes arguments of tensors by name.
+
+    arguments: for each argument a TensorSpec or a structure of them. names: the parameters'. A tensor is called as its
+    spec is, else by its key or its parameter. Raises ExportError for what is no dense tensor.
+    """
+    leaves = [(path, spec) for argument, name in zip(arguments, names, strict=False)
+              for path, spec in _leaves(argument, (name,))]
+    for path, spec in leaves:
+        _check(spec, path, signature)
+    given = [str(spec.name or "").partition(":")[0] for _, spec in leaves]
+    keys = [_key(path) for path, _ in leaves]
+    called = [own if own and given.count(own) == 1 else key if keys.count(key) == 1 and key not in given else
+              "_".join(path) for (path, _), own, key in zip(leaves, given, keys, strict=True)]
+    found = tuple(TensorSpec(name, one.dtype, one.shape) for name, (_, spec) in zip(called, leaves, strict=True)
+                  for one in [one(spec)])
+
+    def pack(tensors: Mapping[str, Any]) -> list[Any]:
+        import tensorflow as tf
+
+        return list(tf.nest.pack_sequence_as(list(arguments), list(tensors.values())))
+
+    return found, pack
+
+
+def _leaves(structure: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """In tf.nest's order: dicts by their sorted keys."""
+    if isinstance(structure, Mapping):
+        for key in sorted(structure):
+            yield from _leaves(structure[key], (*path, str(key)))
+    elif isinstance(structure, tuple) and hasattr(structure, "_fields"):
+        for key in structure._fields:
+            yield from _leaves(getattr(structure, key), (*path, key))
+    elif isinstance(structure, list | tuple):
+        for index, item in enumerate(structure):
+            yield from _leaves(item, (*path, str(index)))
+    else:
+        yield path, structure
+
+
+def _key(path: tuple[str, ...]) -> str:
+    """The last key; of a list's item, with the name of the list."""
+    return "_".join(path[-2:]) if path[-1].isdecimal() and len(path) > 1 else path[-1]
+
+
+def _check(spec: Any, path: tuple[str, ...], signature: str) -> None:
+    kind = type(spec).__name__
+    if kind in _DENSE:
+        return
+    place = path[0] + "".join(f"[{key}]" if key.isdecimal() else f"[{key!r}]" for key in path[1:])
+    raise ExportError(f"argument {place} of signature {signature!r} is {spec!r:.200}, which is no dense tensor",
+                      hint=_HINTS.get(kind, _PLAIN))
+
+
+def snake(class_name: str) -> str:
+    """Keras's way of making a layer name of a class name: `BatchNormalization` -> `batch_normalization`."""
+    name = re.sub(r"\W+", "", class_name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def automatic(name: str, class_name: str = "") -> bool:
+    """Whether Keras made `name` up, for a layer of this class or for a tensor."""
+    if _TENSOR.fullmatch(name) or _INPUT.fullmatch(name):
+        return True
+    return bool(class_name) and re.fullmatch(re.escape(snake(class_name)) + r"(_\d+)?", name) is not None
+
+
+def stable(kind: str, names: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """A stable name for each (name, class of its layer): the given ones where somebody chose them.
+
+    kind: `input` or `output`. Made-up or repeated names become `inputs`/`outputs` when there is one tensor, and
+    `input_0`, `input_1`, ... by position when there are several.
+    """
+    given = [name for name, _ in names]
+    chosen = []
+    for index, (name, class_name) in enumerate(names):
+        usable = name and not automatic(name, class_name) and given.count(name) == 1
+        chosen.append(name if usable else f"{kind}s" if len(names) == 1 else f"{kind}_{index}")
+    return tuple(chosen)
+
+
+def positional(kind: str, count: int) -> tuple[str, ...]:
+    """`outputs` for one tensor, `output_0`, `output_1`, ... for several."""
+    return stable(kind, [("", "")] * count)
+
+
+def replaced(kind: str, names: Sequence[tuple[str, str]], chosen: Sequence[str]) -> tuple[str, ...]:
+    """A sentence for each name that isn't Keras's own any more."""
+    return tuple(
+        f"{kind} {new!r}: Keras's own name {old!r} depends on what was built before; name the layer to choose another"
+        for (old, _), new in zip(names, chosen, strict=True) if old != new and old)

@@ -51,7 +51,6 @@ class SavedModelDirectory:
 
     path: Path
 
-
 Target = PythonObject | KerasFile | SavedModelDirectory
 
 
@@ -97,10 +96,10 @@ def load_target(text: str | Path, custom_objects: Mapping[str, object] | Sequenc
     if isinstance(target, SavedModelDirectory):
         return target.path
     if isinstance(target, KerasFile):
-        from deploy.export import keras_files
+        from deploy.export import keras_models
 
         quiet.tensorflow()  # before the user's modules import it with all its chatter
-        return keras_files.load(target.path, load_custom_objects(custom_objects))
+        return keras_models.load_file(target.path, load_custom_objects(custom_objects))
     quiet.tensorflow()
     load_custom_objects(custom_objects)  # a builder may not need them; a wrong name is told all the same
     with importing(target.module):

@@ -1,7 +1,9 @@
 """The index of a SavedModel's variables: which tensor lies where in which file.
 
-A table in LevelDB's format, block entries sharing key prefixes. Sources: tensorflow/core/lib/io/table_format.txt,
-tensorflow/core/util/tensor_bundle/tensor_bundle.h, tensorflow/core/protobuf/tensor_bundle.proto.
+A table in LevelDB's format, block entries sharing key prefixes; TensorFlow 1 compressed its blocks with Snappy, of
+which only unpacking is needed. Sources: tensorflow/core/lib/io/table_format.txt,
+tensorflow/core/util/tensor_bundle/tensor_bundle.h, tensorflow/core/protobuf/tensor_bundle.proto,
+https://github.com/google/snappy/blob/main/format_description.txt.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from google.protobuf.message import DecodeError
 
 from deploy import files
 from deploy.errors import DeployError, IncompleteVersion
-from deploy.savedmodel import snappy
 from deploy.wire.contracts import shape_from_proto
 from deploy.wire.dtypes import dtype_from_number
 from deploy.wire.model_pb2 import BundleEntryProto, BundleHeaderProto
@@ -31,6 +32,8 @@ _MOST_SHARDS = 100_000
 _MOST_NAMES = 256 << 20  # characters of all names, which share their beginnings in the file
 _MOST_DIMENSIONS = 254  # TensorShape::MaxDimensions
 _MOST_BYTES = (1 << 63) - 1  # of a file
+
+_LITERAL = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,7 @@ def _block(data: bytes, offset: int, size: int, most: int) -> bytes:
     if ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF != int.from_bytes(data[end + 1:end + _TRAILER], "little"):
         raise ValueError("a block's checksum differs")
     if data[end] == _SNAPPY:  # TensorFlow 1 wrote it so
-        return snappy.decompress(data[offset:end], most)
+        return decompress(data[offset:end], most)
     if data[end]:
         raise ValueError(f"a block is compressed in an unknown way ({data[end]})")
     return data[offset:end]
@@ -167,3 +170,52 @@ def _handle(data: bytes, at: int) -> tuple[int, int, int]:
     offset, at = read_varint(data, at)
     size, at = read_varint(data, at)
     return offset, size, at
+
+
+def decompress(block: bytes, most: int) -> bytes:
+    """The block's contents, of at most `most` bytes. Raises ValueError or IndexError if it is damaged, or longer."""
+    size, at = read_varint(block, 0)
+    if size > most:
+        raise ValueError(f"a compressed block of {size:,} bytes, and at most {most:,} make sense")
+    out = bytearray()
+    while at < len(block):
+        length, offset, at = _element(block, at)
+        if len(out) + length > size:
+            raise ValueError(f"a compressed block has more than its {size} bytes")
+        if offset:
+            _copy(out, offset, length)
+        else:
+            out += block[at:at + length]
+            at += length
+    if len(out) != size:
+        raise ValueError(f"a compressed block has {len(out)} bytes instead of {size}")
+    return bytes(out)
+
+
+def _element(block: bytes, at: int) -> tuple[int, int, int]:
+    """How many bytes come next, how far back they stand (0: they follow), and where the next thing begins."""
+    tag = block[at]
+    kind, at = tag & 3, at + 1
+    if kind == _LITERAL:
+        length = (tag >> 2) + 1
+        if length > 60:  # the length less one stands in the next 1 to 4 bytes
+            extra = length - 60
+            length, at = int.from_bytes(block[at:at + extra], "little") + 1, at + extra
+        return length, 0, at
+    if kind == 1:
+        length, offset, at = (tag >> 2 & 7) + 4, (tag >> 5) << 8 | block[at], at + 1
+    else:
+        width = 2 if kind == 2 else 4
+        length, offset, at = (tag >> 2) + 1, int.from_bytes(block[at:at + width], "little"), at + width
+    if not offset:
+        raise ValueError("a compressed block refers to before its beginning")
+    return length, offset, at
+
+
+def _copy(out: bytearray, offset: int, length: int) -> None:
+    """Repeat what stands `offset` bytes before the end; it may overlap with what it makes."""
+    start = len(out) - offset
+    if start < 0:
+        raise ValueError("a compressed block refers to before its beginning")
+    piece = out[start:start + length]
+    out += (piece * (length // len(piece) + 1))[:length]

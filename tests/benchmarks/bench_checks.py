@@ -29,7 +29,7 @@ _THEIRS = "from deploy.wire.model_pb2 import SavedModel; " \
 _TIMED = """
 import sys, time
 from pathlib import Path
-import deploy.checks.graph, deploy.checks.keras_archives, deploy.checks.tflite
+import deploy.checks.graph, deploy.checks.keras_archives, deploy.checks.files
 {}
 start = time.perf_counter(); f(); end = time.perf_counter()
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))

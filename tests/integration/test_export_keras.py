@@ -14,14 +14,14 @@ keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
 
 from deploy.errors import CheckFailed  # noqa: E402
-from deploy.export import endpoints, export_model, load_target  # noqa: E402
+from deploy.export import export_model, load_target, signatures  # noqa: E402
 from deploy.export.plans import Endpoint, Servable  # noqa: E402
 
 ONES = np.ones((1, 3), np.float32)
 
 
 def endpoint(model: Any, **arguments: Any) -> Endpoint:
-    return endpoints.find(Servable(model, **arguments))[0]
+    return signatures.find(Servable(model, **arguments))[0]
 
 
 def inputs(found: Endpoint) -> list[str]:
@@ -148,7 +148,6 @@ class Rest(Weighted):
 class Keywords(Weighted):
     def call(self, tokens: Any, **kwargs: Any) -> Any:
         return self.dense(tokens) * kwargs["weight"]
-
 
 PINNED = ["tokens: float32[?, 3]", "weight: float32[?, 1]"]
 

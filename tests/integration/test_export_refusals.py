@@ -14,7 +14,7 @@ keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
 
 from deploy.errors import DeployError, ExportError, ParityError, RepositoryError, SpecError, VersionExists  # noqa: E402
-from deploy.export import Classify, Predict, Regress, Servable, export_model, load_target, tracing  # noqa: E402
+from deploy.export import Classify, Predict, Regress, Servable, export_model, load_target, saving  # noqa: E402
 from deploy.repository import Repository  # noqa: E402
 
 X = tf.TensorSpec([None], tf.float32, name="x")
@@ -182,8 +182,8 @@ def test_classify_and_regress_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_a_saved_model_that_answers_differently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = tracing.answer
-    monkeypatch.setattr(tracing, "answer", lambda endpoint, inputs: {
+    real = saving.answer
+    monkeypatch.setattr(saving, "answer", lambda endpoint, inputs: {
         name: value + np.float32(0.5) for name, value in real(endpoint, inputs).items()})
     double = tf.function(lambda x: {"y": x * 2}, [X])
     error = refused(tmp_path, double, "answers differently", "'y'", kind=ParityError)

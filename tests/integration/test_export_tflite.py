@@ -15,7 +15,7 @@ import pytest
 
 from deploy import checks, goldens, regression, smoke
 from deploy.checks import targets
-from deploy.checks.findings import Severity
+from deploy.checks.rules import Severity
 from deploy.cli.inspecting import inspected
 from deploy.cli.outcome import run
 from deploy.client import connect
@@ -144,7 +144,6 @@ def test_a_server_that_prefers_the_sibling_answers_from_it(models: Path, tmp_pat
             said = subprocess.run(["bash", "-c", call.curl], capture_output=True, text=True, check=True).stdout
             assert "outputs" in said or "predictions" in said
             subprocess.run([sys.executable, "-c", call.python], capture_output=True, check=True, cwd=ROOT)
-
 
 SERVED = """repository: models
 models: [{{name: {name}, versions: 1}}]

@@ -13,7 +13,7 @@ import pytest
 from deploy import goldens
 from deploy.cli.exports import _batches, _tolerances
 from deploy.errors import ExportError, SpecError
-from deploy.export import export_model, methods
+from deploy.export import export_model, signatures
 from deploy.export.examples import cases
 from deploy.goldens.recorded import Golden
 from deploy.types import Contract, Signature, TensorSpec
@@ -174,7 +174,7 @@ def test_files_are_read_before_the_model_is_built(tmp_path: Path) -> None:
 def test_features_of_examples(given: object) -> None:
     features = (TensorSpec("x", "float32", (None, 2)), TensorSpec("n", "int64", (None,)))
     found, = cases(given, contract(TensorSpec("inputs", "string", (None,))), {},
-                   {"serving_default": lambda batch: {"inputs": methods.serialized(batch, features)}})
+                   {"serving_default": lambda batch: {"inputs": signatures.serialized(batch, features)}})
     first = example_pb2.Example.FromString(found.inputs["inputs"][0]).features.feature
     assert list(first["x"].float_list.value) == [1, 2]
     assert list(first["n"].int64_list.value) == [3]

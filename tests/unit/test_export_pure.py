@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from deploy.errors import ExportError, ParityError
-from deploy.export import examples, failures, graphs, methods, naming, parity, plans, specs
+from deploy.export import examples, failures, graphs, parity, plans, signatures, specs
 from deploy.export.plans import Case
 from deploy.goldens.compare import Tolerance
 from deploy.savedmodel import ops
@@ -71,15 +71,15 @@ def test_input_specs_that_mean_nothing(described: object) -> None:
     ("lstm", "LSTM", True), ("my_custom_layer", "MyCustomLayer", True),
 ])
 def test_made_up_names(name: str, kind: str, made_up: bool) -> None:
-    assert naming.automatic(name, kind) is made_up
+    assert specs.automatic(name, kind) is made_up
 
 
 def test_stable_names() -> None:
-    assert naming.stable("output", [("dense_3", "Dense")]) == ("outputs",)
-    assert naming.stable("output", [("dense_3", "Dense"), ("probs", "Dense")]) == ("output_0", "probs")
-    assert naming.stable("input", [("x", "InputLayer"), ("x", "InputLayer")]) == ("input_0", "input_1")
-    assert naming.positional("output", 2) == ("output_0", "output_1")
-    notes = naming.replaced("output", [("dense_3", "Dense"), ("probs", "Dense")], ("output_0", "probs"))
+    assert specs.stable("output", [("dense_3", "Dense")]) == ("outputs",)
+    assert specs.stable("output", [("dense_3", "Dense"), ("probs", "Dense")]) == ("output_0", "probs")
+    assert specs.stable("input", [("x", "InputLayer"), ("x", "InputLayer")]) == ("input_0", "input_1")
+    assert specs.positional("output", 2) == ("output_0", "output_1")
+    notes = specs.replaced("output", [("dense_3", "Dense"), ("probs", "Dense")], ("output_0", "probs"))
     assert len(notes) == 1
     assert "dense_3" in notes[0]
 
@@ -122,7 +122,7 @@ def test_an_input_may_be_called_like_a_signature() -> None:
 
 def test_features_are_serialized() -> None:
     features = (X, TensorSpec("n", "int32", (None,)), TensorSpec("s", "string", (None, 1)))
-    made = methods.serialized({"x": [[1, 2], [3, 4]], "n": [5, 6], "s": [["a"], [b"b"]]}, features)
+    made = signatures.serialized({"x": [[1, 2], [3, 4]], "n": [5, 6], "s": [["a"], [b"b"]]}, features)
     second = Example.FromString(made[1]).features.feature
     assert list(second["x"].float_list.value) == [3, 4]
     assert list(second["n"].int64_list.value) == [6]

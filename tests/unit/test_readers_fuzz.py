@@ -18,7 +18,7 @@ from deploy.errors import RepositoryError
 from deploy.goldens import warmup
 from deploy.goldens.recorded import Golden
 from deploy.repository.manifest import Manifest
-from deploy.savedmodel import bundle, snappy, tflite
+from deploy.savedmodel import bundle, tflite
 from deploy.types import Contract
 from deploy.wire import records
 from deploy.wire.model_pb2 import BundleEntryProto
@@ -57,7 +57,6 @@ def _graph() -> bytes:
 def _warmup(place: Path) -> bytes:
     goldens.write(place, [Golden("serving_default", {"x": np.float32([1, 2])}, {"y": np.array([b"a"], object)})], "m")
     return (place / goldens.FILE).read_bytes()
-
 
 INDEX = savedmodel_support.index(2, {"a/b": BundleEntryProto(dtype=1, size=4),
                                      "a/c": BundleEntryProto(dtype=3, shard_id=1)})
@@ -118,8 +117,7 @@ def test_records(place: Path, draw: st.DataObject) -> None:
 def test_snappy(data: bytes) -> None:
     from google.protobuf.message import DecodeError
 
-    ends(lambda: snappy.decompress(data, 1 << 16), ValueError, IndexError, DecodeError)
-
+    ends(lambda: bundle.decompress(data, 1 << 16), ValueError, IndexError, DecodeError)
 
 VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
                       lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner,

@@ -8,7 +8,7 @@ import google_crc32c
 import pytest
 
 from deploy.errors import IncompleteVersion
-from deploy.savedmodel import bundle, scanning, snappy
+from deploy.savedmodel import bundle, scanning
 from deploy.savedmodel.flow import MAIN, scopes
 from deploy.wire import spans
 from deploy.wire.model_pb2 import BundleEntryProto, BundleHeaderProto, MetaGraphDef
@@ -48,7 +48,6 @@ def big_graph() -> MetaGraphDef:
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return support.save(tmp_path_factory.mktemp("big"), big_graph()) / "saved_model.pb"
-
 
 CALLERS = frozenset({"PartitionedCall", "Case"})
 
@@ -138,14 +137,14 @@ def literal(data: bytes) -> bytes:
     (b"\x08" + literal(b"abcd") + bytes([3 << 2 | 3, 4, 0, 0, 0]), b"abcdabcd"),
 ])
 def test_snappy(block: bytes, expected: bytes) -> None:
-    assert snappy.decompress(block, 1 << 20) == expected
+    assert bundle.decompress(block, 1 << 20) == expected
 
 
 @pytest.mark.parametrize("block", [b"\x05" + literal(b"hell"), b"\x08" + literal(b"ab") + bytes([4 << 2 | 1, 9]),
                                    b"\x04" + bytes([3 << 2 | 2, 0, 0])])
 def test_damaged_snappy(block: bytes) -> None:
     with pytest.raises(ValueError, match="a compressed block"):
-        snappy.decompress(block, 1 << 20)
+        bundle.decompress(block, 1 << 20)
 
 
 def test_an_index_that_tensorflow_1_compressed(tmp_path: Path) -> None:

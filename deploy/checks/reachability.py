@@ -54,7 +54,7 @@ class Reached:
         return self.restore or self.initialize
 
 
-class Reach:
+class Reachability:
     """Answers for one graph. inputs: of the main graph's nodes (scanning.main_inputs). callees: of `callees`."""
 
     def __init__(self, outline: Outline, inputs: Mapping[str, list[str]], callees: Mapping[str, set[str]]) -> None:
