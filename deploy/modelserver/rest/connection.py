@@ -28,11 +28,11 @@ class Connection(asyncio.Protocol):
         self._server, self._loop, self._asked = server, server.loop, 0
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[Item] = deque()
-        self._incoming = Incoming(server, self._waiting)
+        self._incoming, self._heads = Incoming(server, self._waiting), server.heads
         self._running: Request | None = None
         self._inbox: bytes | memoryview = b""
         self._full = self._ended = self._paused = self._closing = self._scheduled = self._lingering = False
-        self._thrown = self._unsent = 0
+        self._thrown = self._unsent = self._unknown = 0
         self._since = self._began = self._loop.time()
 
     # -- the transport's callbacks
@@ -45,27 +45,52 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._transport = None
         if self._running is not None:
-            self._running.over = True
-        self._server.held -= self._incoming.held
-        self._incoming.held = 0
+            self._running.over, self._running = True, None
+        self._incoming.release(self._incoming.held)
         self._waiting.clear()
         self._inbox = b""
         self._server.gone(self)
 
     def data_received(self, data: bytes) -> None:
-        self._since = self._loop.time()
-        if self._incoming.deaf:
+        self._since, incoming = self._loop.time(), self._incoming
+        if incoming.deaf:
             self._throw_away(data)
-            return
-        self._inbox = bytes(self._inbox) + data if self._inbox else data
-        if self._scheduled:
-            return
-        if len(data) <= most.FIRST and not self._waiting and self._running is None and not self._paused:
-            self._take_in()  # nearly always it is one request
-            if len(self._waiting) == 1 and not self._inbox and self._can_answer:
-                self._answer(self._waiting.popleft())
-                return
-        self._turn()
+        elif (self._waiting or self._inbox or self._running or self._scheduled or self._full or self._paused
+              or self._closing):
+            self._inbox = bytes(self._inbox) + data if self._inbox else data
+            if not self._scheduled:
+                self._turn()
+        elif incoming.arriving:
+            self._take_first(data, False)
+        elif (request := self._heads.request(data)) is not None and incoming.hold(request.size):
+            self._unknown = 0
+            self._answer(request)
+        else:
+            self._began = self._since
+            self._take_first(data, True)
+
+    def _take_first(self, data: bytes, starts: bool) -> None:
+        """Take in what has arrived where nothing waits: nearly always one request, or a part of one.
+
+        starts: nothing of a request has arrived before.
+        """
+        incoming, waiting, size = self._incoming, self._waiting, max(most.FIRST, self._incoming.left)
+        if len(data) <= size:
+            incoming.take(data)
+        else:
+            self._inbox = memoryview(data)
+            self._take_in()
+            if 0 < len(self._inbox) <= incoming.left:
+                self._take_in()
+        if self._inbox or len(waiting) > 1:
+            self._turn()
+        elif waiting:
+            item = waiting.popleft()
+            if starts and isinstance(item, Request) and not incoming.arriving:
+                if self._unknown % most.KEEP_ONE_OF == 0:
+                    self._heads.keep(data, item)
+                self._unknown += 1
+            self._answer(item)
 
     def eof_received(self) -> bool:
         """The client won't send more. True: it still gets the replies."""
@@ -149,8 +174,9 @@ class Connection(asyncio.Protocol):
         elif isinstance(item, Response):
             self._send(rendered(Request(keep_alive=False), item), True)
         elif (response := item.refusal or self._server.at_once(item)) is not None:
-            self._send(*self._server.reply(self, item, response))
-            self._release(item)
+            data, close = self._server.reply(self, item, response)
+            self._incoming.release(item.size)
+            self._send(data, close)
         else:
             self._running = item
             self._asked += 1
@@ -161,16 +187,10 @@ class Connection(asyncio.Protocol):
         request = self._running
         if number == self._asked and request is not None:
             self._running = None
-            self._release(request)
+            self._incoming.release(request.size)
             self._send(data, close)
             if self._waiting or self._inbox:
                 self._turn_soon()
-
-    def _release(self, request: Request) -> None:
-        """Its body isn't needed any more."""
-        if self._transport is not None:
-            self._server.held -= request.size
-            self._incoming.held -= request.size
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None:

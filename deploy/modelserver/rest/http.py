@@ -21,6 +21,7 @@ from deploy.modelserver.haste import Haste
 from deploy.modelserver.loops import new_loop, open_files
 from deploy.modelserver.rest import limits as most
 from deploy.modelserver.rest.connection import Connection
+from deploy.modelserver.rest.heads import HeadCache
 from deploy.modelserver.rest.limits import Limits
 from deploy.modelserver.rest.messages import (
     Heavier,
@@ -84,7 +85,7 @@ class RestServer:
         self.port: int = self._socket.getsockname()[1]
         self.connections: dict[Connection, None] = {}  # the oldest first
         self.held = 0  # bytes of bodies that have arrived and aren't answered
-        self.refusal = refusal
+        self.refusal, self.heads = refusal, HeadCache()
         self._answer, self._timeout, self._late = answer, timeout, late
         times = self.limits.head, self.limits.idle, self.limits.stall
         self._look_every = min([_LOOK, *(seconds / 4 for seconds in times if seconds > 0)])

@@ -39,9 +39,9 @@ class Incoming:
     def __init__(self, server: Host, found: deque[Item]) -> None:
         self._server, self._found = server, found
         self._parser = httptools.HttpRequestParser(self)
-        self._request = Request()
+        self._request, self._target, self._headers = Request(), b"", dict[bytes, bytes]()
         self._body: bytes | bytearray = b""  # nearly always in one piece, as it came
-        self.arriving = self.deaf = self._keeps = False
+        self.arriving = self.deaf = self._keeps = self._chunked = False
         self.in_head = True
         self.held = self.left = self._got = self._framing = self._fields = self._chunks = 0
 
@@ -49,23 +49,19 @@ class Incoming:
         """Take in some bytes. Large pieces are for bodies: all requests in them are found at once."""
         before, size = self._got, len(data)
         while data and not self.deaf:
-            data = self._parse(data)
+            try:
+                self._parser.feed_data(data)
+                break
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._without_upgrade() + bytes(data[upgrade.args[0]:])
+            except httptools.HttpParserInvalidMethodError:
+                self.refuse(html_error(501))
+            except httptools.HttpParserError:
+                self.refuse(html_error(400))
         self._framing += size - self._got + before
         if self._framing > most.MOST_FRAMING and self._framing > (
                 most.MOST_HEAD if self.in_head else most.MOST_FRAMING + most.FRAMING_PER_CHUNK * self._chunks):
             self.refuse(html_error(400))
-
-    def _parse(self, data: bytes | memoryview) -> bytes:
-        """Parse; returns bytes to go on with after a wish to upgrade, which isn't granted."""
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            return self._without_upgrade() + bytes(data[upgrade.args[0]:])
-        except httptools.HttpParserInvalidMethodError:
-            self.refuse(html_error(501))
-        except httptools.HttpParserError:
-            self.refuse(html_error(400))
-        return b""
 
     def _without_upgrade(self) -> bytes:
         """The head of a request to upgrade, to be read again as if nobody had asked: the parser skips its body."""
@@ -89,24 +85,23 @@ class Incoming:
         self.refuse(html_error(408))
 
     def _drop_body(self) -> None:
-        self._server.held -= len(self._body)
-        self.held -= len(self._body)
+        self.release(len(self._body))
         self._body, self._keeps = b"", False
 
     # -- the parser's callbacks
 
     def on_message_begin(self) -> None:
-        self._request, self.arriving, self.in_head = Request(), True, True
+        self._target, self._headers, self.arriving, self.in_head = b"", {}, True, True
         self._framing = self._fields = self._chunks = 0
 
     def on_url(self, url: bytes) -> None:
-        self._request.target += url.decode("latin-1")
+        self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.in_head:
             return  # a trailer
         self._fields += 1
-        name, headers = name.lower(), self._request.headers
+        name, headers = name.lower(), self._headers
         if name not in headers:
             headers[name] = value.rstrip(b" \t")
         elif name in (b"transfer-encoding", b"host"):
@@ -115,23 +110,23 @@ class Incoming:
             self.refuse(html_error(400))
 
     def on_headers_complete(self) -> None:
-        request, self.in_head, self._keeps = self._request, False, True
-        request.method = self._parser.get_method().decode("ascii")
-        if self.deaf or self._parser.should_upgrade():
+        parser, headers, self.in_head, self._keeps = self._parser, self._headers, False, True
+        request = self._request = Request(parser.get_method().decode("ascii"), self._target.decode("latin-1"), headers)
+        self._chunked = chunked = b"transfer-encoding" in headers
+        if self.deaf or parser.should_upgrade():
             return
-        version = self._parser.get_http_version()
-        if (status := heads.refusal(version, request)) is not None:
+        version = parser.get_http_version()
+        if (status := heads.refusal(version, headers)) is not None:
             self.refuse(html_error(status))
             return
         request.old = version == "1.0"
-        chunked = b"transfer-encoding" in request.headers
-        request.keep_alive = self._parser.should_keep_alive() and not (request.old and chunked)
-        self.left = most.LONG if chunked else heads.length(request)
+        request.keep_alive = parser.should_keep_alive() and not (request.old and chunked)
+        self.left = most.LONG if chunked else heads.length(headers)
         if not chunked and self.left > self._server.limits.body > 0:
             self._refuse_body()
         elif not chunked and self.left > most.LONG:
             self._look_ahead()
-        if not request.old and self.left and heads.continues(request) and not self.deaf:
+        if b"expect" in headers and not request.old and self.left and heads.continues(headers) and not self.deaf:
             self._go_ahead()
 
     def _look_ahead(self) -> None:
@@ -155,28 +150,41 @@ class Incoming:
         self._chunks += 1
 
     def on_body(self, body: bytes) -> None:
-        self._got += len(body)
-        if b"transfer-encoding" not in self._request.headers:
-            self.left -= len(body)
+        size = len(body)
+        self._got += size
+        if not self._chunked:
+            self.left -= size
         if not self._keeps or self.deaf:
             return
-        before, size = len(self._body), len(self._body) + len(body)
-        if size > self._server.limits.body > 0:
+        before, server = len(self._body), self._server
+        if before + size > server.limits.body > 0:
             self._refuse_body()
             return
-        if self._server.held + len(body) > self._server.limits.bodies > 0:
+        if not self.hold(size):
             self.refuse(error_reply(503, "The server holds too many bytes of requests; try again"))
             return
-        self._server.held += len(body)
-        self.held += len(body)
         if not before:
             self._body = body
         else:
             if isinstance(self._body, bytes):
                 self._body = bytearray(self._body)
             self._body += body
-        if before <= most.LONG < size and b"transfer-encoding" in self._request.headers:
+        if self._chunked and before <= most.LONG < before + size:
             self._look_ahead()
+
+    def hold(self, size: int) -> bool:
+        """Count so many bytes of a body as kept; False if the server has no room for them."""
+        server = self._server
+        if server.held + size > server.limits.bodies > 0:
+            return False
+        server.held += size
+        self.held += size
+        return True
+
+    def release(self, size: int) -> None:
+        """So many bytes aren't needed any more."""
+        self._server.held -= size
+        self.held -= size
 
     def _refuse_body(self) -> None:
         if (refusal := self._server.refusal(self._request)) is not None:
@@ -188,15 +196,16 @@ class Incoming:
                                      f"--tfs_rest_max_body_bytes={self._server.limits.body} allows"))
 
     def on_message_complete(self) -> None:
-        request, self.arriving, self.left = self._request, False, 0
+        request, body, self.arriving, self.left = self._request, self._body, False, 0
         if self._parser.should_upgrade() or self.deaf:
             return  # requests to upgrade come again
         if request.refusal is None:
-            request.size = len(self._body)
-            if isinstance(self._body, bytes) or request.size <= most.SHORT:
-                request.body = bytes(self._body)
+            request.size = len(body)
+            if isinstance(body, bytes):
+                request.body = body
+            elif request.size <= most.SHORT:
+                request.body = bytes(body)
             else:
-                request.collected = self._body
+                request.collected = body
             self._body = b""
             self._found.append(request)
-

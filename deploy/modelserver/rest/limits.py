@@ -11,6 +11,8 @@ FIRST, SLICE = 1 << 14, 1 << 12  # bytes that are parsed before those requests a
 
 MOST_HEAD = 1 << 20  # bytes of a request line and headers
 MOST_FIELDS = 1000  # headers of a request
+KNOWN_HEADS, LONGEST_KNOWN_HEAD = 512, 1 << 11  # heads that needn't be parsed again, of all connections; bytes of one
+KEEP_ONE_OF = 8  # heads that are new, one after the other: with a client that never sends one twice, it's in vain
 MOST_FRAMING = 1 << 18  # bytes of trailers and chunk extensions
 FRAMING_PER_CHUNK = 16  # bytes that a chunk needs besides
 MOST_WAITING = 64  # requests of one connection that wait for their turn; while there are more, nothing is read

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
+from typing import NamedTuple
 
 import numpy as np
 
@@ -49,8 +50,7 @@ class Request:
             raise Abandoned
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """One reply."""
 
     status: int = 200
@@ -72,33 +72,26 @@ def error_reply(status: int, text: str, *, close: bool = True) -> Response:
     return Response(status, json.dumps({"error": text}, indent=4).encode(), close=close)
 
 
-@lru_cache(1)
-def _date(second: int) -> str:
-    return f"Date: {formatdate(second, usegmt=True)}\r\n"
-
-
 def rendered(request: Request, response: Response) -> bytes:
     """The reply's bytes."""
-    head = [_fixed(response.status, response.content_type, response.headers), _date(int(time.time()))]
-    body = response.body
+    status, body, content_type, headers, close = response
+    start = _start(status, content_type, headers, int(time.time()))
     if request.method == "HEAD":
-        body = b""
+        length = body = b""
     else:
-        head.append(f"Content-Length: {len(body)}\r\n")
-    if response.close or not request.keep_alive:
-        head.append("Connection: close\r\n")
-    elif request.old:
-        head.append("Connection: keep-alive\r\n")
-    head.append("\r\n")
-    return "".join(head).encode("latin-1") + body
+        length = b"Content-Length: %d\r\n" % len(body)
+    connection = (b"Connection: close\r\n" if close or not request.keep_alive
+                  else b"Connection: keep-alive\r\n" if request.old else b"")
+    return b"%b%b%b\r\n%b" % (start, length, connection, body)
 
 
 @lru_cache(64)
-def _fixed(status: int, content_type: str, headers: tuple[tuple[str, str], ...]) -> str:
-    """The lines that many replies share."""
+def _start(status: int, content_type: str, headers: tuple[tuple[str, str], ...], second: int) -> bytes:
+    """The lines that the replies of one second share."""
     reason = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Unknown"
-    return "".join([f"HTTP/1.1 {status} {reason}\r\n", f"Content-Type: {content_type}\r\n",
-                    *(f"{name}: {value}\r\n" for name, value in headers)])
+    lines = [f"HTTP/1.1 {status} {reason}", f"Content-Type: {content_type}",
+             *(f"{name}: {value}" for name, value in headers), f"Date: {formatdate(second, usegmt=True)}"]
+    return "".join(f"{line}\r\n" for line in lines).encode("latin-1")
 
 
 def endless(request: Request) -> bool:
