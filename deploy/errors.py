@@ -12,7 +12,7 @@
         IncompleteVersion              not a whole SavedModel
         DigestMismatch                 bytes differ from the manifest
         Malformed                      a file isn't what its name says: damaged, too big, or made to harm
-      LockHeld                      5  someone else is at it
+      LockHeld                      5  another operation holds the lock
       ServerError                   6  fix the server's surroundings
         BackendMissing                 no engine, image or binary
         PortTaken
@@ -116,7 +116,7 @@ class DigestMismatch(RepositoryError):
 
 
 class LockHeld(DeployError):
-    """Someone else is changing the same thing."""
+    """Another operation holds the lock."""
 
     exit_code = 5
 

@@ -21,14 +21,13 @@ from msgspec import Meta
 
 from deploy.backends.base import Kind, ProcessOptions
 from deploy.errors import ServerError
+from deploy.locks import same_process
 from deploy.types import Endpoint
 
 FILE = "run.json"
 LOG = "server.log"
 MARK, FACTS = "TFS_DEPLOY_RUN", "TFS_DEPLOY_SERVER"  # in the server's environment: its run, and its record as JSON
 MOST_BYTES = 1 << 20
-# A process's creation time is derived from the boot time, which follows corrections of the clock
-CLOCK_TOLERANCE = 2.0
 
 _Port = Annotated[int, Meta(ge=0, le=65535)] | None
 
@@ -78,8 +77,8 @@ class RunRecord:
             told = _environment(process)
             if told is not None:
                 return process if told.get(MARK) == self.run and _is_here(process, told, self) else None
-            same = abs(process.create_time() - self.created) <= CLOCK_TOLERANCE
-            return process if same and tuple(process.cmdline()[-len(self.argv) + 1:]) == self.argv[1:] else None
+            same = tuple(process.cmdline()[-len(self.argv) + 1:]) == self.argv[1:]
+            return process if same and same_process(process, self.created) else None
         return None
 
     def proven(self, process: psutil.Process) -> bool:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.errors import RepositoryError, VersionExists
-from deploy.repository import checking, copying, failures, locks, naming, staging
+from deploy.repository import checking, copying, failures, naming, staging
+from deploy.repository import numbers as numbering
 from deploy.repository.copying import Progress
 from deploy.repository.manifest import FileRecord, Manifest
 from deploy.repository.survey import Survey, survey
@@ -56,7 +57,7 @@ class Stage:
         self.model, self._root, self._algorithm = model, root, algorithm
         self._directory = root / model
         self._version = version
-        with failures.translated(f"publish {model}", root), locks.model_lock(root, model) as numbers:
+        with failures.translated(f"publish {model}", root), numbering.model_lock(root, model) as numbers:
             _make(self._directory)
             staging.remove_stale(self._directory, ABANDONED)
             if version is not None:
@@ -87,7 +88,7 @@ class Stage:
         """Remove the stage, and the model's directory if there is nothing else in it. Does no harm after `publish`."""
         self._stage.remove()
         if not naming.names(self._directory):
-            with suppress(OSError), locks.model_lock(self._root, self.model):
+            with suppress(OSError), numbering.model_lock(self._root, self.model):
                 self._directory.rmdir()
 
     def publish(self, version: int | None = None, *, producer: Mapping[str, str] | None = None,
@@ -133,7 +134,7 @@ class Stage:
     def _show(self, tree: Path, version: int | None, files: Mapping[str, FileRecord], contract: Contract,
               facts: Facts) -> Published:
         version = self._version if version is None else check_version(version)
-        with locks.model_lock(self._root, self.model) as numbers:
+        with numbering.model_lock(self._root, self.model) as numbers:
             while True:
                 if version is not None:
                     self._check_free(version, numbers)
@@ -162,13 +163,13 @@ class Stage:
             raise
         return True
 
-    def _next(self, numbers: locks.Numbers) -> int:
+    def _next(self, numbers: numbering.Numbers) -> int:
         number = next_number(self._directory, numbers.highest, but=self._stage.path)
         if number > MAX_VERSION:
             raise RepositoryError(f"{self.model} has no number left after {MAX_VERSION}", hint="name a free version")
         return number
 
-    def _check_free(self, version: int, numbers: locks.Numbers) -> None:
+    def _check_free(self, version: int, numbers: numbering.Numbers) -> None:
         own = self._stage.path if hasattr(self, "_stage") else None
         spelling = naming.taken(self._directory).get(version)
         claimed = dict(staging.claims(self._directory, but=own)).get(version)

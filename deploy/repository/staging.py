@@ -1,13 +1,12 @@
 """A stage: a directory beside the versions, under a name that the server ignores, until one rename shows it.
 
     <root>/<model>/.stage-<pid>-<random>/
-        owner.json     who works here, and the number it claims; locked (flock) as long as its owner lives
+        owner.json     who works here, on which kernel, and the number it claims; locked as long as its owner lives
         version/       what becomes <root>/<model>/<number>
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -16,28 +15,16 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from deploy import files
-from deploy.repository import locks, naming
+from deploy import files, locks
+from deploy.locks import Owner
+from deploy.repository import naming
 
 _OWNER = "owner.json"
 _TREE = "version"
 _MOST = 4096  # bytes of owner.json
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Who works in a stage. `host` is the running kernel where it tells its identity, so containers share it."""
-
-    host: str
-    name: str
-    pid: int
-    version: int | None
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.name}"
 
 
 class StageDirectory:
@@ -51,9 +38,9 @@ class StageDirectory:
         try:
             self._fd = os.open(self.path / _OWNER, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             with suppress(OSError):  # without locks, its age tells when it was left
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.write(self._fd, json.dumps(
-                {"host": host(), "name": socket.gethostname(), "pid": os.getpid(), "version": version}).encode())
+                locks.try_lock(self._fd)
+            os.write(self._fd, json.dumps({**Owner.here("publish").to_json(), "kernel": kernel(),
+                                           "version": version}).encode())
             self.tree.mkdir()
         except BaseException:
             self.remove()
@@ -67,7 +54,7 @@ class StageDirectory:
             self._fd = -1
 
 
-def host() -> str:
+def kernel() -> str:
     """Which kernel runs this process: locks and dead processes are seen within one kernel."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -78,9 +65,9 @@ def host() -> str:
 def claims(model_directory: Path, but: Path | None = None) -> Iterator[tuple[int, Owner]]:
     """The numbers that living publishers, except the stage `but`, have asked for."""
     for path in naming.stage_paths(model_directory):
-        owner = _owner(path)
-        if path != but and owner and owner.version is not None and _held(path):
-            yield owner.version, owner
+        note = _note(path)
+        if path != but and note and note.version is not None and _held(path):
+            yield note.version, note.owner
 
 
 def remove_stale(model_directory: Path, older_than: float) -> list[Path]:
@@ -103,8 +90,8 @@ def _stale(path: Path, older_than: float) -> bool:
     held = _held(path)
     if held:
         return False
-    owner = _owner(path)
-    if held is False and owner and owner.host == host():
+    note = _note(path)
+    if held is False and note and note.kernel == kernel():
         return True
     return time.time() - _last_change(path) > older_than
 
@@ -116,17 +103,30 @@ def _held(path: Path) -> bool | None:
     except OSError:
         return None
     try:
-        return locks.held(fd)
+        taken = locks.try_lock(fd)
+    except OSError:
+        return None
+    else:
+        return None if taken is None else not taken
     finally:
         os.close(fd)
 
 
-def _owner(path: Path) -> Owner | None:
+class _Note(NamedTuple):
+    """owner.json. kernel: containers of one host share it, so whoever runs on it sees a lock, or that nobody has it."""
+
+    owner: Owner
+    kernel: str
+    version: int | None
+
+
+def _note(path: Path) -> _Note | None:
     try:
-        owner = Owner(**json.loads(files.read_bytes(path / _OWNER, _MOST, follow=False)))
-    except (OSError, ValueError, TypeError, RecursionError):
+        data = json.loads(files.read_bytes(path / _OWNER, _MOST, follow=False))
+        note = _Note(Owner.from_json(data), str(data["kernel"]), data["version"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-    return owner if owner.version is None or type(owner.version) is int else None
+    return note if note.version is None or type(note.version) is int else None
 
 
 def _last_change(path: Path) -> float:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from deploy.errors import RepositoryError, VersionNotFound
-from deploy.repository import checking, copying, digests, failures, locks, naming, staging, survey
+from deploy.repository import checking, copying, digests, failures, naming, numbers, staging, survey
 from deploy.repository.copying import Progress
 from deploy.repository.listing import Entry, entry
 from deploy.repository.manifest import Manifest
@@ -56,7 +56,7 @@ class Repository:
         """The number that a publisher would get now: one more than the highest that ever existed or is claimed."""
         check_name(model)
         with self._reading():
-            highest = locks.read_highest(self.root, model)
+            highest = numbers.read_highest(self.root, model)
             return next_number(self.root / model, highest)
 
     def path(self, mv: ModelVersion) -> Path:
@@ -146,7 +146,7 @@ class Repository:
         with self._reading():
             with_stages = [n for n in sorted(naming.names(self.root)) if naming.stage_paths(self.root / n)]
         for model in with_stages:
-            with failures.translated(f"clean {model}", self.root), locks.model_lock(self.root, model):
+            with failures.translated(f"clean {model}", self.root), numbers.model_lock(self.root, model):
                 removed += staging.remove_stale(self.root / model, older_than)
                 if not naming.names(self.root / model):
                     (self.root / model).rmdir()

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.errors import RolloutError
+from deploy.locks import whoami
 from deploy.rollout.algebra import Goal
 from deploy.state import Ledger, Release, Serving, releases
 from deploy.state.ledger import utc_now
-from deploy.state.lock import whoami
 from deploy.state.releases import Kind
 
 

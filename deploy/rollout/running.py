@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from deploy.errors import LockHeld, RolloutError, SpecError
+from deploy.locks import locked, whoami
 from deploy.rollout import offline, preflight
 from deploy.rollout.algebra import Goal
 from deploy.rollout.checks import TIMES, checks
@@ -18,9 +19,8 @@ from deploy.rollout.opening import Opened, model_of, opened, running
 from deploy.rollout.plan import Plan, steps
 from deploy.rollout.restoring import restore
 from deploy.spec import Spec
-from deploy.state import Ledger, Release, Serving, locked, releases
+from deploy.state import Ledger, Release, Serving, releases
 from deploy.state.ledger import Line
-from deploy.state.lock import whoami
 from deploy.state.releases import Kind, after
 from deploy.types import check_version
 

@@ -12,6 +12,7 @@ from deploy.backends.container_options import container_user
 from deploy.backends.ports import pick
 from deploy.backends.process import forget
 from deploy.errors import DeployError, ServerError
+from deploy.locks import locked
 from deploy.serving import preflight, readiness
 from deploy.serving.backend_choice import Choice, choose_backend
 from deploy.serving.known_good import as_proven, differences, note_start
@@ -20,7 +21,6 @@ from deploy.serving.readiness import Connect, connected
 from deploy.serving.resolving import Wanted, wanted
 from deploy.serving.start_record import remember_failure, remember_start
 from deploy.spec import Spec
-from deploy.state import locked
 from deploy.types import Endpoint
 from deploy.waiting import Deadline
 

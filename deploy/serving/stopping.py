@@ -11,10 +11,10 @@ from deploy.backends import find as find_server
 from deploy.backends.base import Progress, silent
 from deploy.backends.process import forget
 from deploy.errors import ClientError, Rejected, SpecError
+from deploy.locks import locked
 from deploy.render.configs import MODELS
 from deploy.serving.drift import read_config
 from deploy.spec import Spec
-from deploy.state import locked
 from deploy.types import Endpoint, ModelRef, VersionState, VersionStatus
 from deploy.waiting import Deadline, poll
 

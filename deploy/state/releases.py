@@ -47,7 +47,7 @@ class Release:
     """One change of what is served of one model.
 
     version: the one that gets the label. before: what rolling back aims at. goal: what is served in the end.
-    by: process, host and user that began it, see lock.whoami. options: how it was asked for.
+    by: process, host and user that began it, see locks.whoami. options: how it was asked for.
     passed: checks that passed, with the time. passed_on: the run of the server that each passed on.
     let_go: steps that somebody let go on. undoing: why it goes back.
     """

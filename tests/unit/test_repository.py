@@ -199,24 +199,25 @@ def crashed(repo: Repository, **owner: object) -> Path:
     (path / "version" / "assets").mkdir(parents=True)
     (path / "version" / "assets" / "half").touch()
     if owner:
-        (path / "owner.json").write_text(json.dumps({"name": "here", "pid": 77, "version": 9, **owner}))
+        fields = {"by": "them", "host": "here", "pid": 77, "created": 1.5, "version": 9, **owner}
+        (path / "owner.json").write_text(json.dumps(fields))
     return path
 
 
 def test_a_dead_publishers_stage_goes_at_once(repo: Repository) -> None:
-    left = crashed(repo, host=staging.host())
+    left = crashed(repo, kernel=staging.kernel())
     assert repo.next_version("m") == 2  # its claim is void
     assert repo.clean() == [left]
     assert listing(repo.root / "m") == ["1"]
 
 
 def test_the_next_publish_removes_it_too(repo: Repository, source: Path) -> None:
-    crashed(repo, host=staging.host())
+    crashed(repo, kernel=staging.kernel())
     repo.publish(source, "m")
     assert listing(repo.root / "m") == ["1", "2"]
 
 
-@pytest.mark.parametrize("owner", [{"host": "elsewhere"}, {}, {"host": staging.host(), "unknown": 1}])
+@pytest.mark.parametrize("owner", [{"kernel": "elsewhere"}, {}, {"kernel": staging.kernel(), "pid": "?"}])
 def test_other_stages_go_when_they_are_old(repo: Repository, source: Path, owner: dict[str, object]) -> None:
     left = crashed(repo, **owner)
     repo.publish(source, "m")
@@ -228,7 +229,7 @@ def test_other_stages_go_when_they_are_old(repo: Repository, source: Path, owner
 
 def test_cleaning_removes_a_model_without_versions(repo: Repository) -> None:
     shutil.rmtree(repo.root / "m" / "1")
-    crashed(repo, host=staging.host())
+    crashed(repo, kernel=staging.kernel())
     repo.clean()
     assert not (repo.root / "m").exists()
 

@@ -22,13 +22,13 @@ from deploy.errors import (
     Unreachable,
     VersionNotFound,
 )
+from deploy.locks import locked
 from deploy.serving import backend_choice as choice
 from deploy.serving import planning, preflight, stopping
 from deploy.serving.backend_choice import Choice, choose_backend
 from deploy.serving.flags import number
 from deploy.serving.resolving import Wanted, resolve
 from deploy.spec import Resources
-from deploy.state import locked
 from deploy.types import All, Latest, ServedModel, Specific, VersionPolicy, VersionStatus
 from deploy.waiting import Deadline
 from tests.serving_support import AVAILABLE, END, UNLOADING, FakeClock, FakeControl, spec_at

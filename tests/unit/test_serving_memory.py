@@ -11,9 +11,9 @@ import pytest
 from deploy import serving, spec
 from deploy.cli.outcome import run
 from deploy.errors import LockHeld, ServerError
+from deploy.locks import locked
 from deploy.serving.start_record import remember_start
 from deploy.spec import Spec
-from deploy.state import locked
 from tests.repository_support import savedmodel
 from tests.servers_support import free_ports
 

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ import pytest
 
 from deploy import serving
 from deploy.errors import LockHeld, RolloutError, ServerError
+from deploy.locks import FILE, Owner, locked
 from deploy.serving.known_good import differences, note_start
 from deploy.serving.resolving import Wanted
-from deploy.state import Ledger, Serving, locked, releases, started_from
-from deploy.state.lock import FILE, alive, whoami
+from deploy.state import Ledger, Serving, releases, started_from
 from deploy.state.releases import entry
 from deploy.types import Latest, ServedModel, Specific
 from tests.serving_support import spec_at
@@ -130,7 +131,7 @@ def test_what_was_torn_or_is_unknown_is_passed_over(tmp_path: Path, torn: str) -
 def test_a_lock_on_a_full_disk_and_one_that_is_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "secret").write_text("theirs")
     (tmp_path / FILE).symlink_to("secret")
-    with pytest.raises(ServerError, match="lock is a link"), locked(tmp_path, "up"):
+    with pytest.raises(ServerError, match="lock: it is a symbolic link"), locked(tmp_path, "up"):
         pytest.fail("a link was followed")
     assert (tmp_path / "secret").read_text() == "theirs"
     (tmp_path / FILE).unlink()
@@ -139,13 +140,16 @@ def test_a_lock_on_a_full_disk_and_one_that_is_a_link(tmp_path: Path, monkeypatc
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", full)
-    with locked(tmp_path, "up"), pytest.raises(LockHeld, match="unknown is busy"), locked(tmp_path, "down"):
+    with locked(tmp_path, "up"), pytest.raises(LockHeld, match="by unknown, since unknown"), locked(tmp_path, "down"):
         pytest.fail("two hold it")
 
 
+def locked_already() -> pytest.RaisesExc[LockHeld]:
+    return pytest.raises(LockHeld, match="another operation holds the lock .*`rollout of m` by")
+
+
 def test_a_lock_says_who_since_when_and_why(tmp_path: Path) -> None:
-    with locked(tmp_path, "rollout of m"), pytest.raises(LockHeld, match="is busy with `rollout of m`") as e, \
-            locked(tmp_path, "down"):
+    with locked(tmp_path, "rollout of m"), locked_already() as e, locked(tmp_path, "down"):
         pytest.fail("two hold it")
     assert f"process {os.getpid()}" in e.value.by and e.value.since.startswith("20")
     assert (tmp_path / FILE).read_text() == ""
@@ -155,7 +159,7 @@ HOLD = """
 import os, sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from deploy.state import locked
+from deploy.locks import locked
 with locked(Path({where!r}), "a rollout"):
     print("held", flush=True)
     os.kill(os.getpid(), 9)
@@ -180,6 +184,6 @@ def test_a_dead_holder_holds_nothing(tmp_path: Path, filesystem: str, monkeypatc
 
 
 def test_who_is_alive() -> None:
-    me = whoami()
-    assert alive(me) and not alive({}) and alive({**me, "host": "elsewhere"})
-    assert not alive({**me, "created": me["created"] - 100}) and not alive({"host": me["host"], "pid": "?"})
+    me = Owner.here()
+    assert me.alive and replace(me, host="elsewhere").alive and Owner.from_json(me.to_json()) == me
+    assert not replace(me, created=me.created - 100).alive and not replace(me, pid=-1).alive
