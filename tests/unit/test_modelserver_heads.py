@@ -27,6 +27,10 @@ class Loop:
     def call_soon(self, callback: Callable[[], None]) -> None:
         self.callbacks.append(callback)
 
+    def run(self) -> None:
+        while self.callbacks:
+            self.callbacks.pop(0)()
+
 
 class Server:
     """Answers with what it understood; one with the path /thread later."""
@@ -70,8 +74,8 @@ class Client:
         for piece in pieces:
             if not self.closed:
                 self.connection.data_received(piece)
-                while self.server.loop.callbacks:
-                    self.server.loop.callbacks.pop(0)()
+                self.server.loop.run()
+        self.server.loop.run()
         return self.received + (b"closed" if self.closed else b"")
 
     def write(self, data: bytes) -> None:
@@ -131,6 +135,65 @@ def test_a_request_that_comes_again_has_the_answer_that_it_has_in_pieces(data: b
     assert other.send(data) == fresh.send(*pieces)
 
 
+@pytest.mark.parametrize("data", [*KNOWN, *PARSED])
+def test_a_body_that_comes_after_its_head_makes_no_difference(data: bytes) -> None:
+    head = data.index(b"\r\n\r\n") + 4 if b"\r\n\r\n" in data else len(data)
+    server, fresh = Server(), Client(Server())
+    client = Client(server)
+    for _ in range(3):
+        assert client.send(data[:head], data[head:]) == fresh.send(data)
+    for cut in (head - 1, head, head + 1, len(data) - 1):
+        client, fresh = Client(server), Client(Server())
+        for pieces in ((data[:cut], data[cut:]), (data[:head], data[head:cut], data[max(cut, head):]),
+                       (data[:head], data[head:] + data[:head], data[head:]), (data,)):
+            assert client.send(*filter(None, pieces)) == fresh.send(b"".join(pieces))
+
+
+def test_a_head_that_came_before_its_body_is_known() -> None:
+    server = Server()
+    data = request(body=b"abc")
+    Client(server).send(data[:-3], data[-3:])
+    assert server.heads.request(data) is not None
+
+
+def test_blank_lines_before_a_head_are_none() -> None:
+    server = Server()
+    head = request("POST /a HTTP/1.1", "Content-Length: 49", length=None)
+    assert len(head) == 49
+    Client(server).send(b"\r\n\r\n" + head, b"x" * len(head))
+    Client(server).send(b"\r\n\r\n" + head + b"x" * len(head))
+    assert len(server.heads) == 0
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_known_head_without_its_body_is_a_request_that_arrives(late: bool) -> None:
+    server = Server()
+    data = request(body=b"abc")
+    client = Client(server)
+    client.send(data)
+    client.send(data[:-3])
+    assert client.connection.idle_since is None
+    client.connection.finish()
+    if late:
+        client.connection.look(1.0 + server.limits.stall + 1)
+        assert b" 408 " in client.send()
+    else:
+        assert not client.closed
+        assert client.send(b"abc").endswith(b"closed")
+
+
+def test_a_known_head_counts_when_its_client_stops_reading() -> None:
+    server = Server()
+    data = request(body=b"abc")
+    client = Client(server)
+    client.send(data)
+    client.send(data[:-3])
+    client.connection.pause_writing()
+    assert client.send(b"abc") == b""
+    client.connection.resume_writing()
+    assert client.send().count(b"HTTP/1.1 200") == 1
+
+
 @pytest.mark.parametrize("data", KNOWN)
 def test_heads_of_usual_requests_are_known(data: bytes) -> None:
     server = Server()
@@ -163,10 +226,16 @@ def test_requests_of_any_mixture_are_answered_as_by_the_parser_alone() -> None:
     choose = random.Random(7)
     server, parser = Server(), Client(Server())
     client = Client(server)
-    for _ in range(500):
+    for _ in range(1000):
         data = b"".join(choose.choices(KNOWN, k=choose.choice([1, 1, 1, 2, 3])))
-        cut = choose.choice([0, 0, choose.randrange(len(data))])
-        assert client.send(*filter(None, (data[:cut], data[cut:]))) == parser.send(data[:1], data[1:])
+        cut = choose.choice([0, 0, data.index(b"\r\n\r\n") + 4, choose.randrange(len(data))])
+        if waits := choose.random() < 0.2:
+            client.connection.pause_writing()
+        received = client.send(*filter(None, (data[:cut], data[cut:])))
+        if waits:
+            client.connection.resume_writing()
+            received += client.send()
+        assert received == parser.send(data[:1], data[1:])
     assert not client.closed
     assert server.held == 0
 

@@ -31,6 +31,7 @@ class Connection(asyncio.Protocol):
         self._incoming, self._heads = Incoming(server, self._waiting), server.heads
         self._running: Request | None = None
         self._inbox: bytes | memoryview = b""
+        self._known_head = self._new_head = b""  # of a request whose body hasn't begun; the parser has the latter only
         self._full = self._ended = self._paused = self._closing = self._scheduled = self._lingering = False
         self._thrown = self._unsent = self._unknown = 0
         self._since = self._began = self._loop.time()
@@ -53,29 +54,36 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._since, incoming = self._loop.time(), self._incoming
+        if self._known_head:  # as if both had come together
+            data, self._known_head, incoming.arriving = self._known_head + data, b"", False
         if incoming.deaf:
             self._throw_away(data)
         elif (self._waiting or self._inbox or self._running or self._scheduled or self._full or self._paused
               or self._closing):
+            self._new_head = b""
             self._inbox = bytes(self._inbox) + data if self._inbox else data
             if not self._scheduled:
                 self._turn()
         elif incoming.arriving:
-            self._take_first(data, False)
+            head, self._new_head = self._new_head, b""
+            self._take_first(data, head)
         elif (request := self._heads.request(data)) is not None and incoming.hold(request.size):
             self._unknown = 0
             self._answer(request)
+        elif self._heads.awaits_body(data):
+            self._known_head = data
+            incoming.await_body()
         else:
             self._began = self._since
-            self._take_first(data, True)
+            self._take_first(data, data)
 
-    def _take_first(self, data: bytes, starts: bool) -> None:
+    def _take_first(self, data: bytes, first: bytes) -> None:
         """Take in what has arrived where nothing waits: nearly always one request, or a part of one.
 
-        starts: nothing of a request has arrived before.
+        first: what its request began with, if that was a head, with or without all of its body.
         """
-        incoming, waiting, size = self._incoming, self._waiting, max(most.FIRST, self._incoming.left)
-        if len(data) <= size:
+        incoming, waiting = self._incoming, self._waiting
+        if len(data) <= most.FIRST or len(data) <= incoming.left:
             incoming.take(data)
         else:
             self._inbox = memoryview(data)
@@ -86,11 +94,13 @@ class Connection(asyncio.Protocol):
             self._turn()
         elif waiting:
             item = waiting.popleft()
-            if starts and isinstance(item, Request) and not incoming.arriving:
+            if first and isinstance(item, Request) and not incoming.arriving:
                 if self._unknown % most.KEEP_ONE_OF == 0:
-                    self._heads.keep(data, item)
+                    self._heads.keep(data[:len(data) - item.size] if first is data else first, item)
                 self._unknown += 1
             self._answer(item)
+        elif first is data and len(data) <= most.LONGEST_KNOWN_HEAD and not incoming.in_head:
+            self._new_head = first
 
     def eof_received(self) -> bool:
         """The client won't send more. True: it still gets the replies."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-from deploy.modelserver.rest.limits import KNOWN_HEADS, LONGEST_KNOWN_HEAD
+from deploy.modelserver.rest.limits import FIRST, KNOWN_HEADS, LONGEST_KNOWN_HEAD
 from deploy.modelserver.rest.messages import Request
 
 _HOST = re.compile(rb"(\[[0-9A-Fa-fvV:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]*)?")
@@ -25,7 +25,7 @@ def refusal(version: str, headers: Mapping[bytes, bytes]) -> int | None:
     if version not in _KNOWN:
         return 400
     host = headers.get(b"host")
-    if (version != "1.0") if host is None else not _is_host(host):
+    if (version != "1.0") if host is None else not is_host(host):
         return 400
     coding = headers.get(b"transfer-encoding")
     if coding is not None and coding.lower() != b"chunked":
@@ -34,13 +34,14 @@ def refusal(version: str, headers: Mapping[bytes, bytes]) -> int | None:
 
 
 @lru_cache(256)
-def _is_host(value: bytes) -> bool:
-    return len(value) <= _LONGEST_HOST and _HOST.fullmatch(value) is not None
+def is_host(value: bytes | None) -> bool:
+    return value is not None and len(value) <= _LONGEST_HOST and _HOST.fullmatch(value) is not None
 
 
 def length(headers: Mapping[bytes, bytes]) -> int:
     """What the head says of the body's length; 0 if it says nothing. The parser has let only digits pass."""
-    return int(headers.get(b"content-length", b"0")[:20] or 0)
+    digits = headers.get(b"content-length")
+    return int(digits[:20]) if digits else 0
 
 
 def continues(headers: Mapping[bytes, bytes]) -> bool:
@@ -70,13 +71,16 @@ class HeadCache:
         method, target, headers, size = head
         return Request(method, target, headers, data[end:], size=size)
 
-    def keep(self, data: bytes, request: Request) -> None:
-        """Keep the head of a request that these bytes were, according to the parser that was at its start before."""
-        end = len(data) - request.size
-        if (data.find(_END, 0, LONGEST_KNOWN_HEAD) != end - len(_END) or not request.keep_alive or request.old
-                or request.refusal is not None or request.collected is not None
+    def awaits_body(self, data: bytes) -> bool:
+        """Whether these bytes are a head whose body, not long, is still to come."""
+        return len(data) <= LONGEST_KNOWN_HEAD and (head := self._heads.get(data)) is not None and 0 < head[3] <= FIRST
+
+    def keep(self, head: bytes, request: Request) -> None:
+        """Keep the head of a request: all that came before its body, to a parser that was at its start."""
+        if (len(head) > LONGEST_KNOWN_HEAD or head.find(_END) + len(_END) != len(head) or not request.keep_alive
+                or request.old or request.refusal is not None or request.collected is not None
                 or not _PARSED_ONLY.isdisjoint(request.headers) or length(request.headers) != request.size):
             return
         if len(self._heads) >= KNOWN_HEADS:
             self._heads.clear()  # clients can make up heads
-        self._heads[data[:end]] = (request.method, request.target, request.headers, request.size)
+        self._heads[head] = (request.method, request.target, request.headers, request.size)

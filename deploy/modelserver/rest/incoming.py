@@ -73,6 +73,10 @@ class Incoming:
         others = [b"%b: %b\r\n" % field for field in request.headers.items() if field[0] != b"upgrade"]
         return first + b"".join(others) + b"\r\n"
 
+    def await_body(self) -> None:
+        """A request has begun, whose head the parser will be given later, together with its body."""
+        self.arriving, self.in_head = True, False
+
     def refuse(self, response: Response) -> None:
         """Answer so; what comes after this isn't taken in any more."""
         if not self.deaf:
@@ -111,22 +115,23 @@ class Incoming:
 
     def on_headers_complete(self) -> None:
         parser, headers, self.in_head, self._keeps = self._parser, self._headers, False, True
-        request = self._request = Request(parser.get_method().decode("ascii"), self._target.decode("latin-1"), headers)
+        request = self._request = Request(parser.get_method().decode(), self._target.decode("latin-1"), headers)
         self._chunked = chunked = b"transfer-encoding" in headers
         if self.deaf or parser.should_upgrade():
             return
         version = parser.get_http_version()
-        if (status := heads.refusal(version, headers)) is not None:
-            self.refuse(html_error(status))
-            return
-        request.old = version == "1.0"
+        if version != "1.1" or chunked or not heads.is_host(headers.get(b"host")):
+            if (status := heads.refusal(version, headers)) is not None:
+                self.refuse(html_error(status))
+                return
+            request.old = version == "1.0"
         request.keep_alive = parser.should_keep_alive() and not (request.old and chunked)
-        self.left = most.LONG if chunked else heads.length(headers)
-        if not chunked and self.left > self._server.limits.body > 0:
+        self.left = left = most.LONG if chunked else heads.length(headers)
+        if not chunked and left > self._server.limits.body > 0:
             self._refuse_body()
-        elif not chunked and self.left > most.LONG:
+        elif not chunked and left > most.LONG:
             self._look_ahead()
-        if b"expect" in headers and not request.old and self.left and heads.continues(headers) and not self.deaf:
+        if b"expect" in headers and left and not request.old and heads.continues(headers) and not self.deaf:
             self._go_ahead()
 
     def _look_ahead(self) -> None:
