@@ -58,10 +58,6 @@ class Postponed(Exception):
     """A request that was to be answered at once, but might take long: to be asked again in a thread of its own."""
 
 
-class Abandoned(Exception):
-    """A request that nobody waits for any more: its client has gone, or was told that its time is over."""
-
-
 def as_code(number: int) -> Code:
     """The code with this number; UNKNOWN for a number that isn't one."""
     return Code(number) if number in Code.__members__.values() else Code.UNKNOWN

@@ -11,11 +11,11 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from deploy.modelserver.rest import limits as most
 from deploy.modelserver.rest.http import RestServer
-from deploy.modelserver.rest.limits import Limits
-from deploy.modelserver.rest.messages import Request, Response, html_error
-from deploy.modelserver.status import Abandoned, Postponed
+from deploy.modelserver.status import Postponed
+from deploy.net.http1 import limits as most
+from deploy.net.http1.limits import Limits
+from deploy.net.http1.messages import Abandoned, Request, Response, html_error
 from deploy.waiting import Deadline, poll
 from tests.modelserver_support import read_reply
 

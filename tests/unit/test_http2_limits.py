@@ -7,7 +7,6 @@ import zlib
 
 import pytest
 
-from deploy.modelserver import inflate
 from deploy.modelserver.pool import Exhausted, RefusingPool
 from deploy.modelserver.rpc import frames as http2
 from deploy.modelserver.rpc import limits, messages
@@ -15,6 +14,7 @@ from deploy.modelserver.rpc.frames import frame, number32
 from deploy.modelserver.rpc.limits import Limits
 from deploy.modelserver.rpc.streams import State
 from deploy.modelserver.status import Code, StatusError
+from deploy.net import inflate
 from tests.http2_support import END, Client, Frame, reset, window
 
 CALM = http2.ENHANCE_YOUR_CALM

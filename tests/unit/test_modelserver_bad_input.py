@@ -18,10 +18,9 @@ from deploy.modelserver.lifecycle import Lifecycle
 from deploy.modelserver.loader import Model
 from deploy.modelserver.metrics import Metrics
 from deploy.modelserver.rest import examples, routes
-from deploy.modelserver.rest.limits import MOST_UNPACKED, UNPACKED_ANYWAY
-from deploy.modelserver.rest.messages import Heavier, Request, TooLarge, check_values, unpack
 from deploy.modelserver.source import BasePathMissing, Monitored, look
-from deploy.modelserver.status import Abandoned
+from deploy.net.http1.limits import MOST_UNPACKED, UNPACKED_ANYWAY
+from deploy.net.http1.messages import Abandoned, Heavier, Request, TooLarge, check_values, unpack
 from deploy.types import Latest
 from deploy.wire import config_pb2, serving_pb2
 

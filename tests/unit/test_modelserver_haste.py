@@ -12,8 +12,8 @@ import pytest
 
 from deploy.modelserver.haste import Haste
 from deploy.modelserver.rest.http import RestServer
-from deploy.modelserver.rest.messages import Request, Response
 from deploy.modelserver.status import NeverAnswered, Postponed
+from deploy.net.http1.messages import Request, Response
 
 
 def test_after_one_that_was_postponed_some_go_to_threads() -> None:

@@ -1,7 +1,6 @@
 """The REST API.
 
-    http      connections: an event loop and a parser in C, requests answered by threads
-    messages  requests and replies as values
+    http      the port: an event loop with its connections (deploy.net.http1), requests answered by threads
     routes    URL and method -> what to do, and its errors
     parse     JSON as the real server's parser (RapidJSON) reads it, with its error texts
     decode    a predict body -> arrays

@@ -9,9 +9,9 @@ from deploy.modelserver.core import Core
 from deploy.modelserver.examples import Examples
 from deploy.modelserver.rest import encode, parse
 from deploy.modelserver.rest.decode import format_error, signature_name
-from deploy.modelserver.rest.messages import Request
 from deploy.modelserver.rest.values import base64_bytes, is_base64_object, json_type
 from deploy.modelserver.status import Postponed, invalid
+from deploy.net.http1.messages import Request
 from deploy.wire import example_pb2
 from deploy.wire import serving_pb2 as pb
 

@@ -19,11 +19,13 @@ from itertools import islice
 from deploy.engine.denormals import flush_for_good
 from deploy.modelserver.haste import Haste
 from deploy.modelserver.loops import new_loop, open_files
-from deploy.modelserver.rest import limits as most
-from deploy.modelserver.rest.connection import Connection
-from deploy.modelserver.rest.heads import HeadCache
-from deploy.modelserver.rest.limits import Limits
-from deploy.modelserver.rest.messages import (
+from deploy.modelserver.status import NeverAnswered, Postponed
+from deploy.net.http1 import limits as most
+from deploy.net.http1.connection import Connection
+from deploy.net.http1.heads import HeadCache
+from deploy.net.http1.limits import Limits
+from deploy.net.http1.messages import (
+    Abandoned,
     Heavier,
     Request,
     Response,
@@ -35,7 +37,6 @@ from deploy.modelserver.rest.messages import (
     rendered,
     unpack,
 )
-from deploy.modelserver.status import Abandoned, NeverAnswered, Postponed
 
 log = logging.getLogger("modelserver")
 

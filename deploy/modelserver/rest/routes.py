@@ -10,10 +10,10 @@ from deploy.modelserver import predict as predicting
 from deploy.modelserver.core import Core, LazyServable
 from deploy.modelserver.metrics import Metrics
 from deploy.modelserver.rest import decode, encode
-from deploy.modelserver.rest.messages import TEXT, UNTYPED, Request, Response, endless, html_error
 from deploy.modelserver.rest.metadata import metadata_json, status_json
-from deploy.modelserver.rest.uri import Uri, remembered, unescaped
 from deploy.modelserver.status import HTTP_STATUS, Postponed, StatusError, invalid
+from deploy.net.http1.messages import TEXT, UNTYPED, Request, Response, endless, html_error
+from deploy.net.http1.uri import Uri, remembered, unescaped
 from deploy.types import DEFAULT_SIGNATURE
 from deploy.wire import serving_pb2 as pb
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import zlib
 
-from deploy.modelserver.inflate import DEFLATE, GZIP, TooLong, inflated
 from deploy.modelserver.status import Code, StatusError
+from deploy.net.inflate import DEFLATE, GZIP, TooLong, inflated
 
 Message = bytes | memoryview
 

@@ -10,17 +10,17 @@ from typing import Protocol
 
 import httptools
 
-from deploy.modelserver.rest import heads
-from deploy.modelserver.rest import limits as most
-from deploy.modelserver.rest.limits import Limits
-from deploy.modelserver.rest.messages import Request, Response, error_reply, html_error
+from deploy.net.http1 import heads
+from deploy.net.http1 import limits as most
+from deploy.net.http1.limits import Limits
+from deploy.net.http1.messages import Request, Response, error_reply, html_error
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 Item = Request | Response | bytes  # to be answered, to be sent as an answer, to be sent as it is
 
 
-class Host(Protocol):
-    """What a connection's server is asked for. held: bytes of all bodies that are being kept."""
+class ParserContext(Protocol):
+    """What all connections of a server share. held: bytes of all bodies that are being kept."""
 
     held: int
     limits: Limits
@@ -36,7 +36,7 @@ class Incoming:
     deaf: nothing that follows is understood. since: when its head began.
     """
 
-    def __init__(self, server: Host, found: deque[Item]) -> None:
+    def __init__(self, server: ParserContext, found: deque[Item]) -> None:
         self._server, self._found = server, found
         self._parser = httptools.HttpRequestParser(self)
         self._request, self._target, self._headers = Request(), b"", dict[bytes, bytes]()

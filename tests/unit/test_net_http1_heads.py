@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from deploy.modelserver.rest import limits as most
-from deploy.modelserver.rest.connection import Connection
-from deploy.modelserver.rest.heads import HeadCache
-from deploy.modelserver.rest.limits import Limits
-from deploy.modelserver.rest.messages import Request, Response, rendered
+from deploy.net.http1 import limits as most
+from deploy.net.http1.connection import Connection
+from deploy.net.http1.heads import HeadCache
+from deploy.net.http1.limits import Limits
+from deploy.net.http1.messages import Request, Response, rendered
 
 
 class Loop:

@@ -14,13 +14,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deploy.modelserver.rest.limits import MOST_RATIO, MOST_UNPACKED, UNPACKED_ANYWAY
-from deploy.modelserver.status import Abandoned
+from deploy.net.http1.limits import MOST_RATIO, MOST_UNPACKED, UNPACKED_ANYWAY
 
 JSON, HTML, TEXT = "application/json", "text/html", "text/plain"
 UNTYPED = "text/html; charset=ISO-8859-1"  # what libevent says of a reply that nobody gave a type
 _COMMA = ord(",")
 _PIECE, _INPUT = 1 << 20, 1 << 16  # bytes that are unpacked between two looks at whether somebody still waits; of input
+
+
+class Abandoned(Exception):
+    """A request that nobody waits for any more: its client has gone, or was told that its time is over."""
 
 
 @dataclass(slots=True)

@@ -7,14 +7,34 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from deploy.modelserver.rest import limits as most
-from deploy.modelserver.rest.incoming import Incoming, Item
-from deploy.modelserver.rest.messages import Request, Response, error_reply, rendered
+from deploy.net.http1 import limits as most
+from deploy.net.http1.heads import HeadCache
+from deploy.net.http1.messages import Request, Response, error_reply, rendered
+from deploy.net.http1.parser import Incoming, Item, ParserContext
 
-if TYPE_CHECKING:
-    from deploy.modelserver.rest.http import RestServer
+
+class ConnectionContext(ParserContext, Protocol):
+    """A connection's server. All is called in its loop."""
+
+    loop: asyncio.AbstractEventLoop
+    heads: HeadCache
+
+    def at_once(self, request: Request) -> Response | None:
+        """The response, if it can be had without keeping others waiting."""
+
+    def submit(self, connection: Connection, number: int, request: Request) -> None:
+        """Have the request answered, and `connection.reply` called with this number."""
+
+    def reply(self, connection: Connection, request: Request, response: Response) -> tuple[bytes, bool]:
+        """A response's bytes, and whether the connection ends with them."""
+
+    def came(self, connection: Connection) -> None:
+        """A client has connected."""
+
+    def gone(self, connection: Connection) -> None:
+        """A connection has ended."""
 
 
 class Connection(asyncio.Protocol):
@@ -24,7 +44,7 @@ class Connection(asyncio.Protocol):
     by the server. lingering: the last reply was sent, and what the client still sends is thrown away.
     """
 
-    def __init__(self, server: RestServer) -> None:
+    def __init__(self, server: ConnectionContext) -> None:
         self._server, self._loop, self._asked = server, server.loop, 0
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[Item] = deque()

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-from deploy.modelserver.rest.limits import FIRST, KNOWN_HEADS, LONGEST_KNOWN_HEAD
-from deploy.modelserver.rest.messages import Request
+from deploy.net.http1.limits import FIRST, KNOWN_HEADS, LONGEST_KNOWN_HEAD
+from deploy.net.http1.messages import Request
 
 _HOST = re.compile(rb"(\[[0-9A-Fa-fvV:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]*)?")
 _LONGEST_HOST = 1024  # bytes
