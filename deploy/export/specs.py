@@ -135,8 +135,8 @@ def flat(arguments: Sequence[object], names: Sequence[str], signature: str) -> t
     keys = [_key(path) for path, _ in leaves]
     called = [own if own and given.count(own) == 1 else key if keys.count(key) == 1 and key not in given else
               "_".join(path) for (path, _), own, key in zip(leaves, given, keys, strict=True)]
-    found = tuple(TensorSpec(name, one.dtype, one.shape) for name, (_, spec) in zip(called, leaves, strict=True)
-                  for one in [one(spec)])
+    found = tuple(TensorSpec(name, each.dtype, each.shape) for name, (_, spec) in zip(called, leaves, strict=True)
+                  for each in [one(spec)])
 
     def pack(tensors: Mapping[str, Any]) -> list[Any]:
         import tensorflow as tf
