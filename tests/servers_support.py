@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from deploy.backends import images
-from deploy.backends.container_engine import Engine, connect
 from deploy.backends.container_options import PROGRAM, ContainerOptions
+from deploy.backends.engine import Engine, connect
 from deploy.backends.ports import pick
 from deploy.errors import BackendMissing, DeployError
 from deploy.waiting import Deadline, poll

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from deploy.backends.base import Progress, silent
-from deploy.backends.container_engine import Engine, translated
+from deploy.backends.engine import Engine, translated
 from deploy.errors import BackendMissing, ServerError, SpecError
 
 # docker/serving.Dockerfile without its comments; a test keeps the two the same

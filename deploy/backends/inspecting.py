@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from string import Template
 from typing import Any, Literal
 
-from deploy.backends.container_engine import Engine, connect, translated
 from deploy.backends.container_options import GRPC_PORT, IMAGE_LABEL, PROGRAM, REST_PORT
+from deploy.backends.engine import Engine, connect, translated
 from deploy.errors import ServerError
 
 _ENTRY_POINT = "tf_serving_entrypoint.sh"

@@ -30,13 +30,13 @@ class ImageSource(Protocol):
 
 
 def _engine() -> ImageSource:
-    from deploy.backends.container_engine import connect
+    from deploy.backends.engine import connect
 
     return connect()
 
 
 def _embedded_unavailable() -> str | None:
-    from deploy.backends.embedded import unavailable
+    from deploy.backends.process import unavailable
 
     return unavailable()
 

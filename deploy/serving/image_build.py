@@ -12,10 +12,10 @@ import msgspec
 from deploy import render
 from deploy.backends import images
 from deploy.backends.base import LABEL, Progress, silent
-from deploy.backends.container import ContainerServer
-from deploy.backends.container_engine import Engine
-from deploy.backends.container_engine import connect as connect_engine
 from deploy.backends.container_options import GRPC_PORT, REST_PORT, ContainerOptions
+from deploy.backends.container_server import ContainerServer
+from deploy.backends.engine import Engine
+from deploy.backends.engine import connect as connect_engine
 from deploy.errors import ServerError, SpecError
 from deploy.repository import Repository
 from deploy.serving import readiness

@@ -9,7 +9,7 @@ from typing import Any
 
 from deploy.backends import find as find_server
 from deploy.backends.base import Server
-from deploy.backends.process import tail_of
+from deploy.backends.process_server import tail_of
 from deploy.backends.record import LOG
 from deploy.client.failures import answers_no
 from deploy.errors import ClientError, DeployError, ServerError, SpecError

@@ -23,7 +23,7 @@ from deploy.backends.container_options import (
     container_user,
     docker_options,
 )
-from deploy.backends.embedded import embedded_options
+from deploy.backends.process import embedded_options
 from deploy.render.configs import MODELS
 from deploy.render.layout import CONFIG_MOUNT, Layout
 from deploy.serving import certificates
@@ -126,11 +126,11 @@ def _expected(layout: Layout, models: Iterable[Wanted]) -> Iterator[str]:
 def server_of(made: Plan, progress: Any) -> Server:
     """The server that a plan describes, not started."""
     if isinstance(made.options, ContainerOptions):
-        from deploy.backends.container import ContainerServer
+        from deploy.backends.container_server import ContainerServer
 
         return ContainerServer(made.options, progress=progress)
-    from deploy.backends.embedded import EmbeddedServer
-    from deploy.backends.process import ProcessServer
+    from deploy.backends.process import EmbeddedServer
+    from deploy.backends.process_server import ProcessServer
 
     return EmbeddedServer(made.options) if made.choice.kind == "embedded" else ProcessServer(made.options)
 

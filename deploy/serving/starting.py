@@ -10,7 +10,7 @@ from deploy.backends import find as find_server
 from deploy.backends.base import Kind, Progress, Server, endpoint_json, silent
 from deploy.backends.container_options import container_user
 from deploy.backends.ports import pick
-from deploy.backends.process import forget
+from deploy.backends.process_server import forget
 from deploy.errors import DeployError, ServerError
 from deploy.locks import locked
 from deploy.serving import preflight, readiness
@@ -117,7 +117,7 @@ def _plan(spec: Spec, choice: Choice, models: tuple[Wanted, ...]) -> Plan:
     """The plan with real ports: the engine picks free ones for a container, for a process we do."""
     server = spec.server
     if choice.kind == "embedded" and server.flags.get("tfs_loader") != "echo":
-        from deploy.backends.embedded import require
+        from deploy.backends.process import require
 
         require()
     # tensorflow_model_server itself can't be told an address: it listens on all of them

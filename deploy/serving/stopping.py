@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from deploy.backends import find as find_server
 from deploy.backends.base import Progress, silent
-from deploy.backends.process import forget
+from deploy.backends.process_server import forget
 from deploy.errors import ClientError, Rejected, SpecError
 from deploy.locks import locked
 from deploy.render.configs import MODELS

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import deploy
-from deploy.backends.container_engine import connect
+from deploy.backends.engine import connect
 from deploy.errors import BackendMissing, DeployError
 from deploy.spec import Spec
 

@@ -17,11 +17,11 @@ import pytest
 from deploy import serving
 from deploy.backends import EmbeddedServer, ProcessServer, Server, find
 from deploy.backends.base import ProcessOptions
-from deploy.backends.container import ContainerServer
-from deploy.backends.container_engine import Engine, connect
 from deploy.backends.container_options import DIGEST_LABEL, LOGS, PROCESSES, RUN_LABEL, Mount
-from deploy.backends.embedded import embedded_options
+from deploy.backends.container_server import ContainerServer
+from deploy.backends.engine import Engine, connect
 from deploy.backends.inspecting import inspect
+from deploy.backends.process import embedded_options
 from deploy.errors import BackendMissing, PortTaken, ServerError, StartFailed
 from deploy.types import Endpoint
 from tests.repository_support import savedmodel

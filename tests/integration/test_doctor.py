@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from deploy import client, serving
-from deploy.backends.container_engine import Engine
+from deploy.backends.engine import Engine
 from deploy.cli.outcome import run
 from deploy.errors import PortTaken, StartFailed
 from deploy.render import models_config

@@ -15,8 +15,8 @@ import pytest
 
 from deploy import client, serving
 from deploy.backends import images
-from deploy.backends.container_engine import Engine
 from deploy.backends.container_options import PROGRAM
+from deploy.backends.engine import Engine
 from deploy.backends.inspecting import inspect
 from deploy.errors import BackendMissing, DigestMismatch, NotReady, SmokeFailed, SpecError
 from deploy.repository import Repository

@@ -19,8 +19,8 @@ import pytest
 
 from deploy import client, serving
 from deploy.backends import find, record
-from deploy.backends.container_engine import Engine
 from deploy.backends.container_options import NAME_LABEL
+from deploy.backends.engine import Engine
 from deploy.errors import (
     BackendMissing,
     DeployError,

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import pytest
 
 from deploy.backends import docker_host
-from deploy.backends.container import ContainerServer
-from deploy.backends.container_engine import Engine, connect
 from deploy.backends.container_options import ContainerOptions
+from deploy.backends.container_server import ContainerServer
 from deploy.backends.docker_host import DEFAULT, Address, address
+from deploy.backends.engine import Engine, connect
 from deploy.errors import BackendMissing, ServerError
 
 

@@ -14,8 +14,8 @@ import pytest
 import requests
 import urllib3.exceptions
 
-from deploy.backends.container_engine import Engine, _name_and_tag, translated
 from deploy.backends.container_options import Host
+from deploy.backends.engine import Engine, _name_and_tag, translated
 from deploy.errors import BackendMissing, ServerError
 
 

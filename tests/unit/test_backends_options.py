@@ -20,7 +20,7 @@ from deploy.backends.container_options import (
     restart_policy,
     unseen_source,
 )
-from deploy.backends.embedded import embedded_options
+from deploy.backends.process import embedded_options
 from deploy.types import Endpoint
 
 PLAIN = ContainerOptions("mnist", "tensorflow/serving:2.20.0", ("/usr/bin/tensorflow_model_server", "--port=8500"),

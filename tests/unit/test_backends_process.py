@@ -21,7 +21,7 @@ import pytest
 from deploy.backends import find, record
 from deploy.backends.base import ProcessOptions
 from deploy.backends.ports import pick
-from deploy.backends.process import ProcessServer, forget, tail_of
+from deploy.backends.process_server import ProcessServer, forget, tail_of
 from deploy.backends.record import RunRecord
 from deploy.errors import BackendMissing, PortTaken, ServerError
 from deploy.types import Endpoint

@@ -15,7 +15,7 @@ from deploy.backends.base import Kind, Server
 from deploy.backends.container_options import GRPC_PORT, REST_PORT, container_user
 from deploy.backends.inspecting import Inspected, image_platform, inspect, look_inside
 from deploy.backends.ports import listens, owners
-from deploy.backends.process import tail_of
+from deploy.backends.process_server import tail_of
 from deploy.errors import ServerError
 from deploy.render import host_layout, mounted_layout
 from deploy.serving import readiness
@@ -110,7 +110,7 @@ def _surroundings(e: Evidence, spec: Spec, lost: str) -> Evidence:
 
 
 def _embedded(spec: Spec, e: Evidence) -> str:
-    from deploy.backends.embedded import unavailable
+    from deploy.backends.process import unavailable
 
     if spec.server.flags.get("tfs_loader") == "echo" or e.kind == "container":
         return ""

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from deploy.backends.base import EVERY, Kind, Memory, Progress, Scoped, described, reachable, silent
-from deploy.backends.container_engine import Engine, connect, translated
 from deploy.backends.container_options import (
     DIGEST_LABEL,
     GRPC_PORT,
@@ -24,6 +23,7 @@ from deploy.backends.container_options import (
     restart_policy,
     unseen_source,
 )
+from deploy.backends.engine import Engine, connect, translated
 from deploy.backends.ports import pick
 from deploy.errors import BackendMissing, ServerError, StartFailed
 from deploy.types import Endpoint
