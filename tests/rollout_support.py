@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from deploy import client, testing
+from deploy.backends.config_files import LocalConfig
 from deploy.client import Client
 from deploy.errors import Rejected, SmokeFailed
-from deploy.render import models_config
+from deploy.render.configs import MODELS, models_config
 from deploy.rollout import Checks, ConfigFile, Driver, Ended, Goal, Site, Timeouts, Trial, Way, begin, forward, goal_of
 from deploy.rollout.configs import find, serving_of
 from deploy.state import Ledger, Release, Serving, releases, started_from
@@ -65,9 +66,9 @@ class Bench:
     starts: int = 0
 
     def __post_init__(self) -> None:
-        self.file = ConfigFile(self.directory / "models.config")
+        self.file = ConfigFile(LocalConfig(self.directory))
         self.ledger = Ledger(self.directory)
-        self.file.path.write_text("# ours\n" + to_text(models_config([SERVED], {MODEL: SERVED.base_path})))
+        (self.directory / MODELS).write_text("# ours\n" + to_text(models_config([SERVED], {MODEL: SERVED.base_path})))
         self.restart()
 
     def stop(self) -> None:

@@ -17,6 +17,7 @@ from deploy.backends.container_options import PROGRAM, ContainerOptions
 from deploy.backends.engine import Engine, connect
 from deploy.backends.ports import pick
 from deploy.errors import BackendMissing, DeployError
+from deploy.spec import ServerPart, SmokePart, Spec
 from deploy.waiting import Deadline, poll
 
 FAKE = Path(__file__).with_name("fake_server.py")
@@ -37,6 +38,14 @@ def fake_argv(grpc: int, rest: int, *flags: str) -> tuple[str, ...]:
     """The fake server as a program of this machine."""
     return (sys.executable, str(FAKE), f"--port={grpc}", f"--rest_api_port={rest}", "--tfs_bind_address=127.0.0.1",
             *flags)
+
+
+def spec_of(name: str, state_dir: Path | str, **server: object) -> Spec:
+    """A spec without models, whose server has this name and state directory, which is called like it."""
+    state = Path(state_dir)
+    assert state.name == name
+    return Spec(name=name, path=state / "serving.yaml", repository=state, models=(),
+                server=ServerPart(**server), smoke=SmokePart(), state=state.parent)  # type: ignore[arg-type]
 
 
 def until(probe: Callable[[], object], what: str, *, seconds: float = 20.0,

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from deploy.backends.base import Kind
 from deploy.client import Prediction
 from deploy.errors import DeployError, Rejected
 from deploy.spec import ServerPart, Spec, parse
@@ -40,7 +39,7 @@ class FakeServer:
     """A server that needs no program."""
 
     name: str = "fake"
-    kind: Kind = "process"
+    kind: str = "process"
     argv: tuple[str, ...] = ("tensorflow_model_server", "--port=8500")
     labels: Mapping[str, str] = field(default_factory=dict)
     endpoint: Endpoint = field(default_factory=Endpoint)

@@ -1,33 +1,38 @@
-"""Running a model server: in a container, as a process, or embedded. One Protocol (base.Server), one contract suite."""
+"""Where model servers run. One Backend protocol, one object for each kind of place, one contract suite.
 
-from __future__ import annotations
+    backend            the protocol: capabilities, plan, config store, find, logs; what is asked of every kind
+    registry           all kinds, and the questions that go to each of them: find, logs, config
+    base               one server: start, look at, stop; what is told of it
+    config_files       the config store on this machine
+    process            process and embedded: child processes of this machine
+    process_server     one child process that may outlive us
+    record             run.json: how another process finds it
+    container          container: a Docker engine
+    container_server   one container that can do as little as possible besides serving
+    container_options  how it is run, as plain data for the Docker SDK
+    engine             the engine, and the one place where its errors become ours
+    docker_host        where the engine is, as the docker CLI finds it
+    inspecting         any container or image, ours or not, looked at from outside
+    images             images built on the engine
+    ports              which ports are free, and who has those that aren't
 
-from pathlib import Path
+Whoever asks a server something asks its backend's capabilities, and never what kind it is.
+"""
 
-from deploy.backends import process_server
-from deploy.backends.base import Kind, ProcessOptions, Progress, Server
-from deploy.backends.container_options import ContainerOptions, Mount
-from deploy.backends.process import EmbeddedServer
-from deploy.backends.process_server import ProcessServer
-from deploy.errors import BackendMissing
+from deploy.backends.backend import Backend, Capabilities, ConfigStore, Launch
+from deploy.backends.base import Memory, Progress, Replica, Server, silent
+from deploy.backends.registry import (
+    AUTO,
+    BACKENDS,
+    backend_of,
+    base_paths,
+    config,
+    find,
+    forget,
+    left,
+    logs,
+    preferred,
+)
 
-__all__ = ["ContainerOptions", "EmbeddedServer", "Kind", "Mount", "ProcessOptions", "ProcessServer", "Progress",
-           "Server", "find"]
-
-
-def find(name: str, state_dir: str | Path, *, contained: bool = False) -> Server | None:
-    """The server that any process started with this name and state directory: a running process, or a container
-    even if it ended (its logs are still there). Without a Docker engine there can't be a container of ours, unless it
-    is known that there was to be one (contained): then BackendMissing is raised, since nobody can know.
-    """
-    found = process_server.find(name, state_dir)
-    if found is not None:
-        return found
-    from deploy.backends import container_server
-
-    try:
-        return container_server.find(name, str(state_dir))
-    except BackendMissing:
-        if contained:
-            raise
-        return None
+__all__ = ["AUTO", "BACKENDS", "Backend", "Capabilities", "ConfigStore", "Launch", "Memory", "Progress", "Replica",
+           "Server", "backend_of", "base_paths", "config", "find", "forget", "left", "logs", "preferred", "silent"]

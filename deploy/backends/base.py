@@ -1,4 +1,4 @@
-"""What every kind of server can do, whatever runs it."""
+"""One model server that runs, or ran, and what every such server can do, wherever it runs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from types import TracebackType
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from deploy.types import Endpoint, Tls
 
-Kind = Literal["container", "process", "embedded"]
 Progress = Callable[[str], None]  # gets one sentence per event
 LABEL = "org.tfs-deploy"  # prefix of everything we label
 EVERY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  all addresses -> the one to connect to
@@ -24,6 +23,43 @@ class Memory:
 
     used: int
     limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One process of a server that answers by itself. endpoint: where it, and no other replica, is reached."""
+
+    name: str
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """A server from outside, ours or not, running or ended.
+
+    argv: the whole command line, with what the stock image's entry point adds. added: how many arguments those are.
+    environment: what it was started with. mounts: source -> target.
+    state: the engine's word for it, as `running`, `created`, `restarting`. exit_code: None while it runs, if it never
+    ran, or if nobody knows. published: port inside -> port of this machine. address: in the engine's network, "" if it
+    has none. error: why it couldn't be started.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    running: bool
+    exit_code: int | None
+    log: str
+    image: str = ""
+    image_platform: str = ""
+    user: str = ""
+    mounts: Mapping[str, str] = field(default_factory=dict)
+    out_of_memory: bool = False
+    published: Mapping[int, int] = field(default_factory=dict)
+    error: str = ""
+    added: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    state: str = ""
+    address: str = ""
 
 
 class Server(Protocol):
@@ -46,7 +82,8 @@ class Server(Protocol):
     def name(self) -> str: ...
 
     @property
-    def kind(self) -> Kind: ...
+    def kind(self) -> str:
+        """The name of the backend that runs it, see registry.backend_of."""
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -77,6 +114,12 @@ class Server(Protocol):
 
     def logs(self, tail: int = 50) -> str:
         """The last `tail` lines of what it printed, stdout and stderr in one; empty if there are none."""
+
+    def replicas(self) -> tuple[Replica, ...]:
+        """All that run now. A change has arrived when each of them shows it."""
+
+    def inspect(self, tail: int) -> Inspected:
+        """Everything that a diagnosis wants to know, with the last `tail` lines. Raises ServerError."""
 
     def missing(self, paths: Sequence[str]) -> list[str]:
         """Those of the paths that aren't there where the server looks. Raises ServerError."""
@@ -142,9 +185,13 @@ class ProcessOptions:
     argv: tuple[str, ...]
     endpoint: Endpoint
     state_dir: str
-    kind: Kind = "process"
+    kind: str = "process"
     environment: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a dry run shows beside files and command line."""
+        return {"log_dir": self.state_dir}
 
 
 def reachable(endpoint: Endpoint, labels: Mapping[str, str]) -> Endpoint:

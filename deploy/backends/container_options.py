@@ -79,6 +79,10 @@ class ContainerOptions:
         """One name per server, so the engine itself refuses a second one."""
         return f"tfs-{self.name}-{hashlib.sha256(self.state_dir.encode()).hexdigest()[:8]}"
 
+    def to_json(self) -> dict[str, Any]:
+        """What a dry run shows beside files and command line."""
+        return {"container": docker_options(self)}
+
 
 def container_user() -> str:
     """Who the server runs as: the caller, who can read the caller's models, but never root."""

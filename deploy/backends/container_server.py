@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from deploy.backends.base import EVERY, Kind, Memory, Progress, Scoped, described, reachable, silent
+from deploy.backends import inspecting
+from deploy.backends.base import EVERY, Inspected, Memory, Progress, Replica, Scoped, described, reachable, silent
 from deploy.backends.container_options import (
     DIGEST_LABEL,
     GRPC_PORT,
@@ -56,7 +57,7 @@ class ContainerServer(Scoped):
         return self.options.name
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> str:
         return "container"
 
     @property
@@ -133,6 +134,12 @@ class ContainerServer(Scoped):
                               f"{self._engine.where} sees another file system, or a link leads out of what is mounted",
                               argv=self.argv, details={"mounts": self._mounts(), "image": self.options.image},
                               hint=_OTHER_FILES)
+
+    def replicas(self) -> tuple[Replica, ...]:
+        return (Replica(self.name, self.endpoint),) if self.alive() else ()
+
+    def inspect(self, tail: int) -> Inspected:
+        return inspecting.inspect(self.options.container_name, tail=tail, engine=self._engine)
 
     def missing(self, paths: Sequence[str]) -> list[str]:
         if self._container is None:

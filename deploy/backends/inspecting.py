@@ -7,45 +7,17 @@ import shlex
 import tarfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from string import Template
 from typing import Any, Literal
 
+from deploy.backends.base import Inspected
 from deploy.backends.container_options import GRPC_PORT, IMAGE_LABEL, PROGRAM, REST_PORT
 from deploy.backends.engine import Engine, connect, translated
 from deploy.errors import ServerError
 
 _ENTRY_POINT = "tf_serving_entrypoint.sh"
 _MOST_READ = 4 << 20  # bytes of a path inside a container
-
-
-@dataclass(frozen=True, slots=True)
-class Inspected:
-    """A container from outside.
-
-    argv: the whole command line, with what the stock image's entry point adds. added: how many arguments those are.
-    environment: what it was started with. mounts: source -> target.
-    state: the engine's word for it, as `running`, `created`, `restarting`. exit_code: None while it runs, or if it
-    never ran. published: port inside -> port of this machine. address: in the engine's network, "" if it has none.
-    error: why it couldn't be started.
-    """
-
-    name: str
-    argv: tuple[str, ...]
-    image: str
-    image_platform: str
-    user: str
-    mounts: Mapping[str, str]
-    running: bool
-    exit_code: int | None
-    out_of_memory: bool
-    published: Mapping[int, int]
-    log: str
-    error: str
-    added: int = 0
-    environment: Mapping[str, str] = field(default_factory=dict)
-    state: str = ""
-    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

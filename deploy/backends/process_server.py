@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from deploy.backends import record
-from deploy.backends.base import Kind, Memory, ProcessOptions, Scoped, described, reachable
+from deploy.backends.base import Inspected, Memory, ProcessOptions, Replica, Scoped, described, reachable
 from deploy.backends.ports import listened
 from deploy.backends.record import RunRecord
 from deploy.errors import BackendMissing, ServerError, StartFailed
@@ -44,7 +44,7 @@ class ProcessServer(Scoped):
         return self.options.name
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> str:
         return self.options.kind
 
     @property
@@ -131,6 +131,12 @@ class ProcessServer(Scoped):
     def logs(self, tail: int = 50) -> str:
         return tail_of(self.log, tail)
 
+    def replicas(self) -> tuple[Replica, ...]:
+        return (Replica(self.name, self.endpoint),) if self.alive() else ()
+
+    def inspect(self, tail: int) -> Inspected:
+        return Inspected(self.name, self.argv, self.alive(), self.returncode(), self.logs(tail))
+
     def missing(self, paths: Sequence[str]) -> list[str]:
         return [path for path in paths if not os.access(path, os.R_OK)]
 
@@ -178,10 +184,11 @@ class ProcessServer(Scoped):
                 "pid": process.pid if process else None, "log": str(self.log)}
 
 
-def find(name: str, state_dir: str | Path) -> ProcessServer | None:
+def find(name: str, state_dir: str | Path, kind: str) -> ProcessServer | None:
     """The running server of a state directory: by its record, or among the processes if that is lost or wrong.
 
-    Raises ServerError for an unreadable record, if no such server runs.
+    kind: the backend's name; servers of another one aren't found. Raises ServerError for an unreadable record, if no
+    such server runs.
     """
     state, unreadable = Path(state_dir), None
     try:
@@ -192,7 +199,7 @@ def find(name: str, state_dir: str | Path) -> ProcessServer | None:
         found = record.search(name, state)
     if found is None and unreadable is not None:
         raise unreadable
-    return None if found is None else ProcessServer(found.options(state), found=found)
+    return ProcessServer(found.options(state), found=found) if found is not None and found.kind == kind else None
 
 
 def forget(state_dir: str | Path) -> None:

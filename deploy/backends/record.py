@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import psutil
 from msgspec import Meta
 
-from deploy.backends.base import Kind, ProcessOptions
+from deploy import files
+from deploy.backends.base import ProcessOptions
 from deploy.errors import ServerError
 from deploy.locks import same_process
 from deploy.types import Endpoint
@@ -88,8 +88,7 @@ class RunRecord:
     def options(self, state_dir: Path) -> ProcessOptions:
         """What it was started with, as far as that is needed once it runs."""
         endpoint = Endpoint(self.host, self.grpc_port, self.rest_port)
-        kind: Kind = "embedded" if self.kind == "embedded" else "process"
-        return ProcessOptions(self.name, self.argv, endpoint, str(state_dir), kind, labels=self.labels)
+        return ProcessOptions(self.name, self.argv, endpoint, str(state_dir), self.kind, labels=self.labels)
 
     def environment(self) -> dict[str, str]:
         """What the process has to be started with."""
@@ -168,7 +167,7 @@ def read(state_dir: Path) -> RunRecord | None:
     """The record of a state directory; None if there is none. Raises ServerError for one that can't be read."""
     path = state_dir / FILE
     try:
-        file = msgspec.json.decode(read_small(path), type=_File)
+        file = msgspec.json.decode(files.read_bytes(path, MOST_BYTES, follow=False), type=_File)
         if not file.pid:
             raise ValueError("it names no process")
         return _record(file, file.pid, file.created, state_dir)
@@ -179,26 +178,6 @@ def read(state_dir: Path) -> RunRecord | None:
         raise ServerError(f"can't read the run record {path}: {why}",
                           hint="none of this user's processes is its server; if ps shows none either, remove the file"
                           ) from None
-
-
-def read_small(path: Path) -> bytes:
-    """A file that we wrote ourselves, so a short regular one. Raises OSError or ValueError for anything else."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-    with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise ValueError("it isn't a regular file")
-        data = file.read(MOST_BYTES + 1)
-    if len(data) > MOST_BYTES:
-        raise ValueError(f"it has more than {MOST_BYTES >> 20} MiB")
-    return data
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file that we wrote ourselves. Raises OSError or ValueError."""
-    try:
-        return json.loads(read_small(path))
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
 
 
 def remove(state_dir: Path, run: str) -> None:

@@ -36,7 +36,7 @@ def _up(app: click.Group) -> None:
         spec = load_spec(spec_path, backend, image)
         if dry_run:
             plan = serving.plan(spec)
-            tell(plan, as_json, lambda: plan_text(plan))
+            tell(plan.to_json(), as_json, lambda: plan_text(plan))
             return
         warnings = list(serving.misspelled(spec.server.flags))
         for warning in warnings:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from deploy.cli.options import command, load_spec, overridable, repository_option, spec_option, tell
+
+if TYPE_CHECKING:
+    from deploy.serving import ServerPlan
 
 
 def register(app: click.Group) -> None:
@@ -62,31 +67,26 @@ def _configure(app: click.Group) -> None:
 
         Paths in them are those that a container sees, unless server/backend is process or embedded.
         """
-        from deploy import render, serving
+        from deploy import backends, render, serving
         from deploy.errors import SpecError
 
         spec = load_spec(spec_path, backend, image)
         if dry_run:
             plan = serving.plan(spec)
-            tell(plan, as_json, lambda: plan_text(plan))
+            tell(plan.to_json(), as_json, lambda: plan_text(plan))
             return
-        directory = out or spec.path.parent / "generated" / spec.path.stem
-        on_host = spec.server.backend in ("process", "embedded")
-        layout = render.host_layout(spec, directory.absolute()) if on_host else render.mounted_layout(spec)
+        directory, runs = out or spec.path.parent / "generated" / spec.path.stem, backends.preferred(spec)
+        layout = runs.layout(spec, str(directory.absolute()))
         written = render.write(render.files(spec, layout), directory, error=SpecError,
                                hint="make room, or choose another directory with --out")
-        written += render.write(serving.certificates.secrets(spec), directory, error=SpecError,
-                                secret_of=serving.reader(on_host=on_host))
+        written += render.write(serving.certificates.secrets(spec), directory, error=SpecError, secret_of=runs.reader)
         tell({"files": [str(p) for p in written]}, as_json, lambda: "\n".join(f"wrote {p}" for p in written))
 
 
-def plan_text(plan: dict[str, object]) -> str:
-    import json
-
-    files = plan.get("files")
-    assert isinstance(files, dict)
-    parts = [f"--- {name}\n{text}" for name, text in files.items()]
-    parts += [f"--- {key}\n{json.dumps(value, indent=2, default=str)}" for key, value in plan.items() if key != "files"]
+def plan_text(plan: ServerPlan) -> str:
+    parts = [f"--- {name}\n{text}" for name, text in plan.shown_files.items()]
+    parts += [f"--- {key}\n{json.dumps(value, indent=2, default=str)}" for key, value in plan.to_json().items()
+              if key != "files"]
     return "\n".join(parts)
 
 
@@ -94,8 +94,6 @@ def _schema(app: click.Group) -> None:
     @command(app, "schema", example="tfs schema > serving.schema.json")
     def schema(as_json: bool) -> None:
         """Print the JSON Schema of serving.yaml."""
-        import json
-
         from deploy.spec import json_schema
 
         made = json_schema()

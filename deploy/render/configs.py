@@ -1,15 +1,17 @@
-"""The server's config files as protobuf text: models, batching, monitoring, platform.
+"""What a server reads: its config files as protobuf text, its command line, and where it finds things.
 
-Same values, same bytes. Each text is parsed back and compared before anyone gets to see it.
+The one place that writes tensorflow_model_server's flags. Same values, same bytes; each text is parsed back and
+compared before anyone gets to see it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 from google.protobuf.message import Message
 
-from deploy.render.layout import Layout
 from deploy.spec import Batching, Spec
 from deploy.types import ServedModel
 from deploy.wire import serving_pb2 as pb
@@ -19,6 +21,38 @@ from deploy.wire.text import from_text, to_text
 MODELS, BATCHING, MONITORING, PLATFORM = "models.config", "batching.config", "monitoring.config", "platform.config"
 TLS = "ssl.config"  # with a private key in it, so it is none of `files`
 _ADAPTER = "type.googleapis.com/tensorflow.serving.SavedModelBundleSourceAdapterConfig"
+MODELS_MOUNT = PurePosixPath("/models")
+CONFIG_MOUNT = PurePosixPath("/etc/tfs")
+# Without these a version that can't load keeps both ports closed for five minutes, then ends the server anyway.
+# The server's own limit of 4 calls per core refuses those beyond it at once: on 2 cores 8 clients see that. Threads
+# start when calls come, so a high limit costs nothing.
+_DEFAULT_FLAGS: Mapping[str, object] = {"max_num_load_retries": 0, "file_system_poll_wait_seconds": 1,
+                                        "grpc_max_threads": 256}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Paths as the server sees them.
+
+    base_paths: model name -> directory of its version directories.
+    config_dir: directory of the rendered files.
+    """
+
+    base_paths: Mapping[str, str]
+    config_dir: str
+
+    def config(self, name: str) -> str:
+        return f"{self.config_dir}/{name}"
+
+
+def host_layout(spec: Spec, config_dir: str | Path) -> Layout:
+    """For a process on this machine: the models where they are."""
+    return Layout({m.name: m.base_path for m in spec.models}, str(config_dir))
+
+
+def mounted_layout(spec: Spec) -> Layout:
+    """For a container: each model below /models, the rendered files in /etc/tfs."""
+    return Layout({m.name: str(MODELS_MOUNT / m.name) for m in spec.models}, str(CONFIG_MOUNT))
 
 
 def files(spec: Spec, layout: Layout) -> dict[str, str]:
@@ -89,3 +123,50 @@ def _text(message: Message, name: str) -> str:
 
 def _header(name: str, spec: Spec) -> str:
     return f"# {name} of {spec.name!r}, rendered by tfs from {spec.path.name}: edit that file, not this one.\n"
+
+
+def argv(spec: Spec, layout: Layout, grpc_port: int, rest_port: int) -> list[str]:
+    """The flags, sorted as they are written here; no program name.
+
+    `--flag=value` throughout: the server takes `--flag value` for an unknown flag and goes on without it.
+    """
+    flags = {**_DEFAULT_FLAGS, **dict(_flags(spec, layout, grpc_port, rest_port)), **spec.server.flags}
+    return [flag_text(name, value) for name, value in flags.items()]
+
+
+def flag_text(name: str, value: object) -> str:
+    """One argument."""
+    return f"--{name}={str(value).lower() if isinstance(value, bool) else value}"
+
+
+def _flags(spec: Spec, layout: Layout, grpc_port: int, rest_port: int) -> Iterator[tuple[str, object]]:
+    server, threads = spec.server, spec.server.threads
+    yield "port", grpc_port
+    yield "rest_api_port", rest_port
+    yield "model_config_file", layout.config(MODELS)
+    # Labels are refused at start otherwise, even for versions about to load; and a rollout may have added some since
+    yield "allow_version_labels_for_unavailable_models", True
+    if server.tls:
+        yield "ssl_config_file", layout.config(TLS)
+    if server.platform_file:
+        yield "platform_config_file", layout.config(PLATFORM)
+    else:
+        yield from _session_flags(spec, layout)
+    if server.monitoring:
+        yield "monitoring_config_file", layout.config(MONITORING)
+    for name, value in (("rest_api_num_threads", threads.rest), ("grpc_max_threads", threads.grpc_max),
+                        ("num_load_threads", threads.load)):
+        if value is not None:
+            yield name, value
+
+
+def _session_flags(spec: Spec, layout: Layout) -> Iterator[tuple[str, object]]:
+    server, threads = spec.server, spec.server.threads
+    if server.batching:
+        yield "enable_batching", True
+        yield "batching_parameters_file", layout.config(BATCHING)
+    for name, value in (("tensorflow_intra_op_parallelism", threads.intra_op),
+                        ("tensorflow_inter_op_parallelism", threads.inter_op),
+                        ("per_process_gpu_memory_fraction", server.resources.gpu_memory_fraction)):
+        if value is not None:
+            yield name, value

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from deploy import files
-from deploy.errors import RolloutError
-from deploy.render import write
+from deploy.backends import ConfigStore
+from deploy.errors import RolloutError, ServerError
+from deploy.render.configs import MODELS
 from deploy.state import Serving
 from deploy.types import Specific
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.model_config import policy_of, set_served
 from deploy.wire.text import from_text, to_text
 
+_WRITTEN = "start the server with `tfs up`, which writes it"
+
 
 class ConfigFile:
     """The file that the server starts from, models.config. Whoever writes it holds the server's lock."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, store: ConfigStore) -> None:
+        self._store = store
+
+    @property
+    def exists(self) -> bool:
+        """Raises RolloutError if that can't be known."""
+        return self._text() is not None
 
     def read(self) -> pb.ModelServerConfig:
         """Raises RolloutError if it isn't there, SpecError naming line and column if it can't be parsed."""
         return self._split()[1]
 
     def change(self, model: str, serving: Serving) -> bool:
-        """Let the file name this for the model; False if it does already. By one rename, its comments kept.
+        """Let the file name this for the model; False if it does already. Whole or not at all, its comments kept.
 
         Raises RolloutError if it can't be written: then it is as it was.
         """
@@ -33,18 +38,24 @@ class ConfigFile:
         changed = replaced(config, model, serving)
         if changed.SerializeToString(deterministic=True) == config.SerializeToString(deterministic=True):
             return False
-        write({self.path.name: comments + to_text(changed)}, self.path.parent, error=RolloutError)
+        try:
+            self._store.write({MODELS: comments + to_text(changed)})
+        except ServerError as e:
+            raise RolloutError(e.message, hint=e.hint) from None
         return True
 
     def _split(self) -> tuple[str, pb.ModelServerConfig]:
-        try:
-            text = files.read_text(self.path)
-        except (OSError, UnicodeDecodeError) as e:
-            raise RolloutError(f"can't read the server's config file {self.path}: "
-                               f"{files.reason(e) if isinstance(e, OSError) else e}",
-                               hint="start the server with `tfs up`, which writes it") from None
+        text, path = self._text(), self._store.path(MODELS)
+        if text is None:
+            raise RolloutError(f"can't read the server's config file {path}: it isn't there", hint=_WRITTEN)
         comments = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
-        return comments, from_text(text, pb.ModelServerConfig, str(self.path))
+        return comments, from_text(text, pb.ModelServerConfig, path)
+
+    def _text(self) -> str | None:
+        try:
+            return self._store.read(MODELS)
+        except ServerError as e:
+            raise RolloutError(e.message, hint=_WRITTEN) from None
 
 
 def find(config: pb.ModelServerConfig, model: str) -> pb.ModelConfig:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from deploy import backends
 from deploy.errors import RolloutError
-from deploy.render.configs import MODELS
 from deploy.repository import Repository
 from deploy.rollout.algebra import Goal
 from deploy.rollout.configs import ConfigFile
@@ -60,8 +60,8 @@ def _verify(model: ServedModel, serving: Serving) -> None:
 
 def _settle(spec: Spec, model: ServedModel, release: Release, serving: Serving, *, outcome: Outcome, reason: str
             ) -> Release:
-    file, ledger = ConfigFile(spec.state_dir / "config" / MODELS), Ledger(spec.state_dir)
-    if file.path.exists():  # a container starts again by itself from this file
+    file, ledger = ConfigFile(backends.config(spec)), Ledger(spec.state_dir)
+    if file.exists:  # a container starts again by itself from this file
         file.change(model.name, serving)
     ledger.append("proven", release=release.id, model=model.name, serving=serving.to_json(), spec=entry(model))
     ledger.append("end", release=release.id, outcome=outcome, reason=reason)

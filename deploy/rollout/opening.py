@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
-from deploy import client, serving
-from deploy.backends.base import Server
+from deploy import backends, client, serving
+from deploy.backends import Server
 from deploy.client import Client
 from deploy.errors import ServerError, SpecError
-from deploy.render.configs import MODELS
 from deploy.rollout import configs
 from deploy.rollout.configs import ConfigFile
 from deploy.rollout.site import Site, Timeouts
@@ -81,12 +80,12 @@ def opened(spec: Spec, name: str) -> Iterator[Opened]:
         return found.used if found else None
 
     def gone() -> bool:
-        restarts = server.kind == "container" and spec.server.restart != "no"
+        restarts = backends.backend_of(server).capabilities.restarts and spec.server.restart != "no"
         return not restarts and not server.alive()
 
     with closing(client.connect(server.endpoint, timeout=spec.smoke.timeout)) as connected:
         assert connected.rpc is not None
-        site = Site(name, connected.rpc, ConfigFile(spec.state_dir / "config" / MODELS),
+        site = Site(name, connected.rpc, ConfigFile(backends.config(spec, server)),
                     others=[connected.rest] if connected.rest else [], memory=memory, gone=gone,
                     instance=server.instance,
                     timeouts=Timeouts(reload=part.reload_timeout, load=part.load_timeout, patience=part.patience))

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from deploy.backends.base import Memory
-from deploy.backends.container_options import container_user
+from deploy.backends import Memory, backend_of
 from deploy.errors import DeployError, RolloutError, SpecError
 from deploy.repository import Repository
 from deploy.rollout import configs
@@ -112,9 +111,8 @@ def _verified(opened: Opened, version: int, found: Findings) -> None:
 
 
 def _readable(opened: Opened, goal: Goal, path: Path) -> None:
-    container = opened.server.kind == "container"
     wanted = Wanted(opened.model.name, {goal.version: path})
-    preflight.check_readable([wanted], container_user() if container else None)
+    preflight.check_readable([wanted], backend_of(opened.server).user)
     config = opened.site.file.read()
     inside = [entry.base_path for entry in config.model_config_list.config]
     inside.append(f"{configs.find(config, opened.model.name).base_path}/{path.name}")

@@ -1,17 +1,16 @@
 """Use cases around one running server: up, status, logs, down, plan, and images that carry their models."""
 
 from deploy.serving import certificates
-from deploy.serving.backend_choice import Choice, choose_backend
 from deploy.serving.flags import misspelled
 from deploy.serving.image_build import BuiltImage, base_of, build_image
 from deploy.serving.known_good import as_proven
 from deploy.serving.observe import find, logs, status
-from deploy.serving.planning import plan, reader
+from deploy.serving.planning import Choice, ServerPlan, choose_backend, plan
 from deploy.serving.resolving import Wanted, wanted
 from deploy.serving.start_record import last_started
 from deploy.serving.starting import Running, up
 from deploy.serving.stopping import down
 
-__all__ = ["BuiltImage", "Choice", "Running", "Wanted", "as_proven", "base_of", "build_image", "certificates",
-           "choose_backend", "down", "find", "last_started", "logs", "misspelled", "plan", "reader", "status", "up",
-           "wanted"]
+__all__ = ["BuiltImage", "Choice", "Running", "ServerPlan", "Wanted", "as_proven", "base_of", "build_image",
+           "certificates", "choose_backend", "down", "find", "last_started", "logs", "misspelled", "plan", "status",
+           "up", "wanted"]

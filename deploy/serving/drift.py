@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from deploy import files
 from deploy.errors import SpecError
 from deploy.render import models_config
-from deploy.render.layout import MODELS_MOUNT
+from deploy.render.configs import MODELS_MOUNT
 from deploy.state import Release, Serving
 from deploy.types import All, ServedModel, Specific
 from deploy.wire import config_pb2

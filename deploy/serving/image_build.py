@@ -12,8 +12,7 @@ import msgspec
 from deploy import render
 from deploy.backends import images
 from deploy.backends.base import LABEL, Progress, silent
-from deploy.backends.container_options import GRPC_PORT, REST_PORT, ContainerOptions
-from deploy.backends.container_server import ContainerServer
+from deploy.backends.container import ContainerBackend
 from deploy.backends.engine import Engine
 from deploy.backends.engine import connect as connect_engine
 from deploy.errors import ServerError, SpecError
@@ -103,12 +102,13 @@ def _context(spec: Spec, models: tuple[Wanted, ...], bases: Mapping[str, str]) -
     by_name = {m.name: m for m in models}
     served = tuple(replace(m, versions=Specific(tuple(by_name[m.name].paths))) for m in spec.models)
     pinned = msgspec.structs.replace(spec, models=served)
-    layout = render.mounted_layout(pinned)
-    files: dict[str, images.Source] = {f"config/{n}": t.encode() for n, t in render.files(pinned, layout).items()}
+    backend = ContainerBackend()
+    configs = render.files(pinned, backend.layout(pinned))
+    files: dict[str, images.Source] = {f"config/{name}": text.encode() for name, text in configs.items()}
     trees = {f"{m.name}/{v}": path for m in models for v, path in m.paths.items()}
     for name, path in trees.items():
         files |= images.files_below(path, f"models/{name}")
-    flags = render.argv(pinned, layout, GRPC_PORT, REST_PORT)
+    flags = backend.flags(pinned)
 
     def dockerfile(digests: Mapping[str, str]) -> str:
         told = {name: images.tree_digest(digests, f"models/{name}") for name in trees}
@@ -121,10 +121,7 @@ def _context(spec: Spec, models: tuple[Wanted, ...], bases: Mapping[str, str]) -
 def _prove(spec: Spec, image: str, models: tuple[Wanted, ...], *, engine: Engine, smoke: Smoke | None,
            progress: Progress, connect: Connect) -> None:
     """Start the image as it is, with nothing mounted, on free ports; wait until it is ready; ask the smoke test."""
-    limits = spec.server.resources
-    options = ContainerOptions(f"{spec.name}-image", image, None, str(spec.state_dir), grpc_port=0, rest_port=0,
-                               memory=limits.memory, cpus=limits.cpus, gpus=limits.gpus)
-    with ContainerServer(options, progress=progress, engine=engine) as server:
+    with ContainerBackend().trial(spec, image, engine, progress) as server:
         with connected(connect, server.endpoint) as controls:
             readiness.wait(server, controls, models, Deadline(spec.server.start_timeout), progress)
         if smoke is not None:

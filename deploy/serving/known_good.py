@@ -7,7 +7,7 @@ replaced. Whoever edits the entry means it: then the spec wins.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -15,13 +15,18 @@ import msgspec
 from deploy.serving.resolving import Wanted
 from deploy.spec import Spec
 from deploy.state import Ledger, started_from
+from deploy.state.ledger import Line
 from deploy.state.releases import entry
 from deploy.types import Specific
 
 
-def as_proven(spec: Spec) -> Spec:
-    """The spec with what rollouts have proven since. Raises RolloutError if the ledger can't be read."""
-    lines = Ledger(spec.state_dir).read()
+def as_proven(spec: Spec, lines: Sequence[Line] | None = None) -> Spec:
+    """The spec with what rollouts have proven since. lines: the ledger's, if it was read already.
+
+    Raises RolloutError if the ledger can't be read.
+    """
+    if lines is None:
+        lines = Ledger(spec.state_dir).read()
     models = []
     for model in spec.models:
         proven = started_from(lines, model)
@@ -30,17 +35,16 @@ def as_proven(spec: Spec) -> Spec:
     return msgspec.structs.replace(spec, models=tuple(models))
 
 
-def differences(spec: Spec) -> list[str]:
+def differences(spec: Spec, proven: Spec) -> list[str]:
     """Where what is proven differs from what the spec says, in sentences."""
     return [f"{theirs.name}: version {_list(theirs.versions)}, as rolled out; {spec.path.name} says "
             f"{_list(ours.versions)}"
-            for ours, theirs in zip(spec.models, as_proven(spec).models, strict=True) if ours != theirs]
+            for ours, theirs in zip(spec.models, proven.models, strict=True) if ours != theirs]
 
 
-def note_start(spec: Spec, models: Iterable[Wanted]) -> None:
-    """Write down what a server was started with. Raises RolloutError if that can't be written."""
-    ledger = Ledger(spec.state_dir)
-    lines, by_name = ledger.read(), {model.name: model for model in spec.models}
+def note_start(spec: Spec, models: Iterable[Wanted], lines: Sequence[Line]) -> None:
+    """Write down what a server was started with. lines: the ledger's. Raises RolloutError if that can't be written."""
+    ledger, by_name = Ledger(spec.state_dir), {model.name: model for model in spec.models}
     for wanted in models:
         model = by_name[wanted.name]
         source = "spec" if started_from(lines, model) is None else "ledger"

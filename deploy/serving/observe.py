@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploy.backends import find as find_server
-from deploy.backends.base import Server
-from deploy.backends.process_server import tail_of
-from deploy.backends.record import LOG
+from deploy import backends
+from deploy.backends import Server
 from deploy.client.failures import answers_no
 from deploy.errors import ClientError, DeployError, ServerError, SpecError
 from deploy.render.configs import MODELS
@@ -35,17 +33,15 @@ _ASK = 5.0
 
 def find(spec: Spec) -> Server | None:
     """The spec's server, started by any process; None if there is none. An ended container is still found."""
-    return find_server(spec.name, spec.state_dir)
+    return backends.find(spec)
 
 
 def logs(spec: Spec, tail: int = 50) -> str:
-    """The last lines of the spec's server, or of the last one that ran as a process. Raises ServerError if none did."""
-    found = find(spec)
-    if found is not None:
-        return found.logs(tail)
-    if not (spec.state_dir / LOG).exists():
+    """The last lines of the spec's server, or of the last one that left any. Raises ServerError if none did."""
+    text = backends.logs(spec, tail)
+    if text is None:
         raise ServerError(f"{spec.name} isn't running and left no log", hint="start it: tfs up")
-    return tail_of(spec.state_dir / LOG, tail)
+    return text
 
 
 def status(spec: Spec, *, connect: Connect = readiness.connect) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from typing import Any
 
 from deploy import files
 from deploy.backends import find
-from deploy.backends.record import read_json, read_small
 from deploy.errors import DeployError, SpecError
 from deploy.render import write
 from deploy.serving.planning import configuration, digest_of
@@ -18,6 +17,7 @@ from deploy.spec import Spec, bare, parse
 
 STARTED, FAILED = "started.json", "failed.json"
 SPEC = "started.yaml"  # the spec's own text
+_MOST_BYTES = 1 << 20
 
 
 def remember_start(spec: Spec) -> None:
@@ -37,14 +37,14 @@ def last_started(path: Path) -> Spec | None:
     candidates = list(bare(path))
     for candidate in candidates:
         with suppress(OSError, ValueError, SpecError):
-            return parse(read_small(candidate.state_dir / SPEC), candidate.path)
+            return parse(_own(candidate.state_dir / SPEC), candidate.path)
     for directory in {candidate.state_dir.parent for candidate in candidates}:  # its name went with the file
         for kept in sorted(directory.glob(f"*/{SPEC}")):
             with suppress(OSError, ValueError, SpecError):
-                text = read_small(kept)
+                text = _own(kept)
                 if text.startswith(_came_from(path.absolute()).encode()):
                     return parse(text, path.absolute())
-    return next((candidate for candidate in candidates if find(candidate.name, candidate.state_dir)), None)
+    return next((candidate for candidate in candidates if find(candidate)), None)
 
 
 def _came_from(path: Path) -> str:
@@ -92,10 +92,15 @@ def _sentence(path: str, before: Any, now: Any) -> str:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        data = read_json(path)
-    except (OSError, ValueError):
+        data = json.loads(_own(path))
+    except (OSError, ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None
+
+
+def _own(path: Path) -> bytes:
+    """A file that we wrote ourselves, so a short regular one. Raises OSError for anything else."""
+    return files.read_bytes(path, _MOST_BYTES, follow=False)
 
 
 def _write(directory: Path, name: str, data: object) -> None:

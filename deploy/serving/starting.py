@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deploy import render
-from deploy.backends import find as find_server
-from deploy.backends.base import Kind, Progress, Server, endpoint_json, silent
-from deploy.backends.container_options import container_user
-from deploy.backends.ports import pick
-from deploy.backends.process_server import forget
+from deploy import backends
+from deploy.backends import Progress, Server, silent
+from deploy.backends.base import endpoint_json
 from deploy.errors import DeployError, ServerError
 from deploy.locks import locked
 from deploy.serving import preflight, readiness
-from deploy.serving.backend_choice import Choice, choose_backend
 from deploy.serving.known_good import as_proven, differences, note_start
-from deploy.serving.planning import CONFIG_LABEL, Plan, digest, make, server_of
+from deploy.serving.planning import CONFIG_LABEL, choose_backend, digest, make
 from deploy.serving.readiness import Connect, connected
 from deploy.serving.resolving import Wanted, wanted
 from deploy.serving.start_record import remember_failure, remember_start
 from deploy.spec import Spec
+from deploy.state import Ledger
+from deploy.state.ledger import Line
 from deploy.types import Endpoint
 from deploy.waiting import Deadline
 
@@ -33,7 +32,7 @@ class Running:
 
     endpoint: Endpoint
     server: Server
-    backend: Kind
+    backend: str
     why: str
     seconds: float
     models: tuple[Wanted, ...]
@@ -49,37 +48,40 @@ def up(spec: Spec, *, progress: Progress | None = None, connect: Connect = readi
     """Start the spec's server and return when it is ready; from then on it outlives this process.
 
     One that is running already with the same configuration is returned once it's ready. What rollouts have proven since
-    the spec was written is started instead of what it says (see proven). progress: gets a sentence per step.
+    the spec was written is started instead of what it says (see known_good). progress: gets a sentence per step.
     connect: makes the controls that readiness asks.
 
     Raises SpecError, RepositoryError, LockHeld, BackendMissing, PortTaken, StartFailed, NotReady or ServerError.
     Whatever it raises, KeyboardInterrupt included, nothing that it started is left.
     """
+    progress = progress or silent
     with locked(spec.state_dir, "up"):
         deadline = Deadline(spec.server.start_timeout)
         found = _running(spec)
         try:
-            for difference in differences(spec) if found is None else ():
-                (progress or silent)(difference)
-            models = wanted(as_proven(spec))
+            lines = Ledger(spec.state_dir).read()
+            proven = as_proven(spec, lines)
+            for difference in differences(spec, proven) if found is None else ():
+                progress(difference)
+            models = wanted(proven)
             if found is None:
-                return _start(spec, models, progress or silent, connect)
+                return _start(spec, proven, models, lines, progress=progress, connect=connect)
         except DeployError as e:
             remember_failure(spec, e)
             raise
         with connected(connect, found.endpoint) as controls:
-            readiness.wait(found, controls, models, deadline, progress or silent)
+            readiness.wait(found, controls, models, deadline, progress)
         why = "it is running already, with this configuration"
         return Running(found.endpoint, found, found.kind, why, deadline.waited, models, already=True)
 
 
 def _running(spec: Spec) -> Server | None:
     """The spec's server if it runs. What is left of one that ended is removed. Raises ServerError for another one."""
-    found = find_server(spec.name, spec.state_dir)
+    found = backends.find(spec)
     if found is None or not found.alive():
         if found is not None:
             found.stop(0)
-        forget(spec.state_dir)
+        backends.forget(spec)
         return None
     if found.labels.get(CONFIG_LABEL) != digest(spec):
         raise ServerError(f"{spec.name} is running already, with another configuration than {spec.path.name} has now",
@@ -87,15 +89,16 @@ def _running(spec: Spec) -> Server | None:
     return found
 
 
-def _start(spec: Spec, models: tuple[Wanted, ...], progress: Progress, connect: Connect) -> Running:
+def _start(spec: Spec, proven: Spec, models: tuple[Wanted, ...], lines: Sequence[Line], *,
+           progress: Progress, connect: Connect) -> Running:
+    """proven, lines: what the ledger says, read once: this process holds the lock."""
     choice = choose_backend(spec, progress)
-    progress(f"backend {choice.kind}: {choice.why}")
-    preflight.check_readable(models, container_user() if choice.kind == "container" else None)
-    made = _plan(spec, choice, models)
-    render.write(made.files, made.config_dir)
-    render.write(made.secrets, made.config_dir, secret_of=made.reader)
-    made.config_dir.chmod(0o755)  # whatever the umask: a container's user is another one
-    server, deadline = server_of(made, progress), Deadline(spec.server.start_timeout)
+    backend = choice.backend
+    progress(f"backend {backend.name}: {choice.why}")
+    preflight.check_readable(models, backend.user)
+    plan = make(backend.prepared(proven), choice, models, config=digest(spec))
+    backend.config(spec).write(plan.launch.files, plan.secrets)
+    server, deadline = backend.server(plan.launch, progress), Deadline(spec.server.start_timeout)
     try:
         endpoint = server.start()
         deadline = Deadline(spec.server.start_timeout)  # a pull has its own pace
@@ -104,25 +107,10 @@ def _start(spec: Spec, models: tuple[Wanted, ...], progress: Progress, connect: 
         progress(f"started, gRPC {endpoint.grpc_target}, REST {endpoint.rest_url}")
         with connected(connect, endpoint) as controls:
             readiness.wait(server, controls, models, deadline, progress)
-        note_start(spec, models)
+        note_start(spec, models, lines)
         remember_start(spec)
         server.detach()
     except BaseException:
         server.stop(_HASTY)
         raise
-    return Running(endpoint, server, choice.kind, choice.why, deadline.waited, models)
-
-
-def _plan(spec: Spec, choice: Choice, models: tuple[Wanted, ...]) -> Plan:
-    """The plan with real ports: the engine picks free ones for a container, for a process we do."""
-    server = spec.server
-    if choice.kind == "embedded" and server.flags.get("tfs_loader") != "echo":
-        from deploy.backends.process import require
-
-        require()
-    # tensorflow_model_server itself can't be told an address: it listens on all of them
-    host = "0.0.0.0" if choice.kind == "process" else server.host  # noqa: S104
-    ports = {"gRPC": server.grpc_port, "REST": server.rest_port}
-    if choice.kind != "container":
-        ports = pick(host, ports)
-    return make(as_proven(spec), choice, ports["gRPC"], ports["REST"], models, config=digest(spec))
+    return Running(endpoint, server, backend.name, choice.why, deadline.waited, models)

@@ -7,11 +7,11 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
-from deploy.backends import find as find_server
-from deploy.backends.base import Progress, silent
-from deploy.backends.process_server import forget
+from deploy import backends, client
+from deploy.backends import Progress, silent
 from deploy.errors import ClientError, Rejected, SpecError
 from deploy.locks import locked
+from deploy.render import models_config
 from deploy.render.configs import MODELS
 from deploy.serving.drift import read_config
 from deploy.spec import Spec
@@ -33,8 +33,6 @@ class Unloadable(Protocol):
 
 
 def _connect(endpoint: Endpoint) -> Unloadable:
-    from deploy import client
-
     made: Unloadable = client.connect(replace(endpoint, rest_port=None))
     return made
 
@@ -42,19 +40,19 @@ def _connect(endpoint: Endpoint) -> Unloadable:
 def down(spec: Spec, *, progress: Progress | None = None, connect: Callable[[Endpoint], Unloadable] = _connect) -> bool:
     """Stop the spec's server; False if it wasn't running. Only what carries this spec's name and state is touched.
 
-    Running requests get server/drain seconds. The embedded server drains by itself on SIGTERM. tensorflow_model_server
-    cuts requests off, so it is first told to unload every model: requests that run finish, new ones get NOT_FOUND.
+    Running requests get server/drain seconds. A server that doesn't drain by itself (tensorflow_model_server cuts
+    requests off) is first told to unload every model: requests that run finish, new ones get NOT_FOUND.
 
-    Raises LockHeld, ServerError, or BackendMissing if the engine of a server that runs in a container doesn't answer.
+    Raises LockHeld, ServerError, or BackendMissing if the backend that the spec names can't be asked.
     """
     with locked(spec.state_dir, "down"):
-        found = find_server(spec.name, spec.state_dir, contained=spec.server.backend == "container")
+        found = backends.find(spec, certain=True)
         if found is None or not found.alive():
             if found is not None:
                 found.stop(0)
-            forget(spec.state_dir)
+            backends.forget(spec)
             return False
-        if found.kind == "embedded":
+        if backends.backend_of(found).capabilities.drains:
             found.stop(spec.server.drain + _GRACE)
             return True
         if spec.server.drain > 0:
@@ -77,8 +75,6 @@ def _served(spec: Spec) -> list[str]:
 
 def drain(control: Unloadable, models: Iterable[str], deadline: Deadline, progress: Progress = silent) -> bool:
     """Unload every model and wait until none has a request left; False if that can't be known or takes too long."""
-    from deploy.render import models_config
-
     names = list(models)
     progress("letting running requests finish")
     try:

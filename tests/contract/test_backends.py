@@ -15,13 +15,14 @@ import psutil
 import pytest
 
 from deploy import serving
-from deploy.backends import EmbeddedServer, ProcessServer, Server, find
+from deploy.backends import Server, container_server, find, process_server
 from deploy.backends.base import ProcessOptions
 from deploy.backends.container_options import DIGEST_LABEL, LOGS, PROCESSES, RUN_LABEL, Mount
 from deploy.backends.container_server import ContainerServer
 from deploy.backends.engine import Engine, connect
 from deploy.backends.inspecting import inspect
 from deploy.backends.process import embedded_options
+from deploy.backends.process_server import ProcessServer
 from deploy.errors import BackendMissing, PortTaken, ServerError, StartFailed
 from deploy.types import Endpoint
 from tests.repository_support import savedmodel
@@ -33,6 +34,7 @@ from tests.servers_support import (
     fake_argv,
     free_ports,
     image_or_skip,
+    spec_of,
     taken_port,
     until,
 )
@@ -71,11 +73,11 @@ class Maker:
         argv = [f"--port={grpc}", f"--rest_api_port={rest}", f"--model_config_file={empty}", "--tfs_loader=echo"]
         if any("fake_exit" in f for f in flags):
             argv.append("--grpc_max_threads=not-a-number")
-        return EmbeddedServer(embedded_options("fake", argv, Endpoint("127.0.0.1", grpc, rest), self.state,
+        return ProcessServer(embedded_options("fake", argv, Endpoint("127.0.0.1", grpc, rest), self.state,
                                                labels={"org.tfs-deploy.config": "c1"}))
 
     def container(self, flags: tuple[str, ...]) -> Server:
-        return ContainerServer(container_options(self.state, *flags, name=f"fake-{uuid.uuid4().hex[:6]}",
+        return ContainerServer(container_options(self.state, *flags, name="fake",
                                                  labels={"org.tfs-deploy.config": "c1"}))
 
 
@@ -168,7 +170,7 @@ def test_it_is_found_again_with_everything_known(make: Maker) -> None:
     server.start()
     ready(server)
     server.detach()
-    found = find(server.name, make.state)
+    found = find(spec_of(server.name, make.state))
     assert found is not None and found.alive()
     assert (found.name, found.kind, found.argv) == (server.name, server.kind, server.argv)
     assert found.endpoint == server.endpoint and found.labels == {"org.tfs-deploy.config": "c1"}
@@ -176,12 +178,12 @@ def test_it_is_found_again_with_everything_known(make: Maker) -> None:
     until(lambda: server.logs() and found.logs() == server.logs(), "both read the same log")
     found.stop(5)
     assert not server.alive()
-    assert find(server.name, make.state) is None
+    assert find(spec_of(server.name, make.state)) is None
     server.stop()
 
 
 def test_nothing_is_found_where_nothing_was_started(make: Maker) -> None:
-    assert find("fake", make.state) is None
+    assert find(spec_of("fake", make.state)) is None
 
 
 def test_detached_it_outlives_the_block(make: Maker) -> None:
@@ -227,7 +229,8 @@ def test_a_process_takes_its_children_along(tmp_path: Path) -> None:
 def test_a_process_outlives_the_program_that_detached_it(tmp_path: Path, detach: bool) -> None:
     grpc, rest = free_ports()
     program = textwrap.dedent(f"""
-        from deploy.backends import ProcessOptions, ProcessServer
+        from deploy.backends.base import ProcessOptions
+        from deploy.backends.process_server import ProcessServer
         from deploy.types import Endpoint
         server = ProcessServer(ProcessOptions("fake", {fake_argv(grpc, rest)!r},
                                Endpoint("127.0.0.1", {grpc}, {rest}), {str(tmp_path)!r}))
@@ -235,12 +238,12 @@ def test_a_process_outlives_the_program_that_detached_it(tmp_path: Path, detach:
             {"server.detach()" if detach else "pass"}
     """)
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, timeout=60)
-    found = find("fake", tmp_path)
+    found = process_server.find("fake", tmp_path, "process")
     assert (found is not None) is detach
     if found:
         ready(found)
         found.stop(5)
-        assert find("fake", tmp_path) is None
+        assert process_server.find("fake", tmp_path, "process") is None
 
 
 def test_ctrl_c_reaches_neither_the_detached_server_nor_is_it_lost(tmp_path: Path) -> None:
@@ -248,7 +251,8 @@ def test_ctrl_c_reaches_neither_the_detached_server_nor_is_it_lost(tmp_path: Pat
     grpc, rest = free_ports()
     program = textwrap.dedent(f"""
         import os, signal
-        from deploy.backends import ProcessOptions, ProcessServer
+        from deploy.backends.base import ProcessOptions
+        from deploy.backends.process_server import ProcessServer
         from deploy.types import Endpoint
         server = ProcessServer(ProcessOptions("fake", {fake_argv(grpc, rest)!r},
                                Endpoint("127.0.0.1", {grpc}, {rest}), {str(tmp_path)!r}))
@@ -258,7 +262,7 @@ def test_ctrl_c_reaches_neither_the_detached_server_nor_is_it_lost(tmp_path: Pat
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, start_new_session=True, check=False,
                           capture_output=True)
     assert done.returncode == -signal.SIGINT
-    found = find("fake", tmp_path)
+    found = process_server.find("fake", tmp_path, "process")
     assert found is not None
     found.stop(5)
 
@@ -307,7 +311,7 @@ def test_limits_and_restart_policy_reach_the_engine(run_container: Callable[...,
         assert container.attrs["HostConfig"]["LogConfig"] == {"Type": "json-file", "Config": LOGS}
     digest = engine.pinned(server.options.image)
     assert container.attrs["Config"]["Image"] == digest == container.labels[DIGEST_LABEL]
-    again = find(server.name, server.options.state_dir)
+    again = container_server.find(server.name, server.options.state_dir)
     assert again is not None and again.describe()["image"] == STAND_IN and again.describe()["image_digest"] == digest
     assert inspect(server.options.container_name, engine=engine).image == STAND_IN
     server.detach()
@@ -333,7 +337,7 @@ def test_a_taken_port_is_named_and_no_container_stays(stand_in: str, tmp_path: P
         server = ContainerServer(container_options(tmp_path, rest_port=port))
         with pytest.raises(PortTaken, match=str(port)):
             server.start()
-    assert find(server.name, tmp_path) is None
+    assert container_server.find(server.name, str(tmp_path)) is None
 
 
 @needs_docker
@@ -350,7 +354,7 @@ def test_what_the_engine_refuses_fails_with_evidence(engine: Engine, stand_in: s
         ContainerServer(options).start()
     assert e.value.argv == options.argv and e.value.details["image"] == STAND_IN
     assert e.value.details["mounts"] == ["/no/such/models -> /models/m (read-only)"]
-    assert find(options.name, tmp_path) is None
+    assert container_server.find(options.name, str(tmp_path)) is None
 
 
 @needs_docker
@@ -362,7 +366,7 @@ def test_an_empty_mount_is_noticed_before_the_server_waits_for_ever(engine: Engi
     with pytest.raises(StartFailed, match=r"/models/m/1/saved_model\.pb isn't in the container") as e:
         ContainerServer(options).start()
     assert e.value.details["mounts"] == [f"{tmp_path}/m -> /models/m (read-only)"] and "tfs image build" in e.value.hint
-    assert find(options.name, tmp_path) is None
+    assert container_server.find(options.name, str(tmp_path)) is None
     (tmp_path / "m/1").mkdir()
     (tmp_path / "m/1/saved_model.pb").write_bytes(b"x" * (1 << 22))
     with ContainerServer(options) as server:
@@ -383,7 +387,7 @@ def test_without_an_engine_it_says_how_to_start_one(monkeypatch: pytest.MonkeyPa
     assert "start it" in e.value.hint
     with pytest.raises(BackendMissing):
         ContainerServer(container_options(tmp_path)).start()
-    assert find("fake", tmp_path) is None  # no engine, no container of ours
+    assert process_server.find("fake", tmp_path, "process") is None  # no engine, no container of ours
 
 
 def test_a_program_that_is_no_executable_is_told(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from deploy import client, serving
-from deploy.backends import find, record
+from deploy.backends import record
 from deploy.backends.container_options import NAME_LABEL
 from deploy.backends.engine import Engine
 from deploy.errors import (
@@ -215,7 +215,7 @@ def test_an_image_that_does_not_exist(repository: Path, tmp_path: Path, engine: 
     with pytest.raises(BackendMissing, match=image):
         serving.up(spec_at(tmp_path, TWO_MODELS, backend="container", image=image))
     made = serving.choose_backend(spec_at(tmp_path, TWO_MODELS, image=image))
-    assert made.kind == "embedded" and image in made.why
+    assert made.backend.name == "embedded" and image in made.why
 
 
 @pytest.mark.docker
@@ -232,7 +232,7 @@ def test_no_engine(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(BackendMissing, match="no Docker engine answers"):
         serving.up(spec_at(tmp_path, TWO_MODELS, backend="container"))
     made = serving.choose_backend(spec_at(tmp_path, TWO_MODELS))
-    assert made.kind == "embedded" and "no Docker engine answers" in made.why
+    assert made.backend.name == "embedded" and "no Docker engine answers" in made.why
 
 
 def test_no_binary(repository: Path, tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_what_could_never_be_served_is_refused_before_anything_starts(
 
 def test_the_dry_run_starts_nothing(repository: Path, tmp_path: Path) -> None:
     spec = spec_at(tmp_path, TWO_MODELS, backend="embedded")
-    plan = serving.plan(spec)
+    plan = serving.plan(spec).to_json()
     assert plan["wanted"]["mnist"]["versions"] == [3] and "models.config" in plan["files"]
     assert not spec.state_dir.exists()
 
@@ -298,7 +298,7 @@ def test_it_outlives_the_program_that_started_it(repository: Path, tmp_path: Pat
     done = subprocess.run([sys.executable, "-c", write_spec(spec, TWO_MODELS, flags=ECHO)], check=False,
                           capture_output=True, text=True, timeout=100, start_new_session=True)
     assert done.stdout == "up\n", done.stderr
-    found = find("serving", spec.state_dir)
+    found = serving.find(spec)
     assert found is not None and found.alive() and serving.status(spec)["running"]
     assert serving.down(spec) is True
     nothing_left(spec)

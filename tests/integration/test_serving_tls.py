@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from deploy.serving.backend_choice import Choice
 
 from deploy import client, serving
+from deploy.backends import BACKENDS
 from deploy.cli.app import app
 from deploy.errors import NotReady, SpecError, Unreachable
 from deploy.serving import ready
-from deploy.serving.backend_choice import Choice
 from deploy.serving.planning import make
 from deploy.spec import Spec
 from deploy.types import Tls
@@ -68,7 +69,7 @@ def test_everything_talks_to_it_and_the_key_stays_in_one_file(tmp_path: Path, pe
         key = Path(pems.key or "").read_text().splitlines()[1]
         holders = [p for p in made.state_dir.rglob("*") if p.is_file() and key in p.read_text(errors="replace")]
         assert [p.name for p in holders] == ["ssl.config"] and stat.S_IMODE(holders[0].stat().st_mode) == 0o600
-    plan = json.dumps(serving.plan(made))
+    plan = json.dumps(serving.plan(made).to_json())
     assert key not in plan and "ssl.config" in plan and "isn't shown" in plan
 
 
@@ -142,6 +143,6 @@ def test_configure_writes_it_for_the_servers_user_only(tmp_path: Path, pems: Tls
     words = ["configure", "--spec", str(tmp_path / "serving.yaml"), "--out", str(tmp_path / "o")]
     told = CliRunner().invoke(app, words)
     assert told.exit_code == 0 and stat.S_IMODE((tmp_path / "o/ssl.config").stat().st_mode) == 0o600
-    plan = make(made, Choice("embedded", ""), 1, 2)
-    assert f"--ssl_config_file={made.state_dir}/config/ssl.config" in (plan.options.argv or ())
+    plan = make(made, Choice(BACKENDS["embedded"], ""))
+    assert f"--ssl_config_file={made.state_dir}/config/ssl.config" in (plan.launch.options.argv or ())
     assert "PRIVATE" not in repr(plan)

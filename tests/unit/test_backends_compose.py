@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.backends.container import ContainerBackend
 from deploy.backends.container_options import docker_options
-from deploy.serving import planning
-from deploy.serving.backend_choice import Choice
 from tests.serving_support import spec_at
 
 FILE = Path(__file__).parents[2] / "docker/compose.yaml"
@@ -27,7 +26,7 @@ def service() -> dict[str, Any]:
 
 
 def test_it_is_as_closed_and_takes_the_same_flags(service: dict[str, Any], tmp_path: Path) -> None:
-    options = planning.make(spec_at(tmp_path, LABELLED), Choice("container", ""), 8500, 8501).options
+    options = ContainerBackend().plan(spec_at(tmp_path, LABELLED), labels={}).options
     ours = docker_options(options)  # type: ignore[arg-type]
     for key in ("entrypoint", "command", "init", "read_only", "cap_drop", "security_opt", "environment",
                 "pids_limit"):
@@ -41,7 +40,7 @@ def test_it_is_as_closed_and_takes_the_same_flags(service: dict[str, Any], tmp_p
 def test_ports_are_local_and_mounts_read_only(service: dict[str, Any], tmp_path: Path) -> None:
     assert service["ports"] == ["127.0.0.1:${TFS_GRPC_PORT:-8500}:8500", "127.0.0.1:${TFS_REST_PORT:-8501}:8501"]
     assert {v["target"]: v["read_only"] for v in service["volumes"]} == {"/models": True, "/etc/tfs": True}
-    files = planning.make(spec_at(tmp_path, LABELLED), Choice("container", ""), 8500, 8501).files
+    files = ContainerBackend().plan(spec_at(tmp_path, LABELLED), labels={}).files
     assert 'base_path: "/models/m"' in files["models.config"]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from deploy.backends import find, record
+from deploy.backends import process_server, record
 from deploy.backends.base import ProcessOptions
 from deploy.backends.ports import pick
 from deploy.backends.process_server import ProcessServer, forget, tail_of
@@ -77,7 +77,7 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_a_record_that_names_a_stranger_ends_nobody(tmp_path: Path) -> None:
     with running(tmp_path, told=None) as (process, doctored):
         record.write(doctored, tmp_path)
-        assert doctored.process() is None and find("m", tmp_path) is None
+        assert doctored.process() is None and process_server.find("m", tmp_path, "process") is None
         server = ProcessServer(doctored.options(tmp_path), found=doctored)
         assert not server.alive()
         server.stop()
@@ -91,10 +91,10 @@ def test_a_copied_record_doesnt_name_another_specs_server(tmp_path: Path) -> Non
     here.mkdir()
     with running(other, told=planned(other)) as (process, theirs):
         record.write(theirs, here)
-        found = find("m", here)
+        found = process_server.find("m", here, "process")
         assert found is None and process.is_running()
         record.write(theirs, other)
-        assert find("m", other) is not None
+        assert process_server.find("m", other, "process") is not None
 
 
 def test_a_reused_pid_is_a_stranger(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_state_directory_that_was_moved_is_still_the_servers(tmp_path: Path) -
     with running(before, told=planned(before)) as (process, mine):
         record.write(mine, before)
         before.rename(after)
-        found = find("m", after)
+        found = process_server.find("m", after, "process")
         assert found is not None and found.describe()["pid"] == process.pid
 
 
@@ -131,11 +131,11 @@ def test_a_server_whose_record_is_lost_or_wrong_is_found_by_its_environment(tmp_
         record.write(mine, state)
         damage(state)
         assert record.search("another", state) is None
-        found = find("m", state)
+        found = process_server.find("m", state, "process")
         assert found is not None and found.describe()["pid"] == process.pid and found.labels == mine.labels
         assert found.endpoint == Endpoint("127.0.0.1", 1, 2) and found.argv == mine.argv
         found.stop(5)
-        assert not found.alive() and find("m", state) is None
+        assert not found.alive() and process_server.find("m", state, "process") is None
 
 
 def test_processes_that_a_server_started_arent_the_server(tmp_path: Path) -> None:
@@ -180,12 +180,12 @@ def test_a_broken_record_is_told(tmp_path: Path, text: str) -> None:
     with pytest.raises(ServerError, match="can't read the run record"):
         record.read(tmp_path)
     with pytest.raises(ServerError, match="can't read the run record"):
-        find("m", tmp_path)
+        process_server.find("m", tmp_path, "process")
 
 
 def test_a_record_that_is_no_file_is_told(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / record.FILE)
-    with pytest.raises(ServerError, match="isn't a regular file"):
+    with pytest.raises(ServerError, match="no regular file"):
         record.read(tmp_path)
     (tmp_path / record.FILE).unlink()
     (tmp_path / record.FILE).symlink_to("/etc/hostname")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.backends.inspecting import Inside, Inspected, _expanded
+from deploy.backends.base import Inspected
+from deploy.backends.inspecting import Inside, _expanded
 from deploy.errors import ServerError
 from deploy.serving.doctor import collect
 from deploy.serving.doctor.collect import _reader
@@ -206,8 +207,8 @@ def test_a_log_that_isnt_there(tmp_path: Path) -> None:
 
 
 def _inspected(published: dict[int, int], *argv: str) -> Inspected:
-    return Inspected("c", ("tensorflow_model_server", *argv), "i", "amd64", "", {}, running=True, exit_code=None,
-                     out_of_memory=False, published=published, log="", error="")
+    return Inspected("c", ("tensorflow_model_server", *argv), running=True, exit_code=None, log="", image="i",
+                     image_platform="amd64", published=published)
 
 
 @pytest.mark.parametrize(("published", "argv", "missed"), [

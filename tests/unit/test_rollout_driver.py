@@ -37,7 +37,7 @@ def test_a_rollout(there: Bench) -> None:
     ended = there.drive(there.begin(), {**PASSING, "gate": gate})
     assert ended.outcome == "done" and there.live == there.named == NEW and there.answer() == 2
     assert seen == [("m@canary", "m@stable")]
-    assert "# ours" in there.file.path.read_text()
+    assert "# ours" in (there.directory / "models.config").read_text()
     release = there.release()
     assert (release.outcome, release.before, release.goal) == ("done", OLD, NEW)
     assert set(release.passed) == {"gate", "confirm"}

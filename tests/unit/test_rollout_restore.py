@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from deploy import client, testing
+from deploy.backends.config_files import LocalConfig
 from deploy.client.rpc import RpcClient
 from deploy.errors import ClientError, Rejected, RolloutError
-from deploy.render import models_config
+from deploy.render.configs import MODELS, models_config
 from deploy.rollout import ConfigFile, restore
 from deploy.types import ServedModel, Specific
 from deploy.waiting import Deadline
@@ -33,8 +34,8 @@ def test_a_wrong_platform_is_repaired(tmp_path: Path) -> None:
     """Fact: the corrected configuration is refused until one without that model was accepted."""
     models = {name: {1: adds(1), 2: adds(2)} for name in ("a", "b")}
     served = [ServedModel(name, f"memory://{name}", Specific((1,)), {"stable": 1}) for name in models]
-    file = ConfigFile(tmp_path / "models.config")
-    file.path.write_text(to_text(models_config(served, {m.name: m.base_path for m in served})))
+    file = ConfigFile(LocalConfig(tmp_path))
+    (tmp_path / MODELS).write_text(to_text(models_config(served, {m.name: m.base_path for m in served})))
     with testing.serve(models, versions=Specific((1,)), labels={name: {"stable": 1} for name in models}) as server, \
             client.connect(server.endpoint) as asked:
         wood = models_config(served, {m.name: m.base_path for m in served})

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from deploy import render, serving
-from deploy.backends.base import Progress
+from deploy import backends, render, serving
+from deploy.backends import Progress
+from deploy.backends.container import ContainerBackend
+from deploy.backends.process import EmbeddedBackend
 from deploy.errors import (
     BackendMissing,
     LockHeld,
@@ -23,10 +26,9 @@ from deploy.errors import (
     VersionNotFound,
 )
 from deploy.locks import locked
-from deploy.serving import backend_choice as choice
 from deploy.serving import planning, preflight, stopping
-from deploy.serving.backend_choice import Choice, choose_backend
 from deploy.serving.flags import number
+from deploy.serving.planning import Choice, choose_backend
 from deploy.serving.resolving import Wanted, resolve
 from deploy.spec import Resources
 from deploy.types import All, Latest, ServedModel, Specific, VersionPolicy, VersionStatus
@@ -95,6 +97,11 @@ def no_engine() -> Images:
     raise BackendMissing("no Docker engine answers at unix:///s")
 
 
+def auto(engine: Callable[[], Images | None], no_embedded: str | None = None) -> tuple[backends.Backend, ...]:
+    """What `backend: auto` may choose from."""
+    return ContainerBackend(engine), EmbeddedBackend(lambda: no_embedded)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("images", "kind", "why"), [
     (Images(), "container", "has tensorflow/serving:2.20.0"),
     (Images(here=False), "container", "pulled tensorflow/serving:2.20.0"),
@@ -103,31 +110,32 @@ def no_engine() -> Images:
 ])
 def test_auto_says_which_and_why(tmp_path: Path, images: Images | None, kind: str, why: str) -> None:
     engine = no_engine if images is None else lambda: images
-    made = choose_backend(spec_at(tmp_path), engine=engine, embedded_unavailable=lambda: None)
-    assert made.kind == kind and why in made.why
+    made = choose_backend(spec_at(tmp_path), candidates=auto(engine))
+    assert made.backend.name == kind and why in made.why
 
 
 def test_auto_with_nothing_that_could_serve_names_both_reasons(tmp_path: Path) -> None:
     with pytest.raises(BackendMissing, match=r"no Docker engine answers .* no wheel"):
-        choose_backend(spec_at(tmp_path), engine=no_engine, embedded_unavailable=lambda: "no wheel")
+        choose_backend(spec_at(tmp_path), candidates=auto(no_engine, "no wheel"))
 
 
 def test_a_dry_run_pulls_nothing(tmp_path: Path) -> None:
     images = Images(here=False)
-    made = choose_backend(spec_at(tmp_path), pull=False, engine=lambda: images, embedded_unavailable=lambda: None)
-    assert made.kind == "container" and "would be pulled" in made.why and images.pulled == 0
+    made = choose_backend(spec_at(tmp_path), pull=False, candidates=auto(lambda: images))
+    assert made.backend.name == "container" and "would be pulled" in made.why and images.pulled == 0
 
 
-@pytest.mark.parametrize("kind", ["container", "process", "embedded"])
-def test_a_backend_that_is_named_is_taken(tmp_path: Path, kind: str) -> None:
-    assert choose_backend(spec_at(tmp_path, backend=kind), engine=no_engine) == Choice(kind, "the spec says so")  # type: ignore[arg-type]
+@pytest.mark.parametrize("backend", backends.BACKENDS.values())
+def test_a_backend_that_is_named_is_taken(tmp_path: Path, backend: backends.Backend) -> None:
+    named = choose_backend(spec_at(tmp_path, backend=backend.name), candidates=())
+    assert named == Choice(backend, "the spec says so")
 
 
 def test_the_plan_of_a_container_is_data(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "models").symlink_to(tmp_path / "real")
     spec = spec_at(tmp_path, grpc_port=8500, rest_port=0, resources=Resources(cpus=2, memory="1g"), restart="always")
-    plan = planning.make(spec, Choice("container", "x"), 8500, 0).to_json()
+    plan = planning.make(spec, Choice(backends.BACKENDS["container"], "x")).to_json()
     assert json.loads(json.dumps(plan))["backend"] == "container"
     assert plan["argv"][0] == "/usr/bin/tensorflow_model_server"
     assert {"--port=8500", "--rest_api_port=8501", "--model_config_file=/etc/tfs/models.config"} <= {*plan["argv"]}
@@ -142,7 +150,7 @@ def test_the_plan_of_a_container_is_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["process", "embedded"])
 def test_the_plan_of_a_process_is_data(tmp_path: Path, kind: str) -> None:
     spec = spec_at(tmp_path, binary="/opt/tms", drain=3.0)
-    plan = planning.make(spec, Choice(kind, "x"), 1, 2).to_json()  # type: ignore[arg-type]
+    plan = planning.make(spec, Choice(backends.BACKENDS[kind], "x")).to_json()
     assert f"--model_config_file={tmp_path}/.tfs/serving/config/models.config" in plan["argv"]
     assert f'base_path: "{tmp_path}/models/m"' in plan["files"]["models.config"]
     assert (plan["argv"][0] == "/opt/tms") is (kind == "process")
@@ -235,7 +243,7 @@ def test_a_server_that_does_not_answer_is_not_waited_for() -> None:
 
 
 def test_the_rooms_names() -> None:
-    assert all(hasattr(serving, name) for name in serving.__all__) and choice.Choice is serving.Choice
+    assert all(hasattr(serving, name) for name in serving.__all__)
 
 
 @pytest.mark.parametrize(("flag", "value", "says"), [
@@ -248,7 +256,7 @@ def test_the_rooms_names() -> None:
 def test_a_value_that_the_server_could_not_read(tmp_path: Path, flag: str, value: object, says: str) -> None:
     spec = spec_at(tmp_path, "models: [{name: m, versions: 1}]", flags={flag: value})
     with pytest.raises(SpecError, match=says) as caught:
-        planning.make(spec, Choice("embedded", "asked for"), 1, 2)
+        planning.make(spec, Choice(backends.BACKENDS["embedded"], "asked for"))
     assert caught.value.path == f"server/flags/{flag}"
     assert number({"file_system_poll_wait_seconds": "  5"}, "file_system_poll_wait_seconds") == 5
     assert number({}, "file_system_poll_wait_seconds") == 1
@@ -274,8 +282,8 @@ def test_down_doesnt_say_that_nothing_runs_when_the_engine_cant_be_asked(tmp_pat
 
 def test_an_engine_on_another_machine_is_no_choice_for_a_server_on_this_one(tmp_path: Path) -> None:
     spec = spec_at(tmp_path)
-    away = choose_backend(spec, engine=lambda: Images(machine="docker"), embedded_unavailable=lambda: None)
-    assert away.kind == "embedded"
+    away = choose_backend(spec, candidates=auto(lambda: Images(machine="docker")))
+    assert away.backend.name == "embedded"
     assert away.why == "the Docker engine is on another machine, docker, and server/host is this one"
     there = spec_at(tmp_path, host="0.0.0.0")
-    assert choose_backend(there, engine=lambda: Images(machine="docker")).kind == "container"
+    assert choose_backend(there, candidates=auto(lambda: Images(machine="docker"))).backend.name == "container"

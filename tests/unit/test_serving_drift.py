@@ -92,7 +92,7 @@ def look(spec: Spec, monkeypatch: pytest.MonkeyPatch, *versions: int, stable: in
          ) -> dict[str, Any]:
     found = Described(endpoint=Endpoint(), argv=("server", *argv),
                       labels={planning.CONFIG_LABEL: planning.digest(spec)})
-    monkeypatch.setattr(looking, "find_server", lambda name, state_dir: found)
+    monkeypatch.setattr(looking.backends, "find", lambda spec: found)
     control = FakeControl({"m": [available(*versions)]}, {"m@stable": stable})
     return serving.status(spec, connect=lambda _: {"gRPC": control})
 

@@ -32,7 +32,7 @@ def spec(tmp_path: Path) -> Spec:
 def status(spec: Spec, control: FakeControl, monkeypatch: pytest.MonkeyPatch, **server: Any) -> dict[str, Any]:
     labels = {planning.CONFIG_LABEL: planning.digest(spec)}
     found = Described(endpoint=Endpoint(), **{"labels": labels, **server})
-    monkeypatch.setattr(looking, "find_server", lambda name, state_dir: found)
+    monkeypatch.setattr(looking.backends, "find", lambda *_: found)
     return serving.status(spec, connect=lambda _: {"gRPC": control})
 
 

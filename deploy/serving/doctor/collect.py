@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import platform
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deploy import checks, files, serving
-from deploy.backends import record
-from deploy.backends.base import Kind, Server
-from deploy.backends.container_options import GRPC_PORT, REST_PORT, container_user
-from deploy.backends.inspecting import Inspected, image_platform, inspect, look_inside
+from deploy import backends, checks, files, serving
+from deploy.backends import Backend, Server
+from deploy.backends.base import Inspected
+from deploy.backends.container_options import GRPC_PORT, REST_PORT
+from deploy.backends.inspecting import inspect, look_inside
 from deploy.backends.ports import listens, owners
-from deploy.backends.process_server import tail_of
 from deploy.errors import ServerError
-from deploy.render import host_layout, mounted_layout
 from deploy.serving import readiness
 from deploy.serving.doctor.disk import configured, located, looked_at, named_files
 from deploy.serving.doctor.evidence import Evidence, Model, Port, PortName
@@ -37,19 +34,16 @@ def of_spec(spec: Spec, *, connect: readiness.Connect = readiness.connect) -> Ev
     status = _status(spec, connect)
     if found is None:
         evidence = _of_record(spec) or _of_failure(spec)
-    elif found.kind == "container":
-        evidence = _of_container(inspect(str(found.describe()["container_name"]), tail=TAIL))
     else:
-        evidence = Evidence(kind=found.kind, running=found.alive(), exit_code=found.returncode(), argv=found.argv,
-                            log=tuple(found.logs(TAIL).splitlines()))
+        evidence = _of_inspected(found.inspect(TAIL), found.kind)
     evidence = replace(evidence, name=spec.name, machine=platform.machine(), problems=tuple(status["problems"]),
                        unstopped=evidence.unstopped or (found is not None and not evidence.running),
                        drift=tuple(d["message"] for d in status["drift"] if d["kind"] != "release"),
                        changes=tuple(status["changes"]))
     evidence = _surroundings(evidence, spec, lost)
-    user = container_user() if evidence.kind == "container" else None
-    return replace(evidence, user=user or "", ports=_ports(spec, found),
-                   models=tuple(_models(spec, status, user, container=evidence.kind == "container")))
+    backend = backends.BACKENDS.get(evidence.kind, backends.AUTO[-1])
+    return replace(evidence, user=backend.user or "", ports=_ports(spec, found),
+                   models=tuple(_models(spec, status, backend)))
 
 
 def _found(spec: Spec) -> tuple[Server | None, str]:
@@ -67,15 +61,15 @@ def _status(spec: Spec, connect: readiness.Connect) -> dict[str, Any]:
 
 
 def _of_record(spec: Spec) -> Evidence | None:
-    """A process that ended by itself, or was ended by others: `down` and a start that failed remove the record."""
+    """A server that ended by itself, or was ended by others: `down` and a start that failed remove what it leaves."""
     try:
-        left = record.read(spec.state_dir)
+        found = backends.left(spec, TAIL)
     except ServerError:
         return None  # told already
-    if left is None:
+    if found is None:
         return None
-    kind: Kind = "embedded" if left.kind == "embedded" else "process"
-    return Evidence(kind=kind, argv=left.argv, log=tuple(tail_of(Path(left.log), TAIL).splitlines()), unstopped=True)
+    backend, seen = found
+    return replace(_of_inspected(seen, backend.name), unstopped=True)
 
 
 def _of_failure(spec: Spec) -> Evidence:
@@ -93,29 +87,19 @@ def _of_failure(spec: Spec) -> Evidence:
 
 def _surroundings(e: Evidence, spec: Spec, lost: str) -> Evidence:
     """Engine, image, program: what has to be there before anything starts."""
-    server = spec.server
     if e.running:
         return e
-    if e.kind in ("container", "unknown"):
+    candidates = [b] if (b := backends.BACKENDS.get(e.kind)) else backends.AUTO
+    for backend in candidates:
         try:
-            here = image_platform(server.image)
+            seen = backend.surroundings(spec)
         except ServerError as error:
-            why = lost or error.message
-            engine_error = why if server.backend == "container" else ""
-            return replace(e, engine_error=engine_error, program_error=_embedded(spec, e))
-        e = replace(e, image=server.image, image_here=here is not None, image_platform=here or "")
-    if e.kind == "process" and shutil.which(server.binary) is None:
-        return replace(e, program_error=f"there is no program {server.binary!r}")
-    return replace(e, program_error=_embedded(spec, e) if e.kind == "embedded" else "")
-
-
-def _embedded(spec: Spec, e: Evidence) -> str:
-    from deploy.backends.process import unavailable
-
-    if spec.server.flags.get("tfs_loader") == "echo" or e.kind == "container":
-        return ""
-    reason = unavailable()
-    return f"the embedded server can't run here: {reason}" if reason else ""
+            if backend.name == spec.server.backend:
+                return replace(e, engine_error=lost or error.message)
+            continue  # the next one takes its place
+        return replace(e, program_error=seen.program_error, image=seen.image or e.image, image_here=seen.image_here,
+                       image_platform=seen.image_platform if seen.image else e.image_platform)
+    return e
 
 
 def _ports(spec: Spec, found: Server | None) -> tuple[Port, ...]:
@@ -127,13 +111,13 @@ def _ports(spec: Spec, found: Server | None) -> tuple[Port, ...]:
 
 
 def _others(number: int, found: Server | None) -> tuple[str, ...]:
-    """All who listen; for a container that is the engine, in as many processes as it likes."""
-    return () if found is not None and found.kind == "container" and number in found.listening() else owners(number)
+    """All who listen; where an engine forwards the ports that is the engine, in as many processes as it likes."""
+    forwarded = found is not None and backends.backend_of(found).capabilities.own_network
+    return () if found is not None and forwarded and number in found.listening() else owners(number)
 
 
-def _models(spec: Spec, status: dict[str, Any], user: str | None, *, container: bool) -> list[Model]:
-    layout = mounted_layout(spec) if container else host_layout(spec, spec.state_dir)
-    target = checks.of_server(spec.server)
+def _models(spec: Spec, status: dict[str, Any], backend: Backend) -> list[Model]:
+    layout, target = backend.layout(spec), checks.of_server(spec.server)
     found = []
     for model, told in zip(serving.as_proven(spec).models, status["models"], strict=True):
         wanted = frozenset(model.versions.versions) if isinstance(model.versions, Specific) else None
@@ -141,7 +125,7 @@ def _models(spec: Spec, status: dict[str, Any], user: str | None, *, container: 
                          for v in told["versions"])
         made = Model(model.name, layout.base_paths[model.name], model.base_path, wanted, dict(model.labels),
                      statuses=statuses)
-        found.append(looked_at(made, user, target))
+        found.append(looked_at(made, backend.user, target))
     return found
 
 
@@ -149,7 +133,9 @@ def of_container(name: str) -> Evidence:
     """Any container that runs, or ran, a model server. Raises BackendMissing or ServerError."""
     seen = inspect(name, tail=TAIL)
     files = Files(seen.mounts, lambda path: look_inside(name, path))
-    return _configured(replace(_of_container(seen), given_by_name=True), files, _reader(seen.user))
+    evidence = replace(_of_inspected(seen, "container"), given_by_name=True, machine=platform.machine(),
+                       ports=tuple(_container_ports(seen)) if seen.running else ())
+    return _configured(evidence, files, _reader(seen.user))
 
 
 def _reader(user: str) -> str | None:
@@ -160,13 +146,12 @@ def _reader(user: str) -> str | None:
     return f"{uid}:{gid or 0}"
 
 
-def _of_container(seen: Inspected) -> Evidence:
+def _of_inspected(seen: Inspected, kind: str) -> Evidence:
     log = (*seen.log.splitlines(), *([seen.error] if seen.error else []))
-    return Evidence(name=seen.name, kind="container", running=seen.running, exit_code=seen.exit_code,
+    return Evidence(name=seen.name, kind=kind, running=seen.running, exit_code=seen.exit_code,
                     out_of_memory=seen.out_of_memory, argv=seen.argv, added=seen.added, environment=seen.environment,
                     state=seen.state, start_error=seen.error, log=log, user=seen.user, mounts=dict(seen.mounts),
-                    image=seen.image, image_platform=seen.image_platform, machine=platform.machine(),
-                    ports=tuple(_container_ports(seen)) if seen.running else ())
+                    image=seen.image, image_platform=seen.image_platform)
 
 
 def _container_ports(seen: Inspected) -> Iterator[Port]:

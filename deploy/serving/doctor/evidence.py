@@ -67,6 +67,7 @@ class Evidence:
     """A server that should run, from outside.
 
     given_by_name: it isn't a spec's, but a container, a log or a command line that somebody named.
+    kind: the name of its backend, or `unknown`.
     argv: program first. added: how many of its arguments the image's entry point puts in. environment: a container's.
     log: the last lines. exit_code: None while it runs, or if nobody knows; negative: a signal.
     state: the engine's word for a container. start_error: why the engine couldn't start it.
@@ -79,7 +80,7 @@ class Evidence:
     """
 
     name: str = "server"
-    kind: Literal["container", "process", "embedded", "unknown"] = "container"
+    kind: str = "container"
     given_by_name: bool = False
     running: bool = False
     exit_code: int | None = None

@@ -57,7 +57,7 @@ def never_started(e: Evidence) -> Iterator[Cause]:
 
 def engine(e: Evidence) -> Iterator[Cause]:
     """No engine, no image, an image for other machines, no program."""
-    if e.engine_error and e.kind == "container":
+    if e.engine_error:
         yield Cause("engine-missing", 97, e.engine_error, "start Docker, or use backend: embedded")
     if e.program_error:
         yield Cause("program-missing", 96, e.program_error,
@@ -107,7 +107,7 @@ def _ended(e: Evidence, code: int) -> Iterator[Cause]:
         yield Cause("ended", 35, f"it ended with exit code {code}" + (f"; it said: {last}" if last else
                                                                        " without a word"),
                     f"see its whole log: {_log_of(e)}", last)
-    elif e.kind == "container" and not e.unstopped and not e.drained:
+    elif not e.unstopped and not e.drained:
         yield Cause("ended", 35, "it ended by itself, with exit code 0, which tensorflow_model_server never does",
                     f"is {' '.join(e.argv[:4]) or 'its command'} the server? see {_log_of(e)}", last)
 

@@ -1,0 +1,115 @@
+"""Containers on a Docker engine: where they find things, how they are started, what the engine needs for that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from deploy import render
+from deploy.backends import container_server
+from deploy.backends.backend import Capabilities, ConfigStore, Launch, Surroundings
+from deploy.backends.base import Inspected, Progress, Server, silent
+from deploy.backends.config_files import LocalConfig
+from deploy.backends.container_options import (
+    GRPC_PORT,
+    PROGRAM,
+    REST_PORT,
+    ContainerOptions,
+    Mount,
+    container_user,
+)
+from deploy.backends.container_server import ContainerServer
+from deploy.backends.engine import Engine, connect
+from deploy.backends.inspecting import image_platform
+from deploy.errors import ServerError
+from deploy.render import Layout
+from deploy.render.configs import CONFIG_MOUNT, MODELS
+from deploy.spec import Spec
+
+_HERE = ("127.", "::1", "localhost")
+
+
+class ContainerBackend:
+    """A Docker engine, here or on another machine. See backend.Backend."""
+
+    name = "container"
+    capabilities = Capabilities(own_files=True, own_network=True, restarts=True, logs_after_end=True,
+                                limits_memory=True, images=True)
+
+    def __init__(self, connect: Callable[[], Engine] = connect) -> None:
+        """connect: makes the connection to the engine. Raises BackendMissing."""
+        self._connect = connect
+
+    @property
+    def user(self) -> str | None:
+        return container_user()
+
+    @property
+    def reader(self) -> tuple[int, int]:
+        uid, gid = map(int, container_user().split(":"))
+        return uid, gid
+
+    def offer(self, spec: Spec, progress: Progress, *, pull: bool) -> str:
+        image, engine = spec.server.image, self._connect()
+        if engine.machine and spec.server.host.startswith(_HERE):
+            raise ServerError(f"the Docker engine is on another machine, {engine.machine}, and server/host is this one")
+        if engine.has_image(image):
+            return f"a Docker engine answers and has {image}"
+        if not pull:
+            return f"a Docker engine answers; {image} would be pulled, and without it the embedded server would run"
+        engine.pull(image, progress)
+        return f"a Docker engine answers and pulled {image}"
+
+    def prepared(self, spec: Spec) -> Spec:
+        return spec
+
+    def layout(self, spec: Spec, config_dir: str | None = None) -> Layout:
+        return render.mounted_layout(spec)
+
+    def plan(self, spec: Spec, *, labels: Mapping[str, str], versions: Mapping[str, Sequence[str]] | None = None
+             ) -> Launch:
+        server, limits, layout = spec.server, spec.server.resources, self.layout(spec)
+        # The engine's daemon resolves the paths, so links have to be resolved here, where they are understood
+        mounts = [Mount(str(Path(m.base_path).resolve()), layout.base_paths[m.name]) for m in spec.models]
+        mounts.append(Mount(self.config(spec).place, str(CONFIG_MOUNT)))
+        graphs = [f"{layout.base_paths[model]}/{directory}/saved_model.pb"
+                  for model, directories in (versions or {}).items() for directory in directories]
+        return Launch(render.files(spec, layout), ContainerOptions(
+            name=spec.name, image=server.image, argv=(PROGRAM, *self.flags(spec)), state_dir=str(spec.state_dir),
+            mounts=tuple(mounts), expects=(layout.config(MODELS), *graphs), host=server.host,
+            grpc_port=server.grpc_port, rest_port=server.rest_port, user=container_user(), cpus=limits.cpus,
+            memory=limits.memory, gpus=limits.gpus, restart=server.restart, labels=labels))
+
+    def flags(self, spec: Spec) -> list[str]:
+        """The server's flags: inside, its ports are always the same."""
+        return render.argv(spec, self.layout(spec), GRPC_PORT, REST_PORT)
+
+    def server(self, launch: Launch, progress: Progress = silent) -> Server:
+        assert isinstance(launch.options, ContainerOptions)
+        return ContainerServer(launch.options, progress=progress)
+
+    def trial(self, spec: Spec, image: str, engine: Engine, progress: Progress = silent) -> ContainerServer:
+        """A server for trying an image that carries its models: as the image is, nothing mounted, on free ports."""
+        limits = spec.server.resources
+        options = ContainerOptions(f"{spec.name}-image", image, None, str(spec.state_dir), grpc_port=0, rest_port=0,
+                                   memory=limits.memory, cpus=limits.cpus, gpus=limits.gpus)
+        return ContainerServer(options, progress=progress, engine=engine)
+
+    def find(self, spec: Spec) -> Server | None:
+        return container_server.find(spec.name, str(spec.state_dir), engine=self._connect())
+
+    def logs(self, spec: Spec, tail: int) -> str | None:
+        return None  # they go with the container, and one that is there is found
+
+    def left(self, spec: Spec, tail: int) -> Inspected | None:
+        return None  # an ended container is found
+
+    def forget(self, spec: Spec) -> None:
+        """Nothing is kept beside the container."""
+
+    def config(self, spec: Spec) -> ConfigStore:
+        return LocalConfig.of(spec, self.reader)
+
+    def surroundings(self, spec: Spec) -> Surroundings:
+        here = image_platform(spec.server.image, engine=self._connect())
+        return Surroundings(image=spec.server.image, image_here=here is not None, image_platform=here or "")

@@ -1,0 +1,75 @@
+"""All kinds of backends, and the questions that go to each of them. The only place that lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from deploy.backends.backend import Backend, ConfigStore
+from deploy.backends.base import Inspected, Server
+from deploy.backends.container import ContainerBackend
+from deploy.backends.process import EmbeddedBackend, ProcessBackend
+from deploy.errors import BackendMissing
+from deploy.spec import Spec
+from deploy.types import ServedModel
+
+# In the order in which a server is looked for: the quick ones first
+BACKENDS: Mapping[str, Backend] = {b.name: b for b in (ProcessBackend(), EmbeddedBackend(), ContainerBackend())}
+# What `backend: auto` stands for: the first that offers to serve
+AUTO: tuple[Backend, ...] = (BACKENDS["container"], BACKENDS["embedded"])
+
+
+def backend_of(server: Server) -> Backend:
+    """Where a server runs."""
+    return BACKENDS[server.kind]
+
+
+def preferred(spec: Spec) -> Backend:
+    """The backend that the spec names; for `auto` the one that is asked first. Nothing is asked."""
+    return BACKENDS.get(spec.server.backend, AUTO[0])
+
+
+def find(spec: Spec, *, certain: bool = False) -> Server | None:
+    """The spec's server that any process started: one that runs, or one that ended and whose backend keeps it.
+
+    A backend that can't be asked has no server of ours. certain: unless it is the one that the spec names; then
+    BackendMissing is raised, since nobody can know. Raises ServerError if what is known of the server can't be read.
+    """
+    for backend in BACKENDS.values():
+        try:
+            found = backend.find(spec)
+        except BackendMissing:
+            if certain and backend.name == spec.server.backend:
+                raise
+            continue
+        if found is not None:
+            return found
+    return None
+
+
+def logs(spec: Spec, tail: int) -> str | None:
+    """The last lines of the spec's server, or of the last one that left any; None if none did."""
+    found = find(spec)
+    if found is not None:
+        return found.logs(tail)
+    return next((text for b in BACKENDS.values() if (text := b.logs(spec, tail)) is not None), None)
+
+
+def left(spec: Spec, tail: int) -> tuple[Backend, Inspected] | None:
+    """What the spec's server left that ended and wasn't stopped, and where it ran. Raises ServerError."""
+    return next(((b, seen) for b in BACKENDS.values() if (seen := b.left(spec, tail)) is not None), None)
+
+
+def forget(spec: Spec) -> None:
+    """Remove what a server of the spec left that ended by itself; its log stays."""
+    for backend in BACKENDS.values():
+        backend.forget(spec)
+
+
+def config(spec: Spec, server: Server | None = None) -> ConfigStore:
+    """Where the config files are of a server that was found, or of the one that the spec would start."""
+    return (preferred(spec) if server is None else backend_of(server)).config(spec)
+
+
+def base_paths(spec: Spec, model: ServedModel) -> frozenset[str]:
+    """All the paths under which a server of the spec may have a model, whatever runs it."""
+    return frozenset(b.layout(spec).base_paths.get(model.name, model.base_path) for b in BACKENDS.values())
