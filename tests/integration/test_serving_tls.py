@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from deploy.serving.backend_choice import Choice
 
 from deploy import client, serving
 from deploy.backends import BACKENDS
 from deploy.cli.app import app
 from deploy.errors import NotReady, SpecError, Unreachable
 from deploy.serving import ready
-from deploy.serving.planning import make
+from deploy.serving.planning import Choice, make
 from deploy.spec import Spec
 from deploy.types import Tls
 from tests.repository_support import savedmodel

@@ -53,7 +53,8 @@ def test_what_a_restart_serves(lines: list[dict[str, Any]], model: ServedModel, 
 def test_a_spec_as_proven(tmp_path: Path) -> None:
     spec = spec_at(tmp_path, "models: [{name: m, versions: [1], labels: {stable: 1}}, {name: n, versions: latest}]")
     assert serving.as_proven(spec) == spec and differences(spec, serving.as_proven(spec)) == []
-    note_start(spec, [Wanted("m", {1: tmp_path}, {"stable": 1}), Wanted("n", {7: tmp_path})], Ledger(spec.state_dir).read())
+    started = [Wanted("m", {1: tmp_path}, {"stable": 1}), Wanted("n", {7: tmp_path})]
+    note_start(spec, started, Ledger(spec.state_dir).read())
     assert serving.as_proven(spec) == spec
     Ledger(spec.state_dir).append("proven", model="m", serving=PROVEN.to_json(), spec=entry(spec.models[0]))
     assert serving.as_proven(spec).models[0].versions == Specific((2,))
