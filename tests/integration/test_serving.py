@@ -343,7 +343,7 @@ GATED = """
     from deploy.modelserver.echo import EchoLoader, EchoModel
 
     class Gated(EchoLoader):
-        def load_spec(self, name, version, path):
+        def load(self, name, version, path):
             model = super().load(name, version, path)
             return EchoModel(model.signatures, {{"serving_default": gate}})
 
