@@ -65,7 +65,7 @@ def inspected(path: Path, mv: ModelVersion | None, addresses: tuple[str, str] | 
     Raises IncompleteVersion, RepositoryError, SpecError for a `ref` that is none.
     """
     from deploy import savedmodel
-    from deploy.repository import checking
+    from deploy.repository import read_manifest
     from deploy.types import ModelRef
 
     file = path if path.suffix == ".tflite" or path.is_file() else path / _TFLITE
@@ -82,7 +82,7 @@ def inspected(path: Path, mv: ModelVersion | None, addresses: tuple[str, str] | 
     devices: Mapping[str, str] = {}
     if addresses:
         calls, devices = _calls(path, known.contract, info, asked, addresses), _devices(file, small, path)
-    return Inspection(path, mv, info, small, checking.read_manifest(path), _warmup(path, known.contract),
+    return Inspection(path, mv, info, small, read_manifest(path), _warmup(path, known.contract),
                       _variables(path), calls, devices)
 
 

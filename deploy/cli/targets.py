@@ -70,9 +70,9 @@ def _looked_at(text: str) -> Path | None:
 
 def published(path: Path, mv: ModelVersion | None) -> bool:
     """Whether it lies in the repository as a version that this toolkit has let in. Raises RepositoryError."""
-    from deploy.repository import checking
+    from deploy.repository import read_manifest
 
-    manifest = checking.read_manifest(path) if mv is not None else None
+    manifest = read_manifest(path) if mv is not None else None
     return manifest is not None and manifest.model_version == mv
 
 

@@ -15,6 +15,7 @@ from deploy.errors import BadReply, BadRequest, Rejected
 from deploy.goldens.compare import Tolerances
 from deploy.goldens.drift import Drift, Pair, measure
 from deploy.goldens.recorded import Golden
+from deploy.repository import read_manifest
 from deploy.types import ModelRef
 
 if TYPE_CHECKING:
@@ -38,10 +39,8 @@ class Known:
 
 def known(directory: str | Path) -> Known:
     """A version's goldens, and the tolerances of its manifest, if it has one. Raises RepositoryError."""
-    from deploy.repository import checking
-
     recorded = goldens.scan(directory)
-    manifest = checking.read_manifest(Path(directory))
+    manifest = read_manifest(Path(directory))
     return Known(recorded.goldens, manifest.limits() if manifest else {}, recorded.skipped)
 
 

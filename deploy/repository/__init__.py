@@ -1,10 +1,24 @@
-"""Versions at rest: stage, verify, publish by one rename, list, digest."""
+"""Versions at rest: staged, verified, shown by one atomic step, listed, and never changed.
+
+    repository   Repository; a model's versions, one version; where those of a served model are
+    publishing   from a stage to a version
+    stores/      where the files are: one protocol, a local directory, memory
+    versions     a version in a listing; a version against its manifest
+    manifest     what a version is made of, kept inside it
+    digests      of files
+    survey       what a directory holds, before a byte of it is read
+    copying      one pass over the bytes: copied, hashed, made durable
+    naming       what the names in a repository mean
+    failures     what the operating system refuses, said in a sentence
+"""
 
 from __future__ import annotations
 
-from deploy.repository.listing import Entry
-from deploy.repository.manifest import FileRecord, Manifest
+from deploy.repository.manifest import FileRecord, Manifest, read_manifest
 from deploy.repository.publishing import Published, Stage
-from deploy.repository.store import Repository
+from deploy.repository.repository import ModelVersions, Repository, StoredVersion, versions_of
+from deploy.repository.stores import Store
+from deploy.repository.versions import Entry
 
-__all__ = ["Entry", "FileRecord", "Manifest", "Published", "Repository", "Stage"]
+__all__ = ["Entry", "FileRecord", "Manifest", "ModelVersions", "Published", "Repository", "Stage", "Store",
+           "StoredVersion", "read_manifest", "versions_of"]

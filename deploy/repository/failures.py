@@ -17,7 +17,7 @@ _REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @contextmanager
-def translated(doing: str, where: Path) -> Iterator[None]:
+def translated(doing: str, where: Path | str) -> Iterator[None]:
     """Turn OSError into RepositoryError: `doing` is what failed ('publish mnist'), `where` the repository."""
     try:
         yield
@@ -32,29 +32,29 @@ def translated(doing: str, where: Path) -> Iterator[None]:
 
 
 @contextmanager
-def room_for(needed: int, doing: str, where: Path) -> Iterator[None]:
-    """Turn a full disk into RepositoryError that says how many bytes were needed and free."""
-    free = shutil.disk_usage(where).free
+def room_for(needed: int, doing: str, directory: Path, where: str) -> Iterator[None]:
+    """Turn the full disk of `directory` into RepositoryError that says how many bytes were needed and free."""
+    free = shutil.disk_usage(directory).free
     try:
         yield
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        raise _no_inodes(doing, where) if _inodes(where) == 0 else no_room(needed, free, doing, where) from error
+        raise _no_inodes(doing, where) if _inodes(directory) == 0 else no_room(needed, free, doing, where) from error
 
 
-def _inodes(where: Path) -> int | None:
+def _inodes(directory: Path) -> int | None:
     """Files that can still be made; None where a filesystem doesn't count them."""
-    found = os.statvfs(where)
+    found = os.statvfs(directory)
     return found.f_favail if found.f_files else None
 
 
-def _no_inodes(doing: str, where: Path) -> RepositoryError:
+def _no_inodes(doing: str, where: str) -> RepositoryError:
     return RepositoryError(f"can't {doing}: {where} can't hold more files: no inodes are left, though there are bytes",
                            hint="remove files (`df -i` shows them), or make the filesystem with more inodes")
 
 
-def no_room(needed: int, free: int, doing: str, where: Path) -> RepositoryError:
+def no_room(needed: int, free: int, doing: str, where: str) -> RepositoryError:
     return RepositoryError(f"can't {doing}: no space left in {where}: {readable(needed)} needed, {readable(free)} free",
                            hint="make room, or remove what crashed publishers left with `tfs repository clean`",
                            details={"needed_bytes": needed, "free_bytes": free})

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
+from deploy import files
 from deploy.errors import Malformed, SpecError
 from deploy.goldens.compare import Tolerance, from_json
 from deploy.repository import digests, naming
 from deploy.types import Contract, ModelVersion
 
 FORMAT = 1
+_MOST = 64 << 20  # bytes of a manifest: 100,000 files have 20 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,3 +122,23 @@ class Manifest:
 
 def _tolerances(data: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     return {name: {k: float(v) for k, v in values.items()} for name, values in data.items()}
+
+
+def read_manifest(version_directory: Path) -> Manifest | None:
+    """The manifest in a version directory, None without one. Raises RepositoryError if it can't be understood."""
+    path = version_directory / naming.MANIFEST_FILE
+    return load(lambda: files.open_regular(path, most=_MOST), str(path))
+
+
+def load(opened: Callable[[], BinaryIO], where: str) -> Manifest | None:
+    """A manifest from wherever it is kept, `where` for people. None and errors as `read_manifest` has them."""
+    try:
+        with opened() as file:
+            text = file.read(_MOST + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise Malformed(f"{where} can't be read: {files.reason(error)}", hint="publish the version again") from error
+    if len(text) > _MOST:
+        raise Malformed(f"{where} has more than {_MOST:,} bytes", hint="publish the version again")
+    return Manifest.from_bytes(text, where)

@@ -7,13 +7,12 @@ see tensorflow_serving/sources/storage_path/file_system_storage_path_source.cc. 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from deploy.wire.model_config import by_version, version_number
 
 STAGE_PREFIX = ".stage-"
-STATE_DIRECTORY = ".tfs"  # below the root: one small file per model, lock and memory of the highest number
+STATE_DIRECTORY = ".tfs"  # below the root: one small file per model, lock and memory of the highest number, or claims
 EXTRA_DIRECTORY = "assets.extra"  # the server's name for files of a version that aren't the model's own
 MANIFEST_FILE = f"{EXTRA_DIRECTORY}/tfs_manifest.json"
 WARMUP_FILE = f"{EXTRA_DIRECTORY}/tf_serving_warmup_requests"
@@ -45,11 +44,9 @@ def taken(model_directory: Path) -> dict[int, str]:
     return by_version(names(model_directory))
 
 
-def model_names(root: Path) -> Iterator[str]:
-    """The directories below `root` that hold at least one version, sorted."""
-    for name in sorted(names(root)):
-        if _MODEL.fullmatch(name) and version_paths(root / name):
-            yield name
+def is_model(name: str) -> bool:
+    """Whether a directory of this name may be a model's."""
+    return bool(_MODEL.fullmatch(name))
 
 
 def stage_paths(model_directory: Path) -> list[Path]:

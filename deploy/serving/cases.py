@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from deploy import goldens
 from deploy.client.forms import no_json
 from deploy.errors import VersionNotFound
 from deploy.goldens.compare import Tolerances
-from deploy.repository import Repository
+from deploy.repository import versions_of
 from deploy.types import ModelVersion, ServedModel
 
 
@@ -35,10 +34,9 @@ def case_of(model: ServedModel, version: int, *, tflite: bool = False) -> Case |
     tflite: the server prefers the model.tflite of a version that has one.
     Raises RepositoryError for a damaged file: asking less than was recorded would be no answer.
     """
-    base = Path(model.base_path)
-    repository, mv = Repository(base.parent), ModelVersion(base.name, version)
+    stored = versions_of(model).version(version)
     try:
-        manifest, path = repository.find_manifest(mv), repository.path(mv)
+        manifest, path = stored.find_manifest(), stored.path
     except VersionNotFound:
         return None
     recorded = goldens.read(path) if manifest is not None else []

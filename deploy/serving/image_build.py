@@ -16,13 +16,13 @@ from deploy.backends.container import ContainerBackend
 from deploy.backends.engine import Engine
 from deploy.backends.engine import connect as connect_engine
 from deploy.errors import ServerError, SpecError
-from deploy.repository import Repository
+from deploy.repository import versions_of
 from deploy.serving import readiness
 from deploy.serving.planning import CONFIG_LABEL, digest
 from deploy.serving.readiness import Connect, connected
 from deploy.serving.resolving import Wanted, wanted
 from deploy.spec import Spec
-from deploy.types import Endpoint, ModelVersion, Specific
+from deploy.types import Endpoint, Specific
 from deploy.waiting import Deadline
 
 MODELS_LABEL = f"{LABEL}.models"
@@ -60,7 +60,7 @@ def build_image(spec: Spec, tag: str, *, base_image: str | None = None, smoke: S
         raise SpecError("a private key doesn't belong into an image", path="server/tls",
                         hint="bake without it, and run the image with a mounted file: --ssl_config_file=...")
     models, base = wanted(spec), base_image or spec.server.image
-    _verify(models)
+    _verify(spec, models)
     engine = connect_engine()
     engine.require_image(base, progress)
     bases = {BASE_LABEL: base_of(base, engine) or base, BASE_DIGEST_LABEL: engine.pinned(base)}
@@ -89,12 +89,11 @@ def base_of(image: str, engine: Engine | None = None) -> str | None:
     return told.get(BASE_LABEL) or (f"tensorflow/serving:{release}" if release else None)
 
 
-def _verify(models: tuple[Wanted, ...]) -> None:
+def _verify(spec: Spec, models: tuple[Wanted, ...]) -> None:
+    by_name = {model.name: versions_of(model) for model in spec.models}
     for model in models:
-        for version, path in model.paths.items():
-            repository, mv = Repository(path.parent.parent), ModelVersion(path.parent.name, version)
-            if repository.find_manifest(mv) is not None:
-                repository.verify(mv)
+        for version in model.versions:
+            by_name[model.name].version(version).check()
 
 
 def _context(spec: Spec, models: tuple[Wanted, ...], bases: Mapping[str, str]) -> Iterator[bytes]:

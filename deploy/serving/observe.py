@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from deploy import backends
 from deploy.backends import Server
 from deploy.client.failures import answers_no
-from deploy.errors import ClientError, DeployError, ServerError, SpecError
+from deploy.errors import ClientError, DeployError, RepositoryError, ServerError, SpecError
 from deploy.render.configs import MODELS
-from deploy.repository.naming import version_paths
+from deploy.repository import versions_of
 from deploy.serving import readiness
 from deploy.serving.drift import Drift, Views, drifts, edits, in_transit, read_config
 from deploy.serving.known_good import as_proven
@@ -196,8 +195,8 @@ def _live(control: Control, name: str, labels: Iterable[str], unasked: dict[str,
 
 def _on_disk(model: ServedModel) -> frozenset[int]:
     try:
-        return frozenset(version_paths(Path(model.base_path)))
-    except OSError:
+        return frozenset(versions_of(model).numbers())
+    except RepositoryError:
         return frozenset()
 
 

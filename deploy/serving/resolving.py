@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.errors import RepositoryError, SpecError, VersionNotFound
-from deploy.repository.naming import taken, version_paths
+from deploy.repository import ModelVersions, versions_of
 from deploy.savedmodel import check_complete, placement
 from deploy.spec import Spec
 from deploy.types import ServedModel, Specific
@@ -51,11 +51,8 @@ def resolve(model: ServedModel, where: str) -> Wanted:
     if not base.is_dir():
         seen = "is no directory" if base.exists() else "doesn't exist"
         raise VersionNotFound(f"model {model.name!r}: its base path {base} {seen}", hint=_elsewhere(base))
-    try:
-        paths = version_paths(base)
-    except OSError as e:
-        raise RepositoryError(f"model {model.name!r}: can't list {base}: {e.strerror or e}") from None
-    chosen = _chosen(model, base, paths)
+    stored = versions_of(model)
+    chosen = _chosen(model, stored, stored.paths())
     for label, version in model.labels.items():
         if version not in chosen:
             raise SpecError(f"version {version} is not served", path=f"{where}/labels/{label}",
@@ -63,20 +60,22 @@ def resolve(model: ServedModel, where: str) -> Wanted:
     return Wanted(model.name, chosen, dict(model.labels))
 
 
-def _chosen(model: ServedModel, base: Path, paths: Mapping[int, Path]) -> dict[int, Path]:
+def _chosen(model: ServedModel, stored: ModelVersions, paths: Mapping[int, Path]) -> dict[int, Path]:
     if not paths:
-        raise VersionNotFound(f"model {model.name!r}: there is no version in {base}", hint=_elsewhere(base))
+        raise VersionNotFound(f"model {model.name!r}: there is no version in {stored}",
+                              hint=_elsewhere(Path(model.base_path)))
     policy = model.versions
     if isinstance(policy, Specific):
         missing = [v for v in policy.versions if v not in paths]
         if missing:
-            raise VersionNotFound(f"model {model.name!r}: version {_list(missing)} isn't in {base}",
+            raise VersionNotFound(f"model {model.name!r}: version {_list(missing)} isn't in {stored}",
                                   hint=f"there: {_list(paths)}")
         return {v: paths[v] for v in policy.versions}
-    strange = sorted(set(taken(base)) - set(paths))
-    if strange:
-        path = base / taken(base)[strange[0]]
-        raise RepositoryError(f"model {model.name!r}: the server would take {path} for a version",
+    spellings = stored.spellings()
+    unexpected = sorted(set(spellings) - set(paths))
+    if unexpected:
+        raise RepositoryError(f"model {model.name!r}: the server would take {stored}/{spellings[unexpected[0]]} for a "
+                              "version",
                               hint="move it away, or name the wanted versions in the spec")
     return {v: paths[v] for v in select(policy, paths)}
 

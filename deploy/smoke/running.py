@@ -11,9 +11,8 @@ from pathlib import Path
 
 from deploy import client
 from deploy.client import Client, monitoring
-from deploy.errors import ClientError
-from deploy.repository import Repository
-from deploy.repository.naming import version_paths
+from deploy.errors import ClientError, RepositoryError
+from deploy.repository import Repository, versions_of
 from deploy.smoke.addressing import check_errors, check_label, check_resolves, check_unknown_model
 from deploy.smoke.answers import Judge
 from deploy.smoke.asking import BOTH, REST, RPC, Asking, Server, Subject, verdict
@@ -168,7 +167,7 @@ class _Model:
 def _on_disk(model: ServedModel) -> list[int]:
     """The versions below a base path that its policy chooses; none if it isn't on this machine."""
     try:
-        return select(model.versions, version_paths(Path(model.base_path)))
-    except OSError:
+        return select(model.versions, versions_of(model).numbers())
+    except RepositoryError:
         return []
 

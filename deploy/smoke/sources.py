@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from deploy.errors import VersionNotFound
 from deploy.goldens.compare import Tolerance, narrowest
 from deploy.goldens.recorded import Golden
-from deploy.repository import Repository
+from deploy.repository import Repository, versions_of
 from deploy.types import Contract, ModelVersion, ServedModel, TensorSpec
 
 
@@ -41,13 +40,13 @@ def nothing(_: ModelVersion) -> None:
 
 def from_models(models: Iterable[ServedModel], *, tflite: bool = False) -> Source:
     """As `from_repository`, of served models: each has its own base path, and perhaps another name there."""
-    bases = {model.name: Path(model.base_path) for model in models}
+    kept = {model.name: versions_of(model) for model in models}
 
     def known(mv: ModelVersion) -> Known | None:
-        base = bases.get(mv.name)
-        if base is None or not base.is_dir():
+        versions = kept.get(mv.name)
+        if versions is None or not versions.here:
             return None
-        return from_repository(Repository(base.parent), tflite=tflite)(ModelVersion(base.name, mv.version))
+        return from_repository(versions.repository, tflite=tflite)(versions.version(mv.version).mv)
 
     return known
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from deploy.errors import DigestMismatch, RepositoryError, SpecError, VersionNotFound
-from deploy.repository import Repository, naming, staging
+from deploy.repository import Repository, naming
+from deploy.repository.stores import staging
 from deploy.types import ModelVersion
 from tests.repository_support import listing, savedmodel
 

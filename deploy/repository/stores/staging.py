@@ -1,8 +1,14 @@
-"""A stage: a directory beside the versions, under a name that the server ignores, until one rename shows it.
+"""A directory's stages and numbers, kept apart by locks.
+
+A stage is a directory beside the versions, under a name that the server ignores, until one rename shows it:
 
     <root>/<model>/.stage-<pid>-<random>/
         owner.json     who works here, on which kernel, and the number it claims; locked as long as its owner lives
         version/       what becomes <root>/<model>/<number>
+
+A model's number is the highest that it ever had; its file is the lock of whoever chooses one.
+
+    <root>/.tfs/<model>
 """
 
 from __future__ import annotations
@@ -14,17 +20,17 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from deploy import files, locks
 from deploy.locks import Owner
-from deploy.repository import naming
+from deploy.repository import copying, naming
 
 _OWNER = "owner.json"
 _TREE = "version"
-_MOST = 4096  # bytes of owner.json
+_MOST = 4096  # bytes of such a file; owner.json has 200, a number 21
 
 
 class StageDirectory:
@@ -136,3 +142,52 @@ def _last_change(path: Path) -> float:
         for _, entry in files.walk(path):
             latest = max(latest, entry.stat(follow_symlinks=False).st_mtime)
     return latest
+
+
+class Numbers:
+    """The highest number that a model ever had, so that it isn't given twice, even after the version was removed.
+
+    A server that failed to load a number doesn't try it again.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    @property
+    def highest(self) -> int:
+        return _number(os.pread(self._fd, 32, 0))
+
+    def record(self, number: int) -> None:
+        if number > self.highest:
+            os.pwrite(self._fd, b"%-20d\n" % number, 0)
+
+
+def read_highest(root: Path, model: str) -> int:
+    """The highest number on record, without the lock; 0 if there is none."""
+    try:
+        return _number(files.read_bytes(root / naming.STATE_DIRECTORY / model, _MOST, follow=False))
+    except FileNotFoundError:
+        return 0
+
+
+def _number(text: bytes) -> int:
+    text = text.strip()
+    return int(text) if text.isdigit() else 0  # torn by a crash: the versions on disk still count
+
+
+@contextmanager
+def model_lock(root: Path, model: str) -> Iterator[Numbers]:
+    """Be the only one, among all processes, that chooses numbers and renames for `model`. Held for milliseconds.
+
+    Where locks don't work (some network filesystems) the rename alone keeps versions apart. Raises OSError.
+    """
+    directory = root / naming.STATE_DIRECTORY
+    with suppress(FileExistsError):
+        directory.mkdir()
+        directory.chmod(copying.DIRECTORY_MODE)
+    fd = locks.opened(directory, model, follow=False, mode=copying.FILE_MODE)
+    try:
+        locks.wait_lock(fd)
+        yield Numbers(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,286 @@
+"""The repository: `<root>/<model>/<version>/`, published whole or not at all, and never changed afterwards."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from deploy.errors import RepositoryError, VersionNotFound
+from deploy.repository import digests, failures, naming, survey, versions
+from deploy.repository.copying import Progress
+from deploy.repository.manifest import Manifest
+from deploy.repository.publishing import Facts, Published, Stage
+from deploy.repository.stores import Item, Store
+from deploy.repository.stores.directory import Directory
+from deploy.repository.versions import Entry
+from deploy.savedmodel import check_complete, placement
+from deploy.types import ModelVersion, ServedModel, check_name, check_version
+from deploy.wire.model_config import by_version, version_number
+
+
+class Repository:
+    """Versions of models in a directory that TensorFlow Serving can watch, or in another store.
+
+    Any number of processes may publish, read and clean at the same time. Everything raises RepositoryError
+    (or a subclass) when the directory isn't there or can't be used, SpecError for names and numbers that aren't valid.
+
+    root: the directory, or a store. digest: algorithm for new manifests, `blake3` or `sha256`.
+    """
+
+    def __init__(self, root: str | Path | Store, *, digest: str = digests.DEFAULT) -> None:
+        digests.hasher(digest)
+        self.store = Directory(Path(root).absolute()) if isinstance(root, str | Path) else root
+        self._publisher = self.store.publisher(digest)
+
+    def __repr__(self) -> str:
+        return f"Repository({str(self.store)!r})"
+
+    @property
+    def root(self) -> Path:
+        """The directory on this machine. Raises RepositoryError if it is elsewhere."""
+        return self._local("", "the repository")
+
+    def models(self) -> list[str]:
+        """Models that have a version, sorted."""
+        with self._reading():
+            names = [_last(item) for item in self.store.list() if item.prefix]
+            found = [name for name in names if naming.is_model(name) and self._spellings(name)]
+        root = self.store.local_path("")
+        if not found and root is not None and (advice := placement.not_a_repository(root)):
+            raise RepositoryError(f"{root} is no model repository", hint=advice)
+        return found
+
+    def versions(self, model: str) -> list[int]:
+        """The model's versions, ascending; none if there is no such model. Versions of other tools count."""
+        return self.model(check_name(model)).numbers()
+
+    def latest(self, model: str) -> int | None:
+        """The highest version, None if there is none."""
+        return max(self.versions(model), default=None)
+
+    def next_version(self, model: str) -> int:
+        """The number that a publisher would get now: one more than the highest that ever existed or is claimed."""
+        check_name(model)
+        with self._reading():
+            return self._publisher.next_version(model)
+
+    def path(self, mv: ModelVersion) -> Path:
+        """The version's directory, however its number is spelled. Raises VersionNotFound, RepositoryError if it isn't
+        on this machine."""
+        return self._local(self.name(mv), str(mv))
+
+    def paths(self, model: str) -> dict[int, Path]:
+        """The model's versions, ascending -> their directories on this machine."""
+        return {number: self._local(f"{model}/{name}", model) for number, name in self.numbered(model).items()}
+
+    def name(self, mv: ModelVersion) -> str:
+        """What the version is called in the store: `digits/3`, or `digits/003`. Raises VersionNotFound."""
+        there = self.numbered(mv.name)
+        if mv.version not in there:
+            numbers = f"versions {', '.join(map(str, there))}" if there else "no version of it"
+            raise VersionNotFound(f"there is no {mv} in {self.store}",
+                                  hint=f"there are {numbers}" if there else f"there is {numbers}")
+        return f"{mv.name}/{there[mv.version]}"
+
+    def model(self, name: str) -> ModelVersions:
+        """The versions of one model."""
+        return ModelVersions(self, name)
+
+    def version(self, mv: ModelVersion) -> StoredVersion:
+        """One version; nothing is looked at yet."""
+        return StoredVersion(self, mv)
+
+    def stage(self, model: str, version: int | None = None) -> Stage:
+        """A directory to save a version into, which `Stage.publish` shows without a copy. Use it in a `with`.
+
+        version: claims this number now, so that nobody else gets it meanwhile. Raises VersionExists.
+        """
+        check_name(model)
+        if version is not None:
+            check_version(version)
+        self.store.make()
+        return self._publisher.stage(model, version)
+
+    def publish(self, directory: str | Path, model: str, version: int | None = None, *,
+                producer: Mapping[str, str] | None = None, tolerances: Mapping[str, Mapping[str, float]] | None = None,
+                goldens: int | None = None, move: bool = False, progress: Progress | None = None) -> Published:
+        """Publish the SavedModel in `directory` as a version of `model`.
+
+        version: None for the next free number.
+        producer, tolerances, goldens: for the manifest; `goldens` None counts the recorded ones.
+        move: take the directory itself instead of a copy, if it is on the repository's filesystem. On failure it stays.
+        progress: called with bytes done and bytes in all.
+
+        Raises IncompleteVersion, VersionExists, RepositoryError; then nothing is visible, and no stage is left.
+        """
+        facts = Facts(producer or {}, tolerances or {}, goldens)
+        check_name(model)
+        with failures.translated(f"publish {model}", Path(directory)):
+            source = survey.survey(directory)
+        root = self.store.local_path("")
+        if move and root is not None and Path(source.root).is_relative_to(root.resolve()):
+            raise RepositoryError(f"{directory} is in the repository already", hint="publish a copy of it")
+        with self.stage(model, version) as stage:
+            if move and not source.links and Path(source.root).stat().st_dev == stage.path.stat().st_dev:
+                published = stage.publish_tree(Path(source.root), None, facts, progress)
+            else:
+                published = stage.publish_copy(source, None, facts, progress)
+        if move:
+            shutil.rmtree(source.root, ignore_errors=True)
+        return published
+
+    def manifest(self, mv: ModelVersion) -> Manifest:
+        """What the version says of itself; nothing is checked. Raises VersionNotFound, RepositoryError without one."""
+        manifest = self.find_manifest(mv)
+        if manifest is None:
+            raise RepositoryError(f"{mv} in {self.store} has no manifest: it wasn't published by this toolkit",
+                                  hint="publish its directory as a new version to get one")
+        return manifest
+
+    def find_manifest(self, mv: ModelVersion) -> Manifest | None:
+        """`manifest`, or None for versions of other tools."""
+        with self._reading():
+            return versions.find_manifest(self.store, self.name(mv))
+
+    def verify(self, mv: ModelVersion, *, progress: Progress | None = None) -> Manifest:
+        """Read every byte of a version and compare it with its manifest, in constant memory.
+
+        Raises DigestMismatch naming changed, missing and extra files; RepositoryError without a manifest.
+        """
+        manifest = self.manifest(mv)
+        with failures.translated(f"verify {mv}", str(self.store)):
+            versions.verify(self.store, self.name(mv), mv, manifest, progress)
+        return manifest
+
+    def entries(self, model: str | None = None) -> list[Entry]:
+        """All versions (of one model), for a listing. A version with a damaged manifest is listed with its error."""
+        chosen = self.models() if model is None else [check_name(model)]
+        with self._reading():
+            return [versions.entry(self.store, f"{name}/{spelling}", ModelVersion(name, number)) for name in chosen
+                    for number, spelling in self._spellings(name).items()]
+
+    def clean(self, older_than: float = 3600.0) -> list[PurePath]:
+        """Remove what crashed publishers left; returns the paths.
+
+        That is: what a process left that is dead on this host, and what nobody touched for `older_than` seconds whose
+        process can't be seen from here.
+        """
+        with self._reading():
+            return self._publisher.clean(older_than)
+
+    def spellings(self, model: str) -> dict[int, str]:
+        """Every number that a server would see, files, version 0 and negative ones included -> its spelling."""
+        with self._reading():
+            return by_version(_last(item) for item in self.store.list(model))
+
+    def numbered(self, model: str) -> dict[int, str]:
+        """The model's versions, ascending -> how their numbers are spelled."""
+        with self._reading():
+            return self._spellings(model)
+
+    def _spellings(self, model: str) -> dict[int, str]:
+        """Version -> how its number is spelled, ascending. Of several spellings the canonical one counts."""
+        there: dict[int, str] = {}
+        for item in self.store.list(model):
+            name = _last(item)
+            number = version_number(name) if item.prefix else None
+            if number and number > 0 and (number not in there or name == str(number)) and self._whole(item):
+                there[number] = name
+        return dict(sorted(there.items()))
+
+    def _whole(self, version: Item) -> bool:
+        """Whether the version is there. Where one may be half there, its manifest comes last."""
+        if self.store.only_whole:
+            return True
+        manifest = version.name + naming.MANIFEST_FILE
+        return any(item.name == manifest for item in self.store.list(manifest.rpartition("/")[0]))
+
+    def _local(self, name: str, what: str) -> Path:
+        path = self.store.local_path(name)
+        if path is None:
+            raise RepositoryError(f"{what} is in {self.store}, not on this machine", hint="it has to be fetched")
+        return path
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        self.store.check()
+        with failures.translated("read the repository", str(self.store)):
+            yield
+
+
+def _last(item: Item) -> str:
+    return item.name.rstrip("/").rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersions:
+    """The versions of one model in its repository. name: the model's there; a spec may serve it under another one."""
+
+    repository: Repository
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.repository.store}/{self.name}"
+
+    @property
+    def here(self) -> bool:
+        """Whether there is such a model on this machine."""
+        path = self.repository.store.local_path(self.name)
+        return path is not None and path.is_dir()
+
+    def numbers(self) -> list[int]:
+        """Ascending; none if there is no such model. Raises RepositoryError."""
+        return list(self.repository.numbered(self.name))
+
+    def paths(self) -> dict[int, Path]:
+        """Version -> its directory on this machine, ascending. Raises RepositoryError."""
+        return self.repository.paths(self.name)
+
+    def spellings(self) -> dict[int, str]:
+        """See Repository.spellings."""
+        return self.repository.spellings(self.name)
+
+    def version(self, number: int) -> StoredVersion:
+        """One of them; nothing is looked at yet."""
+        return StoredVersion(self.repository, ModelVersion(self.name, number))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """A version, and the repository that it is in. Everything raises VersionNotFound, RepositoryError."""
+
+    repository: Repository
+    mv: ModelVersion
+
+    def __str__(self) -> str:
+        return str(self.mv)
+
+    @property
+    def path(self) -> Path:
+        """Its directory on this machine."""
+        return self.repository.path(self.mv)
+
+    def find_manifest(self) -> Manifest | None:
+        """What it says of itself; None for versions of other tools."""
+        return self.repository.find_manifest(self.mv)
+
+    def check(self, progress: Progress | None = None) -> bool:
+        """Raises unless every byte is as published; without a manifest, unless it is a whole SavedModel: then False."""
+        if self.find_manifest() is not None:
+            self.repository.verify(self.mv, progress=progress)
+            return True
+        check_complete(self.path)
+        return False
+
+    def below(self, base_path: str) -> str:
+        """Where a server sees it that sees its model's directory as `base_path`."""
+        return f"{base_path}/{self.repository.name(self.mv).rpartition('/')[2]}"
+
+
+def versions_of(model: ServedModel) -> ModelVersions:
+    """Where the versions of a served model are kept: the one place that takes a base path apart."""
+    base = Path(model.base_path)
+    return Repository(base.parent).model(base.name)

@@ -1,0 +1,106 @@
+"""Where a repository's files are kept. One protocol, shaped by what object stores can promise; and each store.
+
+    directory     a directory that TensorFlow Serving can watch: versions appear by one rename
+    staging       a directory's stages and numbers, kept apart by locks
+    conditional   publishing by conditional writes, for every store that knows no rename
+    memory        a store in this process, for tests
+
+A store is added by a module here and a line in tests/contract/test_stores.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import BinaryIO, Protocol
+
+from deploy.repository.publishing import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What a listing names: an object, or what names have in common up to a slash, which then ends `name`.
+
+    size: bytes. changed: seconds since the epoch. Both 0 where `name` ends with a slash.
+    """
+
+    name: str
+    size: int = 0
+    changed: float = 0.0
+
+    @property
+    def prefix(self) -> bool:
+        """Whether it stands for the names below it."""
+        return self.name.endswith("/")
+
+
+class Store(Protocol):
+    """Objects by name, `digits/3/saved_model.pb`. Thread-safe, and safe beside other processes.
+
+    Promised is what object stores promise: an object is there whole or not at all, a conditional put succeeds once, and
+    a listing shows what was put before it. No rename, no lock, no directories: a prefix is there while a name has it.
+
+    All raise OSError for what the place refuses, FileNotFoundError for a name that isn't there.
+    """
+
+    @property
+    def only_whole(self) -> bool:
+        """Whether a version is whole as soon as any of it is listed. Where it isn't, its manifest says so."""
+        ...
+
+    def __str__(self) -> str:
+        """For people: the path, the address."""
+        ...
+
+    def check(self) -> None:
+        """Raises RepositoryError if the place isn't there."""
+        ...
+
+    def make(self) -> None:
+        """Make the place if it isn't there. Raises RepositoryError if it can't be a repository."""
+        ...
+
+    def list(self, prefix: str = "", *, deep: bool = False) -> Iterator[Item]:
+        """What is below a prefix, `digits` or "", sorted: one level of it, or all objects (`deep`). Full names."""
+        ...
+
+    def open(self, name: str) -> BinaryIO:
+        """An object to be read, seekable: what isn't read isn't fetched."""
+        ...
+
+    def put(self, name: str, data: bytes | Path) -> None:
+        """Write an object, from a file if `data` is a path; it replaces what was there."""
+        ...
+
+    def put_if_absent(self, name: str, data: bytes) -> bool:
+        """Write an object unless there is one of this name. Of many callers at once one gets True."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Remove an object; nothing happens if it isn't there."""
+        ...
+
+    def local_path(self, name: str) -> Path | None:
+        """Where a server of this machine reads it, or what is below it; None if the bytes aren't here."""
+        ...
+
+    def publisher(self, algorithm: str) -> Publisher:
+        """How versions get in. algorithm: of their digests."""
+        ...
+
+
+class Publisher(Protocol):
+    """Makes a version visible by one atomic step, so that readers see it whole or not at all. Thread-safe."""
+
+    def stage(self, model: str, version: int | None) -> Stage:
+        """A place to save a version into. version: claimed from now on. Raises VersionExists, RepositoryError."""
+        ...
+
+    def next_version(self, model: str) -> int:
+        """One more than the highest number that exists, existed, or is claimed. Raises OSError."""
+        ...
+
+    def clean(self, older_than: float) -> list[PurePath]:
+        """Remove what publishers left that are dead, or silent for `older_than` seconds if nobody can tell."""
+        ...

@@ -1,0 +1,167 @@
+"""Publishing by conditional writes, for every store that knows no rename.
+
+    .tfs/<model>/<number>                       who claimed the number: put if absent, so one publisher gets it
+    <model>/<number>/...                        the files
+    <model>/<number>/assets.extra/tfs_manifest.json   put last, if absent: from then on the version is there
+
+A claim stays beside its version, and after it: a number isn't given twice. What a dead publisher leaves is a claim and
+files that nobody lists; `clean` removes both.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path, PurePath, PurePosixPath
+
+from deploy.errors import RepositoryError, VersionExists
+from deploy.locks import Owner
+from deploy.repository import failures, naming
+from deploy.repository.publishing import ManifestOf, Published, Stage
+from deploy.repository.stores import Store
+from deploy.types import MAX_VERSION, check_version
+
+_MOST = 4096  # bytes of a claim
+_CANONICAL = re.compile(r"[1-9][0-9]{0,18}")
+
+
+class ConditionalPublisher:
+    """How versions get into an object store. Needs nothing but its promises."""
+
+    def __init__(self, store: Store, algorithm: str) -> None:
+        self._store, self._algorithm = store, algorithm
+
+    def stage(self, model: str, version: int | None) -> Stage:
+        return _ConditionalStage(self._store, self, model, version, self._algorithm)
+
+    def next_version(self, model: str) -> int:
+        there = (_numbers(self._store, f"{naming.STATE_DIRECTORY}/{model}"), _numbers(self._store, model))
+        return max((number for numbers in there for number in numbers), default=0) + 1
+
+    def claim(self, model: str, number: int) -> bool:
+        """Whether the number is this process's now."""
+        owner = json.dumps(Owner.here("publish").to_json()).encode()
+        return self._store.put_if_absent(_claim(model, number), owner)
+
+    def owner(self, model: str, number: int) -> Owner | None:
+        """Who claimed the number; None if nobody did, or if that can't be read."""
+        try:
+            with self._store.open(_claim(model, number)) as file:
+                return Owner.from_json(json.loads(file.read(_MOST)))
+        except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
+            return None
+
+    def clean(self, older_than: float) -> list[PurePath]:
+        removed: list[PurePath] = []
+        with failures.translated("clean the repository", str(self._store)):
+            for item in list(self._store.list(naming.STATE_DIRECTORY, deep=True)):
+                _, model, number = item.name.rsplit("/", 2)
+                if not _CANONICAL.fullmatch(number) or shown(self._store, model, int(number)):
+                    continue
+                if self._abandoned(model, int(number), item.changed, older_than):
+                    self.withdraw(model, int(number))
+                    removed.append(PurePosixPath(model, number))
+        return removed
+
+    def withdraw(self, model: str, number: int) -> None:
+        """Remove the files of a version that isn't there, then the claim: so nobody writes beside what is left."""
+        if shown(self._store, model, number):
+            return
+        for item in list(self._store.list(f"{model}/{number}", deep=True)):
+            self._store.delete(item.name)
+        self._store.delete(_claim(model, number))
+
+    def _abandoned(self, model: str, number: int, claimed: float, older_than: float) -> bool:
+        owner = self.owner(model, number)
+        if owner is not None and not owner.alive:
+            return True
+        latest = max((item.changed for item in self._store.list(f"{model}/{number}", deep=True)), default=claimed)
+        return not _is_here(owner) and time.time() - max(latest, claimed) > older_than
+
+
+class _ConditionalStage(Stage):
+    def __init__(self, store: Store, publisher: ConditionalPublisher, model: str, version: int | None,
+                 algorithm: str) -> None:
+        super().__init__(model, str(store), algorithm)
+        self._store, self._publisher, self._claimed = store, publisher, 0
+        if version is not None:
+            with failures.translated(f"publish {model}", str(store)):
+                self._claim(version)
+        self._scratch = tempfile.TemporaryDirectory(prefix="tfs-stage-")
+        self._tree = Path(self._scratch.name) / "version"
+        self._tree.mkdir()
+
+    @property
+    def path(self) -> Path:
+        return self._tree
+
+    def show(self, tree: Path, version: int | None, manifest: ManifestOf) -> Published:
+        version = version if version is None else check_version(version)
+        if version not in (None, self._claimed):
+            self._withdraw()
+            self._claim(version)
+        while not self._claimed:
+            self._claim_next()
+        number, name = self._claimed, f"{self.model}/{self._claimed}"
+        written = manifest(number)
+        for file in sorted(written.files):
+            self._store.put(f"{name}/{file}", tree / file)
+        if not self._store.put_if_absent(f"{name}/{naming.MANIFEST_FILE}", written.to_bytes()):
+            raise self._exists(number)
+        self._claimed = 0
+        self.discard()
+        return Published(written.model_version, f"{self._store}/{name}", written, self._store.local_path(name))
+
+    def discard(self) -> None:
+        self._scratch.cleanup()
+        with suppress(OSError):  # `clean` takes what is left
+            self._withdraw()
+
+    def _withdraw(self) -> None:
+        claimed, self._claimed = self._claimed, 0
+        if claimed:
+            self._publisher.withdraw(self.model, claimed)
+
+    def _claim(self, number: int) -> None:
+        if number in _numbers(self._store, self.model) or not self._publisher.claim(self.model, number):
+            raise self._exists(number)
+        self._claimed = number
+
+    def _claim_next(self) -> None:
+        number = self._publisher.next_version(self.model)
+        if number > MAX_VERSION:
+            raise RepositoryError(f"{self.model} has no number left after {MAX_VERSION}", hint="name a free version")
+        if self._publisher.claim(self.model, number):
+            self._claimed = number
+
+    def _exists(self, number: int) -> VersionExists:
+        owner = None if shown(self._store, self.model, number) else self._publisher.owner(self.model, number)
+        why = "exists" if owner is None else f"is being published by {owner}"
+        return VersionExists(f"{self.model}/{number} {why} in {self._store}; published versions never change",
+                             hint=f"the next free version is {self._publisher.next_version(self.model)}")
+
+
+def shown(store: Store, model: str, number: int) -> bool:
+    """Whether a version has its manifest, and so is there."""
+    directory = f"{model}/{number}/{naming.EXTRA_DIRECTORY}"
+    return any(item.name == f"{model}/{number}/{naming.MANIFEST_FILE}" for item in store.list(directory))
+
+
+def _numbers(store: Store, prefix: str) -> Iterator[int]:
+    for item in store.list(prefix):
+        name = item.name.rstrip("/").rpartition("/")[2]
+        if _CANONICAL.fullmatch(name):
+            yield int(name)
+
+
+def _claim(model: str, number: int) -> str:
+    return f"{naming.STATE_DIRECTORY}/{model}/{number}"
+
+
+def _is_here(owner: Owner | None) -> bool:
+    """Whether it runs where this process can see it, and was seen."""
+    return owner is not None and owner.host == Owner.here().host

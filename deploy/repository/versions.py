@@ -1,0 +1,148 @@
+"""A version at rest: what a listing says of it, and whether it is what its manifest says. Wherever it is kept."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy import files
+from deploy.errors import DigestMismatch, RepositoryError
+from deploy.repository import copying, digests, naming
+from deploy.repository.copying import Progress
+from deploy.repository.manifest import FileRecord, Manifest, load
+from deploy.repository.stores import Store
+from deploy.repository.survey import Survey, survey
+from deploy.types import ModelVersion
+
+NAMED = 5  # files named in a sentence; `details` has all of them
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A version in a listing.
+
+    path: where it is kept, for people. size: bytes of all files. created: ISO 8601, UTC.
+    digest: `<algorithm>:<hex>`, None without a manifest.
+    error: why the manifest can't be read, empty if it can or if there is none.
+    """
+
+    mv: ModelVersion
+    path: str
+    size: int
+    files: int
+    created: str
+    digest: str | None
+    goldens: int
+    producer: dict[str, str]
+    error: str = ""
+
+    def to_json(self) -> dict[str, object]:
+        return {"model": self.mv.name, "version": self.mv.version, "path": self.path, "size": self.size,
+                "files": self.files, "created": self.created, "digest": self.digest, "goldens": self.goldens,
+                "producer": self.producer, "error": self.error}
+
+
+def find_manifest(store: Store, name: str) -> Manifest | None:
+    """The manifest of the version that is kept under `name`; None if it has none. Raises RepositoryError."""
+    path = f"{name}/{naming.MANIFEST_FILE}"
+    return load(lambda: store.open(path), f"{store}/{path}")
+
+
+def entry(store: Store, name: str, mv: ModelVersion) -> Entry:
+    """What is known of a version, from its manifest or else from its files."""
+    error, path = "", f"{store}/{name}"
+    try:
+        manifest = find_manifest(store, name)
+    except RepositoryError as problem:
+        manifest, error = None, str(problem)
+    if manifest is not None:
+        return Entry(mv, path, manifest.size, len(manifest.files), manifest.created, manifest.digest,
+                     manifest.goldens, dict(manifest.producer))
+    size = count = 0
+    changed = 0.0
+    try:
+        for item in store.list(name, deep=True):
+            size, count, changed = size + item.size, count + 1, max(changed, item.changed)
+    except OSError as problem:
+        error = error or f"{path} can't be read: {files.reason(problem)}"
+    return Entry(mv, path, size, count, _moment(changed), None, 0, {}, error)
+
+
+def _moment(seconds: float) -> str:
+    try:
+        moment = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc) if seconds else None
+    except (OSError, OverflowError, ValueError):  # a time that no calendar has
+        moment = None
+    return moment.isoformat(timespec="seconds") if moment else ""
+
+
+def verify(store: Store, name: str, mv: ModelVersion, manifest: Manifest, progress: Progress | None = None) -> None:
+    """Compare names, sizes and digests of all files. Raises DigestMismatch, RepositoryError, OSError."""
+    where = f"{store}/{name}"
+    if manifest.model_version != mv:
+        raise DigestMismatch(f"{where} should be {mv}, its manifest is of {manifest.model_version}",
+                             hint="versions are copied between repositories by publishing them")
+    local = store.local_path(name)
+    there = _Local(local) if local is not None else _Elsewhere(store, name)
+    sizes = there.sizes
+    wrong = {"missing": sorted(manifest.files.keys() - sizes.keys()),
+             "extra": sorted(sizes.keys() - manifest.files.keys()),
+             "changed": sorted(n for n, r in manifest.files.items() if n in sizes and sizes[n] != r.size)}
+    same_size = manifest.files.keys() & sizes.keys() - set(wrong["changed"])
+    records = there.digested(same_size, manifest.algorithm, progress)
+    wrong["changed"] = sorted([*wrong["changed"], *(n for n, r in records.items() if r != manifest.files[n])])
+    if any(wrong.values()):
+        raise DigestMismatch(f"{mv} isn't what its manifest says: {_sentence(wrong)}", details=dict(wrong),
+                             hint=f"publish it again under another number; it lies in {where}")
+
+
+class _Local:
+    """The files of a version in a directory: looked at as whoever publishes does, read by several threads."""
+
+    def __init__(self, directory: Path) -> None:
+        try:
+            self._survey = survey(directory)
+        except RepositoryError:
+            if any(os.scandir(directory)):
+                raise
+            self._survey = Survey(str(directory))
+        self.sizes: Mapping[str, int] = {file.name: file.size for file in self._survey.files}
+
+    def digested(self, names: Collection[str], algorithm: str, progress: Progress | None) -> dict[str, FileRecord]:
+        self._survey.files = [file for file in self._survey.files if file.name in names]
+        return copying.digest_tree(self._survey, algorithm, progress)
+
+
+class _Elsewhere:
+    """The files of a version in a store, read once, in constant memory."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._start = store, f"{name}/"
+        self.sizes = {item.name.removeprefix(self._start): item.size for item in store.list(name, deep=True)}
+        self.sizes.pop(naming.MANIFEST_FILE, None)
+
+    def digested(self, names: Collection[str], algorithm: str, progress: Progress | None) -> dict[str, FileRecord]:
+        records, done, total = {}, 0, sum(self.sizes[name] for name in names)
+        for name in sorted(names):
+            hasher, size = digests.hasher(algorithm), 0
+            with self._store.open(self._start + name) as file:
+                while piece := file.read(_PIECE):
+                    hasher.update(piece)
+                    size, done = size + len(piece), done + len(piece)
+                    if progress:
+                        progress(done, total)
+            records[name] = FileRecord(size, hasher.hexdigest())
+        return records
+
+
+def _sentence(wrong: dict[str, list[str]]) -> str:
+    parts = []
+    for difference, names in wrong.items():
+        if names:
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            parts.append(f"{difference}: {', '.join(names[:NAMED])}{more}")
+    return "; ".join(parts)

@@ -1,0 +1,358 @@
+"""What every store promises, and what a repository on it promises. A later store is one more entry of STORES."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from deploy.errors import DigestMismatch, Malformed, RepositoryError, VersionExists, VersionNotFound
+from deploy.repository import Repository, Store
+from deploy.repository.naming import MANIFEST_FILE
+from deploy.repository.stores.conditional import ConditionalPublisher
+from deploy.repository.stores.directory import Directory
+from deploy.repository.stores.memory import Memory
+from deploy.types import ModelVersion
+from tests.repository_support import savedmodel
+
+ONE = ModelVersion("m", 1)
+
+
+class Place(Protocol):
+    """A store under test, and how a process that uses it dies. `open` may be called by many threads."""
+
+    def open(self) -> Store:
+        """The store as one more process sees it."""
+        ...
+
+    def killed_at(self, step: int, work: Callable[[Repository], object]) -> bool:
+        """Work as a process that is killed before its step of this number; False if it ended before that."""
+        ...
+
+
+class InDirectory:
+    """Its publishers are real processes, killed as soon as so many audited system calls are over."""
+
+    def __init__(self, where: Path) -> None:
+        self._root = where / "repository"
+        self._root.mkdir()
+
+    def open(self) -> Store:
+        return Directory(self._root)
+
+    def killed_at(self, step: int, work: Callable[[Repository], object]) -> bool:
+        child = os.fork()
+        if not child:
+            try:
+                kill_before(step)
+                work(Repository(self.open()))
+                os._exit(0)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+        return os.WIFSIGNALED(status)
+
+
+EVENTS = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "fcntl.flock", "shutil.rmtree"}
+
+
+def kill_before(step: int) -> None:
+    import signal
+    import sys
+
+    left = [step]
+
+    def audit(event: str, _: object) -> None:
+        if event in EVENTS:
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(audit)
+
+
+class Killed(BaseException):
+    """The process is no more."""
+
+
+class Mortal:
+    """A store whose process dies after so many writes: nothing that it tries from then on is done."""
+
+    only_whole = False
+
+    def __init__(self, store: Store, steps: int) -> None:
+        self._store, self._left = store, steps
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._store, name)
+        if name not in ("put", "put_if_absent", "delete"):
+            return call
+
+        def counted(*args: Any) -> Any:
+            self._left -= 1
+            if self._left < 0:
+                raise Killed
+            return call(*args)
+
+        return counted
+
+    def publisher(self, algorithm: str) -> ConditionalPublisher:
+        return ConditionalPublisher(self, algorithm)
+
+
+class InMemory:
+    """An object store as small as can be; its publishers die in thought."""
+
+    def __init__(self, _: Path) -> None:
+        self._store = Memory()
+
+    def open(self) -> Store:
+        return self._store
+
+    def killed_at(self, step: int, work: Callable[[Repository], object]) -> bool:
+        try:
+            work(Repository(Mortal(self._store, step)))
+        except Killed:
+            return True
+        return False
+
+
+STORES: dict[str, Callable[[Path], Place]] = {"directory": InDirectory, "memory": InMemory}
+
+
+@pytest.fixture(params=STORES)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return STORES[request.param](tmp_path)
+
+
+@pytest.fixture
+def store(place: Place) -> Store:
+    return place.open()
+
+
+@pytest.fixture
+def repo(store: Store) -> Repository:
+    return Repository(store)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return savedmodel(tmp_path / "source", weights=50_000)
+
+
+# -- the store's own promises
+
+def test_objects(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"of a file")
+    store.put("a/b/one", b"0123456789")
+    store.put("a/b/two", tmp_path / "file")
+    with store.open("a/b/one") as file:
+        assert file.seek(3) == 3 and file.read(4) == b"3456" and file.read() == b"789"
+    store.put("a/b/one", b"new")
+    with store.open("a/b/one") as file:
+        assert file.read() == b"new"
+    with store.open("a/b/two") as file:
+        assert file.read() == b"of a file"
+    store.delete("a/b/one")
+    store.delete("a/b/one")
+    for name in ("a/b/one", "a/b/three", "nothing/at/all"):
+        with pytest.raises(FileNotFoundError):
+            store.open(name)
+
+
+def test_a_listing_has_one_level_or_all(store: Store) -> None:
+    assert list(store.list()) == list(store.list("nothing", deep=True)) == []
+    for name in ("a/2/x", "a/10/y/z", "a/file", "ab/1", "top"):
+        store.put(name, name.encode())
+    assert [item.name for item in store.list()] == ["a/", "ab/", "top"]
+    assert [item.name for item in store.list("a")] == ["a/10/", "a/2/", "a/file"]
+    assert sorted(item.name for item in store.list("a", deep=True)) == ["a/10/y/z", "a/2/x", "a/file"]
+    assert [item.prefix for item in store.list("a")] == [True, True, False]
+    assert {item.name: item.size for item in store.list("a/10", deep=True)} == {"a/10/y/z": 8}
+    assert all(item.changed > 1.7e9 for item in store.list(deep=True))
+
+
+def test_of_many_conditional_puts_one_wins(place: Place) -> None:
+    barrier = threading.Barrier(8)
+
+    def put(number: int) -> bool:
+        store = place.open()
+        barrier.wait()
+        return store.put_if_absent("claims/7", b"%d" % number * 1000)
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(put, range(8)))
+    with place.open().open("claims/7") as file:
+        assert won.count(True) == 1 and file.read() == b"%d" % won.index(True) * 1000
+    assert [item.name for item in place.open().list("claims")] == ["claims/7"]
+
+
+def test_a_local_path_leads_to_the_bytes_or_isnt_given(store: Store) -> None:
+    store.put("m/1/x", b"bytes")
+    path = store.local_path("m/1")
+    assert path is None or (path / "x").read_bytes() == b"bytes"
+
+
+# -- the repository's, on any store
+
+def test_a_version_comes_and_stays(repo: Repository, source: Path) -> None:
+    assert repo.models() == repo.versions("m") == repo.entries() == [] and repo.next_version("m") == 1
+    published = repo.publish(source, "m")
+    assert published.mv == ONE and repo.models() == ["m"] and repo.versions("m") == [1] and repo.next_version("m") == 2
+    assert repo.manifest(ONE) == repo.verify(ONE) == published.manifest
+    (entry,) = repo.entries()
+    assert (entry.mv, entry.size, entry.digest, entry.error) == (
+        ONE, published.manifest.size, published.manifest.digest, "")
+    assert entry.path == published.where
+    assert (repo.store.local_path("") is None) == (published.local is None)
+    assert repo.clean(older_than=0) == []
+    with pytest.raises(VersionNotFound, match=r"no m/2 .*versions 1"):
+        repo.manifest(ModelVersion("m", 2))
+    with pytest.raises(VersionExists, match=r"m/1 exists .*next free version is 2"):
+        repo.publish(source, "m", 1)
+    assert repo.verify(ONE) == published.manifest
+
+
+def test_a_stage_claims_its_number(repo: Repository, source: Path) -> None:
+    with repo.stage("m", 5) as stage:
+        assert repo.next_version("m") == 6 and repo.versions("m") == []
+        with pytest.raises(VersionExists, match="m/5 is being published by .*process"):
+            repo.publish(source, "m", 5)
+        assert repo.publish(source, "m").mv.version == 6
+        stage.fill(source)
+        assert stage.publish().mv.version == 5
+    with repo.stage("m", 9):
+        pass
+    assert repo.versions("m") == [5, 6] and repo.publish(source, "m", 9).mv.version == 9
+
+
+def test_a_move_takes_the_source(repo: Repository, source: Path) -> None:
+    published = repo.publish(source, "m", move=True)
+    assert not source.exists() and repo.verify(ONE) == published.manifest
+
+
+def test_eight_publishers_at_once_get_eight_numbers(place: Place, source: Path) -> None:
+    barrier = threading.Barrier(8)
+
+    def publish(_: int) -> int:
+        repo = Repository(place.open())
+        barrier.wait()
+        return repo.publish(source, "m").mv.version
+
+    with ThreadPoolExecutor(8) as pool:
+        numbers = list(pool.map(publish, range(8)))
+    repo = Repository(place.open())
+    assert len(set(numbers)) == 8 and repo.versions("m") == sorted(numbers)
+    assert len({repo.verify(ModelVersion("m", number)).digest for number in numbers}) == 1
+
+
+def test_a_reader_sees_whole_versions_only(place: Place, source: Path) -> None:
+    reader, done = Repository(place.open()), threading.Event()
+
+    def publish() -> None:
+        try:
+            for _ in range(15):
+                Repository(place.open()).publish(source, "m")
+        finally:
+            done.set()
+
+    publisher = threading.Thread(target=publish)
+    publisher.start()
+    verified: set[int] = set()
+    while not done.is_set():
+        for number in set(reader.versions("m")) - verified:
+            assert reader.verify(ModelVersion("m", number)).size > 50_000
+            verified.add(number)
+    publisher.join()
+    assert reader.versions("m") == list(range(1, 16))
+
+
+def publish_killed(place: Place, source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
+    """The repository after a publisher of model m was killed: before its first step, its second, ..., to the last.
+
+    What each left is cleaned away before the next.
+    """
+    step, repo = 0, Repository(place.open())
+    while place.killed_at(step, lambda repo: repo.publish(source, "m")):
+        yield repo
+        monkeypatch.setattr("deploy.locks.Owner.alive", False)  # who died in thought seems to be alive
+        repo.clean(older_than=0)
+        monkeypatch.undo()
+        step += 1
+        assert step < 200
+    assert step > 3
+
+
+def test_a_killed_publisher_leaves_nothing_visible(place: Place, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Repository(place.open()).publish(source, "first").manifest.digest
+    verified: set[int] = set()
+    for repo in publish_killed(place, source, monkeypatch):
+        for number in set(repo.versions("m")) - verified:
+            assert repo.verify(ModelVersion("m", number)).digest == whole
+            verified.add(number)
+        assert not any(entry.error or entry.digest is None for entry in repo.entries())
+
+
+def test_what_the_killed_left_is_cleaned_away(place: Place, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repo = Repository(place.open())
+    for _ in publish_killed(place, source, monkeypatch):
+        pass
+    names = [item.name.split("/") for item in repo.store.list("m", deep=True)]
+    assert {int(number) for _, number, *_ in names} == set(repo.versions("m"))
+    assert not [item for item in repo.store.list("m") if not item.prefix]
+    assert repo.publish(source, "m").mv.version == max(repo.versions("m"))
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda data: data[:100], "isn't JSON"),
+    (lambda _: b"[" * 100_000, "nested too deeply"),
+    (lambda _: json.dumps({"format": 99}).encode(), "expected a manifest of format 1, seen 99"),
+    (lambda data: data.replace(b"50000", b"50001"), "was changed"),
+    (lambda _: b"", "isn't JSON"),
+], ids=["torn", "nested", "format", "changed", "empty"])
+def test_damaged_manifests(repo: Repository, source: Path, change: Callable[[bytes], bytes], message: str) -> None:
+    repo.publish(source, "m")
+    name = f"m/1/{MANIFEST_FILE}"
+    with repo.store.open(name) as file:
+        data = file.read()
+    repo.store.put(name, change(data))
+    for ask in (repo.manifest, repo.verify):
+        with pytest.raises(Malformed, match=message) as e:
+            ask(ONE)
+        assert MANIFEST_FILE in e.value.message
+    (entry,) = repo.entries()
+    assert message in entry.error and entry.digest is None and entry.size > 50_000
+    assert repo.publish(source, "m").mv.version == 2
+
+
+def test_verify_names_every_difference(repo: Repository, source: Path) -> None:
+    repo.publish(source, "m")
+    repo.store.delete("m/1/saved_model.pb")
+    repo.store.put("m/1/assets/weights.bin", b"x" * 50_000)
+    repo.store.put("m/1/added", b"")
+    with pytest.raises(DigestMismatch) as e:
+        repo.verify(ONE)
+    assert e.value.details == {"missing": ["saved_model.pb"], "extra": ["added"], "changed": ["assets/weights.bin"]}
+
+
+def test_progress_of_verifying_ends_with_everything(repo: Repository, source: Path) -> None:
+    total, told = repo.publish(source, "m").manifest.size, []
+    repo.verify(ONE, progress=lambda done, of: told.append((done, of)))
+    assert told[-1] == (total, total)
+
+
+def test_what_isnt_here_has_no_path(repo: Repository, source: Path) -> None:
+    published = repo.publish(source, "m")
+    if repo.store.local_path("") is not None:
+        assert published.path == repo.path(ONE) and (published.path / "saved_model.pb").is_file()
+        return
+    for ask in (lambda: published.path, lambda: repo.path(ONE), lambda: repo.root):
+        with pytest.raises(RepositoryError, match=r"is in memory:.*, not on this machine"):
+            ask()
