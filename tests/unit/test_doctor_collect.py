@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from deploy.errors import ServerError
 from deploy.serving.doctor import collect
 from deploy.serving.doctor.collect import _reader
 from deploy.serving.doctor.disk import configured, located, looked_at, named_files
-from deploy.serving.doctor.evidence import Model
+from deploy.serving.doctor.evidence import Evidence, Model
 from deploy.serving.doctor.examine import examine
 from deploy.serving.doctor.server_files import Files, host_path
+from deploy.types import All, Latest, Specific, VersionPolicy, VersionState, VersionStatus
 from deploy.wire import model_pb2
 from deploy.wire.flags import FLAGS, parse
 
@@ -33,8 +35,8 @@ def version(directory: Path) -> None:
     (directory / "saved_model.pb").write_bytes(saved.SerializeToString())
 
 
-def seen(path: Path, user: str | None = None, wanted: frozenset[int] | None = None) -> Model:
-    return looked_at(Model("m", "/models/m", str(path), wanted), user)
+def seen(path: Path, user: str | None = None, policy: VersionPolicy | None = None) -> Model:
+    return looked_at(Model("m", "/models/m", str(path), policy or Latest()), user)
 
 
 def test_what_lies_there(tmp_path: Path) -> None:
@@ -48,7 +50,31 @@ def test_what_lies_there(tmp_path: Path) -> None:
     (tmp_path / "models/m/2").mkdir()
     found = seen(tmp_path / "models/m")
     assert found.strange == ("7",) and list(found.broken) == [2]
-    assert seen(tmp_path / "models/m", wanted=frozenset({1})).broken == {}
+    assert seen(tmp_path / "models/m", policy=Specific((1,))).broken == {}
+
+
+@pytest.mark.parametrize(("policy", "broken"), [
+    (Latest(1), set()), (Latest(2), {2}), (Latest(3), {1, 2}), (All(), {1, 2}), (Specific((2, 3)), {2}),
+])
+def test_every_version_that_the_policy_wants_is_looked_at(tmp_path: Path, policy: VersionPolicy, broken: set[int]
+                                                          ) -> None:
+    for half_copied in ("1", "02"):
+        (tmp_path / "m" / half_copied).mkdir(parents=True)
+    version(tmp_path / "m/3")
+    found = seen(tmp_path / "m", policy=policy)
+    assert set(found.broken) == broken and found.found == {1, 2, 3}
+    causes = [c for c in examine(Evidence(models=(found,), running=True)).causes if c.rule == "half-copied"]
+    assert {c.cause.split(" ")[0] for c in causes} == {f"m/{v}" for v in broken}
+
+
+def test_a_failed_version_that_the_policy_does_not_want_any_more_is_no_news(tmp_path: Path) -> None:
+    for number in ("1", "2"):
+        version(tmp_path / "m" / number)
+    failed = VersionStatus(1, VersionState.END, 3, "Op type not registered 'X'")
+    statuses = failed, VersionStatus(2, VersionState.AVAILABLE)
+    rules = [[c.rule for c in examine(Evidence(running=True, models=(replace(
+        seen(tmp_path / "m", policy=policy), statuses=statuses),))).causes] for policy in (Latest(1), Latest(2))]
+    assert rules[0] == [] and "op-missing" in rules[1]
 
 
 def test_what_a_containers_user_cant_read(tmp_path: Path) -> None:
@@ -189,7 +215,7 @@ def test_a_config_file_and_the_files_of_other_flags(tmp_path: Path) -> None:
             f"--monitoring_config_file={monitoring}", "--batching_parameters_file=/nowhere/b", "--enable_batching=true"]
     flags = parse(argv, FLAGS)
     models, error = configured(flags, Files(None))
-    assert error == "" and [m.wanted for m in models] == [frozenset({3}), None] and models[1].platform == ""
+    assert error == "" and [m.policy for m in models] == [Specific((3,)), Latest(1)] and models[1].platform == ""
     unusable = named_files(flags, Files(None))
     assert set(unusable) == {"monitoring_config_file", "batching_parameters_file"}
     assert named_files(flags, Files({"/srv": "/x"}))["monitoring_config_file"] == f"nothing is mounted at {monitoring}"

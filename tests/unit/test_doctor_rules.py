@@ -11,7 +11,7 @@ import pytest
 
 from deploy.serving.doctor.evidence import Evidence, Model, Port
 from deploy.serving.doctor.examine import RULES, examine
-from deploy.types import VersionState, VersionStatus
+from deploy.types import Specific, VersionState, VersionStatus
 from deploy.wire.flags import FLAGS as FLAG_TABLE
 from deploy.wire.flags import usage
 from tests.server_logs import (
@@ -87,7 +87,7 @@ CASES: dict[str, tuple[Evidence, str, str, str]] = {
     "missing path, by the log alone": (log("E FileSystemStoragePathSource encountered a filesystem access error: Could "
                                            "not find base path /models/m for servable m"),
                                        "base-path-missing", "doesn't exist where the server looks", "mount it"),
-    "wanted version not there": (model(wanted=frozenset({3})), "version-missing", "version 3 isn't in /srv/m (there: 1",
+    "wanted version not there": (model(policy=Specific((3,))), "version-missing", "version 3 isn't in /srv/m (there: 1",
                                  "publish"),
     "half-copied": (model(broken={1: "variables/variables.index is missing"}), "half-copied", "m/1 isn't whole",
                     "next number"),
@@ -182,7 +182,7 @@ CASES: dict[str, tuple[Evidence, str, str, str]] = {
         replace(model(statuses=failed(1, "Can't parse /srv/m/1/saved_model.pb as binary proto")), log=lines(
             LOADING + RETRIED.replace("NOT_FOUND: Op type not registered", "DATA_LOSS: Can't parse"))),
         "version-burnt", "its files are whole now", "next number"),
-    "failed": (model(found=frozenset({2}), statuses=failed(1, "truncated")), "version-failed", "m/1 failed to load",
+    "failed": (model(refused={1: ("no op",)}, statuses=failed(1, "truncated")), "version-failed", "m/1 failed to load",
                "next number"),
     "drift": (Evidence(running=True, drift=("m is served as 2; use tfs rollout",)), "drift", "m is served as 2",
               "use tfs rollout"),
@@ -411,7 +411,7 @@ def test_a_models_name_is_no_cause(name: str) -> None:
     assert examine(Evidence(running=True, log=lines(text))).causes == ()
 
 
-@pytest.mark.parametrize("given", [{"wanted": frozenset({1})}, {"found": frozenset({1})}])
+@pytest.mark.parametrize("given", [{"policy": Specific((1,))}, {"found": frozenset({1})}])
 def test_a_version_that_failed_and_was_given_up_is_past(given: Any) -> None:
     """After a rollout that went back: version 2 isn't wanted any more, or is gone."""
     text = HEALTHY["plain"] + f"{STAMP}W tensorflow/core/framework/op_kernel.cc:1857] OP_REQUIRES failed: DATA_LOSS: bad\n" \

@@ -21,7 +21,7 @@ from deploy.serving.doctor.evidence import Evidence, Model, Port, PortName
 from deploy.serving.doctor.server_files import Files
 from deploy.serving.start_record import failure
 from deploy.spec import Spec
-from deploy.types import Specific, VersionState, VersionStatus
+from deploy.types import VersionState, VersionStatus
 from deploy.wire.flags import FLAGS, parse
 
 TAIL = 400
@@ -120,10 +120,9 @@ def _models(spec: Spec, status: dict[str, Any], backend: Backend) -> list[Model]
     layout, target = backend.layout(spec), checks.of_server(spec.server)
     found = []
     for model, told in zip(serving.as_proven(spec).models, status["models"], strict=True):
-        wanted = frozenset(model.versions.versions) if isinstance(model.versions, Specific) else None
         statuses = tuple(VersionStatus(v["version"], VersionState[v["state"]], 2 if v["error"] else 0, v["error"])
                          for v in told["versions"])
-        made = Model(model.name, layout.base_paths[model.name], model.base_path, wanted, dict(model.labels),
+        made = Model(model.name, layout.base_paths[model.name], model.base_path, model.versions, dict(model.labels),
                      statuses=statuses)
         found.append(looked_at(made, backend.user, target))
     return found

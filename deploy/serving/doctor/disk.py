@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -15,11 +14,10 @@ from deploy.repository.naming import names, taken, version_paths
 from deploy.serving import preflight
 from deploy.serving.doctor.evidence import Model, There
 from deploy.serving.doctor.server_files import Files
-from deploy.types import Specific
 from deploy.wire import config_pb2
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.flags import Parsed
-from deploy.wire.model_config import policy_of
+from deploy.wire.model_config import by_version, policy_of, select, version_number
 from deploy.wire.text import from_text
 
 # What keeps a version from loading; other findings of `tfs check` don't
@@ -43,24 +41,19 @@ def looked_at(model: Model, user: str | None, target: Target | None = None) -> M
     if there != "directory":
         return replace(model, there=there, found=frozenset(), beside=_holders(path.parent), above=_holds(path.parent))
     try:
-        paths, odd = {**_unusual(path), **version_paths(path)}, taken(path)
+        spelled = taken(path)
     except OSError:
         return replace(model, there=there, found=frozenset(), unreadable=str(path))
-    chosen = {v: p for v, p in paths.items() if v in model.wanted} if model.wanted is not None else \
-        {v: paths[v] for v in sorted(paths)[-1:]}
+    paths = {v: path / name for v, name in sorted(spelled.items()) if (path / name).is_dir()}
+    chosen = {v: paths[v] for v in select(model.policy, paths)}
     bad = preflight.unreadable(path, chosen.values(), user) if user != "" else None
     broken = {} if bad else _broken(chosen)
     whole = {v: p for v, p in chosen.items() if v not in broken}
     refused = _refused(whole, target) if target and not bad else {}
     made = replace(model, there=there, found=frozenset(paths), unreadable=str(bad or ""), broken=broken,
-                   refused=refused, strange=tuple(odd[v] for v in sorted(odd.keys() - paths.keys())),
+                   refused=refused, strange=tuple(spelled[v] for v in sorted(spelled.keys() - paths.keys())),
                    is_version=any((path / name).exists() for name in _GRAPHS))
     return made if paths else _without_versions(made, path)
-
-
-def _unusual(path: Path) -> dict[int, Path]:
-    """Versions that we would never publish, and a server serves: 0, and below."""
-    return {int(n): path / n for n in names(path) if re.fullmatch(r"0+|-[0-9]{1,18}", n) and (path / n).is_dir()}
 
 
 def _without_versions(model: Model, path: Path) -> Model:
@@ -145,10 +138,8 @@ def configured(flags: Parsed, files: Files) -> tuple[tuple[Model, ...], str]:
 
 
 def _entry(e: config_pb2.ModelConfig) -> Model:
-    policy = policy_of(e)
-    wanted = frozenset(policy.versions) if isinstance(policy, Specific) else None
     platform = e.model_platform or ("tensorflow" if e.model_type == config_pb2.TENSORFLOW else "")
-    return Model(e.name, e.base_path, wanted=wanted, labels=dict(e.version_labels), platform=platform)
+    return Model(e.name, e.base_path, policy=policy_of(e), labels=dict(e.version_labels), platform=platform)
 
 
 def located(model: Model, files: Files, user: str | None) -> Model:
@@ -187,12 +178,12 @@ def _of_inside(model: Model, seen: Inside) -> Model:
     if seen.kind == "file":
         return replace(model, there="file", found=frozenset())
     top = {PurePosixPath(name).parts[0] for name in seen.names}
-    versions = frozenset(int(name) for name in top if name.isdecimal())
+    versions = frozenset(by_version(top))
     if not seen.complete:  # what wasn't read may well be there
-        return replace(model, found=versions | (model.wanted or frozenset()) or model.found)
+        return replace(model, found=versions | model.named or model.found)
     if versions:
         return replace(model, found=versions)
     parts = [PurePosixPath(name).parts for name in sorted(seen.names)]
     return replace(model, found=versions, is_version=bool(top & {*_GRAPHS}),
-                   nested=tuple(dict.fromkeys(p[0] for p in parts if len(p) > 1 and p[1].isdecimal())),
+                   nested=tuple(dict.fromkeys(p[0] for p in parts if len(p) > 1 and version_number(p[1]) is not None)),
                    unnumbered=tuple(dict.fromkeys(p[0] for p in parts if len(p) > 1 and p[1] in _GRAPHS)))

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from deploy.serving.server_log import complaints, failed_version, shortened
-from deploy.types import VersionStatus
+from deploy.types import Latest, Specific, VersionPolicy, VersionStatus
 from deploy.wire.flags import FLAGS, Parsed, parse
+from deploy.wire.model_config import select
 
 PortName = Literal["gRPC", "REST"]
 There = Literal["directory", "file", "missing", "unmounted"]
@@ -19,7 +20,7 @@ class Model:
     """One model: what the server was told, and what lies where it looks.
 
     base_path: as the server sees it. path: the same on this machine, "" if nothing of this machine is there.
-    wanted: the versions that are named; None: by policy. found: the versions on disk.
+    policy: which versions the server has to serve. found: the versions on disk.
     nested: directories in it, up to two levels down, that hold versions themselves. is_version: a saved_model.pb lies
     in it directly. unnumbered: SavedModels in it whose directory isn't a number. others: model files of other forms.
     beside: where it is missing, directories next to it that hold versions. above: the one above it holds versions.
@@ -31,7 +32,7 @@ class Model:
     name: str
     base_path: str
     path: str = ""
-    wanted: frozenset[int] | None = None
+    policy: VersionPolicy = field(default_factory=Latest)
     labels: Mapping[str, int] = field(default_factory=dict)
     platform: str = "tensorflow"
     there: There = "directory"
@@ -48,6 +49,17 @@ class Model:
     refused: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     unreadable: str = ""
     statuses: tuple[VersionStatus, ...] = ()
+
+    @property
+    def named(self) -> frozenset[int]:
+        """The versions that the configuration names one by one."""
+        return frozenset(self.policy.versions if isinstance(self.policy, Specific) else ())
+
+    def wants(self, version: int) -> bool:
+        """Whether a version should be served; by policy any, where nobody can see what is on disk."""
+        if isinstance(self.policy, Specific) or not (self.path and self.found):
+            return not self.named or version in self.named
+        return version in select(self.policy, self.found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +149,7 @@ class Evidence:
         if of is None or failed is None:
             return True
         gone = bool(of.path and of.found) and failed[1] not in of.found
-        return not gone and (of.wanted is None or failed[1] in of.wanted)
+        return not gone and of.wants(failed[1])
 
     def line(self, *phrases: str) -> str:
         """The first line of the last complaint with all of these phrases, whatever their case; empty if there is none.

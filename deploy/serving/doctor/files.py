@@ -132,7 +132,7 @@ def no_versions(e: Evidence) -> Iterator[Cause]:
 def wanted_versions(e: Evidence) -> Iterator[Cause]:
     """Versions that the configuration names, and that aren't there."""
     for m in e.models:
-        missing = sorted((m.wanted or frozenset()) - m.found)
+        missing = sorted(m.named - m.found)
         if missing and m.found:
             there = ", ".join(map(str, sorted(m.found)))
             yield Cause("version-missing", 90, f"model {m.name!r}: version {', '.join(map(str, missing))} isn't in "
@@ -144,12 +144,11 @@ def half_copied(e: Evidence) -> Iterator[Cause]:
     """Directories that aren't whole SavedModels."""
     for m in e.models:
         for version, why in sorted(m.broken.items()):
-            asked = m.wanted is None or version in m.wanted
             served = any(s.version == version and s.serving for s in m.statuses)
             lacking = "without its variables a version loads all the same, and then fails every request"
             fate = "it is served nevertheless, and fails every request" if served else \
                 lacking if "variables" in why and "saved_model.pb" not in why else "it can't be loaded"
-            yield Cause("half-copied", 94 if asked else 30, f"{m.name}/{version} isn't whole: {why}; {fate}",
+            yield Cause("half-copied", 94 if m.wants(version) else 30, f"{m.name}/{version} isn't whole: {why}; {fate}",
                         "publish it again under the next number (tfs publish): this one won't be loaded a second time",
                         e.line(f"{m.name}", "failed"))
 
@@ -157,7 +156,7 @@ def half_copied(e: Evidence) -> Iterator[Cause]:
 def odd_names(e: Evidence) -> Iterator[Cause]:
     """Names that the server takes for versions."""
     for m in e.models:
-        if m.strange and m.wanted is None:
+        if m.strange and not m.named:
             yield Cause("odd-version", 70, f"model {m.name!r}: the server takes {', '.join(m.strange)} in "
                         f"{m.path or m.base_path} for a version", "move it away, or name the versions in the spec")
 

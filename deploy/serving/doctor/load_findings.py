@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deploy.serving.doctor.evidence import Cause, Evidence, Model
+from deploy.serving.doctor.evidence import Cause, Evidence
 from deploy.serving.server_log import interrupted_warmup, last_words, load_failures, sentence, shortened
-from deploy.types import VersionStatus
 
 _BATCHING = ("batching-refused", "the model can't be batched: an input or output has no batch dimension, or "
              "another one", "take batching out (server/batching, --enable_batching), or export every input and output "
@@ -93,17 +92,12 @@ _DAMAGE = frozenset({"damaged", "half-copied", "no-saved-model"})
 def phrases(e: Evidence) -> Iterator[Cause]:
     """What TensorFlow says when it can't load a graph."""
     told = set[str]()
-    errors = [s.error for m in e.models for s in m.statuses if s.failed and _asked(m, s)]
+    errors = [s.error for m in e.models for s in m.statuses if s.failed and m.wants(s.version)]
     for phrase, (rule, cause, fix) in _PHRASES.items():
         line = e.line(phrase) or next((shortened(error) for error in errors if phrase in error.lower()), "")
         if line and rule not in told:
             told.add(rule)
             yield Cause(rule, 92, cause, fix, line)
-
-
-def _asked(m: Model, s: VersionStatus) -> bool:
-    """A version that should be served, and isn't by now."""
-    return m.wanted is None or s.version in m.wanted
 
 
 def failing(e: Evidence) -> Iterator[Cause]:
@@ -145,7 +139,7 @@ def burnt(e: Evidence) -> Iterator[Cause]:
     """A version that failed once isn't tried again, even if it is whole by now."""
     for m in e.models:
         for s in m.statuses:
-            if not s.failed or not _asked(m, s):
+            if not s.failed or not m.wants(s.version):
                 continue
             repaired = s.version in m.found and s.version not in m.broken and s.version not in m.refused
             fixed = "; its files are whole now, but the server doesn't try a failed number again" if repaired else ""
