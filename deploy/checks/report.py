@@ -5,13 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from deploy.checks.rules import RULES, Finding, Severity
 from deploy.errors import CheckFailed
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
 
@@ -66,18 +62,6 @@ class Report:
         """Plain JSON data."""
         return {"path": self.path, "target": self.target, "ok": self.ok, "unused_allowances": list(self.unused),
                 "findings": [finding.to_json() for finding in self.findings]}
-
-    def to_sarif(self) -> dict[str, object]:
-        """SARIF 2.1.0, which code-review tools show beside the code."""
-        from deploy.checks import sarif
-
-        return sarif.log(self)
-
-    def table(self, *, notes: bool = True) -> Table:
-        """For a terminal."""
-        from deploy.checks import table
-
-        return table.table(self, notes=notes)
 
 
 def make(path: str, target: str, found: Iterable[Finding], allow: Mapping[str, str]) -> Report:

@@ -87,12 +87,15 @@ def gate(model: str, spec_path: Path | None, allowances: tuple[str, ...]) -> Gat
 
 
 def _tell(report: Report, form: str) -> None:
+    from deploy.cli.tables import check_table
+    from deploy.report import sarif
+
     if form == "json":
         click.echo(json.dumps(report.to_json(), indent=2))
     elif form == "sarif":
-        click.echo(json.dumps(report.to_sarif(), indent=2))
+        click.echo(json.dumps(sarif(report), indent=2))
     elif report.findings:
-        console().print(report.table())
+        console().print(check_table(report))
     else:
         click.echo(f"{report.path}: nothing to object to, for {report.target}")
     if form == "table" and report.unused:

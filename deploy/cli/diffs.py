@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
     from deploy.checks import Gate
     from deploy.client import Client
-    from deploy.regression import Comparison
-    from deploy.regression.comparing import Side
-    from deploy.regression.replaying import Ask
+    from deploy.regression import ComparedVersion, Comparison
+    from deploy.regression.comparing import Ask
     from deploy.types import ModelVersion
 
 _EXAMPLE = """tfs diff digits/3 digits/4
@@ -74,8 +73,8 @@ def _exit_code(compared: Comparison) -> int:
 
 
 def _side(text: str, client: Client | None, repository: Path, answers: bool | None,
-          given: tuple[Path | None, tuple[str, ...]]) -> Side:
-    from deploy.regression.comparing import Side
+          given: tuple[Path | None, tuple[str, ...]]) -> ComparedVersion:
+    from deploy.regression import ComparedVersion
 
     if text.startswith(_LIVE):
         return _live(text.removeprefix(_LIVE), client)
@@ -83,7 +82,7 @@ def _side(text: str, client: Client | None, repository: Path, answers: bool | No
     decide, unasked = gate(mv.name if mv else "", *given), ""
     if answers is None:
         unasked = _unpublished(path, mv) or _refused(path, decide)
-    return Side.of(path, str(mv or path), gate=decide, unasked=unasked)
+    return ComparedVersion.of(path, str(mv or path), gate=decide, unasked=unasked)
 
 
 def _unpublished(path: Path, mv: ModelVersion | None) -> str:
@@ -102,9 +101,10 @@ def _refused(path: Path, decide: Gate) -> str:
     return ""
 
 
-def _live(text: str, client: Client | None) -> Side:
+def _live(text: str, client: Client | None) -> ComparedVersion:
     from deploy import regression
-    from deploy.regression.comparing import Side
+    from deploy.regression import ComparedVersion
+    from deploy.repository import VersionFacts
     from deploy.savedmodel.diff import Subject
     from deploy.types import ModelRef
 
@@ -118,14 +118,14 @@ def _live(text: str, client: Client | None) -> Side:
     def open_() -> Iterator[Ask]:
         yield regression.on_server(server, pinned)
 
-    return Side(f"{pinned} at {server.endpoint}", Subject(metadata.contract), regression.Known(()), open_)
+    return ComparedVersion(f"{pinned} at {server.endpoint}", Subject(metadata.contract), VersionFacts(), open_)
 
 
 def _shown(compared: Comparison) -> object:
     from rich.console import Group
     from rich.text import Text
 
-    from deploy.cli.drift import drift_table
+    from deploy.cli.tables import drift_table
 
     parts: list[object] = []
     if compared.verdict.reasons:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deploy.cli.checks import gate, gated
-from deploy.cli.drift import drift_table
 from deploy.cli.escaping import line
 from deploy.cli.options import command, repository_option, table, tell
 from deploy.cli.progress import steps
@@ -18,7 +17,7 @@ from deploy.errors import RepositoryError
 
 if TYPE_CHECKING:
     from deploy.checks import Gate
-    from deploy.goldens.drift import Drift
+    from deploy.goldens.drift import AnswerDrift
     from deploy.goldens.warmup import Checked
     from deploy.regression import Edited
     from deploy.types import ModelVersion
@@ -109,7 +108,7 @@ def _add(group: click.Group) -> None:
         info = savedmodel.read(path)
         cases = given.cases(examples, info.contract, info.features, {}, batches=parse_batches(batch_sizes))
         with steps(f"adding to {mv}", quiet=as_json) as progress:
-            edited = regression.add(Repository(repository), mv, [(case.signature, case.inputs) for case in cases],
+            edited = regression.add(Repository(repository), mv, cases,
                                     _checked_number(number), progress, gate=gate(mv.name, spec_path, allowances))
         tell(edited.to_json(), as_json, lambda: _edited(edited))
 
@@ -180,6 +179,7 @@ def _replay(group: click.Group) -> None:
         Without a server, if `tfs check` lets the version pass, or of the one at --rest-url or --grpc. WHAT is MODEL,
         MODEL/VERSION or a directory. Exit code 9 if an answer isn't within its tolerance.
         """
+        from deploy.cli.tables import drift_table
         from deploy.errors import SmokeFailed
 
         path, mv = place(repository, what)
@@ -198,24 +198,25 @@ def _replay(group: click.Group) -> None:
 
 
 def _replayed(what: str, server: tuple[str | None, str | None], ref: str | None,
-              found: tuple[Path, ModelVersion | None], decide: Callable[[], Gate]) -> Drift:
+              found: tuple[Path, ModelVersion | None], decide: Callable[[], Gate]) -> AnswerDrift:
     from deploy import regression
+    from deploy.repository import read_facts
     from deploy.types import ModelRef
 
     path, mv = found
-    known = regression.known(path)
-    if not known.goldens:
-        raise RepositoryError(f"{what} has no golden answers, only {known.skipped} requests without one"
-                              if known.skipped else f"{what} has no golden answers",
+    facts = read_facts(path)
+    if not facts.goldens:
+        raise RepositoryError(f"{what} has no golden answers, only {facts.skipped} requests without one"
+                              if facts.skipped else f"{what} has no golden answers",
                               hint="`tfs goldens add` publishes it again with some")
     if not any(server):
         with regression.on_engine(path, decide()) as ask:
-            return regression.replay(known.goldens, ask, known.tolerances)
+            return regression.replay(facts.goldens, ask, facts.tolerances)
     if ref is None and mv is None:
         raise click.UsageError("a directory has no name on a server: say which with --as")
     with connected(*server) as client:
         asked = ModelRef.parse(ref or str(mv))
-        return regression.replay(known.goldens, regression.on_server(client, asked), known.tolerances)
+        return regression.replay(facts.goldens, regression.on_server(client, asked), facts.tolerances)
 
 
 def parse_batches(text: str | None) -> tuple[int, ...] | None:

@@ -15,8 +15,8 @@ from deploy.errors import SmokeFailed
 
 if TYPE_CHECKING:
     from deploy.client import Client
-    from deploy.smoke import Report, Settings
-    from deploy.smoke.sources import Source
+    from deploy.smoke import Settings, SmokeReport
+    from deploy.smoke.running import Source
     from deploy.spec import Spec
     from deploy.types import Endpoint, ServedModel
 
@@ -41,13 +41,16 @@ def register(app: click.Group) -> None:
         States, signatures, every golden answer in every form, labels, and the errors that should come. Models without
         goldens are asked with requests generated from their signatures. Exit code 9 if anything isn't right.
         """
+        from deploy.cli.tables import smoke_table
+        from deploy.report import junit as junit_xml
+
         if rest_url or grpc_target:
             report = _of_address(rest_url, grpc_target, names, repository, quiet=as_json)
         else:
             report = _of_spec(load_spec(spec_path), names, quiet=as_json)
         if junit:
-            _write(junit, report.to_junit())
-        tell(report.to_json(), as_json, report.table)
+            _write(junit, junit_xml(report))
+        tell(report.to_json(), as_json, lambda: smoke_table(report))
         if not report.ok and as_json:  # the report is on stdout already, whole
             raise click.exceptions.Exit(SmokeFailed.exit_code)
         report.raise_if_failed()
@@ -64,7 +67,7 @@ def gate(spec: Spec) -> Callable[[Endpoint], None]:
     return prove
 
 
-def _of_spec(spec: Spec, names: tuple[str, ...], *, quiet: bool) -> Report:
+def _of_spec(spec: Spec, names: tuple[str, ...], *, quiet: bool) -> SmokeReport:
     from deploy import serving, smoke
     from deploy.errors import ServerError
 
@@ -78,7 +81,7 @@ def _of_spec(spec: Spec, names: tuple[str, ...], *, quiet: bool) -> Report:
 
 
 def _of_address(rest_url: str | None, grpc_target: str | None, names: tuple[str, ...], repository: Path | None, *,
-                quiet: bool) -> Report:
+                quiet: bool) -> SmokeReport:
     from deploy import smoke
 
     if not names:

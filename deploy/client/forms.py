@@ -11,6 +11,7 @@ from typing import Literal
 from deploy.client.checking import batch_of
 from deploy.client.interfaces import Array
 from deploy.types import Signature
+from deploy.wire.dtypes import dtype_name
 from deploy.wire.tensors import SENDABLE
 
 Form = Literal["row", "column"]
@@ -25,6 +26,16 @@ def no_json(signature: Signature) -> str:
             if spec.dtype in WITHOUT_JSON or spec.dtype not in SENDABLE:
                 return f"{kind} {spec.name!r} is {spec.dtype}, which has no JSON form"
     return "" if signature.inputs else f"signature {signature.name!r} has no inputs, which REST can't express"
+
+
+def no_json_values(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> str:
+    """`no_json` of a request and its answer, where only these are known, not their signature."""
+    for kind, arrays in (("input", inputs), ("output", outputs)):
+        for name, array in arrays.items():
+            dtype = "string" if array.dtype.kind in "OSU" else dtype_name(array.dtype)
+            if dtype in WITHOUT_JSON:
+                return f"{kind} {name!r} is {dtype}, which has no JSON form"
+    return "" if inputs else "it has no inputs, which REST can't express"
 
 
 def no_shape(inputs: Mapping[str, Array]) -> str:

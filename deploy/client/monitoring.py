@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deploy.errors import BadReply
+from deploy.errors import BadReply, Rejected
 
 if TYPE_CHECKING:
     from deploy.client.rest import RestClient
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 PATH = "/monitoring/prometheus/metrics"
 RECORDS = ":tensorflow:serving:model_warmup_records_read"
 LATENCY = ":tensorflow:serving:model_warmup_latency"
+REQUESTS = ":tensorflow:serving:request_count"
+_CALLERS = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "UNAUTHENTICATED", "PERMISSION_DENIED"}
+"""Of requests whose failure is the caller's own mistake, and says nothing of the model."""
 
 _SAMPLE = re.compile(r"(?P<name>[A-Za-z_:][\w:]*)(?:\{(?P<labels>.*)\})?[ \t]+(?P<value>\S+)(?:[ \t]+-?\d+)?")
 _LABEL = re.compile(r'([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"')
@@ -46,6 +49,29 @@ class Warmed:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class RequestCounts:
+    """Requests to one model since the server started, by status. They carry no version: with traffic on two, they are
+    of both."""
+
+    by_status: Mapping[str, int]
+
+    @property
+    def all(self) -> int:
+        return sum(self.by_status.values())
+
+    @property
+    def failed(self) -> int:
+        """Those that failed for the server's or the model's reasons."""
+        return sum(n for status, n in self.by_status.items() if status.upper() not in _CALLERS)
+
+    def since(self, before: RequestCounts) -> RequestCounts:
+        """What came since `before`; all of it if the server was started again."""
+        if self.all < before.all:
+            return self
+        return RequestCounts({s: n - before.by_status.get(s, 0) for s, n in self.by_status.items()})
+
+
 def read(rest: RestClient, path: str = PATH, timeout: float | None = None) -> tuple[Sample, ...] | None:
     """Everything on the server's page; None if monitoring is off (the path is unknown then).
 
@@ -62,6 +88,25 @@ def warm_ups(samples: tuple[Sample, ...]) -> tuple[Warmed, ...]:
     return tuple(Warmed(path, status, int(sample.value), times.get((path, status), 0.0) / 1e6)
                  for sample in samples if sample.name == RECORDS
                  for path, status in [(sample.labels.get("model_path", ""), sample.labels.get("status", ""))])
+
+
+def request_counts(rest: RestClient | None, model: str, path: str = PATH, timeout: float = 5.0
+                   ) -> RequestCounts | None:
+    """None if the server doesn't tell: no REST, monitoring off. Raises Unreachable, TimedOut."""
+    if rest is None:
+        return None
+    try:
+        samples = read(rest, path, timeout)
+    except (BadReply, Rejected):
+        return None
+    if samples is None:
+        return None
+    counts: dict[str, int] = {}
+    for sample in samples:
+        if sample.name == REQUESTS and sample.labels.get("model_name") == model:
+            status = sample.labels.get("status", "")
+            counts[status] = counts.get(status, 0) + int(sample.value)
+    return RequestCounts(counts)
 
 
 def parse(page: bytes) -> Iterator[Sample]:

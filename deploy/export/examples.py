@@ -18,9 +18,9 @@ import numpy as np
 
 from deploy import files
 from deploy.errors import BadRequest, ExportError
-from deploy.export.plans import Array, Case
+from deploy.export.plans import Array
 from deploy.goldens import examples as generated
-from deploy.goldens.recorded import LIMIT
+from deploy.goldens.recorded import LIMIT, Golden
 from deploy.types import DEFAULT_SIGNATURE, Contract, Signature, TensorSpec
 from deploy.wire import tensors
 
@@ -35,7 +35,7 @@ _TEXT = "in an .npz strings as fixed-width text, not as objects; bytes, such as 
 
 def cases(given: object, contract: Contract, features: Mapping[str, Sequence[TensorSpec]],
           encoders: Mapping[str, Encode | None], batches: Sequence[int] | None = None, *,
-          free: int = 1) -> list[Case]:
+          free: int = 1) -> list[Golden]:
     """The given examples as cases, and generated ones for signatures without.
 
     given: None; for the default signature: a dict input -> array, batch first; an array, if there is one input; a list
@@ -52,11 +52,11 @@ def cases(given: object, contract: Contract, features: Mapping[str, Sequence[Ten
     made = []
     for name, signature in contract.items():
         if name not in by_signature:
-            made += [Case(name, generated.generate(signature, size, seed, features, free))
+            made += [Golden(name, generated.generate(signature, size, seed, features, free))
                      for seed, size in enumerate(_sizes(signature, batches))]
         else:
             found = _batches(by_signature[name], signature, encoders.get(name))
-            made += [Case(name, _checked(batch, signature)) for batch in found]
+            made += [Golden(name, _checked(batch, signature)) for batch in found]
     return made
 
 

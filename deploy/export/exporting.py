@@ -188,8 +188,7 @@ def _publish(job: _Job, stage: Stage, info: SavedModelInfo, proof: Proof, produc
     from deploy.export import parity
 
     sibling = _sibling(job, stage.path, info, proof)
-    kept = [goldens.Golden(case.signature, case.inputs, case.outputs) for case in proof.cases
-            if sibling is None or case.signature in sibling.served]
+    kept = [case for case in proof.cases if sibling is None or case.signature in sibling.served]
     if proof.cases:
         (stage.path / goldens.FILE).unlink(missing_ok=True)
     if kept:

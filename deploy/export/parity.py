@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -17,8 +17,9 @@ import deploy
 from deploy import goldens
 from deploy.errors import DeployError, ExportError, ParityError
 from deploy.export import examples
-from deploy.export.plans import Array, Case, Endpoint
-from deploy.goldens.compare import DEFAULT, Tolerance, Tolerances, differences, narrowest
+from deploy.export.plans import Endpoint
+from deploy.goldens import Golden
+from deploy.goldens.compare import DEFAULT, Array, Arrays, Tolerance, Tolerances, differences
 from deploy.savedmodel import SavedModelInfo
 from deploy.types import Contract
 
@@ -26,7 +27,7 @@ LOG_TAIL = 4000  # characters
 BY_DTYPE = {"float16": Tolerance(1e-3, 1e-2), "bfloat16": Tolerance(1e-2, 2e-2)}
 """What rounding may do where ops are fused or reordered between the live object and a server."""
 
-Answers = Sequence[Mapping[str, Array]]
+Answers = Sequence[Arrays]
 
 _RANDOM_OPS = frozenset({
     "RandomUniform", "RandomUniformInt", "RandomStandardNormal", "TruncatedNormal", "ParameterizedTruncatedNormal",
@@ -87,7 +88,7 @@ class Replay:
         self._process.kill()
         self._process.communicate()
 
-    def ask(self, directory: Path, cases: Sequence[Case]) -> tuple[Answers, Answers]:
+    def ask(self, directory: Path, cases: Sequence[Golden]) -> tuple[Answers, Answers]:
         """The saved model's answers to all cases, and once more the same. At most one call.
 
         Raises ExportError if it can't be loaded, refuses a request, or ends the process.
@@ -146,20 +147,20 @@ def tolerances(given: object, contract: Contract) -> dict[str, Tolerance]:
     return {"default": DEFAULT, **made}
 
 
-def changing(cases: Sequence[Case], first: Answers, last: Answers, limits: Tolerances) -> tuple[str, ...]:
+def changing(cases: Sequence[Golden], first: Answers, last: Answers, limits: Tolerances) -> tuple[str, ...]:
     """The signatures whose answers differ between two rounds of the same calls, sorted."""
     return tuple(sorted({case.signature for case, one, other in zip(cases, first, last, strict=True)
-                         if _differences(case.signature, one, other, limits)}))
+                         if differences(case.signature, one, other, limits)}))
 
 
-def compare(cases: Sequence[Case], answers: Answers, limits: Tolerances, unrepeatable: tuple[str, ...]) -> Parity:
+def compare(cases: Sequence[Golden], answers: Answers, limits: Tolerances, unrepeatable: tuple[str, ...]) -> Parity:
     """The cases' outputs against the saved model's. Raises ParityError with a table of differences."""
     wrong, exact, worst, count = [], True, 0.0, 0
     for number, (case, seen) in enumerate(zip(cases, answers, strict=True)):
         if case.signature in unrepeatable:
             continue
         count += 1
-        found = _differences(case.signature, case.outputs, seen, limits)
+        found = differences(case.signature, case.outputs, seen, limits)
         wrong += [f"{case.signature}, example {number}: {text}" for text in found]
         if not found:
             exact = exact and all(case.outputs[name].tobytes() == seen[name].tobytes() for name in seen
@@ -170,19 +171,6 @@ def compare(cases: Sequence[Case], answers: Answers, limits: Tolerances, unrepea
                           hint="nothing was published; see the differences, or state a tolerance if they are rounding",
                           details={"differences": wrong})
     return Parity(count, exact, worst, dict(limits), unrepeatable)
-
-
-def _differences(signature: str, expected: Mapping[str, Array], actual: Mapping[str, Array],
-                 limits: Tolerances) -> list[str]:
-    """Output by output, since each may have its own tolerance."""
-    found: list[str] = []
-    for name in [*expected, *(name for name in actual if name not in expected)]:
-        found += differences(_only(expected, name), _only(actual, name), narrowest(limits, signature, name))
-    return found
-
-
-def _only(arrays: Mapping[str, Array], name: str) -> dict[str, Array]:
-    return {name: arrays[name]} if name in arrays else {}
 
 
 def _apart(expected: Array, actual: Array) -> float:
@@ -205,7 +193,7 @@ def _tolerance(given: object) -> Tolerance:
     raise ExportError(f"{given!r} is no tolerance", hint="give a number, or {'absolute': 1e-5, 'relative': 1e-4}")
 
 
-def _refused(text: str, request: object, cases: Sequence[Case]) -> ExportError:
+def _refused(text: str, request: object, cases: Sequence[Golden]) -> ExportError:
     if "Op type not registered" in text:
         return ExportError(f"the saved model needs an op that TensorFlow doesn't have: {text}",
                            hint="it comes from a package like TensorFlow Text: keep it out of the served model")
@@ -226,7 +214,7 @@ def describe(limits: Tolerances) -> dict[str, dict[str, float]]:
 class Proof:
     """cases: with answers, to be kept as goldens. notes: what isn't proven, and why."""
 
-    cases: list[Case]
+    cases: list[Golden]
     parity: Parity
     notes: tuple[str, ...] = ()
 
@@ -240,8 +228,7 @@ def prove(directory: Path, info: SavedModelInfo, live: Mapping[str, Endpoint], r
     Raises ExportError, ParityError.
     """
     limits = tolerances(tolerance, info.contract)
-    recorded = [] if live or given is not None else goldens.read(directory)
-    cases = [Case(g.signature, dict(g.inputs), dict(g.outputs)) for g in recorded]
+    cases = [] if live or given is not None else goldens.read(directory)
     notes: tuple[str, ...] = ()
     if not cases:
         cases, notes = _answered(info, live, given, batches)
@@ -249,9 +236,7 @@ def prove(directory: Path, info: SavedModelInfo, live: Mapping[str, Endpoint], r
         replay.ask(directory, [])
         return Proof([], Parity(0, False, 0.0, limits), ("no examples: nothing is proven but that it loads",))
     first, last = replay.ask(directory, cases)
-    for case, outputs in zip(cases, last, strict=True):
-        if not case.outputs:
-            case.outputs.update(outputs)
+    cases = [case if case.outputs else replace(case, outputs=answer) for case, answer in zip(cases, last, strict=True)]
     unrepeatable = changing(cases, first, last, limits)
     found = compare(cases, first, limits, unrepeatable)
     return Proof([case for case in cases if case.signature not in unrepeatable], found,
@@ -259,7 +244,7 @@ def prove(directory: Path, info: SavedModelInfo, live: Mapping[str, Endpoint], r
 
 
 def _answered(info: SavedModelInfo, live: Mapping[str, Endpoint], given: object,
-              batches: Sequence[int] | None) -> tuple[list[Case], tuple[str, ...]]:
+              batches: Sequence[int] | None) -> tuple[list[Golden], tuple[str, ...]]:
     """Cases with the live object's answers, and a note. Raises ExportError.
 
     What is generated grows until the model takes it: a convolution can't do with one pixel.
@@ -270,21 +255,21 @@ def _answered(info: SavedModelInfo, live: Mapping[str, Endpoint], given: object,
     for size in sizes:
         try:
             cases = examples.cases(given, info.contract, info.features, encoders, batches, free=size)
-            _answer(cases, live)
+            answered = _answer(cases, live)
         except DeployError as error:
             failed = failed or error
         else:
-            return cases, () if failed is None else (_GROWN.format(size),)
+            return answered, () if failed is None else (_GROWN.format(size),)
     assert failed is not None
     raise failed
 
 
-def _answer(cases: list[Case], live: Mapping[str, Endpoint]) -> None:
-    if live:
-        from deploy.export import saving
+def _answer(cases: list[Golden], live: Mapping[str, Endpoint]) -> list[Golden]:
+    if not live:
+        return cases
+    from deploy.export import saving
 
-        for case in cases:
-            case.outputs.update(saving.answer(live[case.signature], case.inputs))
+    return [replace(case, outputs=saving.answer(live[case.signature], case.inputs)) for case in cases]
 
 
 def _changing_note(signature: str, info: SavedModelInfo) -> str:

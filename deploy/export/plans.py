@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
@@ -95,15 +95,6 @@ class Endpoint:
     def identifiers(self) -> dict[str, str]:
         """Input name -> the parameter name that TensorFlow sees. They differ where a name is no identifier."""
         return identifiers([spec.name for spec in self.inputs])
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One call of a signature: inputs, and (once answered) outputs."""
-
-    signature: str
-    inputs: dict[str, Array]
-    outputs: dict[str, Array] = field(default_factory=dict)
 
 
 def identifiers(names: Sequence[str]) -> dict[str, str]:

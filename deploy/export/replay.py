@@ -20,7 +20,7 @@ import numpy as np
 
 from deploy import engine
 from deploy.errors import DeployError
-from deploy.export.plans import Case
+from deploy.goldens import Golden
 from deploy.wire import records, tensors
 from deploy.wire import serving_pb2 as pb
 
@@ -38,7 +38,7 @@ def main() -> int:
     return 0
 
 
-def write_requests(path: Path, cases: Sequence[Case]) -> None:
+def write_requests(path: Path, cases: Sequence[Golden]) -> None:
     """Cases as PredictRequests."""
 
     def requests() -> Iterator[bytes]:
@@ -59,7 +59,7 @@ def read_answers(path: Path) -> list[dict[str, np.ndarray]]:
 
 
 def _answer(directory: str, requests: Path, answers: Path) -> dict[str, object]:
-    cases = [read_case(data) for data in records.read(requests)]
+    cases = [read_request(data) for data in records.read(requests)]
     index = None
     try:
         with engine.load(directory) as session:
@@ -74,11 +74,11 @@ def _answer(directory: str, requests: Path, answers: Path) -> dict[str, object]:
     return {}
 
 
-def read_case(data: bytes) -> Case:
-    """A PredictRequest as a case."""
+def read_request(data: bytes) -> Golden:
+    """A PredictRequest."""
     request = pb.PredictRequest.FromString(data)
-    return Case(request.model_spec.signature_name,
-                {name: tensors.decode(proto) for name, proto in request.inputs.items()})
+    return Golden(request.model_spec.signature_name,
+                  {name: tensors.decode(proto) for name, proto in request.inputs.items()})
 
 
 def write_response(outputs: Mapping[str, np.ndarray]) -> bytes:

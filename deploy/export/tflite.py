@@ -14,10 +14,9 @@ import numpy as np
 
 from deploy.errors import ExportError, ParityError
 from deploy.export.parity import LOG_TAIL, environment
-from deploy.export.plans import Case
-from deploy.goldens import drift
+from deploy.goldens import Golden, drift
 from deploy.goldens.compare import Tolerance, Tolerances, narrowest
-from deploy.goldens.drift import Drift, Pair
+from deploy.goldens.drift import AnswerDrift, AnswerPair
 from deploy.savedmodel import tflite
 from deploy.savedmodel.flow import scopes
 from deploy.savedmodel.reader import meta_graph
@@ -65,7 +64,7 @@ class Sibling:
     path: Path
     size: int
     saved_size: int
-    drift: Drift
+    drift: AnswerDrift
     limit: float
     runtime: str
     served: tuple[str, ...] = ()
@@ -97,7 +96,7 @@ class Sibling:
                 "latency": dict(self.latency), "saved_latency": dict(self.saved_latency)}
 
 
-def convert(directory: Path, contract: Contract, cases: Sequence[Case], mode: str, target: Path, *,
+def convert(directory: Path, contract: Contract, cases: Sequence[Golden], mode: str, target: Path, *,
             limit: float | None = None, timeout: float = 600.0) -> Sibling:
     """Write the SavedModel in `directory` as a TFLite file with all of its signatures, and compare its answers.
 
@@ -125,7 +124,7 @@ def convert(directory: Path, contract: Contract, cases: Sequence[Case], mode: st
                    tuple(tflite.signature_defs(target)), said["latency"], said["saved_latency"], limits)
 
 
-def _run(asked: Mapping[str, object], cases: Sequence[Case],
+def _run(asked: Mapping[str, object], cases: Sequence[Golden],
          timeout: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     from deploy.export import replay, scratch
 
@@ -196,12 +195,12 @@ def _check_contract(contract: Contract, made: tflite.TfliteInfo) -> None:
                                   f"{wanted}", hint="an input that no output needs is dropped: remove it")
 
 
-def _pairs(cases: Sequence[Case], answers: Sequence[Mapping[str, Any]]) -> Iterator[Pair]:
+def _pairs(cases: Sequence[Golden], answers: Sequence[Mapping[str, Any]]) -> Iterator[AnswerPair]:
     for case, answer in zip(cases, answers, strict=True):
-        yield Pair(case.signature, case.outputs, answer)
+        yield AnswerPair(case.signature, case.outputs, answer)
 
 
-def _limits(cases: Sequence[Case], share: float) -> Tolerances:
+def _limits(cases: Sequence[Golden], share: float) -> Tolerances:
     largest: dict[str, float] = {}
     for case in cases:
         for name, array in case.outputs.items():
@@ -218,7 +217,7 @@ def _magnitude(array: Any) -> float:
     return float(finite.max()) if finite.size else 0.0
 
 
-def _check_parity(found: Drift, mode: str, share: float) -> None:
+def _check_parity(found: AnswerDrift, mode: str, share: float) -> None:
     outside = [f"{o.signature}: {text}" for o in found.outputs for text in o.outside]
     if outside:
         raise ParityError(

@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import copy
 import json
-import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deploy.export.plans import Array, Case
-from deploy.export.replay import read_case, write_response
+from deploy.export.replay import read_request, write_response
+from deploy.goldens import Golden
+from deploy.goldens.compare import Arrays
+from deploy.goldens.timing import timed
 from deploy.savedmodel import tflite
 from deploy.types import Contract
 from deploy.wire import records
@@ -35,13 +35,13 @@ ROWS = 500  # for calibration; more change nothing but the time it takes
 
 def main() -> int:
     asked = json.loads(sys.stdin.readline())
-    cases = [read_case(data) for data in records.read(asked["requests"])]
+    cases = [read_request(data) for data in records.read(asked["requests"])]
     said = _convert(asked, cases) or _ask(asked, cases)
     print(json.dumps(said), flush=True)  # noqa: T201
     return 0
 
 
-def _convert(asked: Mapping[str, Any], cases: Sequence[Case]) -> dict[str, object] | None:
+def _convert(asked: Mapping[str, Any], cases: Sequence[Golden]) -> dict[str, object] | None:
     """Writes the model. What stands in the way, if something does."""
     target = Path(asked["model"])
     try:
@@ -151,7 +151,7 @@ def _key(made: Any) -> str:
     return key.decode() if isinstance(key, bytes) else str(key)
 
 
-def _converter(asked: Mapping[str, Any], cases: Sequence[Case]) -> Any:
+def _converter(asked: Mapping[str, Any], cases: Sequence[Golden]) -> Any:
     """Inputs and outputs keep their dtypes in every mode, so that the signatures stay those of the SavedModel."""
     tf = _tensorflow()
     converter = tf.lite.TFLiteConverter.from_saved_model(asked["directory"], signature_keys=asked["signatures"])
@@ -167,7 +167,7 @@ def _converter(asked: Mapping[str, Any], cases: Sequence[Case]) -> Any:
     return converter
 
 
-def _rows(cases: Sequence[Case], several: bool) -> Iterator[Any]:
+def _rows(cases: Sequence[Golden], several: bool) -> Iterator[Any]:
     """One row at a time: the calibrator wants one shape."""
     count = 0
     for case in cases:
@@ -181,7 +181,7 @@ def _rows(cases: Sequence[Case], several: bool) -> Iterator[Any]:
             yield (case.signature, inputs) if several else inputs
 
 
-def _ask(asked: Mapping[str, Any], cases: Sequence[Case]) -> dict[str, object]:
+def _ask(asked: Mapping[str, Any], cases: Sequence[Golden]) -> dict[str, object]:
     runtime, interpreter = _interpreter(asked["model"])
     try:
         runners = {name: interpreter.get_signature_runner(name) for name in asked["signatures"]}
@@ -196,7 +196,7 @@ def _ask(asked: Mapping[str, Any], cases: Sequence[Case]) -> dict[str, object]:
     return {"runtime": runtime, "latency": latency, "saved_latency": _saved_latency(asked, small, repeats)}
 
 
-def _saved_latency(asked: Mapping[str, Any], small: Mapping[str, Case], repeats: int) -> dict[str, float]:
+def _saved_latency(asked: Mapping[str, Any], small: Mapping[str, Golden], repeats: int) -> dict[str, float]:
     from deploy import engine
 
     with engine.load(asked["directory"]) as session:
@@ -208,15 +208,10 @@ def _saved_latency(asked: Mapping[str, Any], small: Mapping[str, Case], repeats:
 def _clock(call: Callable[[], object], repeats: int) -> float:
     """The median of some calls, in seconds."""
     call()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
+    return timed(call, repeats).median
 
 
-def _size(inputs: Mapping[str, Array]) -> int:
+def _size(inputs: Arrays) -> int:
     return sum(array.size for array in inputs.values())
 
 

@@ -1,10 +1,13 @@
 """Recorded requests with their answers, kept inside a version; and how answers are compared.
 
-    recorded   one recorded request with its answer: read, written, scanned
-    warmup     the version's warm-up file, checked
-    examples   inputs that fit a signature
-    compare    are two answers the same, within tolerances?
-    drift      how far apart are they?
+    recorded   `Golden`, the only recorded request: from and to the version's file of warm-up requests
+    warmup     that file, checked without a server
+    examples   requests that fit a signature
+    compare    are two answers the same, within tolerances? output by output
+    drift      how far apart are the answers of two versions?
+    timing     how long requests take
+
+What is known of a whole version, its goldens with it, is `deploy.repository.VersionFacts`.
 """
 
 from __future__ import annotations
@@ -22,9 +25,10 @@ from deploy.goldens.recorded import (
     golden,
     parse,
     read,
+    requests,
     scan,
     write,
 )
 
 __all__ = ["ENGINE", "FILE", "LIMIT", "MOST_BYTES", "SERVER", "Golden", "Recorded", "answered", "encode", "golden",
-           "parse", "read", "scan", "write"]
+           "parse", "read", "requests", "scan", "write"]

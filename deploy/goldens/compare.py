@@ -23,16 +23,27 @@ class Tolerance:
 DEFAULT = Tolerance(absolute=1e-5, relative=1e-4)
 """Where nothing is stated: the rounding of one build of TensorFlow against another's."""
 
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
+"""By name: the inputs of a request, or the outputs of an answer. Strings have dtype object and hold bytes."""
+
 Tolerances = Mapping[str, Tolerance]
 """`default`, a signature, or `signature/output` -> Tolerance; the narrowest key that applies wins."""
 
 
-def narrowest(tolerances: Tolerances, signature: str, output: str, default: Tolerance = DEFAULT) -> Tolerance:
-    """The tolerance of an output; `default` where nothing applies."""
+def narrowest(tolerances: Tolerances, signature: str, output: str) -> Tolerance:
+    """The tolerance of an output; DEFAULT where nothing is stated."""
     for key in (f"{signature}/{output}", signature, "default"):
         if key in tolerances:
             return tolerances[key]
-    return default
+    return DEFAULT
+
+
+def overridden(tolerances: Tolerances, absolute: float | None = None, relative: float | None = None) -> Tolerances:
+    """Tolerances of which every one has this absolute or relative part; None leaves it as it is."""
+    return {key: Tolerance(given.absolute if absolute is None else absolute,
+                           given.relative if relative is None else relative)
+            for key, given in {"default": DEFAULT, **tolerances}.items()}
 
 
 def from_json(data: Mapping[str, Mapping[str, float]]) -> dict[str, Tolerance]:
@@ -40,23 +51,28 @@ def from_json(data: Mapping[str, Mapping[str, float]]) -> dict[str, Tolerance]:
     return {name: Tolerance(values.get("absolute", 0.0), values.get("relative", 0.0)) for name, values in data.items()}
 
 
-def differences(expected: Mapping[str, NDArray[Any]], actual: Mapping[str, NDArray[Any]],
-                tolerance: Tolerance) -> list[str]:
-    """One sentence per output that differs: in name, dtype, shape, or values (with the worst of them).
+def differences(signature: str, expected: Arrays, actual: Arrays, tolerances: Tolerances) -> list[str]:
+    """Two answers of `signature`, output by output: a sentence for each that differs, that is missing, or that nobody
+    expects. Each output has its own tolerance, the narrowest of `tolerances`.
+    """
+    sentences = (difference(name, expected.get(name), actual.get(name), narrowest(tolerances, signature, name))
+                 for name in dict.fromkeys((*expected, *actual)))
+    return [sentence for sentence in sentences if sentence]
+
+
+def difference(output: str, expected: Array | None, actual: Array | None, tolerance: Tolerance) -> str:
+    """How two answers differ in one output: in dtype, shape, or values (with the worst of them). Empty if they don't.
 
     Floating and complex numbers are compared within the tolerance; NaN equals NaN, an infinity equals itself.
-    Integers, strings and bools have to be equal.
+    Integers, strings and bools have to be equal. None: that answer lacks the output.
     """
-    found = [f"output {name!r} is missing" for name in expected if name not in actual]
-    found += [f"output {name!r} is not expected" for name in actual if name not in expected]
-    for name in expected:
-        if name in actual:
-            text = _difference(np.asarray(expected[name]), np.asarray(actual[name]), tolerance)
-            found += [f"output {name!r}: {text}"] if text else []
-    return found
+    if expected is None or actual is None:
+        return f"output {output!r} is {'not expected' if expected is None else 'missing'}"
+    text = _difference(np.asarray(expected), np.asarray(actual), tolerance)
+    return f"output {output!r}: {text}" if text else ""
 
 
-def _difference(expected: NDArray[Any], actual: NDArray[Any], tolerance: Tolerance) -> str:
+def _difference(expected: Array, actual: Array, tolerance: Tolerance) -> str:
     if _name(expected) != _name(actual) or expected.shape != actual.shape:
         return f"expected {_what(expected)}, got {_what(actual)}"
     if expected.dtype.kind in "OSUbiu":
@@ -64,14 +80,14 @@ def _difference(expected: NDArray[Any], actual: NDArray[Any], tolerance: Toleran
     return _close(_wide(expected), _wide(actual), tolerance, _what(expected))
 
 
-def _exact(expected: NDArray[Any], actual: NDArray[Any]) -> str:
+def _exact(expected: Array, actual: Array) -> str:
     wrong = np.asarray(expected != actual)
     if not wrong.any():
         return ""
     return f"{_count(wrong)}, {_what(expected)}; first {_at(int(np.argmax(wrong)), expected, actual)}"
 
 
-def _close(expected: NDArray[Any], actual: NDArray[Any], tolerance: Tolerance, what: str) -> str:
+def _close(expected: Array, actual: Array, tolerance: Tolerance, what: str) -> str:
     if np.array_equal(expected, actual):
         return ""
     with np.errstate(invalid="ignore", over="ignore"):
@@ -88,28 +104,28 @@ def _close(expected: NDArray[Any], actual: NDArray[Any], tolerance: Tolerance, w
             f"{_short(allowed, worst)} allowed")
 
 
-def _wide(array: NDArray[Any]) -> NDArray[Any]:
+def _wide(array: Array) -> Array:
     """Half floats and bfloat16 as float32 hold the same numbers, and numpy's functions take them."""
     return array.astype(np.float32) if array.dtype.itemsize == 2 else array
 
 
-def _name(array: NDArray[Any]) -> str:
+def _name(array: Array) -> str:
     return "string" if array.dtype.kind in "OSU" else dtype_name(array.dtype)
 
 
-def _what(array: NDArray[Any]) -> str:
+def _what(array: Array) -> str:
     return f"{_name(array)}{list(array.shape)}"
 
 
-def _count(wrong: NDArray[Any]) -> str:
+def _count(wrong: Array) -> str:
     return "its value differs" if wrong.size == 1 else f"{int(wrong.sum())} of {wrong.size} values differ"
 
 
-def _at(flat: int, expected: NDArray[Any], actual: NDArray[Any]) -> str:
+def _at(flat: int, expected: Array, actual: Array) -> str:
     where = [int(i) for i in np.unravel_index(flat, expected.shape)]
     place = f"at {where}: " if where else ""
     return f"{place}expected {expected.ravel()[flat]!s:.200}, got {actual.ravel()[flat]!s:.200}"
 
 
-def _short(values: NDArray[Any], flat: int) -> str:
+def _short(values: Array, flat: int) -> str:
     return f"{np.ravel(values)[flat]:.3g}"

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from deploy.goldens.compare import Tolerance, Tolerances, differences, narrowest
-
-Array = NDArray[Any]
-Arrays = Mapping[str, Array]
+from deploy.goldens.compare import Array, Arrays, Tolerance, Tolerances, difference, narrowest
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +51,7 @@ class OutputDrift:
 
 
 @dataclass(frozen=True, slots=True)
-class Drift:
+class AnswerDrift:
     """All outputs, and the requests that were answered before and are refused now (`refused`: sentences).
 
     swapped: signature and two outputs which, in every case, answer with each other's values.
@@ -84,7 +79,7 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class AnswerPair:
     """A request's answers from both sides. after: a sentence where the request was refused."""
 
     signature: str
@@ -92,7 +87,7 @@ class Pair:
     after: Arrays | str
 
 
-def measure(pairs: Iterable[Pair], limits: Tolerances) -> Drift:
+def measure(pairs: Iterable[AnswerPair], limits: Tolerances) -> AnswerDrift:
     """Compare answers, case by case, as they come.
 
     limits: `default`, a signature, or `signature/output` -> Tolerance; DEFAULT where none applies.
@@ -110,14 +105,14 @@ def measure(pairs: Iterable[Pair], limits: Tolerances) -> Drift:
         found = set(_swaps(pair.signature, pair.before, pair.after, limits))
         swaps[pair.signature] = swaps.get(pair.signature, found) & found
     swapped = tuple((signature, *names) for signature, found in swaps.items() for names in sorted(found))
-    return Drift(tuple(tally.result(*key) for key, tally in tallies.items()), tuple(refused), number, swapped)
+    return AnswerDrift(tuple(tally.result(*key) for key, tally in tallies.items()), tuple(refused), number, swapped)
 
 
 def _swaps(signature: str, before: Arrays, after: Arrays, limits: Tolerances) -> Iterator[tuple[str, str]]:
     """Pairs of outputs that have changed places: each isn't what it was, and is what the other was."""
 
     def same(one: str, other: str) -> bool:
-        return not differences({one: before[one]}, {one: after[other]}, narrowest(limits, signature, one))
+        return not difference(one, before[one], after[other], narrowest(limits, signature, one))
 
     moved = [name for name in before if name in after and not same(name, name)]
     for one, other in itertools.combinations(moved, 2):
@@ -143,10 +138,11 @@ class _Tally:
 
     def add(self, number: int, name: str, before: Arrays, after: Arrays) -> None:
         self.cases += 1
-        one, other = ({name: side[name]} if name in side else {} for side in (before, after))
-        self.outside += [f"case {number}: {text}" for text in differences(one, other, self.limit)]
-        if one and other and one[name].shape == other[name].shape:
-            self._compare(np.asarray(one[name]), np.asarray(other[name]))
+        one, other = before.get(name), after.get(name)
+        sentence = difference(name, one, other, self.limit)
+        self.outside += [f"case {number}: {sentence}"] if sentence else []
+        if one is not None and other is not None and one.shape == other.shape:
+            self._compare(np.asarray(one), np.asarray(other))
 
     def _compare(self, before: Array, after: Array) -> None:
         self.values += before.size

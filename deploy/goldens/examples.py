@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deploy.errors import BadRequest
+from deploy.goldens.recorded import Golden
 from deploy.types import CLASSIFY_METHOD, REGRESS_METHOD, Signature, TensorSpec
 from deploy.wire import example_pb2
 from deploy.wire.dtypes import numpy_dtype
@@ -30,6 +31,20 @@ def generate(signature: Signature, batch: int = 2, seed: int = 0,
     random = np.random.default_rng(seed)
     return {spec.name: _values(spec, _shape(spec, batch, free), random, _wanted(signature, spec, features or {}))
             for spec in signature.inputs}
+
+
+def requests(signatures: Iterable[Signature], features: Mapping[str, Sequence[TensorSpec]] | None = None,
+             batches: Sequence[int] = (1, 2)) -> Iterator[Golden]:
+    """Requests that fit, for each signature one of each batch size, all with other values; none for a signature with
+    an input that can't be sent, a resource for example.
+    """
+    for signature in signatures:
+        for seed, batch in enumerate(batches):
+            try:
+                inputs = generate(signature, batch, seed, features)
+            except BadRequest:
+                break
+            yield Golden(signature.name, inputs)
 
 
 def _shape(spec: TensorSpec, batch: int, free: int) -> tuple[int, ...]:

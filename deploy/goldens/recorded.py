@@ -8,16 +8,16 @@ Source: tensorflow_serving/servables/tensorflow/saved_model_warmup_util.h.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
 
 from deploy.errors import BadReply, Malformed, RepositoryError
+from deploy.goldens.compare import Arrays, Tolerances, differences
 from deploy.types import DEFAULT_SIGNATURE
 from deploy.wire import records, tensors
 from deploy.wire import serving_pb2 as pb
@@ -30,20 +30,25 @@ MOST_BYTES = 1 << 32
 ENGINE = "engine"  # answered by the version itself, run without a server
 SERVER = "server"  # answered by a server, and recorded there
 
-Arrays = Mapping[str, NDArray[Any]]
-
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """Inputs and outputs by name, as a predict request on `signature` has them. Strings: dtype object, bytes.
+    """A predict request on `signature` with the answer it should get.
 
+    inputs, outputs: by name. Strings: dtype object, bytes. No outputs: a request that nobody has answered yet.
     origin: whose answer it is: empty for the exported object's own, ENGINE, or SERVER.
+    tolerances: how far an answer may be from this one, those of the whole version; they aren't kept in the record.
     """
 
     signature: str
     inputs: Arrays
-    outputs: Arrays
+    outputs: Arrays = field(default_factory=dict)
     origin: str = ""
+    tolerances: Tolerances = field(default_factory=dict)
+
+    def differences(self, answer: Arrays) -> list[str]:
+        """A sentence for each output of `answer` that isn't as recorded."""
+        return differences(self.signature, self.outputs, answer, self.tolerances)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,29 @@ def _filled(log: pb.PredictionLog) -> int:
     maps = log.predict_log.request.inputs, log.predict_log.response.outputs
     return sum(max(0, tensors.claimed(tensor) - tensors.STRING_SIZE * tensor.ByteSize()) for tensors_of in maps
                for tensor in tensors_of.values())
+
+
+def requests(path: str | Path, hint: str = "name another file") -> list[Golden]:
+    """The predict requests of any TFRecord file of PredictionLogs, answered or not; other logs are passed over.
+
+    hint: what to do about a file that can't be used.
+    Raises RepositoryError if there is no such file or it holds no predict request; Malformed if it is damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RepositoryError(f"there is no file {path} with recorded requests", hint=hint)
+    found = []
+    for number, data in enumerate(records.read(path)):
+        where = f"{path}: record {number}"
+        log = parse(data, where)
+        if log.HasField("predict_log"):
+            try:
+                found.append(golden(log))
+            except BadReply as error:
+                raise Malformed(f"{where}: {error.message}", hint=error.hint or "record it again") from error
+    if not found:
+        raise RepositoryError(f"{path} holds no predict request", hint=hint)
+    return found
 
 
 def answered(log: pb.PredictionLog) -> bool:

@@ -1,17 +1,17 @@
 """Recorded answers, kept and asked again: on the engine, on a server, on another version.
 
-    replay                    a version's goldens against something that answers -> Drift
-    on_engine, on_server      what answers
-    add, remove, import_file  another version of the same model with more or fewer records; published ones never change
-    compare                   may one version replace another? contract, graph, files, and its answers
+    comparing   `replay`: a version's goldens against what answers (`on_engine`, `on_server`) -> AnswerDrift;
+                `compare`: may one version replace another? contract, graph, files, and its answers
+    editing     `add`, `remove`: another version of the same model with more or fewer records, since published ones
+                never change
+    importing   `import_file`: requests that a server has recorded become goldens
 """
 
 from __future__ import annotations
 
-from deploy.regression.comparing import Comparison, compare
+from deploy.regression.comparing import ComparedVersion, Comparison, compare, on_engine, on_server, replay
 from deploy.regression.editing import Edited, add, remove
 from deploy.regression.importing import import_file
-from deploy.regression.replaying import Known, known, on_engine, on_server, replay
 
-__all__ = ["Comparison", "Edited", "Known", "add", "compare", "import_file", "known", "on_engine", "on_server",
+__all__ = ["ComparedVersion", "Comparison", "Edited", "add", "compare", "import_file", "on_engine", "on_server",
            "remove", "replay"]

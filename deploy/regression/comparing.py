@@ -1,23 +1,29 @@
-"""May one version take the place of another? What they promise, what they are made of, and what they answer."""
+"""Goldens asked again; and may one version take the place of another? What they promise, what they are made of, and
+what they answer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from deploy.errors import BackendMissing, BadRequest, BreakingChange, NeedsCare
+from deploy import checks, engine
+from deploy.checks import Gate
+from deploy.client import Client
+from deploy.errors import BackendMissing, BadReply, BadRequest, BreakingChange, NeedsCare, Rejected
 from deploy.goldens import examples
-from deploy.goldens.drift import Drift, Pair, measure
+from deploy.goldens.compare import Arrays, Tolerances
+from deploy.goldens.drift import AnswerDrift, AnswerPair, measure
 from deploy.goldens.recorded import Golden
-from deploy.regression.replaying import Ask, Known, answer, known, on_engine
+from deploy.repository import VersionFacts, read_facts
 from deploy.savedmodel import diff
 from deploy.savedmodel.diff import Level, Reason, Subject, Verdict
+from deploy.types import ModelRef
 
-if TYPE_CHECKING:
-    from deploy.checks import Gate
+Ask = Callable[[str, Arrays], Arrays]
+"""Signature and inputs -> outputs. Raises EngineError, Rejected, BadRequest or BadReply for what is refused."""
 
 
 class Unasked(Exception):
@@ -25,16 +31,17 @@ class Unasked(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """One of the two. name: for people. known: what it has recorded, where that can be seen. open: to ask it."""
+class ComparedVersion:
+    """One of the two. name: for people. facts: what it has recorded, where that can be seen. open: to ask it."""
 
     name: str
     subject: Subject
-    known: Known
+    facts: VersionFacts
     open: Callable[[], AbstractContextManager[Ask]]
 
     @classmethod
-    def of(cls, directory: str | Path, name: str = "", *, gate: Gate | None = None, unasked: str = "") -> Side:
+    def of(cls, directory: str | Path, name: str = "", *, gate: Gate | None = None, unasked: str = ""
+           ) -> ComparedVersion:
         """A version directory. gate: as of `on_engine`. unasked: why it mustn't be run, if so.
 
         Raises IncompleteVersion, RepositoryError.
@@ -44,7 +51,7 @@ class Side:
                 raise Unasked(unasked)
             return on_engine(directory, gate)
 
-        return cls(name or str(directory), Subject.of(directory), known(directory), opened)
+        return cls(name or str(directory), Subject.of(directory), read_facts(directory), opened)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +61,7 @@ class Comparison:
     before: str
     after: str
     verdict: Verdict
-    drift: Drift | None
+    drift: AnswerDrift | None
     asked: str
 
     @property
@@ -84,7 +91,7 @@ class Comparison:
                 "drift": self.drift.to_json() if self.drift else None, "asked": self.asked}
 
 
-def compare(before: Side, after: Side, *, answers: bool = True) -> Comparison:
+def compare(before: ComparedVersion, after: ComparedVersion, *, answers: bool = True) -> Comparison:
     """Contract, graph, files; and with `answers` the goldens of `before` on `after`.
 
     Where only `after` has goldens, `before` is asked for its answers to them; without any, both are asked with
@@ -106,16 +113,16 @@ def compare(before: Side, after: Side, *, answers: bool = True) -> Comparison:
     return Comparison(before.name, after.name, verdict, drift, asked)
 
 
-def _drift(before: Side, after: Side) -> tuple[Drift | None, str]:
-    limits = before.known.tolerances or after.known.tolerances
+def _drift(before: ComparedVersion, after: ComparedVersion) -> tuple[AnswerDrift | None, str]:
+    limits = before.facts.tolerances or after.facts.tolerances
     with ExitStack() as opened:
-        if before.known.goldens:
-            cases: Sequence[Golden] = before.known.goldens
+        if before.facts.goldens:
+            cases: Sequence[Golden] = before.facts.goldens
             ask = opened.enter_context(after.open())
             pairs = _repeated(ask, cases)
             asked = f"{_cases(len(cases))} of {before.name} asked of {after.name}"
-        elif after.known.goldens:
-            cases = after.known.goldens
+        elif after.facts.goldens:
+            cases = after.facts.goldens
             pairs = _asked(opened.enter_context(before.open()), cases)
             asked = f"{_cases(len(cases))} of {after.name} asked of {before.name}"
         else:
@@ -129,34 +136,79 @@ def _cases(count: int) -> str:
     return f"{count} golden case{'s' * (count != 1)}"
 
 
-def _repeated(ask: Ask, cases: Sequence[Golden]) -> Iterator[Pair]:
+def _repeated(ask: Ask, cases: Sequence[Golden]) -> Iterator[AnswerPair]:
     for case in cases:
-        yield Pair(case.signature, case.outputs, answer(ask, case.signature, case.inputs))
+        yield AnswerPair(case.signature, case.outputs, answer(ask, case.signature, case.inputs))
 
 
-def _asked(ask: Ask, cases: Sequence[Golden]) -> Iterator[Pair]:
+def _asked(ask: Ask, cases: Sequence[Golden]) -> Iterator[AnswerPair]:
     """What `before` answers to cases whose answers from `after` are known."""
     for case in cases:
         found = answer(ask, case.signature, case.inputs)
         if not isinstance(found, str):
-            yield Pair(case.signature, found, case.outputs)
+            yield AnswerPair(case.signature, found, case.outputs)
 
 
-def _both(one: Ask, other: Ask, cases: Sequence[Golden]) -> Iterator[Pair]:
+def _both(one: Ask, other: Ask, cases: Sequence[Golden]) -> Iterator[AnswerPair]:
     for case in cases:
         found = answer(one, case.signature, case.inputs)
         if not isinstance(found, str):
-            yield Pair(case.signature, found, answer(other, case.signature, case.inputs))
+            yield AnswerPair(case.signature, found, answer(other, case.signature, case.inputs))
 
 
-def _generated(before: Side, after: Side) -> list[Golden]:
-    contract, features = before.subject.contract, before.subject.info.features if before.subject.info else {}
-    made = []
-    for name in contract.keys() & after.subject.contract.keys():
-        if contract[name].inputs == after.subject.contract[name].inputs:
-            try:
-                made += [Golden(name, examples.generate(contract[name], batch, batch, features), {})
-                         for batch in (1, 2)]
-            except BadRequest:  # a dtype that can't be sent
-                continue
-    return made
+def _generated(before: ComparedVersion, after: ComparedVersion) -> list[Golden]:
+    features = before.subject.info.features if before.subject.info else {}
+    others = after.subject.contract
+    return list(examples.requests((signature for name, signature in before.subject.contract.items()
+                                   if name in others and others[name].inputs == signature.inputs), features))
+
+
+def replay(cases: Sequence[Golden], ask: Ask, tolerances: Tolerances,
+           progress: Callable[[int, int], None] | None = None) -> AnswerDrift:
+    """Ask every case, and measure how far the answers are from the recorded ones.
+
+    A refusal is a finding. Raises what `ask` raises when nobody answers any more: Unreachable, TimedOut.
+    """
+
+    def pairs() -> Iterator[AnswerPair]:
+        for number, case in enumerate(cases, 1):
+            yield AnswerPair(case.signature, case.outputs, answer(ask, case.signature, case.inputs))
+            if progress:
+                progress(number, len(cases))
+
+    return measure(pairs(), tolerances)
+
+
+def answer(ask: Ask, signature: str, inputs: Arrays) -> Arrays | str:
+    """The answer, or why there is none."""
+    try:
+        return ask(signature, inputs)
+    except (engine.EngineError, Rejected, BadRequest, BadReply) as error:
+        return error.message
+
+
+@contextmanager
+def on_engine(directory: str | Path, gate: Gate | None = None) -> Iterator[Ask]:
+    """The SavedModel in `directory`, run without a server: after the gate has let it pass, in a process of its own that
+    has no network, no secrets and nothing to write to, as far as the platform can do that.
+
+    gate: what decides; by default `checks.gate()`, as for publishing.
+    Raises CheckFailed for a model that is refused, BackendMissing without TensorFlow's library, EngineError if the
+    model doesn't load.
+    """
+    (gate or checks.gate())(Path(directory))
+    with ExitStack() as stack:
+        try:
+            child = stack.enter_context(engine.confined(directory))
+        except engine.EngineError as e:
+            raise engine.EngineError(e.code, f"{directory} doesn't load: {e.message}") from e
+        yield child.ask
+
+
+def on_server(client: Client, ref: ModelRef) -> Ask:
+    """A version (or a label, or whatever a name leads to) on a server, over gRPC if the client has it, else REST."""
+
+    def ask(signature: str, inputs: Arrays) -> Arrays:
+        return client.predict(ref, inputs, signature=signature)
+
+    return ask

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
-
-from deploy import goldens
+from deploy import checks, goldens
+from deploy.checks import Gate
 from deploy.errors import DeployError, ExportError, Malformed, RepositoryError, SpecError
-from deploy.goldens.compare import Tolerances, differences, narrowest
+from deploy.goldens.compare import Tolerances, differences
 from deploy.goldens.recorded import ENGINE, FILE, LIMIT, Golden
-from deploy.regression.replaying import Ask, answer, known, on_engine
+from deploy.regression.comparing import Ask, answer, on_engine
 from deploy.repository import Published, Repository
 from deploy.types import ModelVersion
 from deploy.wire import records
 
-if TYPE_CHECKING:
-    from deploy.checks import Gate
-
-Arrays = Mapping[str, NDArray[Any]]
-Request = tuple[str, Arrays]
 Progress = Callable[[str], None]
 
 _MOST_RECORDS = 10 * LIMIT  # that can be thinned out here
@@ -49,7 +42,7 @@ class Edited:
                 "removed": self.removed, "notes": list(self.notes)}
 
 
-def add(repository: Repository, mv: ModelVersion, requests: Sequence[Request], version: int | None = None,
+def add(repository: Repository, mv: ModelVersion, requests: Sequence[Golden], version: int | None = None,
         progress: Progress | None = None, *, gate: Gate | None = None) -> Edited:
     """Publish `mv` again with these requests and the answers that it gives, run without a server as `on_engine` does.
 
@@ -65,7 +58,7 @@ def add(repository: Repository, mv: ModelVersion, requests: Sequence[Request], v
     if progress:
         progress(f"asking {mv}")
     with on_engine(path, gate) as ask:
-        limits = known(path).tolerances
+        limits = repository.facts(mv).tolerances
         new = [_required(answered(ask, request, limits)) for request in requests]
     made = publish(repository, mv, [*have, *(goldens.encode(golden, mv.name) for golden in new)], version, gate)
     return Edited(made, added=len(new))
@@ -98,18 +91,17 @@ def stored(directory: Path) -> list[bytes]:
     return found
 
 
-def answered(ask: Ask, request: Request, limits: Tolerances) -> Golden | str:
+def answered(ask: Ask, request: Golden, limits: Tolerances) -> Golden | str:
     """The request with its answer; a sentence if it is refused, or answered differently a second time."""
-    signature, inputs = request
+    signature, inputs = request.signature, request.inputs
     first, second = answer(ask, signature, inputs), answer(ask, signature, inputs)
     if isinstance(first, str) or isinstance(second, str):
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
         return f"signature {signature!r} refuses a request ({shapes}): {first if isinstance(first, str) else second}"
-    for name in first:
-        found = differences({name: first[name]}, {name: second[name]}, narrowest(limits, signature, name))
-        if found:
-            return f"signature {signature!r} answers differently from call to call: {found[0]}"
-    return Golden(signature, inputs, first, ENGINE)
+    changed = differences(signature, first, second, limits)
+    if changed:
+        return f"signature {signature!r} answers differently from call to call: {changed[0]}"
+    return replace(request, outputs=first, origin=ENGINE)
 
 
 def publish(repository: Repository, mv: ModelVersion, data: Sequence[bytes], version: int | None,
@@ -117,8 +109,6 @@ def publish(repository: Repository, mv: ModelVersion, data: Sequence[bytes], ver
     """Another version with the files of `mv` and these records, if the gate lets it pass. Tolerances and producers
     stay.
     """
-    from deploy import checks
-
     source = repository.path(mv)
     with repository.stage(mv.name, version) as stage:
         stage.fill(source, without=FILE)

@@ -6,22 +6,20 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from deploy import goldens
+from deploy import goldens, savedmodel
+from deploy.checks import Gate
 from deploy.errors import BadReply, RepositoryError
 from deploy.goldens import warmup
 from deploy.goldens.compare import Tolerances
 from deploy.goldens.recorded import LIMIT, SERVER
+from deploy.regression.comparing import Ask, on_engine
 from deploy.regression.editing import Edited, Progress, answered, publish, stored
-from deploy.regression.replaying import Ask, known, on_engine
 from deploy.repository import Repository
 from deploy.types import DEFAULT_SIGNATURE, Contract, ModelVersion
 from deploy.wire import records
 from deploy.wire import serving_pb2 as pb
-
-if TYPE_CHECKING:
-    from deploy.checks import Gate
 
 
 def import_file(repository: Repository, mv: ModelVersion, file: str | Path, version: int | None = None, *,
@@ -38,7 +36,7 @@ def import_file(repository: Repository, mv: ModelVersion, file: str | Path, vers
     Raises RepositoryError if the file is damaged, or holds nothing that fits.
     """
     path = repository.path(mv)
-    contract = _contract(path)
+    contract = savedmodel.read(path).contract
     have = stored(path)
     found = _survey(Path(file), contract, {_request(data) for data in have})
     room = LIMIT - len(have) if most is None else min(most, LIMIT - len(have))
@@ -48,7 +46,7 @@ def import_file(repository: Repository, mv: ModelVersion, file: str | Path, vers
     if progress:
         progress(f"asking {mv}")
     with on_engine(path, gate) as ask:
-        job = _Job(ask, known(path).tolerances, mv.name, recorded_answers, found.left_out)
+        job = _Job(ask, repository.facts(mv).tolerances, mv.name, recorded_answers, found.left_out)
         new = [record for number, data in enumerate(records.read(file)) if number in chosen
                if (record := job.record(pb.PredictionLog.FromString(data))) is not None]
     if not new:
@@ -107,17 +105,11 @@ class _Job:
             return None
         if self.keep and golden.outputs and not log.predict_log.request.output_filter:
             return goldens.encode(replace(golden, origin=golden.origin or SERVER), self.model)
-        found = answered(self.ask, (golden.signature, golden.inputs), self.limits)
+        found = answered(self.ask, golden, self.limits)
         if isinstance(found, str):
             self.left_out[found] += 1
             return None
         return goldens.encode(found, self.model)
-
-
-def _contract(path: Path) -> Contract:
-    from deploy import savedmodel
-
-    return savedmodel.read(path).contract
 
 
 def _request(data: bytes) -> bytes:

@@ -4,6 +4,7 @@
     publishing   from a stage to a version
     stores/      where the files are: one protocol, a local directory, memory
     versions     a version in a listing; a version against its manifest
+    facts        VersionFacts: what is known of a version, by its manifest, its recorded requests and its graph
     manifest     what a version is made of, kept inside it
     digests      of files
     survey       what a directory holds, before a byte of it is read
@@ -14,6 +15,7 @@
 
 from __future__ import annotations
 
+from deploy.repository.facts import VersionFacts, read_facts
 from deploy.repository.manifest import FileRecord, Manifest, read_manifest
 from deploy.repository.publishing import Published, Stage
 from deploy.repository.repository import ModelVersions, Repository, StoredVersion, versions_of
@@ -21,4 +23,4 @@ from deploy.repository.stores import Store
 from deploy.repository.versions import Entry
 
 __all__ = ["Entry", "FileRecord", "Manifest", "ModelVersions", "Published", "Repository", "Stage", "Store",
-           "StoredVersion", "read_manifest", "versions_of"]
+           "StoredVersion", "VersionFacts", "read_facts", "read_manifest", "versions_of"]

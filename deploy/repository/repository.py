@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from deploy.errors import RepositoryError, VersionNotFound
 from deploy.repository import digests, failures, naming, survey, versions
 from deploy.repository.copying import Progress
+from deploy.repository.facts import VersionFacts, read_facts
 from deploy.repository.manifest import Manifest
 from deploy.repository.publishing import Facts, Published, Stage
 from deploy.repository.stores import Item, Store
@@ -145,6 +146,11 @@ class Repository:
         with self._reading():
             return versions.find_manifest(self.store, self.name(mv))
 
+    def facts(self, mv: ModelVersion, *, tflite: bool = False) -> VersionFacts:
+        """`read_facts` of a version. Raises VersionNotFound, RepositoryError for what is damaged."""
+        with self._reading():
+            return read_facts(self.path(mv), tflite=tflite)
+
     def verify(self, mv: ModelVersion, *, progress: Progress | None = None) -> Manifest:
         """Read every byte of a version and compare it with its manifest, in constant memory.
 
@@ -242,6 +248,13 @@ class ModelVersions:
     def spellings(self) -> dict[int, str]:
         """See Repository.spellings."""
         return self.repository.spellings(self.name)
+
+    def find_facts(self, number: int, *, tflite: bool = False) -> VersionFacts | None:
+        """`Repository.facts` of one of them; None for one that isn't there, or if the model isn't on this machine."""
+        try:
+            return self.repository.facts(ModelVersion(self.name, number), tflite=tflite) if self.here else None
+        except VersionNotFound:
+            return None
 
     def version(self, number: int) -> StoredVersion:
         """One of them; nothing is looked at yet."""

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from deploy import savedmodel, smoke
-from deploy.errors import BadRequest, RolloutError, VersionNotFound
-from deploy.goldens.compare import Tolerance
+from deploy import goldens, smoke
+from deploy.client.monitoring import RequestCounts, request_counts
+from deploy.errors import BadRequest, RolloutError
+from deploy.goldens import Golden, examples
 from deploy.render import write
-from deploy.repository import Repository
+from deploy.repository import VersionFacts, versions_of
 from deploy.rollout import canary
-from deploy.rollout.canary import Report, Request
+from deploy.rollout.canary import CanaryReport
 from deploy.rollout.opening import Opened
 from deploy.rollout.trial import Checks, Trial
 from deploy.smoke import Settings
 from deploy.spec import ComparePart
 from deploy.state import Release
-from deploy.types import ModelRef, ModelVersion, ServedModel, Specific
+from deploy.types import CLASSIFY_METHOD, REGRESS_METHOD, ModelRef, ServedModel, Specific
 from deploy.waiting import Deadline
 
 TIMES = ("soak", "hold")  # settings of the spec's rollout part that are kept with a release
 _SAMPLE = 8  # requests of one look while watching
+_BATCHES = (2, 2, 2, 2)  # of the generated requests for each signature
 
 
 def checks(opened: Opened, release: Release) -> Checks:
@@ -56,8 +59,9 @@ class _Made:
         requests = self._requests(trial)
         if not requests:
             return "there is nothing to ask: no recorded requests, and none can be generated"
+        facts = self._facts(trial.version)
         report = canary.judge(self._o.client, trial.current, trial.candidate, requests, limits=limits,
-                              tolerances=self._tolerances(trial), timeout=self._o.spec.smoke.timeout)
+                              tolerances=facts.tolerances if facts else {}, timeout=self._o.spec.smoke.timeout)
         where = self._keep(trial, report)
         report.raise_if_refused()
         return f"{report.summary} ({where})"
@@ -108,13 +112,13 @@ class _Made:
             deadline.sleep(self._part.interval)
         return f"{looks} looks in {deadline.waited:.0f} s{self._others(trial.model, before)}"
 
-    def _counted(self, model: str) -> canary.Counted | None:
+    def _counted(self, model: str) -> RequestCounts | None:
         monitoring = self._o.spec.server.monitoring
         if monitoring is None or not monitoring.enable:
             return None
-        return canary.counted(self._o.client.rest, model, monitoring.path)
+        return request_counts(self._o.client.rest, model, monitoring.path)
 
-    def _others(self, model: str, before: canary.Counted | None) -> str:
+    def _others(self, model: str, before: RequestCounts | None) -> str:
         """What the server's own counters say of all requests meanwhile."""
         after = self._counted(model)
         if before is None or after is None:
@@ -125,43 +129,36 @@ class _Made:
                                "server counts", details={"requests": dict(meanwhile.by_status)})
         return f", {meanwhile.all} requests counted by the server, none failed"
 
-    def _requests(self, trial: Trial) -> list[Request]:
+    def _requests(self, trial: Trial) -> Sequence[Golden]:
+        """What the spec names; else the goldens of the version on trial, or of the one before; else generated ones."""
         limits = self._part.comparison
         if limits is not None and limits.requests:
-            return canary.from_file(limits.requests)
-        for version in (trial.version, self._version_of(trial.current)):
-            path = self._path(version)
-            if path is not None and (found := canary.from_version(path)):
-                return found
-        path = self._path(trial.version)
-        if path is None:
+            return goldens.requests(limits.requests, "correct rollout/compare/requests in the spec")
+        facts, before = self._facts(trial.version), self._facts(self._version_of(trial.current))
+        for known in (facts, before):
+            if known is not None and known.goldens:
+                return known.goldens
+        if facts is None or facts.contract is None:
             return []
-        info = savedmodel.read(path)
-        return canary.generated(info.contract, info.features)
+        signatures = [s for s in facts.contract.values() if s.method_name not in (CLASSIFY_METHOD, REGRESS_METHOD)]
+        return list(examples.requests(signatures, facts.features, batches=_BATCHES))
 
     def _version_of(self, ref: ModelRef | None) -> int | None:
         if ref is None:
             return None
         return ref.version or self._o.site.labels([ref.label or ""]).get(ref.label or "")
 
-    def _path(self, version: int | None) -> Path | None:
-        try:
-            return Repository(self._base.parent).path(ModelVersion(self._base.name, version)) if version else None
-        except VersionNotFound:
-            return None
-
-    def _tolerances(self, trial: Trial) -> dict[str, Tolerance]:
-        if self._path(trial.version) is None:
-            return {}
-        manifest = Repository(self._base.parent).find_manifest(ModelVersion(self._base.name, trial.version))
-        return manifest.limits(tflite=self._o.spec.server.prefers_tflite) if manifest else {}
+    def _facts(self, version: int | None) -> VersionFacts | None:
+        tflite = self._o.spec.server.prefers_tflite
+        return versions_of(self._o.model).find_facts(version, tflite=tflite) if version else None
 
     def _source(self, wanted: ServedModel) -> smoke.Source:
         return smoke.from_models([wanted], tflite=self._o.spec.server.prefers_tflite)
 
-    def _keep(self, trial: Trial, report: Report) -> Path:
+    def _keep(self, trial: Trial, report: CanaryReport) -> Path:
         """Write the report as JSON and as a page."""
         directory, name = self._o.spec.state_dir / "reports", f"{self._release}-{trial.model}-{trial.version}"
         title = f"{trial.model}/{trial.version} beside {trial.current}"
         json = msgspec.json.format(msgspec.json.encode(report.to_json())).decode() + "\n"
-        return write({f"{name}.json": json, f"{name}.html": report.to_html(title)}, directory, error=RolloutError)[1]
+        files = {f"{name}.json": json, f"{name}.html": canary.report_page(report, title)}
+        return write(files, directory, error=RolloutError)[1]

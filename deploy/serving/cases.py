@@ -2,47 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
-from deploy import goldens
-from deploy.client.forms import no_json
 from deploy.errors import VersionNotFound
-from deploy.goldens.compare import Tolerances
+from deploy.goldens import Golden
 from deploy.repository import versions_of
 from deploy.types import ModelVersion, ServedModel
 
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A golden request. json: it can be asked over REST."""
-
-    signature: str
-    inputs: Mapping[str, Any]
-    outputs: Mapping[str, Any]
-    tolerances: Tolerances
-    json: bool
+GoldenOf = Callable[[ModelVersion], Golden | None]
 
 
-CaseOf = Callable[[ModelVersion], Case | None]
+def golden_of(model: ServedModel, version: int, *, tflite: bool = False) -> Golden | None:
+    """A version's first golden; None for a version without one, or that isn't here.
 
-
-def case_of(model: ServedModel, version: int, *, tflite: bool = False) -> Case | None:
-    """A version's first golden case; None for a version without one, or one that isn't published by us, or not here.
-
+    Also None for a version of another tool: its answers weren't checked when it was made (warm-up requests are often
+    copied from version to version, with answers of an older one), and traffic isn't taken away for that. A smoke test
+    and a rollout ask them.
     tflite: the server prefers the model.tflite of a version that has one.
-    Raises RepositoryError for a damaged file: asking less than was recorded would be no answer.
+    Raises RepositoryError for a damaged version: asking less than was recorded would be no answer.
     """
     stored = versions_of(model).version(version)
     try:
-        manifest, path = stored.find_manifest(), stored.path
+        if stored.find_manifest() is None:
+            return None
     except VersionNotFound:
         return None
-    recorded = goldens.read(path) if manifest is not None else []
-    if manifest is None or not recorded:
-        return None
-    first = recorded[0]
-    signature = manifest.contract.get(first.signature)
-    return Case(first.signature, first.inputs, first.outputs, manifest.limits(tflite=tflite),
-                signature is not None and not no_json(signature))
+    return next(iter(stored.repository.facts(stored.mv, tflite=tflite).goldens), None)

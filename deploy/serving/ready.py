@@ -15,10 +15,11 @@ from typing import Any
 from deploy import client, serving
 from deploy.client import Client, probing
 from deploy.client.failures import answers_no
+from deploy.client.forms import no_json_values
 from deploy.client.interfaces import Control
 from deploy.errors import ClientError, DeployError
-from deploy.goldens.compare import differences, narrowest
-from deploy.serving.cases import Case, CaseOf, case_of
+from deploy.goldens import Golden
+from deploy.serving.cases import GoldenOf, golden_of
 from deploy.serving.drift import in_transit
 from deploy.serving.resolving import resolve
 from deploy.spec import Spec
@@ -66,7 +67,7 @@ class Prober:
     def __init__(self, spec: Spec | None, endpoint: Callable[[], Client] | None = None,
                  expected: Iterable[Expected] = (), *, timeout: float = 5.0) -> None:
         self._spec, self._connect, self._expected, self._timeout = spec, endpoint, tuple(expected), timeout
-        self._cases: dict[ModelVersion, Case | None] = {}
+        self._goldens: dict[ModelVersion, Golden | None] = {}
 
     def ask(self) -> Answer:
         """Look once. Whatever goes wrong is a reason; nothing is raised but for bugs."""
@@ -97,18 +98,18 @@ class Prober:
         with closing(connect()) as connected:
             for model in expected:
                 try:
-                    yield from islice(gaps(connected, model, self._case, checked), 1)  # further ones say it again
+                    yield from islice(gaps(connected, model, self._golden, checked), 1)  # further ones say it again
                 except ClientError as e:
                     yield e.message
                     if not answers_no(e):  # it won't answer for the next model either
                         return
 
-    def _case(self, mv: ModelVersion) -> Case | None:
-        if mv not in self._cases:
+    def _golden(self, mv: ModelVersion) -> Golden | None:
+        if mv not in self._goldens:
             bases = {m.name: m for m in self._spec.models} if self._spec is not None else {}
             tflite = self._spec is not None and self._spec.server.prefers_tflite
-            self._cases[mv] = case_of(bases[mv.name], mv.version, tflite=tflite) if mv.name in bases else None
-        return self._cases[mv]
+            self._goldens[mv] = golden_of(bases[mv.name], mv.version, tflite=tflite) if mv.name in bases else None
+        return self._goldens[mv]
 
 
 def expected_of(spec: Spec) -> list[Expected]:
@@ -134,7 +135,7 @@ def expected_from(refs: Iterable[str]) -> list[Expected]:
     return [Expected(name, frozenset(named) or None, labels[name]) for name, named in versions.items()]
 
 
-def gaps(connected: Client, model: Expected, case_of: CaseOf, checked: list[str]) -> Iterator[str]:
+def gaps(connected: Client, model: Expected, golden_of: GoldenOf, checked: list[str]) -> Iterator[str]:
     """What isn't as it has to be, one by one. Raises ClientError if nobody answers."""
     offered: tuple[tuple[str, Control | None], ...] = (("REST", connected.rest), ("gRPC", connected.rpc))
     controls = {name: control for name, control in offered if control is not None}
@@ -151,12 +152,12 @@ def gaps(connected: Client, model: Expected, case_of: CaseOf, checked: list[str]
         answering[protocol] = min(live.labels.values(), default=max(served, default=0))
     checked.append(f"{model.name}: versions and labels over {' and '.join(controls)}")
     version = next(iter(answering.values()), 0)
-    case = case_of(ModelVersion(model.name, version)) if version else None
-    if case is None:
+    golden = golden_of(ModelVersion(model.name, version)) if version else None
+    if golden is None:
         if version:
             yield from _generated(connected, ModelRef(model.name, version), checked)
         return
-    yield from _answers(connected, ModelVersion(model.name, version), case, checked)
+    yield from _answers(connected, ModelVersion(model.name, version), golden, checked)
 
 
 def _generated(connected: Client, ref: ModelRef, checked: list[str]) -> Iterator[str]:
@@ -196,19 +197,15 @@ def _leads(control: Control, name: str, label: str) -> int | None:
         raise
 
 
-def _answers(connected: Client, mv: ModelVersion, case: Case, checked: list[str]) -> Iterator[str]:
+def _answers(connected: Client, mv: ModelVersion, golden: Golden, checked: list[str]) -> Iterator[str]:
     ref, asked = ModelRef(mv.name, mv.version), []
-    for protocol, asking in (("REST", connected.rest if case.json else None), ("gRPC", connected.rpc)):
+    json = not no_json_values(golden.inputs, golden.outputs)
+    for protocol, asking in (("REST", connected.rest if json else None), ("gRPC", connected.rpc)):
         if asking is None:
             continue
-        answer = asking.predict(ref, case.inputs, signature=case.signature)
-        for name in answer.keys() - case.outputs.keys():
-            yield f"{mv} answers wrongly over {protocol}: output {name!r} is none of the golden answer's"
-        for name in case.outputs:
-            tolerance = narrowest(case.tolerances, case.signature, name)
-            seen = {name: answer[name]} if name in answer else {}
-            for difference in differences({name: case.outputs[name]}, seen, tolerance):
-                yield f"{mv} answers wrongly over {protocol}: {difference}"
+        answer = asking.predict(ref, golden.inputs, signature=golden.signature)
+        for difference in golden.differences(answer):
+            yield f"{mv} answers wrongly over {protocol}: {difference}"
         asked.append(protocol)
     checked.append(f"{mv}: a golden answer over {' and '.join(asked)}")
 

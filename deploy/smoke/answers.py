@@ -2,190 +2,163 @@
 
 from __future__ import annotations
 
-import statistics
-import time
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deploy.client import forms
 from deploy.client.checking import batch_of
 from deploy.client.forms import Form
 from deploy.errors import BadRequest, DeployError
-from deploy.goldens.compare import Tolerance, differences
-from deploy.smoke.asking import BOTH, COLUMN, ROW, RPC, Asking, Finding, Subject, verdict
+from deploy.goldens import Golden
+from deploy.goldens.compare import Array, Arrays, differences, narrowest
+from deploy.goldens.timing import timed
+from deploy.smoke.asking import BOTH, COLUMN, ROW, RPC, CheckResult, CheckRun, passed_if
 from deploy.smoke.report import Latency
-from deploy.smoke.sources import Known
 from deploy.types import ModelRef, Signature
-
-Array = NDArray[Any]
-Arrays = Mapping[str, Array]
 
 _SHOWN = 3  # differences that a check tells; the first ones say it
 _SMALL = 200  # values of an input that are shown in a line for a shell
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """A request. outputs: the answer that was recorded; None for a generated request, whose answer has to be finite."""
+class Question:
+    """A golden by the name of its check. One without an answer was generated: what comes has to be finite."""
 
     name: str
     signature: Signature
-    inputs: Arrays
-    outputs: Arrays | None = None
+    golden: Golden
+
+    @property
+    def inputs(self) -> Arrays:
+        return self.golden.inputs
 
 
-@dataclass(frozen=True, slots=True)
-class Judge:
-    """Compares answers, output by output, as each may have its own tolerance."""
-
-    known: Known
-    absolute: float | None = None
-    relative: float | None = None
-
-    def differences(self, signature: str, expected: Arrays, actual: Arrays) -> list[str]:
-        found: list[str] = []
-        for name in [*expected, *(name for name in actual if name not in expected)]:
-            found += differences(_only(expected, name), _only(actual, name), self.tolerance(signature, name))
-        return found
-
-    def tolerance(self, signature: str, output: str) -> Tolerance:
-        base = self.known.tolerance(signature, output)
-        return Tolerance(base.absolute if self.absolute is None else self.absolute,
-                         base.relative if self.relative is None else self.relative)
-
-
-def ask_case(asking: Asking, subject: Subject, case: Case, judge: Judge) -> dict[str, Arrays]:
-    """All checks of one case; the answers by protocol."""
+def ask(run: CheckRun, ref: ModelRef, question: Question) -> dict[str, Arrays]:
+    """All checks of one request; the answers by protocol."""
     answers: dict[str, Arrays] = {}
-    ref = ModelRef(subject.model, subject.version, subject.label)
     for protocol in (RPC, COLUMN, ROW):
-        reason = _no_way(protocol, case, answers)
+        reason = _no_form(protocol, question, answers)
         if reason:
-            asking.skip(subject, case.name, protocol, reason)
+            run.skip(ref, question.name, protocol, reason)
             continue
-        ask = _question(asking, protocol, ref, case)
+        call = _call(run, protocol, ref, question)
 
-        def judged(protocol: str = protocol, ask: Callable[[], Arrays] = ask) -> Finding:
-            answers[protocol] = ask()
-            return _judged(case, answers[protocol], judge)
+        def judged(protocol: str = protocol, call: Callable[[], Arrays] = call) -> CheckResult:
+            answers[protocol] = call()
+            return _judged(question, answers[protocol])
 
-        asking.check(subject, case.name, protocol, judged, expected=_expected(case, judge),
-                     reproduce=partial(reproduce, asking, protocol, ref, case))
-    _agreement(asking, subject, case, judge, answers)
+        run.check(ref, question.name, protocol, judged, expected=_expected(question),
+                  reproduce=partial(reproduce, run, protocol, ref, question))
+    _agreement(run, ref, question, answers)
     return answers
 
 
-def measure(asking: Asking, subject: Subject, case: Case, repeats: int) -> None:
+def measure(run: CheckRun, ref: ModelRef, question: Question, repeats: int) -> None:
     """How long the first request takes on each protocol, and later ones."""
-    ref = ModelRef(subject.model, subject.version)
     for protocol in (RPC, COLUMN):
-        first = next((c for c in asking.checks if (c.model, c.version, c.name, c.protocol, c.ok) ==
-                      (subject.model, subject.version, case.name, protocol, True)), None)
-        if first is None or repeats < 1 or subject.version is None:
+        first = next((c for c in run.checks if (c.model, c.version, c.name, c.protocol, c.ok) ==
+                      (ref.name, ref.version, question.name, protocol, True)), None)
+        if first is None or repeats < 1 or ref.version is None:
             continue
-        ask, times = _question(asking, protocol, ref, case), []
         try:
-            for _ in range(repeats):
-                began = time.perf_counter()
-                ask()
-                times.append(time.perf_counter() - began)
+            later = timed(_call(run, protocol, ref, question), repeats)
         except DeployError:  # it has answered before; the checks that follow say if it doesn't any more
             continue
-        asking.latencies.append(Latency(subject.model, subject.version, protocol.partition(" ")[0], first.seconds,
-                                        statistics.median(times), repeats))
+        run.latencies.append(Latency(ref.name, ref.version, protocol.partition(" ")[0], first.seconds, later.median,
+                                     len(later)))
 
 
-def reproduce(asking: Asking, protocol: str, ref: ModelRef, case: Case) -> str:
+def reproduce(run: CheckRun, protocol: str, ref: ModelRef, question: Question) -> str:
     """A line for a shell: curl for REST; for gRPC a few words of Python, or curl if the request is long."""
-    server = asking.server
+    server = run.server
     if protocol == RPC:
-        line = _python(server.rpc.endpoint, ref, case)
-        if line or not server.offers(COLUMN) or forms.no_json(case.signature):
+        line = _python(server.rpc.endpoint, ref, question)
+        if line or not server.offers(COLUMN) or forms.no_json(question.signature):
             return line
     form: Form = "row" if protocol == ROW else "column"
     try:
-        body = server.rest.predict_body(ref, case.inputs, signature=case.signature, form=form)
+        body = server.rest.predict_body(ref, question.inputs, signature=question.signature, form=form)
     except BadRequest:
         return ""
     return server.rest.curl(f"{ref.rest_path}:predict", body)
 
 
-def _python(endpoint: str, ref: ModelRef, case: Case) -> str:
-    if sum(array.size for array in case.inputs.values()) > _SMALL:
+def _python(endpoint: str, ref: ModelRef, question: Question) -> str:
+    if sum(array.size for array in question.inputs.values()) > _SMALL:
         return ""
-    import shlex
-
-    inputs = {name: array.tolist() for name, array in case.inputs.items()}
+    inputs = {name: array.tolist() for name, array in question.inputs.items()}
     code = (f"import deploy; nan = float('nan'); inf = float('inf'); "
             f"print(dict(deploy.connect({endpoint!r}).predict({str(ref)!r}, {inputs!r}, "
-            f"signature={case.signature.name!r})))")
+            f"signature={question.signature.name!r})))")
     return f"python -c {shlex.quote(code)}"
 
 
-def _no_way(protocol: str, case: Case, answers: Mapping[str, Arrays]) -> str:
+def _no_form(protocol: str, question: Question, answers: Mapping[str, Arrays]) -> str:
     if protocol == RPC:
         return ""
-    reason = forms.no_json(case.signature) or forms.no_shape(case.inputs)
+    reason = forms.no_json(question.signature) or forms.no_shape(question.inputs)
     if reason or protocol == COLUMN:
         return reason
-    reason = forms.no_rows(case.signature, case.inputs)
-    seen = case.outputs or answers.get(RPC) or answers.get(COLUMN)
-    return reason or (forms.no_row_answer(seen, batch_of(case.inputs.values()) or 0) if seen else "")
+    reason = forms.no_rows(question.signature, question.inputs)
+    outputs = question.golden.outputs or answers.get(RPC) or answers.get(COLUMN)
+    return reason or (forms.no_row_answer(outputs, batch_of(question.inputs.values()) or 0) if outputs else "")
 
 
-def _question(asking: Asking, protocol: str, ref: ModelRef, case: Case) -> Callable[[], Arrays]:
-    server = asking.server
+def _call(run: CheckRun, protocol: str, ref: ModelRef, question: Question) -> Callable[[], Arrays]:
+    server = run.server
     if protocol == RPC:
-        return lambda: server.rpc.predict(ref, case.inputs, signature=case.signature, timeout=server.timeout)
+        return lambda: server.rpc.predict(ref, question.inputs, signature=question.signature, timeout=server.timeout)
     form: Form = "row" if protocol == ROW else "column"
-    return lambda: server.rest.predict(ref, case.inputs, signature=case.signature, timeout=server.timeout, form=form)
+    return lambda: server.rest.predict(ref, question.inputs, signature=question.signature, form=form,
+                                       timeout=server.timeout)
 
 
-def _expected(case: Case, judge: Judge) -> str:
-    outputs = case.outputs
-    if outputs is None:
-        return f"finite outputs {', '.join(map(str, case.signature.outputs))}"
-    limits = {judge.tolerance(case.signature.name, name) for name in outputs}
+def _expected(question: Question) -> str:
+    outputs = question.golden.outputs
+    if not outputs:
+        return f"finite outputs {', '.join(map(str, question.signature.outputs))}"
+    limits = {narrowest(question.golden.tolerances, question.signature.name, name) for name in outputs}
     within = " or ".join(f"{t.absolute:g} + {t.relative:g} of the value" for t in limits)
     return f"the recorded {', '.join(f'{n} {list(a.shape)}' for n, a in outputs.items())}, within {within}"
 
 
-def _judged(case: Case, answer: Arrays, judge: Judge) -> Finding:
-    expected = _expected(case, judge)
-    if case.outputs is not None:
-        found = judge.differences(case.signature.name, case.outputs, answer)
+def _judged(question: Question, answer: Arrays) -> CheckResult:
+    expected = _expected(question)
+    if question.golden.outputs:
+        found = question.golden.differences(answer)
     else:
-        found = [f"output {spec.name!r} is missing" for spec in case.signature.outputs if spec.name not in answer]
+        promised = {spec.name for spec in question.signature.outputs}
+        found = [f"output {name!r} is missing" for name in sorted(promised - answer.keys())]
+        found += [f"output {name!r} is not expected" for name in sorted(answer.keys() - promised)]
         found += [f"output {name!r} holds NaN or infinity" for name, array in answer.items() if not _finite(array)]
-    return verdict(not found, expected, _told(found) or "as expected")
+    return passed_if(not found, expected, _shown(found) or "as expected")
 
 
-def _agreement(asking: Asking, subject: Subject, case: Case, judge: Judge, answers: Mapping[str, Arrays]) -> None:
-    name = f"agreement on {case.name}"
-    if len(answers) < 2 and asking.server.gone:
-        asking.leave_out(subject, name, BOTH, "not all answers came")
+def _agreement(run: CheckRun, ref: ModelRef, question: Question, answers: Mapping[str, Arrays]) -> None:
+    name = f"agreement on {question.name}"
+    if len(answers) < 2 and run.server.gone:
+        run.leave_out(ref, name, BOTH, "not all answers came")
         return
     if len(answers) < 2:
-        asking.skip(subject, name, BOTH, "there is at most one answer to compare")
+        run.skip(ref, name, BOTH, "there is at most one answer to compare")
         return
 
-    def compared() -> Finding:
+    def compared() -> CheckResult:
         first, *others = answers
         found = [f"{other} against {first}: {text}" for other in others
-                 for text in judge.differences(case.signature.name, answers[first], answers[other])]
-        return verdict(not found, f"{', '.join(answers)} to agree", _told(found) or "they agree")
+                 for text in differences(question.signature.name, answers[first], answers[other],
+                                     question.golden.tolerances)]
+        return passed_if(not found, f"{', '.join(answers)} to agree", _shown(found) or "they agree")
 
-    asking.check(subject, name, BOTH, compared,
-                 reproduce=lambda: reproduce(asking, next(p for p in answers if p != RPC),
-                                             ModelRef(subject.model, subject.version, subject.label), case))
+    run.check(ref, name, BOTH, compared,
+              reproduce=lambda: reproduce(run, next(p for p in answers if p != RPC), ref, question))
 
 
-def _told(found: list[str]) -> str:
+def _shown(found: list[str]) -> str:
     more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     return "; ".join(found[:_SHOWN]) + more
 
@@ -194,7 +167,3 @@ def _finite(array: Array) -> bool:
     if array.dtype.kind == "V":  # bfloat16 is no float to numpy
         array = array.astype(np.float32)
     return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
-
-
-def _only(arrays: Arrays, name: str) -> dict[str, Array]:
-    return {name: arrays[name]} if name in arrays else {}

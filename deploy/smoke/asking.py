@@ -11,7 +11,8 @@ from deploy.client import Client
 from deploy.client.rest import RestClient
 from deploy.client.rpc import RpcClient
 from deploy.errors import ClientError, TimedOut, Unreachable
-from deploy.smoke.report import Check, Latency, Outcome
+from deploy.smoke.report import Latency, Outcome, SmokeCheck
+from deploy.types import ModelRef
 
 RPC, REST, ROW, COLUMN, BOTH = "gRPC", "REST", "REST row", "REST column", "both"
 
@@ -19,16 +20,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """What a check is about."""
-
-    model: str
-    version: int | None = None
-    label: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """What a check found."""
 
     outcome: Outcome
@@ -36,12 +28,12 @@ class Finding:
     seen: str = ""
 
 
-def verdict(fine: bool, expected: str, seen: str) -> Finding:
-    return Finding(Outcome.PASSED if fine else Outcome.FAILED, expected, seen)
+def passed_if(fine: bool, expected: str, seen: str) -> CheckResult:
+    return CheckResult(Outcome.PASSED if fine else Outcome.FAILED, expected, seen)
 
 
 @dataclass(slots=True)
-class Server:
+class SmokedServer:
     """The server that is asked, shared by all threads of a run. gone: protocol -> why it stopped answering."""
 
     client: Client
@@ -65,13 +57,13 @@ class Server:
         return self.rpc if protocol == RPC else self.rest
 
 
-class Asking:
+class CheckRun:
     """Collects the checks of one model. Used by one thread."""
 
-    def __init__(self, server: Server) -> None:
-        self.server, self.checks, self.latencies = server, list[Check](), list[Latency]()
+    def __init__(self, server: SmokedServer) -> None:
+        self.server, self.checks, self.latencies = server, list[SmokeCheck](), list[Latency]()
 
-    def check(self, subject: Subject, name: str, protocol: str, ask: Callable[[], Finding], *, expected: str = "",
+    def check(self, subject: ModelRef, name: str, protocol: str, ask: Callable[[], CheckResult], *, expected: str = "",
               reproduce: Callable[[], str] = str) -> bool:
         """Ask, unless the protocol isn't offered or doesn't answer any more. True if it passed.
 
@@ -86,26 +78,26 @@ class Asking:
         try:
             found = ask()
         except ClientError as error:
-            found = Finding(Outcome.FAILED, expected, str(error))
+            found = CheckResult(Outcome.FAILED, expected, str(error))
             self._notice(error, base)
         seconds = time.perf_counter() - began
         line = reproduce() if found.outcome is Outcome.FAILED else ""
         self._add(subject, name, protocol, found, line=line, seconds=seconds)
         return found.outcome is Outcome.PASSED
 
-    def skip(self, subject: Subject, name: str, protocol: str, why: str) -> bool:
+    def skip(self, subject: ModelRef, name: str, protocol: str, why: str) -> bool:
         """It can't be asked."""
-        self._add(subject, name, protocol, Finding(Outcome.SKIPPED, "", why))
+        self._add(subject, name, protocol, CheckResult(Outcome.SKIPPED, "", why))
         return False
 
-    def leave_out(self, subject: Subject, name: str, protocol: str, why: str) -> bool:
+    def leave_out(self, subject: ModelRef, name: str, protocol: str, why: str) -> bool:
         """It could be asked, but there is no use."""
-        self._add(subject, name, protocol, Finding(Outcome.NOT_RUN, "", why))
+        self._add(subject, name, protocol, CheckResult(Outcome.NOT_RUN, "", why))
         return False
 
-    def _add(self, subject: Subject, name: str, protocol: str, found: Finding, *, line: str = "",
+    def _add(self, subject: ModelRef, name: str, protocol: str, found: CheckResult, *, line: str = "",
              seconds: float = 0.0) -> None:
-        self.checks.append(Check(subject.model, subject.version, subject.label, name, protocol, found.outcome,
+        self.checks.append(SmokeCheck(subject.name, subject.version, subject.label, name, protocol, found.outcome,
                                  found.expected, found.seen, line, seconds))
 
     def _notice(self, error: ClientError, base: str) -> None:

@@ -1,16 +1,13 @@
-"""What a smoke test found: plain values, for people, for JSON and for JUnit."""
+"""What a smoke test found: plain values."""
 
 from __future__ import annotations
 
 import enum
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deploy.errors import SmokeFailed
-
-if TYPE_CHECKING:
-    from rich.console import Group
 
 
 class Outcome(enum.Enum):
@@ -24,7 +21,7 @@ class Outcome(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class SmokeCheck:
     """One question and its answer.
 
     name: `status`, `contract`, `golden 1 of serving_default`, `agreement ...`, `label`, `unknown version`, ...
@@ -85,11 +82,11 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class SmokeReport:
     """Everything that was asked, in order. gone: why the server stopped answering; empty if it didn't."""
 
     endpoint: str
-    checks: tuple[Check, ...]
+    checks: tuple[SmokeCheck, ...]
     latencies: tuple[Latency, ...]
     seconds: float
     gone: str = ""
@@ -105,7 +102,7 @@ class Report:
         return Counter(check.outcome for check in self.checks)
 
     @property
-    def failed(self) -> tuple[Check, ...]:
+    def failed(self) -> tuple[SmokeCheck, ...]:
         return tuple(check for check in self.checks if check.outcome is Outcome.FAILED)
 
     @property
@@ -135,18 +132,6 @@ class Report:
                 "counts": {outcome.value: self.counts[outcome] for outcome in Outcome},
                 "checks": [check.to_json() for check in self.checks],
                 "latencies": [latency.to_json() for latency in self.latencies]}
-
-    def to_junit(self) -> str:
-        """JUnit XML, a test suite per model."""
-        from deploy.smoke.junit import write
-
-        return write(self)
-
-    def table(self) -> Group:
-        """For people: what was proven of each version, then what isn't right, and what couldn't be asked."""
-        from deploy.smoke.table import render
-
-        return render(self)
 
     def _hint(self) -> str:
         line = next((check.reproduce for check in self.failed if check.reproduce), "")

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 from deploy import client
 from deploy.client import Client, monitoring
+from deploy.client.monitoring import Warmed
 from deploy.errors import ClientError, RepositoryError
-from deploy.repository import Repository, versions_of
+from deploy.goldens.compare import overridden
+from deploy.repository import Repository, VersionFacts, versions_of
 from deploy.smoke.addressing import check_errors, check_label, check_resolves, check_unknown_model
-from deploy.smoke.answers import Judge
-from deploy.smoke.asking import BOTH, REST, RPC, Asking, Server, Subject, verdict
-from deploy.smoke.report import Report
-from deploy.smoke.sources import Known, Source, from_repository, nothing
-from deploy.smoke.version import Proven, check_version
-from deploy.smoke.warming import with_warmup
-from deploy.types import Contract, Endpoint, ModelRef, ModelVersion, ServedModel, Specific
+from deploy.smoke.asking import BOTH, REST, RPC, CheckRun, SmokedServer, passed_if
+from deploy.smoke.report import Latency, SmokeReport
+from deploy.smoke.version import CheckedVersion, check_version
+from deploy.types import Endpoint, ModelRef, ModelVersion, ServedModel, Specific
 from deploy.wire.model_config import select
 
 Progress = Callable[[str], None]
+Source = Callable[[ModelVersion], "VersionFacts | None"]
+"""What is known of a version; None for one that nothing is known of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Settings:
 
 def smoke_test(target: str | Endpoint | Client, wanted: Sequence[ServedModel | str],
                source: Source | Repository | None = None, settings: Settings | None = None,
-               progress: Progress | None = None) -> Report:
+               progress: Progress | None = None) -> SmokeReport:
     """Ask for every model, version and label that is wanted, in every way; compare with what was published.
 
     target: an endpoint (one protocol is enough: the other's checks are skipped), an address, or a connected client.
@@ -61,12 +62,12 @@ def smoke_test(target: str | Endpoint | Client, wanted: Sequence[ServedModel | s
     """
     began = time.perf_counter()
     settings = settings or Settings()
-    known = from_repository(source) if isinstance(source, Repository) else source or nothing
+    facts = from_repository(source) if isinstance(source, Repository) else source or (lambda _: None)
     connected = target if isinstance(target, Client) else client.connect(target, timeout=settings.timeout)
     try:
-        server = Server(connected, settings.timeout)
+        server = SmokedServer(connected, settings.timeout)
         tell = _Turns(progress)
-        models = [_Model(Asking(server), model, known, settings, tell) for model in wanted]
+        models = [_Model(CheckRun(server), model, facts, settings, tell) for model in wanted]
         with ThreadPoolExecutor(max(1, min(settings.workers, len(models)))) as pool:
             try:
                 list(pool.map(_Model.check, models))
@@ -74,17 +75,17 @@ def smoke_test(target: str | Endpoint | Client, wanted: Sequence[ServedModel | s
                 server.gone.update({RPC: "interrupted", REST: "interrupted"})  # the other thread asks nothing more
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        last = Asking(server)
+        last = CheckRun(server)
         check_unknown_model(last)
-        latencies = with_warmup([m for model in models for m in model.asking.latencies], server,
+        latencies = with_warmup([m for model in models for m in model.run.latencies], server,
                                 {m.name: Path(m.base_path).name for m in wanted if isinstance(m, ServedModel)},
                                 settings.metrics)
     finally:
         if connected is not target:
             connected.close()
-    asked = [model.asking for model in models] + [last]
+    asked = [model.run for model in models] + [last]
     gone = "; ".join(f"{protocol}: {why}" for protocol, why in server.gone.items())
-    return Report(connected.endpoint, tuple(c for a in asked for c in a.checks),
+    return SmokeReport(connected.endpoint, tuple(c for a in asked for c in a.checks),
                   latencies, time.perf_counter() - began, gone)
 
 
@@ -103,9 +104,9 @@ class _Turns:
 class _Model:
     """All checks of one model, in one thread."""
 
-    def __init__(self, asking: Asking, wanted: ServedModel | str, source: Source, settings: Settings, tell: Progress
+    def __init__(self, run: CheckRun, wanted: ServedModel | str, source: Source, settings: Settings, tell: Progress
                  ) -> None:
-        self.asking, self._source, self._settings, self._tell = asking, source, settings, tell
+        self.run, self._source, self._settings, self._tell = run, source, settings, tell
         self._silence = ""
         self.name = wanted if isinstance(wanted, str) else wanted.name
         self._wanted = None if isinstance(wanted, str) else wanted
@@ -113,38 +114,40 @@ class _Model:
     def check(self) -> None:
         live = self._live()
         versions = self._versions(live)
-        proven = {version: self._version(version) for version in versions}
-        self._names(proven, live)
-        served = [v for v, p in proven.items() if p.served]
+        checked = {version: self._version(version) for version in versions}
+        self._names(checked, live)
+        served = [v for v, p in checked.items() if p.served]
         if served:
-            contract = proven[served[-1]].contract
-            check_errors(self.asking, Subject(self.name, served[-1]), [*versions, *live], next(iter(contract), ""))
+            contract = checked[served[-1]].contract
+            check_errors(self.run, ModelRef(self.name, served[-1]), [*versions, *live], next(iter(contract), ""))
 
-    def _version(self, version: int) -> Proven:
+    def _version(self, version: int) -> CheckedVersion:
         self._tell(f"asking {self.name}/{version}")
-        known, judge = self._known(version)
-        return check_version(self.asking, Subject(self.name, version), known, judge, self._settings.repeats)
+        return check_version(self.run, ModelRef(self.name, version), self._facts(version), self._settings.repeats)
 
-    def _known(self, version: int) -> tuple[Known, Judge]:
-        known = self._source(ModelVersion(self.name, version)) or Known()
-        return known, Judge(known, self._settings.absolute, self._settings.relative)
+    def _facts(self, version: int) -> VersionFacts:
+        """With the tolerances that hold in this test, in each golden as well."""
+        facts = self._source(ModelVersion(self.name, version)) or VersionFacts()
+        limits = overridden(facts.tolerances, self._settings.absolute, self._settings.relative)
+        return replace(facts, tolerances=limits,
+                       goldens=tuple(replace(golden, tolerances=limits) for golden in facts.goldens))
 
-    def _names(self, proven: dict[int, Proven], live: dict[int, bool]) -> None:
-        """The name alone leads to the highest version that is served, a label to its own."""
+    def _names(self, checked: dict[int, CheckedVersion], live: dict[int, bool]) -> None:
+        """The name alone resolves to the highest version that is served, a label to its own."""
         available = [version for version, serving in live.items() if serving]
         if available:
-            check_resolves(self.asking, Subject(self.name), max(available), "name alone")
+            check_resolves(self.run, ModelRef(self.name), max(available), "name alone")
         labels = self._wanted.labels if self._wanted else {}
         for label, version in labels.items():
-            found = proven.get(version, Proven(False, Contract(()), None))
-            check_label(self.asking, Subject(self.name, label=label), version, found.case, self._known(version)[1])
+            question = checked.get(version, CheckedVersion()).question
+            check_label(self.run, ModelRef(self.name, label=label), version, question)
 
     def _live(self) -> dict[int, bool]:
         """The versions that the server knows, and whether it serves them, as the first protocol that answers says."""
         for protocol in (RPC, REST):
-            if self.asking.server.offers(protocol):
+            if self.run.server.offers(protocol):
                 try:
-                    statuses = self.asking.server.one(protocol).status(ModelRef(self.name),
+                    statuses = self.run.server.one(protocol).status(ModelRef(self.name),
                                                                        timeout=self._settings.timeout)
                     return {status.version: status.serving for status in statuses}
                 except ClientError as error:  # of a version, the status checks tell it
@@ -159,7 +162,7 @@ class _Model:
         numbers = _on_disk(wanted) if wanted is not None else []
         numbers = numbers or sorted(version for version, serving in live.items() if serving)
         if not numbers:
-            self.asking.check(Subject(self.name), "status", BOTH, lambda: verdict(
+            self.run.check(ModelRef(self.name), "status", BOTH, lambda: passed_if(
                 False, "an available version", self._silence or f"versions {', '.join(map(str, live)) or 'none'}"))
         return numbers
 
@@ -171,3 +174,52 @@ def _on_disk(model: ServedModel) -> list[int]:
     except RepositoryError:
         return []
 
+
+def from_models(models: Iterable[ServedModel], *, tflite: bool = False) -> Source:
+    """As `from_repository`, of served models: each has its own base path, and perhaps another name there."""
+    kept = {model.name: versions_of(model) for model in models}
+    return lambda mv: kept[mv.name].find_facts(mv.version, tflite=tflite) if mv.name in kept else None
+
+
+def from_repository(repository: Repository, *, tflite: bool = False) -> Source:
+    """Contract, goldens and tolerances as published. Versions of other tools: the contract of their saved_model.pb.
+
+    tflite: the server prefers the model.tflite of a version that has one.
+    """
+    return lambda mv: repository.model(mv.name).find_facts(mv.version, tflite=tflite)
+
+
+# What the server says of its own warm-up
+
+
+def with_warmup(latencies: Iterable[Latency], server: SmokedServer, directories: Mapping[str, str],
+                path: str) -> tuple[Latency, ...]:
+    """The latencies, each with what the server counted while it warmed that version up.
+
+    directories: model -> name of the directory that its versions are in. path: of the server's metrics.
+    """
+    measured = tuple(latencies)
+    warmed = _warmed(server, path) if measured else None
+    if warmed is None:
+        return measured
+    return tuple(_warmed_up(latency, warmed, directories.get(latency.model, latency.model)) for latency in measured)
+
+
+def _warmed(server: SmokedServer, path: str) -> Sequence[Warmed] | None:
+    """None if the server doesn't tell."""
+    if not server.offers(REST) or REST in server.gone:
+        return None
+    try:
+        samples = monitoring.read(server.rest, path, timeout=min(5.0, server.timeout))
+    except ClientError:
+        return None
+    return None if samples is None else monitoring.warm_ups(samples)
+
+
+def _warmed_up(latency: Latency, warmed: Sequence[Warmed], directory: str) -> Latency:
+    """Counters go by the version's path on the server, of which its last two names are known here."""
+    for one in warmed:
+        place = PurePosixPath(one.path)
+        if place.name == str(latency.version) and place.parent.name == directory and one.status == "OK":
+            return replace(latency, warmed=one.records, warm_seconds=one.seconds)
+    return replace(latency, warmed=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -10,11 +10,11 @@ import numpy as np
 from deploy.client.examples import to_body
 from deploy.client.interfaces import Feature, Features
 from deploy.errors import BadRequest
-from deploy.goldens import examples
+from deploy.goldens import Golden, examples
+from deploy.repository import VersionFacts
 from deploy.savedmodel import contract_differences
-from deploy.smoke.answers import Case, Judge, ask_case, measure
-from deploy.smoke.asking import BOTH, REST, RPC, Asking, Finding, Subject, verdict
-from deploy.smoke.sources import Known
+from deploy.smoke.answers import Question, ask, measure
+from deploy.smoke.asking import BOTH, REST, RPC, CheckResult, CheckRun, passed_if
 from deploy.types import CLASSIFY_METHOD, REGRESS_METHOD, Contract, ModelRef, Signature, VersionState
 from deploy.wire import serving_pb2 as pb
 
@@ -22,111 +22,108 @@ _VERBS = {CLASSIFY_METHOD: "classify", REGRESS_METHOD: "regress"}
 
 
 @dataclass(frozen=True, slots=True)
-class Proven:
-    """What is left of a version for the checks that follow. case: the first of those that it has answered in the most
-    ways, so that what is asked by a label can be asked over REST as well, if anything can."""
+class CheckedVersion:
+    """What is left of a version for the checks that follow. question: the first of those that it has answered in the
+    most forms, so that what is asked by a label can be asked over REST as well, if anything can."""
 
-    served: bool
-    contract: Contract
-    case: Case | None
+    served: bool = False
+    contract: Contract = field(default_factory=lambda: Contract(()))
+    question: Question | None = None
 
 
-def check_version(asking: Asking, subject: Subject, known: Known, judge: Judge, repeats: int) -> Proven:
+def check_version(run: CheckRun, ref: ModelRef, facts: VersionFacts, repeats: int) -> CheckedVersion:
     """All checks of a version."""
-    served = [_check_status(asking, subject, protocol) for protocol in (RPC, REST)]
+    served = [_check_status(run, ref, protocol) for protocol in (RPC, REST)]
     if not any(served):
-        asking.leave_out(subject, "answers", BOTH, "the version isn't served")
-        return Proven(False, Contract(()), None)
-    contract = check_contract(asking, subject, known)
-    cases = _cases(asking, subject, known, contract)
-    answered, ways = None, 0
-    for number, case in enumerate(cases):
-        answers = ask_case(asking, subject, case, judge)
+        run.leave_out(ref, "answers", BOTH, "the version isn't served")
+        return CheckedVersion()
+    contract = check_contract(run, ref, facts)
+    best, forms = None, 0
+    for number, question in enumerate(_questions(run, ref, facts, contract)):
+        answers = ask(run, ref, question)
         if number == 0:
-            measure(asking, subject, case, repeats)
-        if len(answers) > ways:
-            answered, ways = case, len(answers)
+            measure(run, ref, question, repeats)
+        if len(answers) > forms:
+            best, forms = question, len(answers)
     for signature in contract.values():
         if signature.method_name in _VERBS:
-            _check_examples(asking, subject, signature, known)
-    return Proven(True, contract, answered)
+            _check_examples(run, ref, signature, facts)
+    return CheckedVersion(True, contract, best)
 
 
-def _check_status(asking: Asking, subject: Subject, protocol: str) -> bool:
-    ref = ModelRef(subject.model, subject.version)
-
-    def ask() -> Finding:
-        statuses = asking.server.one(protocol).status(ref, timeout=asking.server.timeout)
+def _check_status(run: CheckRun, ref: ModelRef, protocol: str) -> bool:
+    def ask() -> CheckResult:
+        statuses = run.server.one(protocol).status(ref, timeout=run.server.timeout)
         seen = "; ".join(f"{s.state.name}{f': {s.error}' if s.error else ''}" for s in statuses) or "no such version"
-        return verdict(any(s.state is VersionState.AVAILABLE for s in statuses), "AVAILABLE", seen)
+        return passed_if(any(s.state is VersionState.AVAILABLE for s in statuses), "AVAILABLE", seen)
 
-    return asking.check(subject, "status", protocol, ask, expected="AVAILABLE",
-                        reproduce=partial(_get, asking, ref.rest_path))
+    return run.check(ref, "status", protocol, ask, expected="AVAILABLE",
+                     reproduce=partial(_get, run, ref.rest_path))
 
 
-def check_contract(asking: Asking, subject: Subject, known: Known) -> Contract:
+def check_contract(run: CheckRun, ref: ModelRef, facts: VersionFacts) -> Contract:
     """The live signatures over both protocols are those that were published; without these, they are the same.
 
     Returns the live contract, which also has the graph's tensor names, else the published one.
     """
-    ref = ModelRef(subject.model, subject.version)
-    wanted, live = known.contract, dict[str, Contract]()
+    wanted, live = facts.contract, dict[str, Contract]()
     expected = "the published signatures" if wanted else "signatures, the same over both protocols"
 
-    def ask(protocol: str) -> Finding:
-        live[protocol] = asking.server.one(protocol).metadata(ref, timeout=asking.server.timeout).contract
+    def ask(protocol: str) -> CheckResult:
+        live[protocol] = run.server.one(protocol).metadata(ref, timeout=run.server.timeout).contract
         differences = contract_differences(wanted or next(iter(live.values())), live[protocol])
         seen = "; ".join(differences) or f"{', '.join(live[protocol])}, as expected"
-        return verdict(not differences and bool(live[protocol]), expected, seen)
+        return passed_if(not differences and bool(live[protocol]), expected, seen)
 
     for protocol in (RPC, REST):
-        asking.check(subject, "contract", protocol, partial(ask, protocol), expected=expected,
-                     reproduce=partial(_get, asking, f"{ref.rest_path}/metadata"))
+        run.check(ref, "contract", protocol, partial(ask, protocol), expected=expected,
+                  reproduce=partial(_get, run, f"{ref.rest_path}/metadata"))
     return next(iter(live.values()), wanted or Contract(()))
 
 
-def _get(asking: Asking, path: str) -> str:
-    return asking.server.rest.curl(path) if asking.server.offers(REST) else ""
+def _get(run: CheckRun, path: str) -> str:
+    return run.server.rest.curl(path) if run.server.offers(REST) else ""
 
 
-def _cases(asking: Asking, subject: Subject, known: Known, contract: Contract) -> list[Case]:
-    """The golden cases; for signatures without one, a generated request."""
-    cases: list[Case] = []
-    for number, golden in enumerate(known.goldens, 1):
+def _questions(run: CheckRun, ref: ModelRef, facts: VersionFacts, contract: Contract) -> list[Question]:
+    """The golden requests; for signatures without one, a generated one."""
+    questions: list[Question] = []
+    for number, golden in enumerate(facts.goldens, 1):
         name = f"golden {number} of {golden.signature}"
         if golden.signature in contract:
-            cases.append(Case(name, contract[golden.signature], golden.inputs, golden.outputs))
+            questions.append(Question(name, contract[golden.signature], golden))
         else:
-            asking.check(subject, name, BOTH, partial(
-                verdict, False, f"signature {golden.signature!r}", f"only {', '.join(contract) or 'no signatures'}"))
-    proven = {case.signature.name for case in cases}
+            run.check(ref, name, BOTH, partial(
+                passed_if, False, f"signature {golden.signature!r}", f"only {', '.join(contract) or 'no signatures'}"))
+    recorded = {question.signature.name for question in questions}
     for signature in contract.values():
-        if signature.name not in proven and signature.method_name not in _VERBS:
-            cases += _generated(asking, subject, signature, known)
-    return cases
+        if signature.name not in recorded and signature.method_name not in _VERBS:
+            questions += _generated(run, ref, signature, facts)
+    return questions
 
 
-def _generated(asking: Asking, subject: Subject, signature: Signature, known: Known) -> list[Case]:
+def _generated(run: CheckRun, ref: ModelRef, signature: Signature, facts: VersionFacts) -> list[Question]:
     name = f"generated request for {signature.name}"
     try:
-        return [Case(name, signature, examples.generate(signature, features=known.features))]
+        inputs = examples.generate(signature, features=facts.features)
     except BadRequest as error:  # a resource or variant, say
-        asking.skip(subject, name, BOTH, error.message)
+        run.skip(ref, name, BOTH, error.message)
         return []
+    return [Question(name, signature, Golden(signature.name, inputs, tolerances=facts.tolerances))]
 
 
-def _check_examples(asking: Asking, subject: Subject, signature: Signature, known: Known) -> None:
+def _check_examples(run: CheckRun, ref: ModelRef, signature: Signature, facts: VersionFacts) -> None:
     """A classify or regress signature answers tf.Examples, the same over both protocols."""
     verb = _VERBS[signature.method_name]
     name = f"{verb} with {signature.name}"
-    features = _features(signature, known)
+    features = _features(signature, facts)
     if features is None:
-        asking.skip(subject, name, BOTH, "which features its examples need is unknown without the published version")
+        run.skip(ref, name, BOTH, "which features its examples need is unknown without the published version")
         return
-    ref, server, answers = ModelRef(subject.model, subject.version), asking.server, dict[str, list[float]]()
+    server, answers = run.server, dict[str, list[float]]()
     expected = f"a finite result for each of {len(features)} examples"
 
-    def ask(protocol: str) -> Finding:
+    def ask(protocol: str) -> CheckResult:
         one = server.one(protocol)
         if verb == "classify":
             results = one.classify(ref, features, signature=signature.name, timeout=server.timeout)
@@ -136,19 +133,19 @@ def _check_examples(asking: Asking, subject: Subject, signature: Signature, know
             count = len(answers[protocol])
         first = next(iter(answers.values()))
         same = np.allclose(first, answers[protocol], 1e-4, 1e-5) if len(first) == len(answers[protocol]) else False
-        return verdict(count == len(features) and bool(np.isfinite(answers[protocol]).all()) and same, expected,
+        return passed_if(count == len(features) and bool(np.isfinite(answers[protocol]).all()) and same, expected,
                        f"{count} results{'' if same else ', which differ from those over gRPC'}")
 
     for protocol in (RPC, REST):
-        asking.check(subject, name, protocol, partial(ask, protocol), expected=expected,
-                     reproduce=partial(_examples_curl, asking, f"{ref.rest_path}:{verb}", features, signature.name))
+        run.check(ref, name, protocol, partial(ask, protocol), expected=expected,
+                  reproduce=partial(_examples_curl, run, f"{ref.rest_path}:{verb}", features, signature.name))
 
 
-def _features(signature: Signature, known: Known) -> list[Features] | None:
-    """Examples with the features that the graph wants; None if that isn't known."""
-    if not any(spec.tensor in known.features for spec in signature.inputs):
+def _features(signature: Signature, facts: VersionFacts) -> list[Features] | None:
+    """Examples with the features that the graph wants; None if that isn't facts."""
+    if not any(spec.tensor in facts.features for spec in signature.inputs):
         return None
-    inputs = examples.generate(signature, features=known.features)
+    inputs = examples.generate(signature, features=facts.features)
     return [_named(data) for array in inputs.values() for data in array.ravel()]
 
 
@@ -161,5 +158,5 @@ def _named(data: bytes) -> Features:
     return found
 
 
-def _examples_curl(asking: Asking, path: str, features: list[Features], signature: str) -> str:
-    return asking.server.rest.curl(path, to_body(features, None, signature)) if asking.server.offers(REST) else ""
+def _examples_curl(run: CheckRun, path: str, features: list[Features], signature: str) -> str:
+    return run.server.rest.curl(path, to_body(features, None, signature)) if run.server.offers(REST) else ""

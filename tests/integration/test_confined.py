@@ -16,7 +16,8 @@ from deploy import engine, regression
 from deploy.cli.outcome import run
 from deploy.engine import EngineError
 from deploy.errors import CheckFailed
-from deploy.regression.comparing import Side
+from deploy.goldens import Golden
+from deploy.regression import ComparedVersion
 from deploy.repository import Repository
 from deploy.types import ModelVersion
 from deploy.wire.model_pb2 import SavedModel
@@ -164,11 +165,11 @@ def test_a_model_that_ends_its_process_is_a_sentence(tmp_path: Path) -> None:
 def test_what_check_refuses_is_not_run(tmp_path: Path) -> None:
     bad, good, pwned = writer(tmp_path / "bad", tmp_path / "pwned"), harmless(tmp_path / "good"), tmp_path / "pwned"
     with pytest.raises(CheckFailed, match="file-write"):
-        regression.compare(Side.of(good), Side.of(bad))
+        regression.compare(ComparedVersion.of(good), ComparedVersion.of(bad))
     repository = Repository(tmp_path / "models")
     repository.publish(bad, "m", 1)  # as any program may do that doesn't ask the gate
     with pytest.raises(CheckFailed, match="file-write"):
-        regression.add(repository, ModelVersion("m", 1), [("serving_default", {"x": np.float32([1])})])
+        regression.add(repository, ModelVersion("m", 1), [Golden("serving_default", {"x": np.float32([1])})])
     assert repository.versions("m") == [1]
     assert not pwned.exists()
 

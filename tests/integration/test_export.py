@@ -75,7 +75,7 @@ def replayed(exported: Exported) -> None:
     with engine.load(exported.path) as session:
         for golden in recorded:
             seen = session.call(session.contract[golden.signature], golden.inputs)
-            assert differences(golden.outputs, seen, Tolerance(1e-5, 1e-4)) == []
+            assert differences(golden.signature, golden.outputs, seen, {"default": Tolerance(1e-5, 1e-4)}) == []
 
 
 def test_sequential_with_named_layers(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from deploy.errors import ExportError, ParityError
 from deploy.export import examples as generated
 from deploy.export import export_model
 from deploy.export.tflite import SHARES, convert
-from deploy.goldens.compare import Tolerance
-from deploy.repository import Repository
+from deploy.goldens.compare import Tolerance, narrowest
+from deploy.repository import Repository, read_facts
 from deploy.savedmodel import tflite
 from deploy.types import ModelRef
 from tests.modelserver_support import ROOT, server
@@ -133,7 +133,7 @@ def test_a_server_that_prefers_the_sibling_answers_from_it(models: Path, tmp_pat
     exported = export_model(models / "mnist", tmp_path / "models", "mnist", tflite="dynamic")
     flags = ("--model_name=mnist", f"--model_base_path={tmp_path / 'models' / 'mnist'}", "--prefer_tflite_model")
     with server(tmp_path, *flags) as running, connect(f"127.0.0.1:{running.port}") as client:
-        known = regression.known(exported.path)
+        known = read_facts(exported.path)
         ask = regression.on_server(client, ModelRef("mnist"))
         drift = regression.replay(known.goldens, ask, {"default": Tolerance(SHARES["dynamic"])})
         assert drift.within
@@ -173,7 +173,7 @@ def test_answers_of_the_sibling_are_judged_by_the_limit_that_was_accepted(
     served("mnist")
     assert [run(["smoke"]), run(["ready"])] == [0, 0], capsys.readouterr().out
     known = smoke.from_repository(Repository(tmp_path / "models"), tflite=True)(exported.model_version)
-    assert known is not None and known.tolerance("serving_default", "probs") == accepted
+    assert known is not None and narrowest(known.tolerances, "serving_default", "probs") == accepted
 
 
 def test_a_version_with_two_graphs_loads_where_tflite_is_preferred(
@@ -192,7 +192,7 @@ def test_warm_up_requests_that_the_sibling_can_not_answer(
     exported = export_model(models / "two_signatures", tmp_path / "models", "two", tflite="none")
     cases = generated.cases(None, exported.contract, {}, {})
     edited = regression.add(Repository(tmp_path / "models"), exported.model_version,
-                            [(case.signature, case.inputs) for case in cases])
+                            cases)
     path = edited.published.path
     found, = [f for f in checks.check(path, TFLITE).findings if f.rule == "tflite-warmup"]
     assert found.severity is Severity.ERROR and "no signature 'scale'" in found.message

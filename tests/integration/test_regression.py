@@ -15,10 +15,9 @@ from deploy.client import connect
 from deploy.errors import ExportError, RepositoryError, SpecError
 from deploy.export.examples import cases
 from deploy.goldens import warmup
-from deploy.goldens.recorded import ENGINE, SERVER
-from deploy.regression import replaying
-from deploy.regression.comparing import Side
-from deploy.repository import Repository
+from deploy.goldens.recorded import ENGINE, SERVER, Golden
+from deploy.regression import ComparedVersion, comparing
+from deploy.repository import Repository, read_facts
 from deploy.savedmodel.diff import Level
 from deploy.types import ModelRef, ModelVersion
 from deploy.wire import records, tensors
@@ -54,8 +53,8 @@ def tfs(repository: Repository, capsys: pytest.CaptureFixture[str], monkeypatch:
 ONE = ModelVersion("half", 1)
 
 
-def requests(*batches: int) -> list[tuple[str, dict[str, np.ndarray]]]:
-    return [("serving_default", {"x": np.arange(size, dtype=np.float32)}) for size in batches]
+def requests(*batches: int) -> list[Golden]:
+    return [Golden("serving_default", {"x": np.arange(size, dtype=np.float32)}) for size in batches]
 
 
 def recorded(path: Path, *asked: tuple[str, object, object]) -> Path:
@@ -96,7 +95,7 @@ def test_adding_makes_another_version_and_leaves_the_old_one(repository: Reposit
 
 def test_what_can_not_be_added_or_removed(repository: Repository, models: Path) -> None:
     with pytest.raises(ExportError, match="refuses a request"):
-        regression.add(repository, ONE, [("serving_default", {"x": np.zeros(2, np.int32)})])
+        regression.add(repository, ONE, [Golden("serving_default", {"x": np.zeros(2, np.int32)})])
     with pytest.raises(RepositoryError, match="over 1000"):
         regression.add(repository, ONE, requests(*[1] * 1001))
     with pytest.raises(SpecError, match="has no record 0"):
@@ -140,7 +139,7 @@ def test_a_file_that_holds_none(repository: Repository, tmp_path: Path, content:
 
 def test_replay_on_the_engine_and_on_a_server(repository: Repository, tmp_path: Path) -> None:
     path = regression.add(repository, ONE, requests(1, 3)).published.path
-    known = regression.known(path)
+    known = read_facts(path)
     with regression.on_engine(path) as ask:
         assert regression.replay(known.goldens, ask, known.tolerances).within
     with server(tmp_path, "--model_name=half", f"--model_base_path={repository.root / 'half'}") as running, \
@@ -153,23 +152,24 @@ def test_replay_on_the_engine_and_on_a_server(repository: Repository, tmp_path: 
 
 def test_versions_compared_by_what_they_answer(repository: Repository, models: Path) -> None:
     made = regression.add(repository, ONE, requests(2)).published
-    same = regression.compare(Side.of(made.path), Side.of(repository.path(ONE)))
+    same = regression.compare(ComparedVersion.of(made.path), ComparedVersion.of(repository.path(ONE)))
     assert (same.level, same.drift is not None and same.drift.within) == (Level.COMPATIBLE, True)
-    other = regression.compare(Side.of(made.path, "a"), Side.of(repository.path(ModelVersion("half", 2)), "b"))
+    a, b = ComparedVersion.of(made.path, "a"), ComparedVersion.of(repository.path(ModelVersion("half", 2)), "b")
+    other = regression.compare(a, b)
     assert (other.verdict.level, other.level) == (Level.COMPATIBLE, Level.CARE)
     assert other.asked == "1 golden case of a asked of b"
     assert other.drift is not None
     assert other.drift.outputs[0].max == 1.0
-    backwards = regression.compare(Side.of(repository.path(ModelVersion("half", 2)), "b"), Side.of(made.path, "a"))
+    backwards = regression.compare(b, a)
     assert (backwards.level, backwards.asked) == (Level.CARE, "1 golden case of a asked of b")
-    neither = regression.compare(Side.of(models / "mnist"), Side.of(models / "mnist"))
+    neither = regression.compare(ComparedVersion.of(models / "mnist"), ComparedVersion.of(models / "mnist"))
     assert neither.asked.startswith("4 generated requests")
     assert neither.level is Level.COMPATIBLE
 
 
 def test_a_model_that_can_not_repeat_itself(repository: Repository) -> None:
     calls = iter(np.float32([[1.0], [2.0]]))
-    said = regression.editing.answered(lambda *_: {"y": next(calls)}, ("serving_default", {}), {})
+    said = regression.editing.answered(lambda *_: {"y": next(calls)}, Golden("serving_default", {}), {})
     assert "answers differently from call to call" in str(said)
 
 
@@ -243,5 +243,5 @@ def test_a_damaged_file_is_named(tfs: Tfs, models: Path, tmp_path: Path) -> None
 
 def test_refusals_of_the_engine_are_findings(models: Path) -> None:
     with regression.on_engine(models / "fails") as ask:
-        assert isinstance(replaying.answer(ask, "serving_default", {"x": np.float32([-1])}), str)
-        assert isinstance(replaying.answer(ask, "nope", {}), str)
+        assert isinstance(comparing.answer(ask, "serving_default", {"x": np.float32([-1])}), str)
+        assert isinstance(comparing.answer(ask, "nope", {}), str)

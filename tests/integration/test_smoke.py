@@ -17,7 +17,8 @@ from deploy import goldens, smoke
 from deploy.client import connect
 from deploy.errors import SmokeFailed
 from deploy.goldens.recorded import Golden
-from deploy.repository import Repository
+from deploy.report import junit
+from deploy.repository import Repository, VersionFacts
 from deploy.smoke import Outcome, Settings
 from deploy.types import All, Endpoint, Latest, ServedModel, Specific
 
@@ -74,7 +75,7 @@ def endpoint(repository: Repository, tmp_path_factory: pytest.TempPathFactory) -
         yield endpoint
 
 
-def outcomes(report: smoke.Report, **wanted: object) -> set[Outcome]:
+def outcomes(report: smoke.SmokeReport, **wanted: object) -> set[Outcome]:
     return {c.outcome for c in report.checks if all(getattr(c, k) == v for k, v in wanted.items())}
 
 
@@ -92,7 +93,7 @@ def test_everything_published_is_right(repository: Repository, endpoint: Endpoin
     assert outcomes(report, model="classes", name="classify with serving_default") == {Outcome.PASSED}
     assert {latency.protocol for latency in report.latencies} == {"gRPC", "REST"}
     assert json.loads(json.dumps(report.to_json()))["ok"] is True
-    assert ET.fromstring(report.to_junit()).get("failures") == "0"
+    assert ET.fromstring(junit(report)).get("failures") == "0"
 
 
 def test_a_model_of_another_name_than_its_directory(repository: Repository, tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_names_alone_without_a_repository(endpoint: Endpoint) -> None:
 
 def test_a_wrong_golden_a_wrong_label_and_a_missing_version(repository: Repository, endpoint: Endpoint) -> None:
     base = str(repository.root / "half")
-    known = smoke.Known(goldens=[*half(2)[:1], *half(7)[:1]])
+    known = VersionFacts(goldens=[*half(2)[:1], *half(7)[:1]])
     report = smoke.smoke_test(endpoint, [ServedModel("half", base, Specific((1, 9)), {"stable": 2})], lambda _: known)
     wrong = {(c.subject, c.name, c.protocol) for c in report.failed}
     assert wrong == {("half/1", "golden 2 of serving_default", p) for p in ("gRPC", "REST column", "REST row")} | {
@@ -134,7 +135,7 @@ def test_another_contract_and_a_model_that_refuses_its_golden(repository: Reposi
     with connect(endpoint) as client:
         other = client.metadata("half").contract
     report = smoke.smoke_test(endpoint, [ServedModel("mnist", "", Specific((1,)))],
-                              lambda _: smoke.Known(other, [case]))
+                              lambda _: VersionFacts(other, [case]))
     assert {c.name for c in report.failed} == {"contract", "golden 1 of serving_default"}
     assert any("input 'pixels' is not expected" in c.seen for c in report.failed)
     assert any("no input 'words'" in c.seen for c in report.failed)

@@ -17,6 +17,7 @@ from deploy import checks, spec
 from deploy.checks import RULES, Severity, files, keras_archives, targets
 from deploy.cli.outcome import run
 from deploy.errors import CheckFailed, ExportError, IncompleteVersion, SpecError
+from deploy.report import sarif
 from deploy.repository import Repository
 from deploy.wire.model_pb2 import BundleEntryProto
 from tests import checks_support as make
@@ -273,7 +274,7 @@ def test_strict_refuses_warnings(tmp_path: Path) -> None:
 
 def test_sarif(tmp_path: Path) -> None:
     report = check(tmp_path, make.serves("WriteFile", "PyFunc"), allow={"file-write": "it's a cache"})
-    log = json.loads(json.dumps(report.to_sarif()))
+    log = json.loads(json.dumps(sarif(report)))
     assert log["version"] == "2.1.0"
     driver, results = log["runs"][0]["tool"]["driver"], log["runs"][0]["results"]
     assert [rule["id"] for rule in driver["rules"]] == list(RULES)
@@ -312,13 +313,13 @@ def test_sarif_names_a_function_once(tmp_path: Path) -> None:
     meta = make.model(output="call")
     make.call(meta, "call", "serving_default", "serving_default_x")
     make.function(meta, "serving_default", "WriteFile")
-    result = check(tmp_path, meta).to_sarif()["runs"][0]["results"][0]  # type: ignore[index]
+    result = sarif(check(tmp_path, meta))["runs"][0]["results"][0]  # type: ignore[index]
     assert [part["fullyQualifiedName"] for part in result["locations"][0]["logicalLocations"]] == [
         "serving_default", "its_WriteFile"]
 
 
 def _uris(report: checks.Report) -> set[str]:
-    results = report.to_sarif()["runs"][0]["results"]  # type: ignore[index]
+    results = sarif(report)["runs"][0]["results"]  # type: ignore[index]
     return {result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for result in results}
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from deploy.errors import ExportError, ParityError
 from deploy.export import examples, failures, graphs, parity, plans, signatures, specs
-from deploy.export.plans import Case
+from deploy.goldens import Golden
 from deploy.goldens.compare import Tolerance
 from deploy.savedmodel import ops
 from deploy.types import Contract, Signature, TensorSpec
@@ -140,7 +140,7 @@ def test_tolerances() -> None:
 
 
 def test_the_comparison_says_how_close_it_was() -> None:
-    cases = [Case("serving_default", {}, {"y": np.array([1.0, 2.0], "f4")})]
+    cases = [Golden("serving_default", {}, {"y": np.array([1.0, 2.0], "f4")})]
     limits = {"default": Tolerance(0.1, 0), "serving_default/z": Tolerance()}
     same = parity.compare(cases, [{"y": np.array([1.0, 2.0], "f4")}], limits, ())
     assert (same.exact, same.worst, str(same)) == (True, 0.0, "1 call answered bit for bit")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import ml_dtypes
@@ -13,13 +14,14 @@ from deploy.errors import BadRequest, RepositoryError
 from deploy.goldens import examples
 from deploy.goldens.compare import Tolerance, differences
 from deploy.goldens.recorded import Golden
+from deploy.regression import editing
 from deploy.savedmodel import contract_differences
 from deploy.types import CLASSIFY_METHOD, Contract, Signature, TensorSpec
 from deploy.wire import example_pb2, records
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.dtypes import SENDABLE, numpy_dtype
 
-EXACT, LOOSE = Tolerance(), Tolerance(absolute=1e-3, relative=1e-3)
+EXACT, LOOSE = {"default": Tolerance()}, {"default": Tolerance(absolute=1e-3, relative=1e-3)}
 
 
 def signature(*inputs: TensorSpec, method: str = "tensorflow/serving/predict") -> Signature:
@@ -44,8 +46,8 @@ def test_examples_have_the_signatures_dtype_and_shape(dtype: str) -> None:
 def test_examples_are_always_the_same() -> None:
     one = signature(TensorSpec("a", "float32", (None, 5)), TensorSpec("b", "string", (None,)))
     first, again, other = (examples.generate(one, seed=seed) for seed in (1, 1, 2))
-    assert not differences(first, again, EXACT)
-    assert differences(first, other, EXACT)
+    assert not differences("s", first, again, EXACT)
+    assert differences("s", first, other, EXACT)
     assert ((first["a"] >= 0) & (first["a"] < 1)).all()
 
 
@@ -80,8 +82,8 @@ def test_goldens_come_back(tmp_path: Path) -> None:
     assert path == tmp_path / "assets.extra/tf_serving_warmup_requests"
     first, second = goldens.read(tmp_path)
     assert (first.signature, second.signature) == ("scale", "serving_default")
-    assert not differences(GOLDEN.inputs, first.inputs, EXACT)
-    assert not differences(GOLDEN.outputs, first.outputs, EXACT)
+    assert not differences("s", GOLDEN.inputs, first.inputs, EXACT)
+    assert not differences("s", GOLDEN.outputs, first.outputs, EXACT)
     log = pb.PredictionLog.FromString(next(records.read(path)))
     spec = log.predict_log.request.model_spec
     assert (spec.name, spec.signature_name, spec.WhichOneof("version_choice")) == ("m", "scale", None)
@@ -122,11 +124,17 @@ def test_more_goldens_than_the_server_takes(tmp_path: Path) -> None:
         goldens.write(tmp_path, [GOLDEN] * 1001, "m")
 
 
+def test_an_answer_with_another_output_the_second_time_is_no_golden() -> None:
+    answers = iter(({"y": np.float32([1])}, {"y": np.float32([1]), "z": np.float32([1])}))
+    seen = editing.answered(lambda *_: next(answers), Golden("scale", {}), {})
+    assert seen == "signature 'scale' answers differently from call to call: output 'z' is not expected"
+
+
 # comparison
 
 
-def differ(expected: object, actual: object, tolerance: Tolerance = EXACT) -> list[str]:
-    return differences({"y": np.asarray(expected)}, {"y": np.asarray(actual)}, tolerance)
+def differ(expected: object, actual: object, tolerances: Mapping[str, Tolerance] = EXACT) -> list[str]:
+    return differences("s", {"y": np.asarray(expected)}, {"y": np.asarray(actual)}, tolerances)
 
 
 @pytest.mark.parametrize("values", [
@@ -148,14 +156,14 @@ def test_within_and_beyond_the_tolerance(dtype: type) -> None:
 
 
 def test_infinities_and_nan_are_not_within_any_tolerance() -> None:
-    endless = Tolerance(absolute=np.inf)
+    endless = {"default": Tolerance(absolute=np.inf)}
     for expected, actual in ((np.inf, 1.0), (1.0, np.inf), (np.inf, -np.inf), (np.nan, 1.0), (1.0, np.nan)):
         message, = differ(np.float32([0, expected]), np.float32([0, actual]), endless)
         assert "at [1]: expected" in message
 
 
 def test_everything_else_is_exact() -> None:
-    loose = Tolerance(10, 10)
+    loose = {"default": Tolerance(10, 10)}
     assert differ(np.int32([1, 2]), np.int32([1, 3]), loose) == [
         "output 'y': 1 of 2 values differ, int32[2]; first at [1]: expected 2, got 3"]
     assert "expected b'a', got b'b'" in differ(np.array([b"a"], object), np.array([b"b"], object), loose)[0]
@@ -165,7 +173,7 @@ def test_everything_else_is_exact() -> None:
 
 def test_names_dtypes_and_shapes() -> None:
     one, two = np.float32([1]), np.float32([1, 2])
-    assert differences({"a": one, "b": one}, {"b": one, "c": one}, EXACT) == [
+    assert differences("s", {"a": one, "b": one}, {"b": one, "c": one}, EXACT) == [
         "output 'a' is missing", "output 'c' is not expected"]
     assert differ(one, two) == ["output 'y': expected float32[1], got float32[2]"]
     assert differ(one, one.astype(np.float64)) == ["output 'y': expected float32[1], got float64[1]"]

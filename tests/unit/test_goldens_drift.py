@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from deploy.goldens.compare import Tolerance, narrowest
-from deploy.goldens.drift import Pair, measure
+from deploy.goldens.drift import AnswerPair, measure
 
 LIMITS = {"default": Tolerance(0.1)}
 
 
 def one(before: object, after: object, limits: dict[str, Tolerance] | None = None) -> object:
-    drift = measure([Pair("s", {"y": np.asarray(before)}, {"y": np.asarray(after)})], limits or LIMITS)
+    drift = measure([AnswerPair("s", {"y": np.asarray(before)}, {"y": np.asarray(after)})], limits or LIMITS)
     return drift.outputs[0]
 
 
@@ -49,8 +49,9 @@ def test_strings() -> None:
 
 def test_shapes_names_and_refusals() -> None:
     y = np.zeros((2, 3), np.float32)
-    drift = measure([Pair("s", {"y": y}, {"y": y[:1]}), Pair("s", {"y": y}, {"z": y}), Pair("t", {"y": y}, "no such")],
-                    LIMITS)
+    pairs = [AnswerPair("s", {"y": y}, {"y": y[:1]}), AnswerPair("s", {"y": y}, {"z": y}),
+             AnswerPair("t", {"y": y}, "no such")]
+    drift = measure(pairs, LIMITS)
     assert drift.refused == ("case 3 of t: no such",)
     assert not drift.within
     found = {output.output: output for output in drift.outputs}
@@ -72,7 +73,7 @@ def test_each_output_has_its_own_tolerance() -> None:
 
 def test_outputs_that_have_changed_places() -> None:
     a, b = np.float32([1, 2]), np.float32([3, 4])
-    swapped = [Pair("s", {"a": a, "b": b}, {"a": b, "b": a})]
+    swapped = [AnswerPair("s", {"a": a, "b": b}, {"a": b, "b": a})]
     assert measure(swapped, LIMITS).swapped == (("s", "a", "b"),)
-    assert not measure([*swapped, Pair("s", {"a": a, "b": b}, {"a": b, "b": b})], LIMITS).swapped
-    assert not measure([Pair("s", {"a": a, "b": a}, {"a": a, "b": a})], LIMITS).swapped
+    assert not measure([*swapped, AnswerPair("s", {"a": a, "b": b}, {"a": b, "b": b})], LIMITS).swapped
+    assert not measure([AnswerPair("s", {"a": a, "b": a}, {"a": a, "b": a})], LIMITS).swapped

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from deploy import client, goldens, testing
-from deploy.errors import Rejected, RepositoryError, RolloutError
-from deploy.goldens.recorded import Golden
+from deploy.client.monitoring import RequestCounts, request_counts
+from deploy.errors import Malformed, Rejected, RepositoryError, RolloutError
+from deploy.goldens import Golden, examples
 from deploy.rollout import canary
-from deploy.rollout.canary import Counted, Request
 from deploy.spec import ComparePart
 from deploy.types import Contract, ModelRef, Signature, TensorSpec
 from deploy.wire import records
@@ -24,7 +24,7 @@ from tests.serving_support import FakeClock
 ROWS = Contract((Signature("serving_default", (TensorSpec("x", "float32", (None, 3)),),
                            (TensorSpec("y", "float32", (None, 3)),)),))
 X = np.array([[1, 2, 3], [3, 2, 1]], np.float32)
-REQUESTS = [Request("serving_default", {"x": X}), Request("serving_default", {"x": X + 1})]
+REQUESTS = [Golden("serving_default", {"x": X}), Golden("serving_default", {"x": X + 1})]
 
 VERSIONS = ModelRef("m", label="stable"), ModelRef("m", label="canary")
 
@@ -43,7 +43,7 @@ def fails(x: Any) -> Any:
     raise invalid("I don't like it")
 
 
-def judged(after: Any, **limits: Any) -> canary.Report:
+def judged(after: Any, **limits: Any) -> canary.CanaryReport:
     with testing.serve({"m": {1: version(lambda x: x), 2: version(after)}}, labels={"m": {"stable": 1, "canary": 2}}
                        ) as server, client.connect(server.endpoint) as asked:
         return canary.judge(asked, *VERSIONS, REQUESTS, limits=ComparePart(**{"latency": 1e9, **limits}))
@@ -100,8 +100,8 @@ class Answering:
 def test_pauses_of_a_busy_server_say_nothing_of_a_version() -> None:
     clock = FakeClock()
     report = canary.judge(Answering(clock), *VERSIONS, REQUESTS, limits=ComparePart(), clock=clock)  # type: ignore[arg-type]
-    assert report.ok and len(report.before.seconds) == len(report.after.seconds) == 8
-    assert max(report.before.seconds + report.after.seconds) == pytest.approx(0.01)
+    assert report.ok and len(report.before.timings.seconds) == len(report.after.timings.seconds) == 8
+    assert max(report.before.timings.seconds + report.after.timings.seconds) == pytest.approx(0.01)
 
 
 def test_the_report(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_the_report(tmp_path: Path) -> None:
     data = json.loads(json.dumps(report.to_json()))
     assert data["ok"] and data["requests"] == 2 and data["before"]["timed"] == 4
     assert report.summary.startswith("2 requests: up to 0.25 apart, 0 of 4 rows decided otherwise, ")
-    text = report.to_html("a <title>")
+    text = canary.report_page(report, "a <title>")
     assert "a &lt;title&gt;" in text and "<svg" in text and "<script" not in text and "http" not in text
 
     opened: list[str] = []
@@ -120,31 +120,30 @@ def test_the_report(tmp_path: Path) -> None:
 
     Tags().feed(text)
     assert opened.count("table") == 2 and opened.count("svg") == 2
-    from rich.console import Console
-
-    console = Console(record=True, width=140)
-    console.print(report.table())
-    assert "serving_default/y" in console.export_text()
 
 
 def test_requests(tmp_path: Path) -> None:
     (tmp_path / "v").mkdir()
     goldens.write(tmp_path / "v", [Golden("serving_default", {"x": X}, {"y": X})], "m")
-    assert [r.signature for r in canary.from_version(tmp_path / "v")] == ["serving_default"]
-    assert np.array_equal(canary.from_file(tmp_path / "v" / goldens.FILE)[0].inputs["x"], X)
-    assert len(canary.generated(ROWS)) == 4
+    assert np.array_equal(goldens.requests(tmp_path / "v" / goldens.FILE)[0].inputs["x"], X)
+    assert [len(golden.inputs["x"]) for golden in examples.requests(ROWS.values(), batches=(1, 5))] == [1, 5]
     records.write(tmp_path / "empty", iter(()))
     for path in (tmp_path / "empty", tmp_path / "none"):
         with pytest.raises(RepositoryError, match=r"no predict request|no file"):
-            canary.from_file(path)
+            goldens.requests(path)
+    damaged = bytearray((tmp_path / "v" / goldens.FILE).read_bytes())
+    damaged[20] ^= 1
+    (tmp_path / "damaged").write_bytes(damaged)
+    with pytest.raises(Malformed, match="damaged: record 0"):
+        goldens.requests(tmp_path / "damaged")
 
 
 def test_counting() -> None:
     monitored = Options(max_num_load_retries=0, allow_version_labels_for_unavailable_models=True)
     with testing.serve({"m": {1: version(lambda x: x)}}, options=monitored) as server, \
             client.connect(server.endpoint) as asked:
-        assert canary.counted(asked.rest, "m", "/monitoring/prometheus/metrics") is None  # monitoring is off
-    assert canary.counted(None, "m", "/x") is None
-    one, two = Counted({"OK": 5}), Counted({"OK": 9, "INTERNAL": 2, "NOT_FOUND": 1})
+        assert request_counts(asked.rest, "m", "/monitoring/prometheus/metrics") is None  # monitoring is off
+    assert request_counts(None, "m", "/x") is None
+    one, two = RequestCounts({"OK": 5}), RequestCounts({"OK": 9, "INTERNAL": 2, "NOT_FOUND": 1})
     assert (two.since(one).all, two.since(one).failed) == (7, 2)
     assert one.since(two) == one  # started again

@@ -24,7 +24,7 @@ from deploy.goldens.recorded import Golden
 from deploy.modelserver.status import Code, StatusError
 from deploy.repository import Repository
 from deploy.serving.healthz import Cached, listen
-from deploy.serving.ready import Answer, Case, Expected, Prober, case_of, expected_from, gaps
+from deploy.serving.ready import Answer, Expected, Prober, expected_from, gaps, golden_of
 from deploy.state import Release, Serving
 from deploy.types import Endpoint, ServedModel, Specific, VersionState, VersionStatus
 from tests.repository_support import savedmodel
@@ -49,9 +49,9 @@ def connect(endpoint: Endpoint) -> Callable[[], Client]:
     return lambda: client.connect(endpoint, timeout=5.0, attempts=1)
 
 
-def case(answer: float) -> Case:
+def case(answer: float) -> Golden:
     asked, answered = np.array([1], np.float32), np.array([answer], np.float32)
-    return Case("serving_default", {"x": asked}, {"y": answered}, {}, json=True)
+    return Golden("serving_default", {"x": asked}, {"y": answered})
 
 
 BOTH = frozenset({1, 2})
@@ -213,21 +213,21 @@ def test_a_damaged_golden_is_said_and_not_passed_over(tmp_path: Path) -> None:
     goldens.write(source, [Golden("serving_default", {"x": x}, {"y": x})], "m")
     Repository(tmp_path / "models").publish(source, "m")
     model = ServedModel("m", str(tmp_path / "models" / "m"), Specific((1,)), {})
-    found = case_of(model, 1)
+    found = golden_of(model, 1)
     assert found is not None and found.outputs["y"] == x
-    assert case_of(model, 2) is None
+    assert golden_of(model, 2) is None
     warmup = tmp_path / "models" / "m" / "1" / "assets.extra" / "tf_serving_warmup_requests"
     damaged = bytearray(warmup.read_bytes())
     damaged[20] ^= 1
     warmup.chmod(0o644)
     warmup.write_bytes(damaged)
     with pytest.raises(DeployError, match="tf_serving_warmup_requests"):
-        case_of(model, 1)
+        golden_of(model, 1)
 
 
 def test_an_output_that_no_golden_has_is_wrong(running: testing.Running) -> None:
     asked = np.array([1], np.float32)
-    short = Case("serving_default", {"x": asked}, {}, {}, json=True)
+    short = Golden("serving_default", {"x": asked})
     with connect(running.endpoint)() as connected:
-        assert "output 'y' is none of the golden answer's" in next(gaps(
+        assert "output 'y' is not expected" in next(gaps(
             connected, Expected("m", BOTH, {"stable": 1}), lambda _: short, []))

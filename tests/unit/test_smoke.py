@@ -17,7 +17,9 @@ from deploy.client.transport import Reply
 from deploy.errors import SmokeFailed
 from deploy.goldens.compare import Tolerance
 from deploy.goldens.recorded import Golden
-from deploy.smoke import Check, Known, Outcome, Report, Settings
+from deploy.report import junit
+from deploy.repository import VersionFacts
+from deploy.smoke import Outcome, Settings, SmokeCheck, SmokeReport
 from deploy.types import (
     Contract,
     ModelRef,
@@ -80,19 +82,21 @@ class Rpc:
         """Nothing to do."""
 
 
-def ask(rpc: Rpc, known: Known | None = None, labels: Mapping[str, int] | None = None, **settings: Any) -> Report:
+def ask(rpc: Rpc, known: VersionFacts | None = None, labels: Mapping[str, int] | None = None, **settings: Any
+        ) -> SmokeReport:
     wanted = ServedModel("m", "/nowhere", Specific((1,)), labels or {})
     return smoke.smoke_test(Client(rpc, None), [wanted], lambda _: known, Settings(repeats=2, **settings))  # type: ignore[arg-type]
 
 
-def failed(report: Report) -> list[str]:
+def failed(report: SmokeReport) -> list[str]:
     return [f"{c.subject}: {c.name}" for c in report.failed]
 
 
 def test_all_is_well() -> None:
     said: list[str] = []
     wanted = [ServedModel("m", "/nowhere", Specific((1,)), {"stable": 1})]
-    report = smoke.smoke_test(Client(Rpc(), None), wanted, lambda _: Known(CONTRACT, [GOLDEN]), progress=said.append)  # type: ignore[arg-type]
+    facts = VersionFacts(CONTRACT, [GOLDEN])
+    report = smoke.smoke_test(Client(Rpc(), None), wanted, lambda _: facts, progress=said.append)  # type: ignore[arg-type]
     assert report.ok and said == ["asking m/1"]
     report.raise_if_failed()
     assert {c.seen for c in report.checks if c.outcome is Outcome.SKIPPED} >= {"this endpoint offers no REST"}
@@ -101,7 +105,7 @@ def test_all_is_well() -> None:
 
 
 def test_wrong_answers_are_told_with_what_was_expected() -> None:
-    report = ask(Rpc(off=0.5), Known(CONTRACT, [GOLDEN]))
+    report = ask(Rpc(off=0.5), VersionFacts(CONTRACT, [GOLDEN]))
     assert failed(report) == ["m/1: golden 1 of serving_default"]
     [check] = report.failed
     assert "expected 2.5, got 3.0" in check.seen and "y [2]" in check.expected
@@ -113,9 +117,9 @@ def test_wrong_answers_are_told_with_what_was_expected() -> None:
 
 def test_tolerances_of_the_version_and_of_the_settings() -> None:
     tolerances = {"serving_default/y": Tolerance(1.0, 0.0)}
-    assert ask(Rpc(off=0.5), Known(CONTRACT, [GOLDEN], tolerances)).ok
-    assert not ask(Rpc(off=0.5), Known(CONTRACT, [GOLDEN], tolerances), absolute=0.1).ok
-    assert ask(Rpc(off=0.5), Known(CONTRACT, [GOLDEN]), absolute=1.0).ok
+    assert ask(Rpc(off=0.5), VersionFacts(CONTRACT, [GOLDEN], tolerances)).ok
+    assert not ask(Rpc(off=0.5), VersionFacts(CONTRACT, [GOLDEN], tolerances), absolute=0.1).ok
+    assert ask(Rpc(off=0.5), VersionFacts(CONTRACT, [GOLDEN]), absolute=1.0).ok
 
 
 def test_generated_requests_need_finite_answers() -> None:
@@ -125,20 +129,31 @@ def test_generated_requests_need_finite_answers() -> None:
     assert "NaN or infinity" in report.failed[0].seen
 
 
+def test_an_output_that_no_signature_promises_is_wrong_without_a_golden_as_well() -> None:
+    class Talkative(Rpc):
+        def predict(self, ref: ModelRef, inputs: Mapping[str, Any], **_: Any) -> Prediction:
+            answer = super().predict(ref, inputs)
+            return Prediction({**answer, "z": answer["y"]}, answer.model_version)
+
+    for facts in (None, VersionFacts(CONTRACT, [GOLDEN])):
+        [check] = ask(Talkative(), facts).failed
+        assert check.seen == "output 'z' is not expected"
+
+
 def test_another_contract_than_published() -> None:
     other = Contract((Signature("serving_default", (TensorSpec("x", "float32", FLOATS),),
                                 (TensorSpec("y", "float32", FLOATS), TensorSpec("z", "int64", FLOATS))),))
-    report = ask(Rpc(), Known(other, [GOLDEN]))
+    report = ask(Rpc(), VersionFacts(other, [GOLDEN]))
     assert failed(report) == ["m/1: contract"] and "'z' is missing" in report.failed[0].seen
 
 
 def test_a_golden_of_a_signature_that_is_gone() -> None:
-    report = ask(Rpc(), Known(None, [Golden("scale", X, X)]))
+    report = ask(Rpc(), VersionFacts(None, [Golden("scale", X, X)]))
     assert failed(report) == ["m/1: golden 1 of scale"]
 
 
 def test_a_label_that_leads_elsewhere() -> None:
-    report = ask(Rpc(label_to=2), Known(CONTRACT, [GOLDEN]), {"stable": 1})
+    report = ask(Rpc(label_to=2), VersionFacts(CONTRACT, [GOLDEN]), {"stable": 1})
     assert failed(report) == ["m@stable: label"] and report.failed[0].seen == "version 2"
 
 
@@ -156,7 +171,7 @@ def test_errors_have_to_come() -> None:
 
 @pytest.mark.parametrize("after", range(12))
 def test_a_server_that_goes_away_leaves_a_whole_report(after: int) -> None:
-    report = ask(Rpc(after=after), Known(CONTRACT, [GOLDEN]), {"stable": 1})
+    report = ask(Rpc(after=after), VersionFacts(CONTRACT, [GOLDEN]), {"stable": 1})
     assert not report.ok
     assert len(report.failed) <= 1
     names = [c.name for c in report.checks if c.protocol == "gRPC"]
@@ -174,16 +189,16 @@ def test_nothing_served_under_a_bare_name() -> None:
 
 def test_no_wanted_model_is_not_ok_by_itself() -> None:
     assert smoke.smoke_test(Client(Rpc(), None), []).ok  # the unknown model was refused  # type: ignore[arg-type]
-    assert not Report("e", (), (), 0.0).ok
+    assert not SmokeReport("e", (), (), 0.0).ok
 
 
 def test_junit_is_xml_whatever_the_server_says() -> None:
     nasty = "a < b & \"c\" \0\x1b]]> \ud800 日本"
-    checks = (Check("m", 1, None, nasty, "gRPC", Outcome.FAILED, nasty, nasty, nasty, 0.5),
-              Check("m", 1, None, "s", "REST", Outcome.SKIPPED, "", nasty),
-              Check("n", None, "l", "p", "REST", Outcome.NOT_RUN, "", "gone"),
-              Check("n", 2, None, "q", "REST", Outcome.PASSED))
-    root = ET.fromstring(Report("e", checks, (), 1.0).to_junit())
+    checks = (SmokeCheck("m", 1, None, nasty, "gRPC", Outcome.FAILED, nasty, nasty, nasty, 0.5),
+              SmokeCheck("m", 1, None, "s", "REST", Outcome.SKIPPED, "", nasty),
+              SmokeCheck("n", None, "l", "p", "REST", Outcome.NOT_RUN, "", "gone"),
+              SmokeCheck("n", 2, None, "q", "REST", Outcome.PASSED))
+    root = ET.fromstring(junit(SmokeReport("e", checks, (), 1.0)))
     assert {n: root.get(n) for n in ("tests", "failures", "errors", "skipped")} == {
         "tests": "4", "failures": "1", "errors": "1", "skipped": "1"}
     assert [suite.get("name") for suite in root] == ["m", "n"]
@@ -195,8 +210,10 @@ def test_junit_is_xml_whatever_the_server_says() -> None:
 def test_the_table_shows_failures_and_reasons() -> None:
     from rich.console import Console
 
+    from deploy.cli.tables import smoke_table
+
     console = Console(width=160, file=io.StringIO(), record=True)
-    console.print(ask(Rpc(off=0.5), Known(CONTRACT, [GOLDEN])).table())
+    console.print(smoke_table(ask(Rpc(off=0.5), VersionFacts(CONTRACT, [GOLDEN]))))
     text = console.export_text()
     for part in ("m/1", "golden 1 of serving_default over gRPC", "expected 2.5, got 3.0", "reproduce  python -c",
                  "this endpoint offers no REST", "1 failed"):
@@ -224,7 +241,7 @@ def test_a_label_is_asked_with_a_golden_that_json_can_say() -> None:
     """The first one is float16, of which REST knows nothing."""
     half = Signature("a_half", (TensorSpec("x", "float16", FLOATS),), (TensorSpec("y", "float16", FLOATS),))
     contract = Contract((half, *CONTRACT.signatures))
-    known = Known(contract, [Golden("a_half", {"x": X["x"].astype("f2")}, GOLDEN.outputs), GOLDEN])
+    known = VersionFacts(contract, [Golden("a_half", {"x": X["x"].astype("f2")}, GOLDEN.outputs), GOLDEN])
     client = Client(Rpc(contract=contract), Rest(contract=contract))  # type: ignore[arg-type]
     wanted = ServedModel("m", "/nowhere", Specific((1,)), {"stable": 1})
     report = smoke.smoke_test(client, [wanted], lambda _: known, Settings(repeats=0))

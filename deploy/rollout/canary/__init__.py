@@ -3,17 +3,15 @@
     report = judge(client, ModelRef("m", label="stable"), ModelRef("m", label="canary"), requests, limits=ComparePart())
     report.raise_if_refused()
 
-    requests   what is asked: golden cases, recorded files, generated
-    judging    both sides asked in turn; the limits
-    report     what was found, as table and JSON; html draws it
-    watching   the server's own counters, before and after
+    judging   both sides asked in turn; the limits
+    report    what was found, as values and JSON
+    page      the report as an HTML page
 """
 
 from __future__ import annotations
 
 from deploy.rollout.canary.judging import judge
-from deploy.rollout.canary.report import Report, Side
-from deploy.rollout.canary.requests import Request, from_file, from_version, generated
-from deploy.rollout.canary.watching import Counted, counted
+from deploy.rollout.canary.page import report_page
+from deploy.rollout.canary.report import CanaryReport, CanarySide
 
-__all__ = ["Counted", "Report", "Request", "Side", "counted", "from_file", "from_version", "generated", "judge"]
+__all__ = ["CanaryReport", "CanarySide", "judge", "report_page"]

@@ -5,17 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deploy.client import Prediction, Predictor
 from deploy.errors import BadReply, BadRequest, Rejected
-from deploy.goldens.compare import Tolerances
-from deploy.goldens.drift import Arrays, Drift, Pair, measure
-from deploy.rollout.canary.report import Report, Side
-from deploy.rollout.canary.requests import Request
+from deploy.goldens import Golden
+from deploy.goldens.compare import Array, Arrays, Tolerances
+from deploy.goldens.drift import AnswerDrift, AnswerPair, measure
+from deploy.goldens.timing import Timings
+from deploy.rollout.canary.report import CanaryReport, CanarySide
 from deploy.spec import ComparePart
 from deploy.types import ModelRef
 from deploy.waiting import Clock, Deadline, poll
@@ -26,9 +25,9 @@ _BUSY, _PATIENCE, _PAUSE = "RESOURCE_EXHAUSTED", 1.0, 0.05  # a server with all 
 _OWN = (Rejected, BadReply, BadRequest)  # the model's affair; without a connection there is nothing to compare
 
 
-def judge(client: Predictor, current: ModelRef, candidate: ModelRef, requests: Sequence[Request], *,
+def judge(client: Predictor, current: ModelRef, candidate: ModelRef, requests: Sequence[Golden], *,
           limits: ComparePart, tolerances: Tolerances | None = None, timeout: float = 30.0,
-          clock: Clock = time) -> Report:
+          clock: Clock = time) -> CanaryReport:
     """Send every request to both, compare the answers, and hold the differences against the limits.
 
     tolerances: for the report's count of answers that differ at all; they refuse nothing.
@@ -40,7 +39,7 @@ def judge(client: Predictor, current: ModelRef, candidate: ModelRef, requests: S
     for number, request in enumerate(requests):
         one, other = _both(sides, request, swapped=bool(number % 2))
         if not isinstance(one, str):  # what was refused before may well be answered now
-            pairs.append(Pair(request.signature, one, other))
+            pairs.append(AnswerPair(request.signature, one, other))
     rounds = min(limits.repeats, max(1, _MOST // max(1, len(requests))))
     for turn in range(rounds - 1):
         for request in requests:
@@ -49,10 +48,10 @@ def judge(client: Predictor, current: ModelRef, candidate: ModelRef, requests: S
     before, after = (side.result() for side in sides)
     drift = measure(pairs, tolerances or {})
     problems = (*_problems(before, after, drift, limits, len(requests)), *_far_apart(pairs, limits))
-    return Report(before, after, len(requests), drift, problems, clock.monotonic() - began)
+    return CanaryReport(before, after, len(requests), drift, problems, clock.monotonic() - began)
 
 
-def _both(sides: tuple[_Asked, _Asked], request: Request, *, swapped: bool) -> tuple[Arrays | str, Arrays | str]:
+def _both(sides: tuple[_Asked, _Asked], request: Golden, *, swapped: bool) -> tuple[Arrays | str, Arrays | str]:
     if swapped:
         other, one = sides[1].ask(request), sides[0].ask(request)
         return one, other
@@ -66,7 +65,7 @@ class _Asked:
         self._client, self._ref, self._timeout, self._clock = client, ref, timeout, clock
         self._errors, self._seconds, self._first = list[str](), list[float](), list[float]()
 
-    def ask(self, request: Request) -> Arrays | str:
+    def ask(self, request: Golden) -> Arrays | str:
         """The answer, or why there is none."""
         try:
             answer, seconds = self._send(request)
@@ -76,12 +75,12 @@ class _Asked:
         self._first.append(seconds)
         return dict(answer)
 
-    def time(self, request: Request) -> None:
+    def time(self, request: Golden) -> None:
         """Ask again, only for the latency."""
         with suppress(*_OWN):
             self._seconds.append(self._send(request)[1])
 
-    def _send(self, request: Request) -> tuple[Prediction, float]:
+    def _send(self, request: Golden) -> tuple[Prediction, float]:
         """The answer and its seconds; asked again if the server had no room: that says nothing about the version."""
         busy: list[Rejected] = []
 
@@ -102,11 +101,11 @@ class _Asked:
             raise busy[0]
         return found
 
-    def result(self) -> Side:
-        return Side(str(self._ref), tuple(self._errors), tuple(self._seconds or self._first))
+    def result(self) -> CanarySide:
+        return CanarySide(str(self._ref), tuple(self._errors), Timings(tuple(self._seconds or self._first)))
 
 
-def _far_apart(pairs: Iterable[Pair], limits: ComparePart) -> list[str]:
+def _far_apart(pairs: Iterable[AnswerPair], limits: ComparePart) -> list[str]:
     """Outputs without a difference in numbers: beyond any deviation that is allowed. One sentence for each."""
     found: dict[str, str] = {}
     for pair in pairs:
@@ -118,7 +117,7 @@ def _far_apart(pairs: Iterable[Pair], limits: ComparePart) -> list[str]:
     return [f"{where} {why}; up to {limits.deviation:g} apart is allowed" for where, why in sorted(found.items())]
 
 
-def _no_difference(before: NDArray[Any], after: NDArray[Any]) -> str:
+def _no_difference(before: Array, after: Array) -> str:
     if before.shape != after.shape:
         return f"has shape {list(after.shape)}, {list(before.shape)} before"
     if before.dtype.kind in "OSU" or after.dtype.kind in "OSU":
@@ -127,7 +126,7 @@ def _no_difference(before: NDArray[Any], after: NDArray[Any]) -> str:
     return f"is infinitely far apart in {number} of {before.size} values" if number else ""
 
 
-def _problems(before: Side, after: Side, drift: Drift, limits: ComparePart, asked: int) -> list[str]:
+def _problems(before: CanarySide, after: CanarySide, drift: AnswerDrift, limits: ComparePart, asked: int) -> list[str]:
     found = []
     more = (len(after.errors) - len(before.errors)) / max(1, asked)
     if more > limits.errors:
@@ -141,9 +140,8 @@ def _problems(before: Side, after: Side, drift: Drift, limits: ComparePart, aske
                          f"{limits.flips:.0%} allowed")
         if output.nan_after - output.nan_before > limits.nan:
             found.append(f"{where} has {output.nan_after:.1%} NaN, {output.nan_before:.1%} before")
-    slow = after.percentile(50) - before.percentile(50)
-    if slow > _SLACK and after.percentile(50) > limits.latency * before.percentile(50):
-        found.append(f"the median request takes {after.percentile(50) * 1e3:.1f} ms, "
-                     f"{before.percentile(50) * 1e3:.1f} ms before; {limits.latency:g} times that is allowed")
+    slow, usual = after.timings.median, before.timings.median
+    if slow - usual > _SLACK and slow > limits.latency * usual:
+        found.append(f"the median request takes {slow * 1e3:.1f} ms, {usual * 1e3:.1f} ms before; "
+                     f"{limits.latency:g} times that is allowed")
     return found
-

@@ -1,45 +1,36 @@
-"""What a comparison found: plain values, for people, for JSON and as a page."""
+"""What a comparison found: plain values."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deploy.errors import RolloutError
-from deploy.goldens.drift import Drift
-
-if TYPE_CHECKING:
-    from rich.console import Group
+from deploy.goldens.drift import AnswerDrift
+from deploy.goldens.timing import Timings
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """One of the two. errors: what was refused, and why. seconds: of each timed request."""
+class CanarySide:
+    """One of the two. errors: what was refused, and why. timings: of its timed requests."""
 
     ref: str
     errors: tuple[str, ...]
-    seconds: tuple[float, ...]
-
-    def percentile(self, percent: float) -> float:
-        """Seconds; 0 if nothing was answered."""
-        if not self.seconds:
-            return 0.0
-        ordered = sorted(self.seconds)
-        return ordered[min(len(ordered) - 1, int(percent / 100 * len(ordered)))]
+    timings: Timings
 
     def to_json(self) -> dict[str, Any]:
-        return {"ref": self.ref, "errors": list(self.errors), "timed": len(self.seconds),
-                "seconds": {f"p{p}": round(self.percentile(p), 6) for p in (50, 90, 99)}}
+        return {"ref": self.ref, "errors": list(self.errors), "timed": len(self.timings),
+                "seconds": {f"p{p}": round(self.timings.percentile(p), 6) for p in (50, 90, 99)}}
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CanaryReport:
     """before: what traffic gets. after: what is on trial. problems: limits that were passed, in sentences."""
 
-    before: Side
-    after: Side
+    before: CanarySide
+    after: CanarySide
     requests: int
-    drift: Drift
+    drift: AnswerDrift
     problems: tuple[str, ...]
     seconds: float
 
@@ -56,9 +47,9 @@ class Report:
             parts.append(f"{self.drift.flips} of {rows} rows decided otherwise")
         if self.after.errors:
             parts.append(f"{len(self.after.errors)} refused")
-        if self.before.percentile(50):
-            parts.append(f"{self.after.percentile(50) / self.before.percentile(50):.2g} times the latency")
-        return f"{self.requests} requests: {', '.join(parts)}"
+        if self.before.timings.median:
+            parts.append(f"{self.after.timings.median / self.before.timings.median:.2g} times the latency")
+        return f"{self.requests} request{'s' * (self.requests != 1)}: {', '.join(parts)}"
 
     def raise_if_refused(self) -> None:
         """Raises RolloutError with the first limit that was passed, and the whole report as details."""
@@ -72,28 +63,3 @@ class Report:
         return {"ok": self.ok, "problems": list(self.problems), "requests": self.requests,
                 "seconds": round(self.seconds, 3), "before": self.before.to_json(), "after": self.after.to_json(),
                 "drift": self.drift.to_json()}
-
-    def to_html(self, title: str = "") -> str:
-        """A page that stands alone: no scripts, nothing loaded from elsewhere."""
-        from deploy.rollout.canary.html import page
-
-        return page(self, title or f"{self.after.ref} beside {self.before.ref}")
-
-    def table(self) -> Group:
-        """For people."""
-        from rich import box
-        from rich.console import Group
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in ("output", "values", "changed", "largest", "mean", "decided otherwise", "NaN before", "NaN after"):
-            table.add_column(name, justify="left" if name == "output" else "right")
-        for o in self.drift.outputs:
-            table.add_row(f"{o.signature}/{o.output}", str(o.values), str(o.changed), f"{o.max:.3g}", f"{o.mean:.3g}",
-                          f"{o.flips} of {o.decisions}" if o.decisions else "-", f"{o.nan_before:.1%}",
-                          f"{o.nan_after:.1%}")
-        times = "   ".join(f"p{p} {self.before.percentile(p) * 1e3:.2f} -> {self.after.percentile(p) * 1e3:.2f} ms"
-                           for p in (50, 90, 99))
-        return Group(table, Text(times), *[Text(p, style="red") for p in self.problems],
-                     Text(self.summary, style="green" if self.ok else "bold red"))

@@ -6,13 +6,13 @@ import re
 from itertools import groupby
 from xml.etree import ElementTree as ET
 
-from deploy.smoke.report import Check, Outcome, Report
+from deploy.smoke import Outcome, SmokeCheck, SmokeReport
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _TAGS = {Outcome.FAILED: "failure", Outcome.SKIPPED: "skipped", Outcome.NOT_RUN: "error"}
 
 
-def write(report: Report) -> str:
+def junit(report: SmokeReport) -> str:
     """The XML text."""
     root = ET.Element("testsuites", {"name": "tfs smoke", **_numbers(report.checks)})
     for model, checks in groupby(sorted(report.checks, key=lambda c: c.model), key=lambda c: c.model):
@@ -25,7 +25,7 @@ def write(report: Report) -> str:
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _case(suite: ET.Element, check: Check) -> None:
+def _case(suite: ET.Element, check: SmokeCheck) -> None:
     case = ET.SubElement(suite, "testcase", classname=_text(f"tfs.smoke.{check.subject}"),
                          name=_text(f"{check.name} ({check.protocol})"), time=f"{check.seconds:.6f}")
     tag = _TAGS.get(check.outcome)
@@ -37,7 +37,7 @@ def _case(suite: ET.Element, check: Check) -> None:
         node.text = _text(f"expected: {check.expected}\nseen: {check.seen}\nreproduce: {check.reproduce}")
 
 
-def _numbers(checks: tuple[Check, ...]) -> dict[str, str]:
+def _numbers(checks: tuple[SmokeCheck, ...]) -> dict[str, str]:
     count = {outcome: sum(c.outcome is outcome for c in checks) for outcome in Outcome}
     return {"tests": str(len(checks)), "failures": str(count[Outcome.FAILED]), "errors": str(count[Outcome.NOT_RUN]),
             "skipped": str(count[Outcome.SKIPPED]), "time": f"{sum(c.seconds for c in checks):.6f}"}

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote_from_bytes
 
+from deploy.checks import Report
 from deploy.checks.rules import RULES, Finding, Rule
 from deploy.version import __version__
-
-if TYPE_CHECKING:
-    from deploy.checks.report import Report
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _INDEX = {name: place for place, name in enumerate(RULES)}
 
 
-def log(report: Report) -> dict[str, object]:
+def sarif(report: Report) -> dict[str, object]:
     """One run with all rules and the report's findings."""
     driver = {"name": "tfs check", "semanticVersion": __version__, "rules": [_rule(r) for r in RULES.values()]}
     run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints",

@@ -1,20 +1,26 @@
-"""A report for people."""
+"""Reports as tables, for people at a terminal: of a smoke test, of a check, and of answers that were asked again."""
 
 from __future__ import annotations
 
+from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from deploy.checks import Finding, Report, Severity
+from deploy.cli.escaping import line
+from deploy.cli.options import table
+from deploy.goldens.drift import AnswerDrift
+from deploy.smoke import Outcome, SmokeCheck, SmokeReport
 from deploy.smoke.asking import COLUMN, ROW, RPC
-from deploy.smoke.report import Check, Outcome, Report
 
 _COLUMNS = ("status", "contract", RPC, COLUMN, ROW, "agree", "address", "errors")
 _ADDRESS = ("label", "label answers", "name alone")
 _ERRORS = ("unknown version", "unknown model", "malformed request")
+_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
 
 
-def render(report: Report) -> Group:
+def smoke_table(report: SmokeReport) -> Group:
     """A line per version and label, then each failure in full, then why something was skipped or not run."""
     parts: list[Table | Text] = [_overview(report)]
     parts += [_failure(check) for check in report.failed]
@@ -23,9 +29,7 @@ def render(report: Report) -> Group:
     return Group(*parts, Text(report.summary, style="green" if report.ok else "bold red"))
 
 
-def _overview(report: Report) -> Table:
-    from rich import box
-
+def _overview(report: SmokeReport) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("what", overflow="fold")
     for name in (*_COLUMNS, "warm-up", "first/later gRPC", "first/later REST"):
@@ -38,7 +42,7 @@ def _overview(report: Report) -> Table:
     return table
 
 
-def _column(check: Check) -> str:
+def _column(check: SmokeCheck) -> str:
     if check.name in ("status", "contract"):
         return check.name
     if check.name in _ADDRESS or check.name in _ERRORS:
@@ -48,7 +52,7 @@ def _column(check: Check) -> str:
     return COLUMN if check.protocol == "REST" else check.protocol
 
 
-def _cell(checks: list[Check]) -> Text:
+def _cell(checks: list[SmokeCheck]) -> Text:
     """`5`, `4 of 5`, or `skipped`."""
     asked = [check for check in checks if check.outcome is not Outcome.SKIPPED]
     passed = sum(check.ok is True for check in asked)
@@ -58,7 +62,7 @@ def _cell(checks: list[Check]) -> Text:
     return Text(f"{passed} ok" if fine else f"{passed} of {len(asked)}", style="green" if fine else "bold red")
 
 
-def _warmup(report: Report, subject: str) -> Text:
+def _warmup(report: SmokeReport, subject: str) -> Text:
     """`4 in 12 ms`, `none`, or nothing where the server doesn't tell."""
     for one in report.latencies:
         if f"{one.model}/{one.version}" == subject and one.warmed is not None:
@@ -66,14 +70,14 @@ def _warmup(report: Report, subject: str) -> Text:
     return Text("")
 
 
-def _latency(report: Report, subject: str, protocol: str) -> Text:
+def _latency(report: SmokeReport, subject: str, protocol: str) -> Text:
     for one in report.latencies:
         if f"{one.model}/{one.version}" == subject and one.protocol == protocol:
             return Text(f"{one.first * 1e3:.1f}/{one.steady * 1e3:.1f} ms")
     return Text("")
 
 
-def _failure(check: Check) -> Text:
+def _failure(check: SmokeCheck) -> Text:
     text = Text(f"\n{check.subject}: {check.name} over {check.protocol}\n", style="bold red")
     for name, value in (("expected ", check.expected), ("seen     ", check.seen), ("reproduce", check.reproduce)):
         if value:
@@ -81,7 +85,7 @@ def _failure(check: Check) -> Text:
     return text
 
 
-def _reasons(report: Report, outcome: Outcome) -> list[str]:
+def _reasons(report: SmokeReport, outcome: Outcome) -> list[str]:
     """Each reason once, with the number of checks that it kept from being asked."""
     reasons: dict[tuple[str, str], int] = {}
     for check in report.checks:
@@ -89,3 +93,37 @@ def _reasons(report: Report, outcome: Outcome) -> list[str]:
             key = (check.subject, check.seen)
             reasons[key] = reasons.get(key, 0) + 1
     return [f"{outcome.value} ({count}): {subject}: {why}" for (subject, why), count in reasons.items()]
+
+
+def check_table(report: Report, *, notes: bool = True) -> Table:
+    """One line for each finding: what, where, and what to do or why it is allowed."""
+    shown = table(f"{report.path}, for {report.target}", "", "rule", "where", "what", "what to do")
+    for finding in report.shown(notes=notes):
+        label, style = ("allowed", "green") if finding.allowed is not None else \
+            (finding.severity.value, _STYLES[finding.severity])
+        shown.add_row(Text(label, style=style), finding.rule, Text(_one(str(finding.where))),
+                      Text(_one(finding.message)), Text(_advice(finding)))
+    return shown
+
+
+def _one(text: str) -> str:
+    """A name of the model's makes no lines of its own in the table."""
+    return text.replace("\n", "\\n")
+
+
+def _advice(finding: Finding) -> str:
+    return finding.fix if finding.allowed is None else f"allowed: {finding.allowed}"
+
+
+def drift_table(drift: AnswerDrift) -> Group:
+    """Deviations by output, then what was refused or isn't within the tolerance."""
+    shown = table("", "signature", "output", ">cases", ">max", ">mean", ">changed", ">argmax flips", ">NaN before",
+                  ">NaN now", "")
+    for o in drift.outputs:
+        flips = f"{o.flips} of {o.decisions}" if o.decisions else "-"
+        shown.add_row(line(o.signature), line(o.output), str(o.cases), f"{o.max:.3g}", f"{o.mean:.3g}",
+                      f"{o.changed} of {o.values}", flips, f"{o.nan_before:.1%}", f"{o.nan_after:.1%}",
+                      "within" if o.within else Text("outside", style="bold red"))
+    lines = [Text(f"refused: {line(text)}") for text in drift.refused[:5]]
+    lines += [Text(line(f"{o.signature}: {o.outside[0]}")) for o in drift.outputs if o.outside]
+    return Group(shown, *lines)

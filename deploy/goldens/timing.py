@@ -1,0 +1,40 @@
+"""How long requests take: the one way in which latency is measured and summed up here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from deploy.waiting import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds of each of some requests, in the order in which they were asked."""
+
+    seconds: tuple[float, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.seconds)
+
+    @property
+    def median(self) -> float:
+        """Seconds; 0 without a request."""
+        return self.percentile(50)
+
+    def percentile(self, percent: float) -> float:
+        """Seconds, between two requests in proportion; 0 without a request."""
+        return float(np.percentile(self.seconds, percent)) if self.seconds else 0.0
+
+
+def timed(call: Callable[[], object], repeats: int, clock: Clock = time) -> Timings:
+    """Call it so many times, one after the other. Raises what it raises."""
+    seconds = []
+    for _ in range(repeats):
+        began = clock.monotonic()
+        call()
+        seconds.append(clock.monotonic() - began)
+    return Timings(tuple(seconds))

@@ -1,0 +1,70 @@
+"""Bars and curves as SVG elements, for a page; `document` makes a file of one that any browser shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+_COLORS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2")
+_LEFT, _WIDTH, _BAR, _GAP = 200, 420, 18, 14
+
+
+@dataclass(frozen=True, slots=True)
+class BarGroup:
+    """Bars that are compared with each other: a title, and (name, value, text behind the bar) for each."""
+
+    title: str
+    bars: Sequence[tuple[str, float, str]]
+
+
+def bars(title: str, groups: Sequence[BarGroup], *, one_scale: bool = False) -> str:
+    """The longest bar is the largest value: of its group or, on `one_scale`, of all groups."""
+    parts, y = [_text(10, 24, title, "bold 15px")] if title else [], 48 if title else 14
+    largest = {id(group): max((value for _, value, _ in group.bars), default=0.0) for group in groups}
+    for group in groups:
+        parts.append(_text(10, y + 12, group.title, "bold 12px"))
+        y += _BAR + 4
+        full = (max(largest.values()) if one_scale else largest[id(group)]) or 1.0
+        for index, (name, value, label) in enumerate(group.bars):
+            length = max(1.0, _WIDTH * value / full)
+            color = _COLORS[index % len(_COLORS)]
+            parts += [_text(_LEFT - 8, y + 13, name, "12px", "end"),
+                      f'<rect x="{_LEFT}" y="{y}" width="{length:.1f}" height="{_BAR}" fill="{color}"/>',
+                      _text(_LEFT + length + 6, y + 13, label, "12px")]
+            y += _BAR + 4
+        y += _GAP
+    return _drawing(_LEFT + _WIDTH + 140, y, parts)
+
+
+def percentiles(lines: Sequence[tuple[str, Callable[[float], float]]], unit: Callable[[float], str]) -> str:
+    """A curve from p0 to p99 for each (name, percentile -> value); empty if all of it is 0."""
+    top = max((at(99) for _, at in lines), default=0.0)
+    if not top:
+        return ""
+    parts = ['<path d="M60 10V210H760" stroke="#999" fill="none"/>', _text(54, 24, unit(top), "12px", "end"),
+             _text(54, 212, "0", "12px", "end"),
+             *(_text(60 + 7 * p, 228, f"p{p}", "12px", "middle") for p in (0, 25, 50, 75, 90, 99))]
+    for index, (name, at) in enumerate(lines):
+        points = " ".join(f"{60 + 7 * p},{210 - 190 * at(p) / top:.1f}" for p in range(100))
+        color = _COLORS[index % len(_COLORS)]
+        parts += [f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>',
+                  _text(80, 30 + 18 * index, name, "12px", color=color)]
+    return _drawing(800, 240, parts)
+
+
+def document(drawing: str) -> str:
+    """A file of its own."""
+    return drawing.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1) + "\n"
+
+
+def _drawing(width: int, height: int, parts: Sequence[str]) -> str:
+    return (f'<svg role="img" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+            f'font-family="sans-serif"><rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>')
+
+
+def _text(x: float, y: float, text: str, font: str, anchor: str = "start", *, color: str = "") -> str:
+    weight, _, size = font.rpartition(" ")
+    bold = f' font-weight="{weight}"' if weight else ""
+    fill = f' fill="{color}"' if color else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}"{bold}{fill} text-anchor="{anchor}">{escape(text)}</text>'
