@@ -24,6 +24,7 @@ class Capabilities:
     logs_after_end: what a server printed can be read when it has ended, also by another process.
     limits_memory: server/resources bounds them.
     images: they run images, and can try one that carries its models.
+    bundled: they are this package's own server, with the TensorFlow that is installed here.
     """
 
     own_files: bool = False
@@ -34,6 +35,7 @@ class Capabilities:
     logs_after_end: bool = False
     limits_memory: bool = False
     images: bool = False
+    bundled: bool = False
 
 
 class LaunchOptions(Protocol):

@@ -8,6 +8,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from importlib import resources
 from pathlib import Path
 from typing import IO, cast
 
@@ -15,20 +16,6 @@ from deploy.backends.base import Progress, silent
 from deploy.backends.engine import Engine, translated
 from deploy.errors import BackendMissing, ServerError, SpecError
 
-# docker/serving.Dockerfile without its comments; a test keeps the two the same
-SERVING_DOCKERFILE = r"""
-ARG BASE_IMAGE=tensorflow/serving:2.20.0
-FROM ${BASE_IMAGE}
-COPY config /etc/tfs
-COPY models /models
-ENV HOME=/tmp
-USER 65534:65534
-EXPOSE 8500 8501
-ENTRYPOINT ["/bin/sh", "-c", \
-  "trap 'kill -TERM $server' TERM INT HUP QUIT; /usr/bin/tensorflow_model_server \"$@\" & server=$!; wait $server; \
-  code=$?; while kill -0 $server 2>/dev/null; do wait $server; code=$?; done; exit $code", "tensorflow_model_server"]
-CMD ["--port=8500", "--rest_api_port=8501", "--model_config_file=/etc/tfs/models.config"]
-""".removeprefix("\n")
 _CHUNK = 1 << 20
 _WIDTH = 100  # characters of a builder's line that are told
 _PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
@@ -39,10 +26,16 @@ Source = Path | bytes
 Dockerfile = Callable[[Mapping[str, str]], str]  # gets the SHA-256 of every file of the context, by path
 
 
+def dockerfile_lines() -> str:
+    """serving.Dockerfile without its comments."""
+    text = resources.files(__package__).joinpath("serving.Dockerfile").read_text()
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
+
+
 def serving_dockerfile(flags: Sequence[str], labels: Mapping[str, str]) -> str:
-    """docker/serving.Dockerfile with the server's flags and labels."""
+    """serving.Dockerfile with the server's flags and labels."""
     lines = [f"LABEL {json.dumps(k)}={json.dumps(v)}" for k, v in sorted(labels.items())]
-    return SERVING_DOCKERFILE + "\n".join([f"CMD {json.dumps(list(flags))}", *lines]) + "\n"
+    return dockerfile_lines() + "\n".join([f"CMD {json.dumps(list(flags))}", *lines]) + "\n"
 
 
 def files_below(directory: Path, target: str) -> dict[str, Source]:

@@ -98,7 +98,7 @@ class EmbeddedBackend(ProcessBackend):
     """`python -m deploy.modelserver`: runs wherever this package and TensorFlow's library are. See backend.Backend."""
 
     name = "embedded"
-    capabilities = Capabilities(drains=True, logs_after_end=True)
+    capabilities = Capabilities(drains=True, logs_after_end=True, bundled=True)
 
     def __init__(self, unavailable: Callable[[], str | None] = unavailable) -> None:
         """unavailable: why models can't be run here; None if they can."""

@@ -130,9 +130,10 @@ def of_image(image: str) -> Target:
     return of_version(tag, gpu=gpu)
 
 
-def of_server(server: ServerPart) -> Target:
-    """The server that a spec describes."""
-    target = Target(installed() or versions()[-1], frozenset()) if server.backend == "embedded" else \
+def of_server(server: ServerPart, *, bundled: bool) -> Target:
+    """The server that a spec describes. bundled: it is this package's own, with the TensorFlow that is installed here;
+    see backends.Capabilities."""
+    target = Target(installed() or versions()[-1], frozenset()) if bundled else \
         of_image(server.image)
     tags = str(server.flags.get("saved_model_tags", "serve"))
     return Target(target.version, target.libraries, target.gpu or bool(server.resources.gpus),

@@ -126,9 +126,9 @@ def _base_of(image: str) -> str:
 
 def _target(spec: Spec | None, version: str | None, image: str | None) -> Target:
     """The server: of an image or a version if one is given, set up as the spec says."""
-    from deploy import checks
+    from deploy import checks, serving
 
-    described = checks.of_server(spec.server) if spec else None
+    described = serving.target_of(spec) if spec else None
     known = checks.of_image(_base_of(image)) if image else described
     found = known or checks.default()
     if version is not None:

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
@@ -27,9 +27,23 @@ repository_option = click.option(
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 _verbose_option = click.option("--verbose", "-v", is_flag=True, expose_value=False,
                                help="Show tracebacks of errors.")
+
+
+class _Backends(click.Choice[str]):
+    """The names that server/backend takes, looked up when a command needs them."""
+
+    def __init__(self) -> None:
+        self.case_sensitive = True
+
+    @property
+    def choices(self) -> tuple[str, ...]:  # type: ignore[override]
+        from deploy.spec import BackendKind
+
+        return get_args(BackendKind)
+
+
 backend_options = (
-    click.option("--backend", type=click.Choice(["auto", "container", "process", "embedded"]),
-                 help="Overrides the spec's server/backend."),
+    click.option("--backend", type=_Backends(), help="Overrides the spec's server/backend."),
     click.option("--image", help="Overrides the spec's server/image."),
 )
 

@@ -5,15 +5,14 @@ Pure: values in, sentences out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, NamedTuple
 
-from deploy import files
-from deploy.errors import SpecError
+from deploy.backends import ConfigStore
+from deploy.errors import ServerError, SpecError
 from deploy.render import models_config
-from deploy.render.configs import MODELS_MOUNT
+from deploy.render.configs import MODELS
 from deploy.state import Release, Serving
 from deploy.types import All, ServedModel, Specific
 from deploy.wire import config_pb2
@@ -117,17 +116,20 @@ def in_transit(release: Release | None, live: Serving) -> bool:
     return whole and known and led
 
 
-def edits(config: config_pb2.ModelServerConfig, models: Iterable[ServedModel]) -> Mapping[str, str]:
-    """By model, how its entry differs from what would be written for it now; models without an edit aren't there."""
+def edits(config: config_pb2.ModelServerConfig, models: Iterable[ServedModel],
+          base_paths: Callable[[ServedModel], Collection[str]]) -> Mapping[str, str]:
+    """By model, how its entry differs from what would be written for it now; models without an edit aren't there.
+
+    base_paths: where a server may see a model's versions.
+    """
     entries, found = {e.name: e for e in config.model_config_list.config}, dict[str, str]()
     for model in models:
         entry = entries.pop(model.name, None)
         if entry is None:
             found[model.name] = f"it has no model {model.name!r}"
             continue
-        paths = (model.base_path, str(MODELS_MOUNT / model.name))
         expected = models_config([model], {model.name: entry.base_path}).model_config_list.config[0]
-        if entry.base_path not in paths:
+        if entry.base_path not in base_paths(model):
             found[model.name] = f"model {model.name!r} has the base path {entry.base_path}"
         elif entry.SerializeToString(deterministic=True) != expected.SerializeToString(deterministic=True):
             found[model.name] = f"model {model.name!r} has {_policy(entry)}, and tfs wrote {_policy(expected)}"
@@ -136,15 +138,13 @@ def edits(config: config_pb2.ModelServerConfig, models: Iterable[ServedModel]) -
     return found
 
 
-def read_config(path: Path) -> config_pb2.ModelServerConfig | None:
-    """A models.config; None if it isn't there. Raises SpecError for one that can't be read or parsed."""
+def read_config(store: ConfigStore) -> config_pb2.ModelServerConfig | None:
+    """The server's models.config; None if it isn't there. Raises SpecError for one that can't be read or parsed."""
     try:
-        text = files.read_text(path)
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as e:
-        raise SpecError(f"can't read it: {files.reason(e) if isinstance(e, OSError) else e}", path=str(path)) from None
-    return from_text(text, config_pb2.ModelServerConfig, str(path))
+        text = store.read(MODELS)
+    except ServerError as e:
+        raise SpecError(e.message) from None
+    return None if text is None else from_text(text, config_pb2.ModelServerConfig, store.path(MODELS))
 
 
 def _policy(entry: config_pb2.ModelConfig) -> str:

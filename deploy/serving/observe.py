@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from deploy import backends
 from deploy.backends import Server
 from deploy.client.failures import answers_no
 from deploy.errors import ClientError, DeployError, RepositoryError, ServerError, SpecError
-from deploy.render.configs import MODELS
 from deploy.repository import versions_of
 from deploy.serving import readiness
 from deploy.serving.drift import Drift, Views, drifts, edits, in_transit, read_config
@@ -86,11 +86,11 @@ class _Site:
     def of(cls, spec: Spec) -> _Site:
         made = cls(spec, as_proven(spec), Ledger(spec.state_dir).read(), None)
         try:
-            made.config = read_config(spec.state_dir / "config" / MODELS)
+            made.config = read_config(backends.config(spec))
         except SpecError as e:
             made.unreadable = e.message
         if made.config is not None:
-            made.edited = edits(made.config, made.proven.models)
+            made.edited = edits(made.config, made.proven.models, partial(backends.base_paths, spec))
         return made
 
     def release(self, name: str) -> Release | None:

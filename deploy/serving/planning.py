@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 
-from deploy import backends, render
+from deploy import backends, checks, render
 from deploy.backends import Backend, Launch, Progress, silent
 from deploy.backends.base import LABEL
+from deploy.checks import Target
 from deploy.errors import BackendMissing, ServerError
 from deploy.serving import certificates
 from deploy.serving.flags import check_values
@@ -102,6 +103,11 @@ def make(spec: Spec, choice: Choice, models: Iterable[Wanted] = (), *, config: s
         spec, labels={CONFIG_LABEL: config or digest(spec), **certificates.labels(spec.server.tls)},
         versions={m.name: [path.name for path in m.paths.values()] for m in models})
     return ServerPlan(choice, launch, choice.backend.config(spec).place, secrets, models)
+
+
+def target_of(spec: Spec) -> Target:
+    """What the spec's versions have to be checked against: the server that would run them."""
+    return checks.of_server(spec.server, bundled=backends.preferred(spec).capabilities.bundled)
 
 
 def digest(spec: Spec) -> str:

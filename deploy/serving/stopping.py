@@ -12,7 +12,6 @@ from deploy.backends import Progress, silent
 from deploy.errors import ClientError, Rejected, SpecError
 from deploy.locks import locked
 from deploy.render import models_config
-from deploy.render.configs import MODELS
 from deploy.serving.drift import read_config
 from deploy.spec import Spec
 from deploy.types import Endpoint, ModelRef, VersionState, VersionStatus
@@ -68,7 +67,7 @@ def _served(spec: Spec) -> list[str]:
     if spec.models:
         return [model.name for model in spec.models]
     with suppress(SpecError):
-        config = read_config(spec.state_dir / "config" / MODELS)
+        config = read_config(backends.config(spec))
         return [entry.name for entry in config.model_config_list.config] if config else []
     return []
 

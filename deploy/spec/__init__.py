@@ -2,6 +2,7 @@
 
 from deploy.spec.format import (
     DEFAULT_IMAGE,
+    BackendKind,
     Batching,
     ComparePart,
     ModelSpec,
@@ -18,6 +19,6 @@ from deploy.spec.format import (
 )
 from deploy.spec.reading import bare, checked, load_spec, parse
 
-__all__ = ["DEFAULT_IMAGE", "Batching", "ComparePart", "ModelSpec", "Monitoring", "Resources", "RolloutPart",
-           "ServerPart", "SmokePart", "Spec", "SpecFile", "Threads", "TlsPart", "bare", "checked", "json_schema",
-           "load_spec", "parse"]
+__all__ = ["DEFAULT_IMAGE", "BackendKind", "Batching", "ComparePart", "ModelSpec", "Monitoring", "Resources",
+           "RolloutPart", "ServerPart", "SmokePart", "Spec", "SpecFile", "Threads", "TlsPart", "bare", "checked",
+           "json_schema", "load_spec", "parse"]

@@ -12,6 +12,7 @@ from deploy.types import ServedModel
 
 DEFAULT_IMAGE = "tensorflow/serving:2.20.0"
 STATE = ".tfs"  # beside the file, unless it or the environment names another directory
+# Those of deploy.backends, and auto
 BackendKind = Literal["auto", "container", "process", "embedded"]
 
 Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port on the host; 0 takes any free one")]

@@ -63,8 +63,9 @@ def test_labels_and_flags_end_the_dockerfile() -> None:
 
 
 def test_the_dockerfile_for_people_is_the_one_that_is_used() -> None:
-    text = (HERE / "docker/serving.Dockerfile").read_text()
-    assert "".join(line + "\n" for line in text.splitlines() if not line.startswith("#")) == images.SERVING_DOCKERFILE
+    used = HERE / "deploy/backends/serving.Dockerfile"
+    assert (HERE / "docker/serving.Dockerfile").samefile(used) and "#" not in images.dockerfile_lines()
+    assert used.read_text().endswith(images.dockerfile_lines())
 
 
 SERVER = """\
@@ -96,7 +97,7 @@ def test_the_entry_point_hands_signals_and_flags_on_and_keeps_the_exit_code(tmp_
 
 
 def test_a_server_that_ends_by_itself_gives_its_exit_code() -> None:
-    argv = json.loads(next(line for line in images.SERVING_DOCKERFILE.replace("\\\n", "").splitlines()
+    argv = json.loads(next(line for line in images.dockerfile_lines().replace("\\\n", "").splitlines()
                            if line.startswith("ENTRYPOINT ")).removeprefix("ENTRYPOINT "))
     script = argv[2].replace("/usr/bin/tensorflow_model_server", "/bin/false")
     assert subprocess.run([*argv[:2], script, argv[3]], check=False, timeout=10).returncode == 1

@@ -348,9 +348,9 @@ def test_images_whose_tag_tells_nothing() -> None:
 
 
 def test_servers_of_specs() -> None:
-    embedded = checks.of_server(spec.ServerPart(backend="embedded"))
+    embedded = checks.of_server(spec.ServerPart(), bundled=True)
     assert embedded.libraries == frozenset()
-    tagged = checks.of_server(spec.ServerPart(flags={"saved_model_tags": "serve,gpu"}))
+    tagged = checks.of_server(spec.ServerPart(flags={"saved_model_tags": "serve,gpu"}), bundled=False)
     assert tagged.tags == {"serve", "gpu"}
     assert tagged.version == "2.20"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy import checks, spec
+from deploy import checks, serving, spec
 from deploy.checks import Severity, Target
 from deploy.checks.targets import Batching
 from deploy.wire.model_pb2 import MetaGraphDef
@@ -146,7 +146,7 @@ def test_a_specs_batching(tmp_path: Path) -> None:
 
     def target(server: str) -> Target:
         path.write_text(f"repository: models\nmodels: [{{name: x, versions: 1}}]\nserver: {server}\n")
-        return checks.of_server(spec.load_spec(path).server)
+        return serving.target_of(spec.load_spec(path))
 
     assert target("{backend: embedded}").batching is None
     assert target("{batching: {}}").batching == Batching()

@@ -64,16 +64,19 @@ def test_steps_of_an_open_release_are_no_problem(live: Serving, fine: bool) -> N
 
 
 def test_edits_of_the_file_are_named() -> None:
+    def base_paths(model: ServedModel) -> tuple[str, ...]:
+        return model.base_path, f"/models/{model.name}"
+
     wrote = [ServedModel("m", "/r/m", Specific((1,)), {"stable": 1}), ServedModel("n", "/r/n", Specific((1,)))]
     config = models_config(wrote, {"m": "/models/m", "n": "/r/n"})
-    assert edits(config, wrote) == {}
+    assert edits(config, wrote, base_paths) == {}
     config.model_config_list.config[0].version_labels["stable"] = 2
     config.model_config_list.config[1].name = "o"
-    found = edits(config, wrote)
+    found = edits(config, wrote, base_paths)
     assert found["m"] == ("model 'm' has versions 1 (stable -> 2), and tfs wrote versions 1 (stable -> 1)")
     assert found["n"] == "it has no model 'n'" and "which the spec doesn't have" in found["o"]
     config.model_config_list.config[0].base_path = "/elsewhere"
-    assert edits(config, wrote)["m"] == "model 'm' has the base path /elsewhere"
+    assert edits(config, wrote, base_paths)["m"] == "model 'm' has the base path /elsewhere"
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deploy import backends, checks, files, serving
+from deploy import backends, files, serving
 from deploy.backends import Backend, Server
 from deploy.backends.base import Inspected
 from deploy.backends.container_options import GRPC_PORT, REST_PORT
@@ -117,7 +117,7 @@ def _others(number: int, found: Server | None) -> tuple[str, ...]:
 
 
 def _models(spec: Spec, status: dict[str, Any], backend: Backend) -> list[Model]:
-    layout, target = backend.layout(spec), checks.of_server(spec.server)
+    layout, target = backend.layout(spec), serving.target_of(spec)
     found = []
     for model, told in zip(serving.as_proven(spec).models, status["models"], strict=True):
         statuses = tuple(VersionStatus(v["version"], VersionState[v["state"]], 2 if v["error"] else 0, v["error"])
