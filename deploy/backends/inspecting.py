@@ -42,7 +42,7 @@ def inspect(name: str, *, tail: int = 400, engine: Engine | None = None) -> Insp
         except docker.errors.NotFound:
             raise ServerError(f"there is no container {name!r}", hint="docker ps --all lists them") from None
         attrs = container.attrs
-        log = container.logs(tail=tail).decode(errors="replace")
+        log = container.logs(tail=tail).decode(errors="replace").rstrip("\n")
     config, state = attrs["Config"], attrs["State"]
     argv = (*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ()))
     running = bool(state.get("Running")) and not state.get("Restarting")

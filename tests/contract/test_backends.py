@@ -1,32 +1,49 @@
-"""One contract for every kind of server: the Protocol's docstring, sentence by sentence."""
+"""One contract for every kind of backend: the Protocols' docstrings, sentence by sentence."""
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast, get_args
 
 import psutil
 import pytest
 
 from deploy import serving
-from deploy.backends import Server, container_server, find, process_server
+from deploy.backends import (
+    BACKENDS,
+    Backend,
+    Server,
+    container_server,
+    find,
+    forget,
+    left,
+    logs,
+    ports,
+    process_server,
+    silent,
+)
 from deploy.backends.base import ProcessOptions
+from deploy.backends.config_files import LocalConfig
 from deploy.backends.container_options import DIGEST_LABEL, LOGS, PROCESSES, RUN_LABEL, Mount
 from deploy.backends.container_server import ContainerServer
 from deploy.backends.engine import Engine, connect
 from deploy.backends.inspecting import inspect
-from deploy.backends.process import embedded_options
 from deploy.backends.process_server import ProcessServer
 from deploy.errors import BackendMissing, PortTaken, ServerError, StartFailed
+from deploy.spec import BackendKind, Resources, Spec
 from deploy.types import Endpoint
 from tests.repository_support import savedmodel
 from tests.servers_support import (
+    FAKE,
     STAND_IN,
     answers,
     container_options,
@@ -34,51 +51,81 @@ from tests.servers_support import (
     fake_argv,
     free_ports,
     image_or_skip,
-    spec_of,
+    limited_files,
     taken_port,
     until,
 )
 from tests.serving_support import spec_at
 
 ROOT = Path(__file__).parents[2]
-KINDS = ["process", "embedded", pytest.param("container", marks=pytest.mark.docker)]
 needs_docker = pytest.mark.docker
+LABELS = {"org.tfs-deploy.config": "c1"}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a backend's servers need in these tests. A new backend needs one of these, and no other line here.
+
+    server: the spec's server part that runs the stand-in program, or the embedded server. ends: flags with which the
+    program prints something and ends by itself. crash: kills a server's program from outside. docker: needs an engine.
+    """
+
+    server: Callable[[Path], dict[str, object]]
+    ends: dict[str, object]
+    crash: Callable[[Server], None]
+    docker: bool = False
+
+
+def kill_process(server: Server) -> None:
+    psutil.Process(server.describe()["pid"]).kill()
+
+
+def kill_inside(server: Server) -> None:
+    connect().client.containers.get(server.describe()["container_name"]).exec_run(["sh", "-c", "kill -9 -1"])
+
+
+def fake_program(directory: Path) -> dict[str, object]:
+    directory.mkdir(parents=True, exist_ok=True)
+    program = directory / "fake_server"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE} "$@"\n')
+    program.chmod(0o755)
+    return {"binary": str(program)}
+
+
+SETUPS = {
+    "process": Setup(fake_program, {"fake_exit": 255}, kill_process),
+    "embedded": Setup(lambda _: {"flags": {"tfs_loader": "echo"}}, {"grpc_max_threads": "not-a-number"}, kill_process),
+    "container": Setup(lambda _: {"image": STAND_IN, "grpc_port": 0, "rest_port": 0}, {"fake_exit": 255}, kill_inside,
+                       docker=True),
+}
 
 
 @dataclass
 class Maker:
-    """Makes servers of one kind, and ends what a failed test left."""
+    """Makes servers of one backend, and ends what a failed test left."""
 
-    kind: str
-    state: Path
-    made: list[Server]
+    backend: Backend
+    setup: Setup
+    directory: Path
+    made: list[Server] = field(default_factory=list)
 
-    def __call__(self, *misbehaviour: str) -> Server:
-        server = {"process": self.process, "embedded": self.embedded, "container": self.container}[self.kind](
-            misbehaviour)
-        self.made.append(server)
-        return server
+    def spec(self, flags: dict[str, object] | None = None, **server: object) -> Spec:
+        """A spec of one model that is there, whose server is this backend's."""
+        if not (self.directory / "models").exists():
+            savedmodel(self.directory / "models" / "m" / "1")
+        ours = self.setup.server(self.directory)
+        known = cast("dict[str, object]", ours.get("flags", {}))
+        return spec_at(self.directory, backend=self.backend.name,
+                       **{**ours, **server, "flags": {**known, **(flags or {})}})
 
-    def process(self, flags: tuple[str, ...]) -> Server:
-        grpc, rest = free_ports()
-        return ProcessServer(ProcessOptions("fake", fake_argv(grpc, rest, *flags), Endpoint("127.0.0.1", grpc, rest),
-                                            str(self.state), labels={"org.tfs-deploy.config": "c1"}))
-
-    def embedded(self, flags: tuple[str, ...]) -> Server:
-        """The real embedded server, with no models: it needs no TensorFlow for that."""
-        grpc, rest = free_ports()
-        empty = self.state / "models.config"
-        empty.parent.mkdir(parents=True, exist_ok=True)
-        empty.write_text("model_config_list {}\n")
-        argv = [f"--port={grpc}", f"--rest_api_port={rest}", f"--model_config_file={empty}", "--tfs_loader=echo"]
-        if any("fake_exit" in f for f in flags):
-            argv.append("--grpc_max_threads=not-a-number")
-        return ProcessServer(embedded_options("fake", argv, Endpoint("127.0.0.1", grpc, rest), self.state,
-                                               labels={"org.tfs-deploy.config": "c1"}))
-
-    def container(self, flags: tuple[str, ...]) -> Server:
-        return ContainerServer(container_options(self.state, *flags, name="fake",
-                                                 labels={"org.tfs-deploy.config": "c1"}))
+    def __call__(self, flags: dict[str, object] | None = None, **server: object) -> Server:
+        """Made as `up` makes it, not started."""
+        spec = self.backend.prepared(self.spec(flags, **server))
+        launch = self.backend.plan(spec, labels=LABELS, versions={"m": ["1"]})
+        self.backend.config(spec).write(launch.files)
+        made = self.backend.server(launch, silent)
+        self.made.append(made)
+        return made
 
 
 @pytest.fixture(scope="session")
@@ -91,11 +138,12 @@ def stand_in(engine: Engine) -> str:
     return image_or_skip(engine)
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=[pytest.param(name, marks=[needs_docker] * setup.docker) for name, setup in SETUPS.items()])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Maker]:
-    if request.param == "container":
+    setup = SETUPS[request.param]
+    if setup.docker:
         request.getfixturevalue("stand_in")
-    maker = Maker(request.param, tmp_path / ".tfs" / "fake", [])
+    maker = Maker(BACKENDS[request.param], setup, tmp_path)
     yield maker
     for server in maker.made:
         server.stop(0)
@@ -116,6 +164,10 @@ def answers_tcp(port: int | None) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_every_backend_keeps_the_contract() -> None:
+    assert SETUPS.keys() == BACKENDS.keys() == {*get_args(BackendKind)} - {"auto"}
 
 
 def test_it_starts_listens_and_stops(make: Maker) -> None:
@@ -156,12 +208,11 @@ def test_as_a_context_manager_it_ends_with_the_block(make: Maker) -> None:
 
 
 def test_what_ends_by_itself_leaves_exit_code_and_words(make: Maker) -> None:
-    server = make("--fake_exit=255")
+    server = make(make.setup.ends)
     server.start()
     until(lambda: not server.alive(), "it ends")
     assert server.returncode() not in (None, 0)
-    assert make.kind == "embedded" or (server.returncode() == 255 and "a fake reason" in server.logs())
-    assert server.logs(1).count("\n") == 0
+    assert server.logs() and server.logs(1).count("\n") == 0
     server.stop()
 
 
@@ -170,20 +221,20 @@ def test_it_is_found_again_with_everything_known(make: Maker) -> None:
     server.start()
     ready(server)
     server.detach()
-    found = find(spec_of(server.name, make.state))
+    found = find(make.spec())
     assert found is not None and found.alive()
     assert (found.name, found.kind, found.argv) == (server.name, server.kind, server.argv)
-    assert found.endpoint == server.endpoint and found.labels == {"org.tfs-deploy.config": "c1"}
+    assert found.endpoint == server.endpoint and found.labels == LABELS
     assert found.listening() == server.listening()
     until(lambda: server.logs() and found.logs() == server.logs(), "both read the same log")
     found.stop(5)
     assert not server.alive()
-    assert find(spec_of(server.name, make.state)) is None
+    assert find(make.spec()) is None
     server.stop()
 
 
 def test_nothing_is_found_where_nothing_was_started(make: Maker) -> None:
-    assert find(spec_of("fake", make.state)) is None
+    assert find(make.spec()) is None and make.backend.logs(make.spec(), 10) is None
 
 
 def test_detached_it_outlives_the_block(make: Maker) -> None:
@@ -198,17 +249,172 @@ def test_it_describes_itself_as_json(make: Maker) -> None:
 
     with make() as server:
         told = json.loads(json.dumps(server.describe()))
-        assert told["running"] is True and told["kind"] == make.kind and told["argv"] == list(server.argv)
+        assert told["running"] is True and told["kind"] == make.backend.name and told["argv"] == list(server.argv)
         assert told["endpoint"]["rest_port"] == server.endpoint.rest_port and told["since"]
     assert server.describe()["running"] is False
 
 
-@pytest.mark.parametrize("kind", ["process", pytest.param("container", marks=needs_docker)])
-def test_who_ignores_sigterm_is_killed_after_the_grace(kind: str, tmp_path: Path, request: pytest.FixtureRequest
+def test_where_it_sees_its_files(make: Maker) -> None:
+    spec = make.spec()
+    layout, here = make.backend.layout(spec), spec.models[0].base_path
+    with make() as server:
+        ready(server)
+        inside = [layout.base_paths["m"], f"{layout.base_paths['m']}/1/saved_model.pb", layout.config("models.config")]
+        assert server.missing([*inside, f"{layout.base_paths['m']}/2"]) == [f"{layout.base_paths['m']}/2"]
+        assert bool(server.missing([here])) is make.backend.capabilities.own_files is (layout.base_paths["m"] != here)
+        assert (make.backend.user is None) or make.backend.user == ":".join(map(str, make.backend.reader))
+
+
+def test_who_listens_on_its_ports_here(make: Maker) -> None:
+    with make() as server:
+        ready(server)
+        pid, owners = server.describe().get("pid"), ports.owners(server.endpoint.rest_port or 0)
+        assert any(f"(pid {pid})" in owner for owner in owners) is not make.backend.capabilities.own_network
+
+
+def test_who_drains_ends_well(make: Maker) -> None:
+    """tensorflow_model_server, and the stand-in for it, is ended by the signal."""
+    server = make()
+    server.start()
+    ready(server)
+    server.stop(10)
+    if server.returncode() is not None:  # where the server goes with its exit code nobody can tell
+        assert (server.returncode() == 0) is make.backend.capabilities.drains
+
+
+def test_who_restarts_comes_back_as_another_run(make: Maker) -> None:
+    grpc, rest = free_ports()  # those that an engine picked are others after a restart
+    server = make(restart="always", grpc_port=grpc, rest_port=rest)
+    server.start()
+    ready(server)
+    server.detach()
+    before = server.instance()
+    assert before is not None and server.instance() == before
+    make.setup.crash(server)
+    if make.backend.capabilities.restarts:
+        until(lambda: server.instance() not in (None, before), "it comes back", evidence=server.describe)
+        ready(server)
+    else:
+        until(lambda: not server.alive(), "it ends")
+        assert server.instance() is None
+    server.stop(0)
+    assert not server.alive()
+
+
+def test_what_it_said_outlives_it(make: Maker) -> None:
+    """Another process asks: by the spec only."""
+    server = make(make.setup.ends)
+    server.start()
+    until(lambda: not server.alive(), "it ends")
+    said = server.logs(3)
+    assert (logs(make.spec(), 3) == said and said != "") is make.backend.capabilities.logs_after_end
+
+
+def test_what_ended_is_found_or_has_left_something(make: Maker) -> None:
+    server = make(make.setup.ends)
+    server.start()
+    until(lambda: not server.alive(), "it ends")
+    found, remains = find(make.spec()), left(make.spec(), 3)
+    assert (found is None) is (remains is not None)
+    seen = remains[1] if remains is not None else found.inspect(3) if found is not None else None
+    assert seen is not None and seen.argv == server.argv and not seen.running and seen.log == server.logs(3)
+    assert remains is None or remains[0] is make.backend
+    server.stop(0)
+    forget(make.spec())
+    assert find(make.spec()) is None and left(make.spec(), 3) is None
+
+
+def test_what_it_is_from_outside(make: Maker) -> None:
+    with make() as server:
+        ready(server)
+        seen = server.inspect(10)
+        assert seen.running and seen.argv == server.argv and seen.exit_code is None and seen.log == server.logs(10)
+
+
+def test_its_limits_hold(make: Maker) -> None:
+    with make(resources=Resources(memory="256m")) as server:
+        ready(server)
+        memory = server.memory()
+        assert memory is not None and 0 < memory.used < memory.limit
+        assert (memory.limit == 256 << 20) is make.backend.capabilities.limits_memory
+
+
+def test_one_process_stands_behind_its_address(make: Maker) -> None:
+    server = make()
+    assert server.replicas() == ()
+    with server:
+        ready(server)
+        replicas = server.replicas()
+        assert make.backend.capabilities.replicas or [r.endpoint for r in replicas] == [server.endpoint]
+        assert len({r.name for r in replicas}) == len(replicas) > 0
+    assert server.replicas() == ()
+
+
+def test_what_it_needs_and_is(make: Maker) -> None:
+    spec, can = make.spec(), make.backend.capabilities
+    needs = make.backend.surroundings(spec)
+    assert not needs.engine_error and not needs.program_error
+    assert (needs.image == spec.server.image) is (needs.image_here is True) is can.images
+    argv = make.backend.plan(spec, labels={}).options.argv or ()
+    assert ("deploy.modelserver" in argv) is can.bundled
+    assert make.backend.offer(spec, silent, pull=False) is not None
+
+
+def test_a_plan_is_json_and_asks_nobody(make: Maker) -> None:
+    spec = make.spec(grpc_port=8500, rest_port=0)
+    launch = make.backend.plan(spec, labels=LABELS)
+    assert launch == make.backend.plan(spec, labels=LABELS)
+    assert json.loads(json.dumps(launch.options.to_json())) and launch.options.name == spec.name
+    assert "models.config" in launch.files and not spec.state_dir.exists()
+
+
+def test_the_config_store_gives_back_what_it_got(make: Maker) -> None:
+    store = make.backend.config(make.spec())
+    assert store.read("models.config") is None
+    store.write({"models.config": "one\n", "other": "\u00e4\n"}, {"ssl.config": "key\n"})
+    assert [store.read(n) for n in ("models.config", "other", "ssl.config")] == ["one\n", "\u00e4\n", "key\n"]
+    store.write({"models.config": "two\n"})
+    again = make.backend.config(make.spec())
+    assert [again.read(n) for n in ("models.config", "other")] == ["two\n", "\u00e4\n"]
+    assert again.place in again.path("models.config")
+
+
+def test_the_config_store_has_the_old_text_or_the_new_one(make: Maker) -> None:
+    store, texts = make.backend.config(make.spec()), [letter * (1 << 20) for letter in "ab"]
+    store.write({"models.config": texts[0]})
+    seen: set[str | None] = set()
+    over = threading.Event()
+
+    def read() -> None:
+        while not over.is_set():
+            seen.add(store.read("models.config"))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for number in range(1, 20):
+            store.write({"models.config": texts[number % 2]})
+    finally:
+        over.set()
+        reader.join()
+    assert seen <= {*texts}
+
+
+def test_a_config_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path) -> None:
+    """A disk that is full, as far as a text longer than what is left of it goes."""
+    store = LocalConfig(tmp_path / "config")
+    store.write({"models.config": "old\n"})
+    with limited_files(1000), pytest.raises(ServerError, match=r"can't write"):
+        store.write({"models.config": "x" * 5000})
+    assert store.read("models.config") == "old\n"
+
+
+@pytest.mark.parametrize("name", ["process", pytest.param("container", marks=needs_docker)])
+def test_who_ignores_sigterm_is_killed_after_the_grace(name: str, tmp_path: Path, request: pytest.FixtureRequest
                                                        ) -> None:
-    if kind == "container":
+    if SETUPS[name].docker:
         request.getfixturevalue("stand_in")
-    server = Maker(kind, tmp_path, [])("--fake_deaf=true")
+    server = Maker(BACKENDS[name], SETUPS[name], tmp_path)({"fake_deaf": True})
     server.start()
     ready(server)
     server.stop(0.2)
@@ -216,7 +422,7 @@ def test_who_ignores_sigterm_is_killed_after_the_grace(kind: str, tmp_path: Path
 
 
 def test_a_process_takes_its_children_along(tmp_path: Path) -> None:
-    server = Maker("process", tmp_path, [])("--fake_child=true")
+    server = Maker(BACKENDS["process"], SETUPS["process"], tmp_path)({"fake_child": True})
     server.start()
     ready(server)
     child = int(server.logs().partition("child ")[2].split()[0])

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,7 +23,7 @@ from deploy.backends.process_server import ProcessServer, forget, tail_of
 from deploy.backends.record import RunRecord
 from deploy.errors import BackendMissing, PortTaken, ServerError
 from deploy.types import Endpoint
-from tests.servers_support import taken_port
+from tests.servers_support import limited_files, taken_port
 
 ME = psutil.Process()
 SLEEPER = (sys.executable, "-c", "import sys; print('up', flush=True); sys.stdin.read()")
@@ -198,18 +196,6 @@ def test_a_record_that_cant_be_written_leaves_nothing(tmp_path: Path) -> None:
     with limited_files(0), pytest.raises(ServerError, match=r"can't write the run record .*run\.json"):
         record.write(planned(tmp_path), tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-@contextmanager
-def limited_files(size: int) -> Iterator[None]:
-    """Writes beyond `size` bytes fail: EFBIG where a full disk says ENOSPC."""
-    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_only_the_record_of_the_same_run_is_removed(tmp_path: Path) -> None:
