@@ -95,7 +95,8 @@ class Server(Protocol):
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where clients on this machine reach it. A port asked for as 0 is known after start()."""
+        """Where clients on this machine reach it. A port asked for as 0 is known after start(), and is another one when
+        an engine has started the server again: known once it was asked whether it is alive()."""
 
     def start(self) -> Endpoint:
         """Run it. Raises BackendMissing, PortTaken, StartFailed or ServerError; nothing is left running then."""

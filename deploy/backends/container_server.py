@@ -50,7 +50,7 @@ class ContainerServer(Scoped):
         self._detached = self._started = found is not None
         if found is not None and engine is not None:
             self._reach(engine)
-            self._locate()
+            self._state()
 
     @property
     def name(self) -> str:
@@ -124,7 +124,7 @@ class ContainerServer(Scoped):
             self._check_ports()  # taken by someone quicker: PortTaken says it better
             raise StartFailed(e.message, argv=self.argv, logs=self.logs(), returncode=self.returncode(), hint=e.hint,
                               details={**e.details, "mounts": self._mounts(), "image": self.options.image}) from e
-        self._locate()
+        self._state()
 
     def _look_inside(self) -> None:
         """A server that doesn't find its models waits for them for ever, with closed ports."""
@@ -166,10 +166,16 @@ class ContainerServer(Scoped):
         return None
 
     def _locate(self) -> None:
-        """The ports that were asked for as 0 are known once the container runs."""
+        """The ports that were asked for as 0 are known once the container runs, and others when it runs again."""
         published = self._published()
-        self._endpoint = replace(self._endpoint, grpc_port=published.get(GRPC_PORT, self.options.grpc_port),
-                                 rest_port=published.get(REST_PORT, self.options.rest_port))
+        self._endpoint = replace(self._endpoint, grpc_port=published.get(GRPC_PORT, self._endpoint.grpc_port),
+                                 rest_port=published.get(REST_PORT, self._endpoint.rest_port))
+
+    def _published(self) -> dict[int, int]:
+        """Port inside -> port outside, as the engine forwarded them when it was asked last."""
+        ports = self._container.attrs.get("NetworkSettings", {}).get("Ports") or {} if self._container else {}
+        return {int(inside.partition("/")[0]): int(outside[0]["HostPort"])
+                for inside, outside in ports.items() if outside}
 
     def _state(self) -> dict[str, Any]:
         """The engine's view of the container now; empty if it has none."""
@@ -182,6 +188,7 @@ class ContainerServer(Scoped):
                 self._container.reload()
             except docker.errors.NotFound:
                 return {}
+        self._locate()
         return dict(self._container.attrs.get("State", {}))
 
     def instance(self) -> str | None:
@@ -204,14 +211,6 @@ class ContainerServer(Scoped):
 
     def listening(self) -> frozenset[int]:
         return frozenset(self._published().values()) if self.alive() else frozenset()
-
-    def _published(self) -> dict[int, int]:
-        """Port inside -> port outside, as the engine forwards them now."""
-        if not self._state() or self._container is None:
-            return {}
-        ports = self._container.attrs.get("NetworkSettings", {}).get("Ports") or {}
-        return {int(inside.partition("/")[0]): int(outside[0]["HostPort"])
-                for inside, outside in ports.items() if outside}
 
     def logs(self, tail: int = 50) -> str:
         if self._container is None or tail <= 0:

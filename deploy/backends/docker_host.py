@@ -23,7 +23,7 @@ _CONTEXTS = "docker context ls lists those that there are"
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class EngineAddress:
     """Where an engine listens. source: who says so, empty for the default. tls: its PEM files by their names, None
     without TLS. verify: whether the engine's certificate is."""
 
@@ -44,7 +44,7 @@ class Address:
         return f"{self.host} (from {self.source})" if self.source else self.host
 
 
-def address(environment: Mapping[str, str] | None = None) -> Address:
+def address(environment: Mapping[str, str] | None = None) -> EngineAddress:
     """The engine's address. Raises BackendMissing for a context that isn't there or can't be read."""
     env = os.environ if environment is None else environment
     directory = config_dir(env)
@@ -62,22 +62,22 @@ def config_dir(environment: Mapping[str, str] | None = None) -> Path:
     return Path(env.get("DOCKER_CONFIG") or Path(env.get("HOME") or "~").expanduser() / ".docker")
 
 
-def _of_host(host: str, env: Mapping[str, str], directory: Path) -> Address:
+def _of_host(host: str, env: Mapping[str, str], directory: Path) -> EngineAddress:
     """TLS as in the CLI: any value of DOCKER_TLS_VERIFY verifies, DOCKER_TLS alone doesn't; no matter for sockets."""
     wanted = bool(env.get("DOCKER_TLS_VERIFY") or env.get("DOCKER_TLS"))
     if not wanted or urlsplit(host).scheme not in ("tcp", "http", "https", ""):
-        return Address(host, "DOCKER_HOST")
+        return EngineAddress(host, "DOCKER_HOST")
     files = _pems(Path(env.get("DOCKER_CERT_PATH") or directory))
     if not files:
         raise BackendMissing(f"no Docker engine can be asked at {host}: TLS is wanted, and there is none of ca.pem, "
                              f"cert.pem and key.pem in {env.get('DOCKER_CERT_PATH') or directory}",
                              hint="set DOCKER_CERT_PATH, or unset DOCKER_TLS_VERIFY")
-    return Address(host, "DOCKER_HOST", files, verify=bool(env.get("DOCKER_TLS_VERIFY")))
+    return EngineAddress(host, "DOCKER_HOST", files, verify=bool(env.get("DOCKER_TLS_VERIFY")))
 
 
-def _of_context(name: str, source: str, directory: Path) -> Address:
+def _of_context(name: str, source: str, directory: Path) -> EngineAddress:
     if name == "default":
-        return Address()
+        return EngineAddress()
     number = hashlib.sha256(name.encode()).hexdigest()
     path = directory / "contexts" / "meta" / number / "meta.json"
     try:
@@ -90,7 +90,7 @@ def _of_context(name: str, source: str, directory: Path) -> Address:
                              f"{type(e).__name__}: {e}", hint=_CONTEXTS) from None
     files = _pems(directory / "contexts" / "tls" / number / "docker")
     source = f"{source} {name!r}" if source == "DOCKER_CONTEXT" else source
-    return Address(str(host or DEFAULT), source, files or None, verify=not skip)
+    return EngineAddress(str(host or DEFAULT), source, files or None, verify=not skip)
 
 
 def _pems(directory: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ import pytest
 from deploy.backends import docker_host
 from deploy.backends.container_options import ContainerOptions
 from deploy.backends.container_server import ContainerServer
-from deploy.backends.docker_host import DEFAULT, Address, address
+from deploy.backends.docker_host import DEFAULT, EngineAddress, address
 from deploy.backends.engine import Engine, connect
 from deploy.errors import BackendMissing, ServerError
 
@@ -54,7 +54,7 @@ def test_host_then_context_then_the_current_context(config: Path, env: dict[str,
                                                     source: str) -> None:
     if current:
         (config / "config.json").write_text(json.dumps({"currentContext": current}))
-    assert address({"DOCKER_CONFIG": str(config), **env}) == Address(host, source.format(config))
+    assert address({"DOCKER_CONFIG": str(config), **env}) == EngineAddress(host, source.format(config))
 
 
 def test_a_contexts_certificates_are_used(config: Path) -> None:
@@ -68,7 +68,7 @@ def test_tls_of_the_environment(config: Path) -> None:
     with pytest.raises(BackendMissing, match=f"none of ca.pem, cert.pem and key.pem in {config}"):
         address(given)
     (config / "ca.pem").write_text("")
-    assert address(given) == Address("tcp://h:1", "DOCKER_HOST", {"ca": str(config / "ca.pem")})
+    assert address(given) == EngineAddress("tcp://h:1", "DOCKER_HOST", {"ca": str(config / "ca.pem")})
     (config / "cert.pem").write_text("")
     found = address({**given, "DOCKER_TLS_VERIFY": "", "DOCKER_TLS": "1", "DOCKER_CERT_PATH": str(config)})
     assert found.tls is not None and sorted(found.tls) == ["ca", "cert"] and not found.verify
@@ -96,7 +96,7 @@ def test_a_configuration_of_another_form_is_told(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\0"])
 def test_a_configuration_that_is_no_json_is_passed_over_as_by_the_cli(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
-    assert address({"DOCKER_CONFIG": str(tmp_path)}) == Address()
+    assert address({"DOCKER_CONFIG": str(tmp_path)}) == EngineAddress()
 
 
 @pytest.mark.parametrize(("host", "said"), [
@@ -125,7 +125,7 @@ def test_the_clis_directory() -> None:
     ("tcp://[::1]:1", ""), ("tcp://docker:2375", "docker"), ("https://h:2376", "h"), ("ssh://u@h", "h"),
     ("h:2375", "h"), ("tcp://10.1.2.3:1", "10.1.2.3")])
 def test_the_machine_that_ports_are_on(host: str, machine: str) -> None:
-    assert Address(host).machine == machine
+    assert EngineAddress(host).machine == machine
 
 
 def test_a_server_on_another_machine_is_reached_there_or_refused() -> None:
