@@ -148,21 +148,22 @@ def memory_bytes(memory: str) -> int:
 def options_of(attrs: Mapping[str, Any]) -> ContainerOptions:
     """What a container was started with, read back from the engine's view of it."""
     config, host = attrs["Config"], attrs["HostConfig"]
-    told: Mapping[str, str] = config.get("Labels") or {}
+    all_labels: Mapping[str, str] = config.get("Labels") or {}
     bindings = {k: v[0] for k, v in (host.get("PortBindings") or {}).items() if v}
     grpc, rest = (bindings.get(f"{port}/tcp", {}) for port in (GRPC_PORT, REST_PORT))
-    labels = {k: v for k, v in told.items() if k.startswith(f"{LABEL}.") and k not in _OWN}
+    labels = {k: v for k, v in all_labels.items() if k.startswith(f"{LABEL}.") and k not in _OWN}
     return ContainerOptions(
-        name=told[NAME_LABEL], image=told.get(IMAGE_LABEL, config["Image"]), state_dir=told[STATE_LABEL],
+        name=all_labels[NAME_LABEL], image=all_labels.get(IMAGE_LABEL, config["Image"]),
+        state_dir=all_labels[STATE_LABEL],
         argv=(*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())),
         mounts=tuple(Mount(m["Source"], m["Target"]) for m in host.get("Mounts") or ()),
         host=grpc.get("HostIp") or "127.0.0.1", grpc_port=int(grpc.get("HostPort") or 0),
         rest_port=int(rest.get("HostPort") or 0), user=config.get("User", ""), labels=labels)
 
 
-def unseen_source(said: str, mounts: Iterable[Mount]) -> str:
+def unseen_source(message: str, mounts: Iterable[Mount]) -> str:
     """The directory that is here, and that the engine says it doesn't find or may not share; empty if it says
     something else."""
-    if not _NOT_THERE.search(said):
+    if not _NOT_THERE.search(message):
         return ""
-    return next((m.source for m in mounts if m.source in said and Path(m.source).exists()), "")
+    return next((m.source for m in mounts if m.source in message and Path(m.source).exists()), "")

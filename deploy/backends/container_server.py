@@ -159,9 +159,9 @@ class ContainerServer(Scoped):
         if self._container is None:
             return None
         with suppress(ServerError, KeyError), translated(f"ask for the memory of {self.options.container_name}"):
-            seen: Any = self._container.stats(stream=False, one_shot=True)
+            stats: Any = self._container.stats(stream=False, one_shot=True)
             # The files that it has read can be dropped any time, so they don't count
-            memory = seen["memory_stats"]
+            memory = stats["memory_stats"]
             return Memory(memory["usage"] - memory.get("stats", {}).get("inactive_file", 0), memory["limit"])
         return None
 

@@ -49,9 +49,9 @@ class Engine:
         name, tag = _name_and_tag(image)
         try:
             with translated(f"pull {image}", self.where):
-                seen = _Pull(image)
+                pull = _Pull(image)
                 for line in self.client.api.pull(name, tag=tag, stream=True, decode=True):
-                    if sentence := seen.sentence(line):
+                    if sentence := pull.sentence(line):
                         progress(sentence)
         except DeployError as e:
             raise BackendMissing(f"image {image} isn't here and can't be pulled: {_reason(e)}",
@@ -175,8 +175,8 @@ def _translate(error: BaseException, doing: str, where: str) -> NoReturn:
 
     at = f" at {where}" if where else ""
     if isinstance(error, docker.errors.APIError):
-        said = str(error.explanation or error)
-        raise ServerError(f"can't {doing}: the Docker engine says: {said}",
+        explanation = str(error.explanation or error)
+        raise ServerError(f"can't {doing}: the Docker engine says: {explanation}",
                           details={"status": error.status_code, "engine": where}) from error
     for e in _chain(error):
         if isinstance(e, StoreError):

@@ -95,21 +95,21 @@ def build(engine: Engine, stream: Iterator[bytes], *, build_args: Mapping[str, s
 
     Raises BackendMissing if the base image can't be had, ServerError with the builder's last words otherwise.
     """
-    said: list[str] = []
+    output: list[str] = []
     image = ""
     body = cast("IO[bytes]", stream)  # the SDK hands it on to an HTTP client that takes any iterator
     with translated("build the image", engine.where):
         for line in engine.client.api.build(fileobj=body, custom_context=True, rm=True, forcerm=True, decode=True,
                                             buildargs=dict(build_args or {})):
             if "error" in line:
-                raise ServerError(f"can't build the image: {line['error']}", logs="\n".join(said[-20:]))
+                raise ServerError(f"can't build the image: {line['error']}", logs="\n".join(output[-20:]))
             if text := str(line.get("stream", "")).strip():
-                said.append(text)
+                output.append(text)
                 if text.startswith("Step "):  # the rest is ids of layers
                     progress(f"building: {text[:_WIDTH]}")
             image = line.get("aux", {}).get("ID", image)
     if not image:
-        raise ServerError("the builder ended without an image", logs="\n".join(said[-20:]))
+        raise ServerError("the builder ended without an image", logs="\n".join(output[-20:]))
     return image
 
 

@@ -122,7 +122,7 @@ def _some(stream: Iterable[bytes]) -> tuple[bytes, bool]:
     return bytes(read), whole
 
 
-def _expanded(argv: tuple[str, ...], known: Mapping[str, str]) -> tuple[tuple[str, ...], int]:
+def _expanded(argv: tuple[str, ...], environment: Mapping[str, str]) -> tuple[tuple[str, ...], int]:
     """The command line that is run at last, and how many of its arguments are nobody's but the entry point's.
 
     The stock image's entry point is a shell script that puts flags of its own in front; that of an image of ours is
@@ -131,19 +131,19 @@ def _expanded(argv: tuple[str, ...], known: Mapping[str, str]) -> tuple[tuple[st
     if argv[:2] == ("/bin/sh", "-c") and argv[3:4] == ("tensorflow_model_server",):
         return (PROGRAM, *argv[4:]), 0
     if len(argv) == 3 and argv[1] == "-c" and argv[0].endswith("sh"):
-        return _of_shell(argv, known), 0
+        return _of_shell(argv, environment), 0
     if not argv or not argv[0].endswith(_ENTRY_POINT):
         return argv, 0
-    name, base = known.get("MODEL_NAME", "model"), known.get("MODEL_BASE_PATH", "/models")
+    name, base = environment.get("MODEL_NAME", "model"), environment.get("MODEL_BASE_PATH", "/models")
     own = (f"--port={GRPC_PORT}", f"--rest_api_port={REST_PORT}", f"--model_name={name}",
            f"--model_base_path={base}/{name}")
     return ("/usr/bin/tensorflow_model_server", *own, *argv[1:]), len(own)
 
 
-def _of_shell(argv: tuple[str, ...], known: Mapping[str, str]) -> tuple[str, ...]:
+def _of_shell(argv: tuple[str, ...], environment: Mapping[str, str]) -> tuple[str, ...]:
     """A command line for a shell that is just this server; anything more is left as it is."""
     try:
-        words = shlex.split(Template(argv[2]).safe_substitute(known))
+        words = shlex.split(Template(argv[2]).safe_substitute(environment))
     except ValueError:
         return argv
     words = words[1:] if words[:1] == ["exec"] else words

@@ -74,9 +74,9 @@ class RunRecord:
             process = psutil.Process(self.pid)
             if process.status() == psutil.STATUS_ZOMBIE:
                 return None
-            told = _environment(process)
-            if told is not None:
-                return process if told.get(MARK) == self.run and _is_here(process, told, self) else None
+            environment = _environment(process)
+            if environment is not None:
+                return process if environment.get(MARK) == self.run and _is_here(process, environment, self) else None
             same = tuple(process.cmdline()[-len(self.argv) + 1:]) == self.argv[1:]
             return process if same and same_process(process, self.created) else None
         return None
@@ -104,12 +104,12 @@ def _environment(process: psutil.Process) -> dict[str, str] | None:
         return None
 
 
-def _is_here(process: psutil.Process, told: Mapping[str, str], record: RunRecord) -> bool:
+def _is_here(process: psutil.Process, environment: Mapping[str, str], record: RunRecord) -> bool:
     """A record that was copied names a server that runs, but another spec's: its own facts say where it belongs.
 
     Its working directory is its state directory, also after that was moved.
     """
-    facts = _facts(told)
+    facts = _facts(environment)
     if facts is None or Path(facts.log).parent == Path(record.log).parent:
         return True
     with suppress(psutil.Error, OSError):
@@ -117,9 +117,9 @@ def _is_here(process: psutil.Process, told: Mapping[str, str], record: RunRecord
     return False
 
 
-def _facts(told: Mapping[str, str]) -> _File | None:
+def _facts(environment: Mapping[str, str]) -> _File | None:
     try:
-        return msgspec.json.decode(told[FACTS], type=_File)
+        return msgspec.json.decode(environment[FACTS], type=_File)
     except (KeyError, ValueError, RecursionError):
         return None
 

@@ -56,7 +56,7 @@ def logs(spec: Spec, tail: int) -> str | None:
 
 def left(spec: Spec, tail: int) -> tuple[Backend, Inspected] | None:
     """What the spec's server left that ended and wasn't stopped, and where it ran. Raises ServerError."""
-    return next(((b, seen) for b in BACKENDS.values() if (seen := b.left(spec, tail)) is not None), None)
+    return next(((b, remains) for b in BACKENDS.values() if (remains := b.left(spec, tail)) is not None), None)
 
 
 def forget(spec: Spec) -> None:

@@ -96,5 +96,5 @@ def _schema(app: click.Group) -> None:
         """Print the JSON Schema of serving.yaml."""
         from deploy.spec import json_schema
 
-        made = json_schema()
-        tell(made, as_json, lambda: json.dumps(made, indent=2))
+        data = json_schema()
+        tell(data, as_json, lambda: json.dumps(data, indent=2))

@@ -67,7 +67,7 @@ def _meant(kind: str, value: str) -> str:
     """`" True "` -> true, `'8501'` -> 8501, `64.0` -> 64; empty if it can't be told."""
     plain = value.strip().strip("\"'").strip()
     if kind == "bool":
-        return next((word for word, said in _WORDS.items() if plain.lower() in said), "")
+        return next((word for word, spellings in _WORDS.items() if plain.lower() in spellings), "")
     plain = plain.replace("_", "").replace(",", "")
     if kind == "int" and re.fullmatch(r"[+-]?\d+(\.0*)?", plain):
         return plain.partition(".")[0]

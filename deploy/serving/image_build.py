@@ -82,11 +82,11 @@ def base_of(image: str, engine: Engine | None = None) -> str | None:
     """
     try:
         engine = engine or connect_engine()
-        told = images.labels(engine, image) if engine.has_image(image) else {}
+        labels = images.labels(engine, image) if engine.has_image(image) else {}
     except ServerError:
         return None
-    release = told.get(_OFFICIAL_LABEL, "").removeprefix("r")
-    return told.get(BASE_LABEL) or (f"tensorflow/serving:{release}" if release else None)
+    release = labels.get(_OFFICIAL_LABEL, "").removeprefix("r")
+    return labels.get(BASE_LABEL) or (f"tensorflow/serving:{release}" if release else None)
 
 
 def _verify(spec: Spec, models: tuple[Wanted, ...]) -> None:
@@ -110,8 +110,8 @@ def _context(spec: Spec, models: tuple[Wanted, ...], bases: Mapping[str, str]) -
     flags = backend.flags(pinned)
 
     def dockerfile(digests: Mapping[str, str]) -> str:
-        told = {name: images.tree_digest(digests, f"models/{name}") for name in trees}
-        return images.serving_dockerfile(flags, {MODELS_LABEL: json.dumps(told), CONFIG_LABEL: digest(pinned),
+        model_digests = {name: images.tree_digest(digests, f"models/{name}") for name in trees}
+        return images.serving_dockerfile(flags, {MODELS_LABEL: json.dumps(model_digests), CONFIG_LABEL: digest(pinned),
                                                  f"{LABEL}.spec": spec.name, **bases})
 
     return images.context(files, dockerfile)
