@@ -7,6 +7,8 @@ from .checks import check as check
 from .client import connect as connect
 from .export import export_model as export_model
 from .repository import Repository as Repository
+from .rollout import plan_rollback as plan_rollback
+from .rollout import plan_rollout as plan_rollout
 from .rollout import roll_back as roll_back
 from .rollout import roll_out as roll_out
 from .serving import down as down

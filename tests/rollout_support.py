@@ -16,7 +16,20 @@ from deploy.backends.config_files import LocalConfig
 from deploy.client import Client
 from deploy.errors import Rejected, SmokeFailed
 from deploy.render.configs import MODELS, models_config
-from deploy.rollout import Checks, ConfigFile, Driver, Ended, Goal, Site, Timeouts, Trial, Way, begin, forward, goal_of
+from deploy.rollout import (
+    CanaryTrial,
+    Checks,
+    ConfigFile,
+    Driver,
+    Goal,
+    LiveServer,
+    RolloutOutcome,
+    Strategy,
+    Timeouts,
+    begin,
+    forward,
+    goal_of,
+)
 from deploy.rollout.configs import find, serving_of
 from deploy.state import Ledger, Release, Serving, releases, started_from
 from deploy.state.releases import entry
@@ -94,20 +107,20 @@ class Bench:
     def live(self) -> Serving:
         """What is served."""
         loaded = {s.version for s in self.running.statuses(MODEL) if s.serving}
-        return Serving(frozenset(loaded), self.site().labels(("stable", "canary")))
+        return Serving(frozenset(loaded), self.live_server().labels(("stable", "canary")))
 
-    def site(self) -> Site:
+    def live_server(self) -> LiveServer:
         assert self.asked.rpc is not None and self.asked.rest is not None
-        return Site(MODEL, self.wrap(self.asked.rpc), self.wrap(self.file), others=[self.asked.rest], timeouts=QUICK,
-                    clock=Hurried(), instance=lambda: str(self.starts))
+        return LiveServer(MODEL, self.wrap(self.asked.rpc), self.wrap(self.file), others=[self.asked.rest],
+                          timeouts=QUICK, clock=Hurried(), instance=lambda: str(self.starts))
 
-    def begin(self, version: int = 2, way: Way | None = None) -> Release:
-        return begin(self.ledger, MODEL, "rollout", forward(self.live, version, way or WAY))
+    def begin(self, version: int = 2, strategy: Strategy | None = None) -> Release:
+        return begin(self.ledger, MODEL, "rollout", forward(self.live, version, strategy or STRATEGY))
 
     def drive(self, release: Release, checks: Checks | None = None, goal: Goal | None = None,
-              told: list[str] | None = None) -> Ended:
-        driver = Driver(self.site(), self.wrap(self.ledger), release, goal or goal_of(release), checks or PASSING,
-                        entry=ENTRY, proven=started_from(self.ledger.read(), SERVED),
+              told: list[str] | None = None) -> RolloutOutcome:
+        driver = Driver(self.live_server(), self.wrap(self.ledger), release, goal or goal_of(release),
+                        checks or PASSING, entry=ENTRY, known_good=started_from(self.ledger.read(), SERVED),
                         progress=(told if told is not None else []).append)
         return driver.run()
 
@@ -122,19 +135,20 @@ class Bench:
         return float(self.asked.predict(ref, {"x": np.float32(0)})["y"])
 
 
-WAY = Way(trial=("gate",), after=("confirm",))
+STRATEGY = Strategy(trial=("gate",), after=("confirm",))
 
 
-def passes(trial: Trial) -> str:
+def passes(trial: CanaryTrial) -> str:
     return f"{trial.candidate} is fine"
 
 
-def refuses(trial: Trial) -> str:
+def refuses(trial: CanaryTrial) -> str:
     raise SmokeFailed(f"{trial.candidate} answers nonsense", hint="look at it", details={"differences": ["y"]})
 
 
 OLD, NEW = Serving(frozenset({1}), {"stable": 1}), Serving(frozenset({2}), {"stable": 2})
-PASSING: Checks = {"gate": passes, "compare": passes, "soak": passes, "confirm": passes, "hold": passes}
+PASSING: Checks = {"gate": passes, "compare": passes, "bake_before": passes, "confirm": passes,
+                   "bake_after": passes}
 
 
 class Busy:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,8 +14,7 @@ from deploy.cli.options import command, load_spec, load_spec_or_last, spec_optio
 from deploy.cli.progress import steps
 
 if TYPE_CHECKING:
-    from deploy.rollout.plan import Plan
-    from deploy.rollout.running import Released
+    from deploy.rollout import RolloutPlan
     from deploy.state import Release
 
 _ROLLOUT = """tfs rollout digits --to 4 --plan
@@ -70,21 +69,26 @@ def _rollout(app: click.Group) -> None:
                                    "--to: a release that is open keeps what it began with")
         if not (to or go_on or abort or resume):
             raise click.UsageError("say which version: --to N")
-        with steps(f"rollout of {model}", quiet=as_json) as progress, _told_to_stop():
-            done: Released | Plan
+        if plan_only and not (go_on or abort or resume):
+            with steps(f"plan of {model}", quiet=as_json) as progress:
+                plan = rollout.plan_rollout(spec, model, check_version(to), pause_before=pause_before,
+                                            allow_breaking=allow_breaking, progress=progress)
+            _tell_plan(plan, as_json)
+            return
+        with steps(f"rollout of {model}", quiet=as_json) as progress, _stop_signal():
             if abort:
                 done = rollout.abort(spec, model, note or "aborted", progress=progress)
             elif go_on or resume:
                 done = rollout.go_on(spec, model, approve=go_on, progress=progress)
             else:
                 done = rollout.roll_out(spec, model, check_version(to), pause_before=pause_before, note=note,
-                                          allow_breaking=allow_breaking, plan_only=plan_only, progress=progress,
-                                          planned=_announce(quiet=as_json))
-        _tell(done, as_json)
+                                        allow_breaking=allow_breaking, progress=progress,
+                                        planned=_announce(quiet=as_json))
+        tell(done.to_json(), as_json, done.text)
 
 
 @contextmanager
-def _told_to_stop() -> Iterator[None]:
+def _stop_signal() -> Iterator[None]:
     """SIGTERM, as from a CI job that is cancelled, ends a rollout as Ctrl-C does: it goes back, and says so."""
     def stop(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
@@ -113,10 +117,16 @@ def _rollback(app: click.Group) -> None:
         from deploy.types import check_version
 
         spec = load_spec(spec_path)
-        with steps(f"rollback of {model}", quiet=as_json) as progress, _told_to_stop():
-            done = rollout.roll_back(spec, model, None if to is None else check_version(to), note=note,
-                                       plan_only=plan_only, progress=progress, planned=_announce(quiet=as_json))
-        _tell(done, as_json)
+        version = None if to is None else check_version(to)
+        if plan_only:
+            with steps(f"plan of {model}", quiet=as_json) as progress:
+                plan = rollout.plan_rollback(spec, model, version, progress=progress)
+            _tell_plan(plan, as_json)
+            return
+        with steps(f"rollback of {model}", quiet=as_json) as progress, _stop_signal():
+            done = rollout.roll_back(spec, model, version, note=note, progress=progress,
+                                     planned=_announce(quiet=as_json))
+        tell(done.to_json(), as_json, done.text)
 
 
 def _history(app: click.Group) -> None:
@@ -127,15 +137,15 @@ def _history(app: click.Group) -> None:
         """List the releases: what, when, by whom, how it ended."""
         from deploy import rollout
 
-        found = rollout.history(load_spec(spec_path), model)
-        tell([r.to_json() for r in found], as_json, lambda: _releases(found))
+        releases = rollout.history(load_spec(spec_path), model)
+        tell([r.to_json() for r in releases], as_json, lambda: _releases(releases))
 
 
 def _repair(app: click.Group) -> None:
     @command(app, "repair", example="tfs repair")
     @spec_option
     def repair(spec_path: Path, as_json: bool) -> None:
-        """Bring a live server back to what is proven.
+        """Bring a live server back to what is known to be good.
 
         Undoes what others have pushed, without a restart; even a wrong platform, after which the server refuses correct
         configurations.
@@ -145,29 +155,28 @@ def _repair(app: click.Group) -> None:
         spec = load_spec(spec_path)
         with steps(f"repairing {spec.name}", quiet=as_json) as progress:
             rollout.repair(spec, progress=progress)
-        tell({"name": spec.name, "repaired": True}, as_json, lambda: f"{spec.name} serves what is proven")
+        tell({"name": spec.name, "repaired": True}, as_json, lambda: f"{spec.name} serves what is known to be good")
 
 
-def _announce(*, quiet: bool) -> Any:
-    def announce(plan: Plan) -> None:
+def _announce(*, quiet: bool) -> Callable[[RolloutPlan], None]:
+    def announce(plan: RolloutPlan) -> None:
         if not quiet:
             click.echo(plan.text())
 
     return announce
 
 
-def _tell(done: Released | Plan, as_json: bool) -> None:
-    tell(done.to_json(), as_json, done.text)
-    ok = getattr(done, "ok", True)
-    if not ok:
-        raise click.exceptions.Exit(done.findings.problems[0].exit_code)  # type: ignore[union-attr]
+def _tell_plan(plan: RolloutPlan, as_json: bool) -> None:
+    tell(plan.to_json(), as_json, plan.text)
+    if not plan.ok:
+        raise click.exceptions.Exit(plan.findings.problems[0].exit_code)
 
 
-def _releases(found: list[Release]) -> object:
-    if not found:
+def _releases(history: list[Release]) -> object:
+    if not history:
         return "no releases yet"
     shown = table("", "release", "what", "from", "to", "began", ">seconds", "by", "outcome")
-    for r in found:
+    for r in history:
         outcome = f"waits before {r.paused}" if r.paused else r.outcome
         shown.add_row(r.id, f"{r.kind} of {r.model}", str(r.before), str(r.goal), r.began[:19].replace("T", " "),
                       "-" if r.seconds is None else f"{r.seconds:.1f}", str(r.by.get("by", "unknown")),

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from numpy.typing import ArrayLike, NDArray
 
 from deploy.types import DEFAULT_SIGNATURE, Contract, ModelRef, ModelVersion, Signature, VersionStatus
+from deploy.wire import serving_pb2 as pb
 
 Array = NDArray[Any]
 Inputs = Mapping[str, ArrayLike] | ArrayLike
@@ -91,4 +92,14 @@ class Control(Protocol):
 
     def resolve(self, ref: ModelRef | str, *, timeout: float | None = None) -> ModelVersion:
         """The version that answers requests to `ref` now."""
+        ...
+
+
+class ReloadControl(Control, Protocol):
+    """The control plane over gRPC, which also takes configurations."""
+
+    def reload(self, config: pb.ModelServerConfig, *, timeout: float | None = None) -> None:
+        """Let the server serve what `config` says, and nothing else. Its OK says that the configuration was accepted,
+        not that anything is loaded. Raises Rejected for one that it refuses, TimedOut for a base path that isn't
+        there."""
         ...

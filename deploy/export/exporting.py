@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from deploy.checks import Gate
     from deploy.export.parity import Parity, Proof
     from deploy.export.tflite import Sibling
-    from deploy.repository import Repository, Stage
+    from deploy.repository import Repository, VersionStage
     from deploy.savedmodel import SavedModelInfo
 
 Progress = Callable[[str], None]
@@ -183,7 +183,8 @@ def _saved_again(job: _Job, directory: Path, info: SavedModelInfo, lost: Sequenc
     return _live(again, methods)
 
 
-def _publish(job: _Job, stage: Stage, info: SavedModelInfo, proof: Proof, producer: Mapping[str, str]) -> Exported:
+def _publish(job: _Job, stage: VersionStage, info: SavedModelInfo, proof: Proof, producer: Mapping[str, str]
+             ) -> Exported:
     from deploy import goldens
     from deploy.export import parity
 

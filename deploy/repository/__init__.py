@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from deploy.repository.facts import VersionFacts, read_facts
 from deploy.repository.manifest import FileRecord, Manifest, read_manifest
-from deploy.repository.publishing import Published, Stage
+from deploy.repository.publishing import Published, VersionStage
 from deploy.repository.repository import ModelVersions, Repository, StoredVersion, versions_of
 from deploy.repository.stores import Store
-from deploy.repository.versions import Entry
+from deploy.repository.versions import VersionEntry
 
-__all__ = ["Entry", "FileRecord", "Manifest", "ModelVersions", "Published", "Repository", "Stage", "Store",
-           "StoredVersion", "VersionFacts", "read_facts", "read_manifest", "versions_of"]
+__all__ = ["FileRecord", "Manifest", "ModelVersions", "Published", "Repository", "Store", "StoredVersion",
+           "VersionEntry", "VersionFacts", "VersionStage", "read_facts", "read_manifest", "versions_of"]

@@ -11,6 +11,8 @@ import hashlib
 import io
 from typing import Any, Protocol
 
+from blake3 import blake3
+
 from deploy.errors import RepositoryError
 
 DEFAULT = "blake3"
@@ -29,8 +31,6 @@ class Hasher(Protocol):
 def hasher(algorithm: str = DEFAULT) -> Hasher:
     """A new hasher. Raises RepositoryError for an algorithm that this release doesn't know."""
     if algorithm == "blake3":
-        from blake3 import blake3
-
         return blake3()
     if algorithm == "sha256":
         return hashlib.sha256()

@@ -45,8 +45,8 @@ def room_for(needed: int, doing: str, directory: Path, where: str) -> Iterator[N
 
 def _inodes(directory: Path) -> int | None:
     """Files that can still be made; None where a filesystem doesn't count them."""
-    found = os.statvfs(directory)
-    return found.f_favail if found.f_files else None
+    stats = os.statvfs(directory)
+    return stats.f_favail if stats.f_files else None
 
 
 def _no_inodes(doing: str, where: str) -> RepositoryError:

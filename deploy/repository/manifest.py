@@ -86,17 +86,17 @@ class Manifest:
     def from_json(cls, data: object, where: str = "manifest") -> Manifest:
         """Read what `to_json` wrote. Raises Malformed, naming `where`, for anything else."""
         if not isinstance(data, dict) or data.get("format") != FORMAT:
-            seen = repr(data.get("format") if isinstance(data, dict) else type(data).__name__)
-            raise Malformed(f"{where}: expected a manifest of format {FORMAT}, seen {seen:.80}",
+            actual = repr(data.get("format") if isinstance(data, dict) else type(data).__name__)
+            raise Malformed(f"{where}: expected a manifest of format {FORMAT}, seen {actual:.80}",
                                   hint="it was written by another release of tfs-deploy, or damaged")
         try:
             manifest = cls._from_fields(data)
-            digest, said = manifest.digest, data.get("digest")
+            digest, stated = manifest.digest, data.get("digest")
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, SpecError) as error:
             raise Malformed(f"{where} can't be read: {type(error).__name__}: {error!s:.200}",
                             hint="publish the version again") from error
-        if digest != said:
-            raise Malformed(f"{where} was changed: its files give {digest}, it says {said!s:.200}",
+        if digest != stated:
+            raise Malformed(f"{where} was changed: its files give {digest}, it says {stated!s:.200}",
                                   hint="publish the version again from its source")
         return manifest
 

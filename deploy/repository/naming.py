@@ -30,13 +30,13 @@ def names(directory: Path) -> list[str]:
 
 def version_paths(model_directory: Path) -> dict[int, Path]:
     """Version -> directory. Of several spellings of one number the canonical one counts."""
-    found: dict[int, Path] = {}
+    paths: dict[int, Path] = {}
     for name in sorted(names(model_directory)):
         number = version_number(name)
         path = model_directory / name
-        if number and number > 0 and path.is_dir() and (number not in found or name == str(number)):
-            found[number] = path
-    return dict(sorted(found.items()))
+        if number and number > 0 and path.is_dir() and (number not in paths or name == str(number)):
+            paths[number] = path
+    return dict(sorted(paths.items()))
 
 
 def taken(model_directory: Path) -> dict[int, str]:

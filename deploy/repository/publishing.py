@@ -53,7 +53,7 @@ class Facts:
     tflite_tolerances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
-class Stage(ABC):
+class VersionStage(ABC):
     """A place to write a version into: fill `path`, then `publish`. Leaving it unpublished removes it.
 
     Not thread-safe. Made by Repository.stage; how a version is shown is the store's, see `show`.
@@ -80,12 +80,12 @@ class Stage(ABC):
         """Copy a version into `path`, all but the file `without`. Raises RepositoryError."""
         doing = f"publish {self.model}"
         with failures.translated(doing, self.where):
-            found = survey(source)
-            found.files = [file for file in found.files if file.name != without]
-            with failures.room_for(found.size, doing, self.path, self.where):
-                copying.copy_tree(found, self.path, self._algorithm)
+            surveyed = survey(source)
+            surveyed.files = [file for file in surveyed.files if file.name != without]
+            with failures.room_for(surveyed.size, doing, self.path, self.where):
+                copying.copy_tree(surveyed, self.path, self._algorithm)
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> VersionStage:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -108,10 +108,10 @@ class Stage(ABC):
         """`publish` for a directory elsewhere on the same filesystem, which may be gone afterwards."""
         with failures.translated(f"publish {self.model}", self.where):
             contract, facts = _examine(tree, facts)
-            found = survey(tree)
-            if found.links:
+            surveyed = survey(tree)
+            if surveyed.links:
                 raise RepositoryError(f"{tree} holds symbolic links", hint="publish it as a copy")
-            files = copying.digest_tree(found, self._algorithm, progress, publish=True)
+            files = copying.digest_tree(surveyed, self._algorithm, progress, publish=True)
             return self.show(tree, version, self._manifest(files, contract, facts))
 
     def publish_copy(self, source: Survey, version: int | None, facts: Facts,

@@ -13,10 +13,10 @@ from deploy.repository import digests, failures, naming, survey, versions
 from deploy.repository.copying import Progress
 from deploy.repository.facts import VersionFacts, read_facts
 from deploy.repository.manifest import Manifest
-from deploy.repository.publishing import Facts, Published, Stage
+from deploy.repository.publishing import Facts, Published, VersionStage
 from deploy.repository.stores import Item, Store
-from deploy.repository.stores.directory import Directory
-from deploy.repository.versions import Entry
+from deploy.repository.stores.directory import DirectoryStore
+from deploy.repository.versions import VersionEntry
 from deploy.savedmodel import check_complete, placement
 from deploy.types import ModelVersion, ServedModel, check_name, check_version
 from deploy.wire.model_config import by_version, version_number
@@ -33,7 +33,7 @@ class Repository:
 
     def __init__(self, root: str | Path | Store, *, digest: str = digests.DEFAULT) -> None:
         digests.hasher(digest)
-        self.store = Directory(Path(root).absolute()) if isinstance(root, str | Path) else root
+        self.store = DirectoryStore(Path(root).absolute()) if isinstance(root, str | Path) else root
         self._publisher = self.store.publisher(digest)
 
     def __repr__(self) -> str:
@@ -48,11 +48,11 @@ class Repository:
         """Models that have a version, sorted."""
         with self._reading():
             names = [_last(item) for item in self.store.list() if item.prefix]
-            found = [name for name in names if naming.is_model(name) and self._spellings(name)]
+            models = [name for name in names if naming.is_model(name) and self._spellings(name)]
         root = self.store.local_path("")
-        if not found and root is not None and (advice := placement.not_a_repository(root)):
+        if not models and root is not None and (advice := placement.not_a_repository(root)):
             raise RepositoryError(f"{root} is no model repository", hint=advice)
-        return found
+        return models
 
     def versions(self, model: str) -> list[int]:
         """The model's versions, ascending; none if there is no such model. Versions of other tools count."""
@@ -94,7 +94,7 @@ class Repository:
         """One version; nothing is looked at yet."""
         return StoredVersion(self, mv)
 
-    def stage(self, model: str, version: int | None = None) -> Stage:
+    def stage(self, model: str, version: int | None = None) -> VersionStage:
         """A directory to save a version into, which `Stage.publish` shows without a copy. Use it in a `with`.
 
         version: claims this number now, so that nobody else gets it meanwhile. Raises VersionExists.
@@ -161,7 +161,7 @@ class Repository:
             versions.verify(self.store, self.name(mv), mv, manifest, progress)
         return manifest
 
-    def entries(self, model: str | None = None) -> list[Entry]:
+    def entries(self, model: str | None = None) -> list[VersionEntry]:
         """All versions (of one model), for a listing. A version with a damaged manifest is listed with its error."""
         chosen = self.models() if model is None else [check_name(model)]
         with self._reading():

@@ -50,14 +50,14 @@ def survey(directory: str | Path) -> Survey:
     """
     root = os.path.realpath(directory)
     if not Path(root).is_dir():
-        seen = "is no directory" if os.path.lexists(directory) else "doesn't exist"
-        raise IncompleteVersion(f"SavedModel directory {directory} {seen}",
+        what = "is no directory" if os.path.lexists(directory) else "doesn't exist"
+        raise IncompleteVersion(f"SavedModel directory {directory} {what}",
                                 hint="name the directory that holds saved_model.pb")
-    found = Survey(root)
-    _walk(found, root, "", (root,), _Budget())
-    if not found.files:
+    contents = Survey(root)
+    _walk(contents, root, "", (root,), _Budget())
+    if not contents.files:
         raise IncompleteVersion(f"SavedModel directory {directory} is empty", hint="save a model into it first")
-    return found
+    return contents
 
 
 @dataclass(slots=True)
@@ -89,24 +89,24 @@ class _Budget:
                 raise OSError(errno.E2BIG, f"its links make more than {_COPIES} copies of its files", path)
 
 
-def _walk(found: Survey, directory: str, prefix: str, parents: tuple[str, ...], budget: _Budget) -> None:
-    for entry, path, name in _entries(found, directory, prefix):
+def _walk(contents: Survey, directory: str, prefix: str, parents: tuple[str, ...], budget: _Budget) -> None:
+    for entry, path, name in _entries(contents, directory, prefix):
         status = Path(path).stat()
-        budget.spend(entry.path, status, len(parents), linked=path != f"{found.root}/{name}")
+        budget.spend(entry.path, status, len(parents), linked=path != f"{contents.root}/{name}")
         if stat.S_ISREG(status.st_mode):
             if name != naming.MANIFEST_FILE:
-                found.files.append(SourceFile(name, path, status.st_size, status.st_mtime_ns))
+                contents.files.append(SourceFile(name, path, status.st_size, status.st_mtime_ns))
         elif not stat.S_ISDIR(status.st_mode):
             raise RepositoryError(f"{entry.path} is neither a file nor a directory",
                                   hint="a version holds regular files only; remove it")
         elif path in parents:
             raise RepositoryError(f"{entry.path} is a symbolic link to a directory that holds it", hint="remove it")
         else:
-            found.directories.append(name)
-            _walk(found, path, f"{name}/", (*parents, path), budget)
+            contents.directories.append(name)
+            _walk(contents, path, f"{name}/", (*parents, path), budget)
 
 
-def _entries(found: Survey, directory: str, prefix: str) -> Iterator[tuple[os.DirEntry[str], str, str]]:
+def _entries(contents: Survey, directory: str, prefix: str) -> Iterator[tuple[os.DirEntry[str], str, str]]:
     with os.scandir(directory) as entries:
         for entry in sorted(islice(entries, files.MOST_ENTRIES + 1), key=lambda e: e.name):
             try:
@@ -116,8 +116,8 @@ def _entries(found: Survey, directory: str, prefix: str) -> Iterator[tuple[os.Di
                                       hint="rename it") from None
             path = entry.path
             if entry.is_symlink():
-                found.links = True
-                path = _resolve(found.root, entry.path)
+                contents.links = True
+                path = _resolve(contents.root, entry.path)
             yield entry, path, prefix + entry.name
 
 

@@ -22,7 +22,7 @@ _PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class VersionEntry:
     """A version in a listing.
 
     path: where it is kept, for people. size: bytes of all files. created: ISO 8601, UTC.
@@ -52,7 +52,7 @@ def find_manifest(store: Store, name: str) -> Manifest | None:
     return load(lambda: store.open(path), f"{store}/{path}")
 
 
-def entry(store: Store, name: str, mv: ModelVersion) -> Entry:
+def entry(store: Store, name: str, mv: ModelVersion) -> VersionEntry:
     """What is known of a version, from its manifest or else from its files."""
     error, path = "", f"{store}/{name}"
     try:
@@ -60,7 +60,7 @@ def entry(store: Store, name: str, mv: ModelVersion) -> Entry:
     except RepositoryError as problem:
         manifest, error = None, str(problem)
     if manifest is not None:
-        return Entry(mv, path, manifest.size, len(manifest.files), manifest.created, manifest.digest,
+        return VersionEntry(mv, path, manifest.size, len(manifest.files), manifest.created, manifest.digest,
                      manifest.goldens, dict(manifest.producer))
     size = count = 0
     changed = 0.0
@@ -69,7 +69,7 @@ def entry(store: Store, name: str, mv: ModelVersion) -> Entry:
             size, count, changed = size + item.size, count + 1, max(changed, item.changed)
     except OSError as problem:
         error = error or f"{path} can't be read: {files.reason(problem)}"
-    return Entry(mv, path, size, count, _moment(changed), None, 0, {}, error)
+    return VersionEntry(mv, path, size, count, _moment(changed), None, 0, {}, error)
 
 
 def _moment(seconds: float) -> str:

@@ -1,31 +1,45 @@
 """Change what is served: one version in, another one out, so that nobody notices; and back.
 
-    goals        from what is wanted to a goal; releases begun and read back
-    algebra      goal, snapshot, actions: values
+    running      roll_out, roll_back, go_on, abort, history, repair
+    context      what a release works with: the spec's server, found and connected
+    goals        from what is desired and a strategy to a goal; releases begun and read back
+    actions      goal, snapshot, actions, canary trial: values
     policy       what to do next, from a snapshot: pure
     driver       observe, decide, apply one thing, confirm it, write it down
-    confirming   when a change is done
-    trial        what checks get to know
-    site         the live server and the file that it starts from
-    restoring    a live server back to what its file names
-    configs      a model's entry in that file
-
-It knows nothing of smoke tests and comparisons: checks are functions that are passed in (see deploy.rollout).
+    progress     how far a run is: one frozen value
+    live_server  the live server, seen for one model, and when a change of it is done
+    configs      a model's entry in the file that the server starts from
+    restoring    a live server back to what that file names
+    offline      a rollback while the server is down
+    preflight    what can be known before anything is changed
+    plan         plan_rollout, plan_rollback: what a release would do, as plain data
+    checks       smoke test, comparison, bake times, confirmation
+    canary/      a version on trial, judged beside the one that it replaces
 """
 
 from __future__ import annotations
 
-from deploy.rollout.algebra import Goal, Observed
+from deploy.rollout.actions import CanaryTrial, Checks, Goal, Observed
 from deploy.rollout.configs import ConfigFile
-from deploy.rollout.driver import Driver, Ended, LeftOpen
-from deploy.rollout.goals import Way, backward, begin, forward, goal_of
-from deploy.rollout.plan import Plan
+from deploy.rollout.driver import Driver, Unfinished
+from deploy.rollout.goals import Strategy, backward, begin, forward, goal_of
+from deploy.rollout.live_server import LiveServer, Timeouts, drift
+from deploy.rollout.plan import RolloutPlan, plan_rollback, plan_rollout
 from deploy.rollout.policy import next_action
+from deploy.rollout.progress import RolloutOutcome, RolloutProgress
 from deploy.rollout.restoring import restore
-from deploy.rollout.running import Released, abort, adjusted, go_on, history, repair, roll_back, roll_out
-from deploy.rollout.site import Site, Timeouts, drift
-from deploy.rollout.trial import Checks, Trial
+from deploy.rollout.running import (
+    Released,
+    abort,
+    adjusted,
+    go_on,
+    history,
+    repair,
+    roll_back,
+    roll_out,
+)
 
-__all__ = ["Checks", "ConfigFile", "Driver", "Ended", "Goal", "LeftOpen", "Observed", "Plan", "Released", "Site",
-           "Timeouts", "Trial", "Way", "abort", "adjusted", "backward", "begin", "drift", "forward", "go_on",
-           "goal_of", "history", "next_action", "repair", "restore", "roll_back", "roll_out"]
+__all__ = ["CanaryTrial", "Checks", "ConfigFile", "Driver", "Goal", "LiveServer", "Observed", "Released",
+           "RolloutOutcome", "RolloutPlan", "RolloutProgress", "Strategy", "Timeouts", "Unfinished", "abort",
+           "adjusted", "backward", "begin", "drift", "forward", "go_on", "goal_of", "history", "next_action",
+           "plan_rollback", "plan_rollout", "repair", "restore", "roll_back", "roll_out"]

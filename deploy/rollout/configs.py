@@ -81,7 +81,7 @@ def serving_of(entry: pb.ModelConfig) -> Serving:
 
 def replaced(config: pb.ModelServerConfig, model: str, serving: Serving) -> pb.ModelServerConfig:
     """A copy in which the model is served like this."""
-    made = pb.ModelServerConfig()
-    made.CopyFrom(config)
-    set_served(find(made, model), Specific(tuple(serving.versions)), serving.labels)
-    return made
+    changed = pb.ModelServerConfig()
+    changed.CopyFrom(config)
+    set_served(find(changed, model), Specific(tuple(serving.versions)), serving.labels)
+    return changed

@@ -1,4 +1,4 @@
-"""From what is served and what is wanted to a goal; and a release's goal, read back from the ledger."""
+"""A release's goal: from what is desired and the strategy; and read back from the ledger."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 from deploy.errors import RolloutError
 from deploy.locks import whoami
-from deploy.rollout.algebra import Goal
+from deploy.rollout.actions import Goal
 from deploy.state import Ledger, Release, Serving, releases
 from deploy.state.ledger import utc_now
 from deploy.state.releases import Kind
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """How a release goes: labels, checks by name (before the label moves, after it has), steps that wait."""
+class Strategy:
+    """How a release is carried out: labels, checks (before the label moves, after it has), steps that wait."""
 
     label: str = "stable"
     canary: str | None = "canary"
-    trial: tuple[str, ...] = ("gate", "compare", "soak")
-    after: tuple[str, ...] = ("confirm", "hold")
+    trial: tuple[str, ...] = ("gate", "compare", "bake_before")
+    after: tuple[str, ...] = ("confirm", "bake_after")
     pauses: frozenset[str] = frozenset()
 
     @property
@@ -36,26 +36,26 @@ def current(serving: Serving, label: str) -> int | None:
     return serving.labels.get(label, max(serving.versions, default=None))
 
 
-def forward(before: Serving, version: int, way: Way) -> Goal:
-    """Put `version` where the label leads now. What else is served stays."""
-    labels = {**before.labels, way.label: version}
-    leaving = {current(before, way.label)}
-    if way.canary in before.labels:
-        assert way.canary is not None
-        leaving.add(before.labels[way.canary])
-        labels[way.canary] = version
+def forward(before: Serving, version: int, strategy: Strategy) -> Goal:
+    """Put `version` in the place of the label's version. What else is served stays."""
+    labels = {**before.labels, strategy.label: version}
+    leaving = {current(before, strategy.label)}
+    if strategy.canary in before.labels:
+        assert strategy.canary is not None
+        leaving.add(before.labels[strategy.canary])
+        labels[strategy.canary] = version
     to = Serving((before.versions - leaving) | set(labels.values()), labels)
-    return Goal(version, before, to, way.label, way.canary, way.trial, way.after, way.pauses)
+    return Goal(version, before, to, strategy.label, strategy.canary, strategy.trial, strategy.after, strategy.pauses)
 
 
-def backward(before: Serving, to: Serving, way: Way) -> Goal:
+def backward(before: Serving, to: Serving, strategy: Strategy) -> Goal:
     """Back to what was served once: at once if its versions are loaded still, else after the gate."""
-    version = current(to, way.label)
+    version = current(to, strategy.label)
     if version is None:
         raise RolloutError("there is nothing to go back to", hint="name a version with --to")
-    trial = () if to.versions <= before.versions else tuple(c for c in way.trial if c == "gate")
-    return Goal(version, before, to, way.label, None, trial, tuple(c for c in way.after if c == "confirm"),
-                way.pauses, backward=True)
+    trial = () if to.versions <= before.versions else tuple(c for c in strategy.trial if c == "gate")
+    return Goal(version, before, to, strategy.label, None, trial, tuple(c for c in strategy.after if c == "confirm"),
+                strategy.pauses, backward=True)
 
 
 def begin(ledger: Ledger, model: str, kind: Kind, goal: Goal, *, note: str = "", spec: Mapping[str, Any] | None = None,

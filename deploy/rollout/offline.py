@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from deploy import backends
 from deploy.errors import RolloutError
-from deploy.repository import Repository
-from deploy.rollout.algebra import Goal
+from deploy.repository import versions_of
+from deploy.rollout.actions import Goal
 from deploy.rollout.configs import ConfigFile
 from deploy.rollout.goals import begin
-from deploy.savedmodel import check_complete
 from deploy.spec import Spec
 from deploy.state import Ledger, Release, Serving, releases, started_from
 from deploy.state.releases import Outcome, entry
-from deploy.types import ModelVersion, ServedModel
+from deploy.types import ServedModel
 
 DOWN = "the server was down: it starts with this"
 
 
-def proven_of(spec: Spec, model: ServedModel) -> Serving:
+def known_good_of(spec: Spec, model: ServedModel) -> Serving:
     """What the server would start with. Raises RolloutError if no release has changed anything since the spec."""
-    found = started_from(Ledger(spec.state_dir).read(), model)
-    if found is None:
+    serving = started_from(Ledger(spec.state_dir).read(), model)
+    if serving is None:
         raise RolloutError(f"{spec.name} isn't running, and would start {model.name} as {spec.path.name} says: "
                            "there is nothing to go back to", hint="edit the file, or start it: tfs up")
-    return found
+    return serving
 
 
 def roll_back(spec: Spec, model: ServedModel, goal: Goal, note: str) -> Release:
@@ -49,13 +46,8 @@ def finish(spec: Spec, model: ServedModel, release: Release) -> Release:
 
 
 def _verify(model: ServedModel, serving: Serving) -> None:
-    base = Path(model.base_path)
     for version in serving.versions:
-        repository, mv = Repository(base.parent), ModelVersion(base.name, version)
-        if repository.find_manifest(mv) is None:
-            check_complete(repository.path(mv))
-        else:
-            repository.verify(mv)
+        versions_of(model).version(version).check()
 
 
 def _settle(spec: Spec, model: ServedModel, release: Release, serving: Serving, *, outcome: Outcome, reason: str
@@ -63,6 +55,6 @@ def _settle(spec: Spec, model: ServedModel, release: Release, serving: Serving, 
     file, ledger = ConfigFile(backends.config(spec)), Ledger(spec.state_dir)
     if file.exists:  # a container starts again by itself from this file
         file.change(model.name, serving)
-    ledger.append("proven", release=release.id, model=model.name, serving=serving.to_json(), spec=entry(model))
+    ledger.append("known_good", release=release.id, model=model.name, serving=serving.to_json(), spec=entry(model))
     ledger.append("end", release=release.id, outcome=outcome, reason=reason)
     return next(r for r in releases(ledger.read()) if r.id == release.id)

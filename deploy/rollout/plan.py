@@ -1,22 +1,40 @@
-"""What a release would do, as plain data."""
+"""What a release would do, as plain data: its goal, its steps, and what forbids it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.rollout.algebra import Check, DropLabel, Goal, Load, Pause, PointLabel, Unload, Wait
-from deploy.rollout.algebra import Observed as Seen
-from deploy.rollout.confirming import sentence
-from deploy.rollout.policy import next_action, told_next
+from deploy.backends.base import Progress, silent
+from deploy.errors import RolloutError, SpecError
+from deploy.locks import locked
+from deploy.rollout import preflight
+from deploy.rollout.actions import (
+    DropLabel,
+    Goal,
+    LoadVersion,
+    Observed,
+    Pause,
+    PointLabel,
+    RunCheck,
+    UnloadVersion,
+    Wait,
+    sentence,
+)
+from deploy.rollout.checks import BAKE_TIMES
+from deploy.rollout.context import RolloutContext, rollout_context
+from deploy.rollout.goals import Strategy, backward, current, forward
+from deploy.rollout.policy import next_action, next_config
 from deploy.rollout.preflight import Findings
-from deploy.spec import RolloutPart
+from deploy.spec import RolloutPart, Spec
+from deploy.state import Ledger, Release, Serving, releases
 from deploy.state.releases import Kind
-from deploy.types import VersionState, VersionStatus
+from deploy.types import VersionState, VersionStatus, check_version
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RolloutPlan:
     """steps: in order, in words. findings: what forbids it, and what people should know."""
 
     model: str
@@ -35,46 +53,46 @@ class Plan:
             raise self.findings.problems[0]
 
     def to_json(self) -> dict[str, Any]:
-        found = self.findings
+        findings = self.findings
         return {"model": self.model, "kind": self.kind, "version": self.goal.version, "ok": self.ok,
                 "before": self.goal.before.to_json(), "goal": self.goal.to.to_json(), "steps": list(self.steps),
-                "contract": found.verdict.to_json() if found.verdict else None,
-                "memory": None if found.forecast is None else {"needed": found.forecast.needed,
-                                                               "measured": found.forecast.measured,
-                                                               "fits": found.forecast.fits},
-                "notes": found.notes, "problems": [p.to_json() for p in found.problems]}
+                "contract": findings.verdict.to_json() if findings.verdict else None,
+                "memory": None if findings.forecast is None else {"needed": findings.forecast.needed,
+                                                               "measured": findings.forecast.measured,
+                                                               "fits": findings.forecast.fits},
+                "notes": findings.notes, "problems": [p.to_json() for p in findings.problems]}
 
     def text(self) -> str:
         """For people."""
-        found = self.findings
+        findings = self.findings
         lines = [f"{self.kind} of {self.model}: {self.goal.before}  =>  {self.goal.to}"]
         lines += [f"  {number}. {step}" for number, step in enumerate(self.steps, 1)]
-        if found.verdict is not None:
-            lines.append(f"  contract: {found.verdict.level}")
-            lines += [f"    {reason}" for reason in found.verdict.reasons if reason.level]
-        if found.forecast is not None:
-            lines.append(f"  memory: {found.forecast}")
-        lines += [f"  note: {note}" for note in found.notes]
-        lines += [f"  problem: {problem}" for problem in found.problems]
+        if findings.verdict is not None:
+            lines.append(f"  contract: {findings.verdict.level}")
+            lines += [f"    {reason}" for reason in findings.verdict.reasons if reason.level]
+        if findings.forecast is not None:
+            lines.append(f"  memory: {findings.forecast}")
+        lines += [f"  note: {note}" for note in findings.notes]
+        lines += [f"  problem: {problem}" for problem in findings.problems]
         return "\n".join(lines)
 
 
 def steps(model: str, goal: Goal, part: RolloutPart) -> tuple[str, ...]:
-    """The way, walked in thought: the policy itself says what comes next."""
-    words, seen = list[str](), Seen({v: _available(v) for v in goal.before.versions}, goal.before.labels)
-    passed, let_go = set[str](), set[str]()
+    """Each step in words, by a simulation: the policy itself says what comes next."""
+    words, state = list[str](), Observed({v: _available(v) for v in goal.before.versions}, goal.before.labels)
+    passed, approved = set[str](), set[str]()
     for _ in range(100):
-        action = next_action(Seen(seen.statuses, seen.labels, frozenset(passed), frozenset(let_go)), goal)
+        action = next_action(Observed(state.statuses, state.labels, frozenset(passed), frozenset(approved)), goal)
         if isinstance(action, Pause):
-            let_go.add(action.before)
+            approved.add(action.before)
             words.append(f"wait for approval: tfs rollout {model} --continue")
-        elif isinstance(action, Check):
+        elif isinstance(action, RunCheck):
             passed.add(action.name)
-            words.append(_CHECKS[action.name].format(soak=part.soak, hold=part.hold))
-        elif isinstance(action, (Load, PointLabel, DropLabel, Unload)):
+            words.append(_CHECKS[action.name].format(before=part.soak, after=part.hold))
+        elif isinstance(action, (LoadVersion, PointLabel, DropLabel, UnloadVersion)):
             words.append(sentence(action, model))
-            told = told_next(seen, action)
-            seen = Seen({v: _available(v) for v in told.versions}, told.labels)
+            config = next_config(state, action)
+            state = Observed({v: _available(v) for v in config.versions}, config.labels)
         else:
             assert not isinstance(action, Wait)
             break
@@ -83,9 +101,80 @@ def steps(model: str, goal: Goal, part: RolloutPart) -> tuple[str, ...]:
 
 _CHECKS = {"gate": "smoke-test it: state, contract, golden answers over both protocols",
            "compare": "compare its answers with those of the version that it replaces",
-           "soak": "watch it for {soak:g} s", "confirm": "confirm over both protocols that the label leads there",
-           "hold": "watch it for {hold:g} s, with the old version still loaded"}
+           "bake_before": "watch it for {before:g} s",
+           "confirm": "confirm over both protocols that the label resolves to it",
+           "bake_after": "watch it for {after:g} s, with the old version still loaded"}
 
 
 def _available(version: int) -> VersionStatus:
     return VersionStatus(version, VersionState.AVAILABLE)
+
+
+def plan_rollout(spec: Spec, model: str, to: int, *, pause_before: Sequence[str] = (), allow_breaking: str = "",
+                 progress: Progress | None = None) -> RolloutPlan:
+    """What `roll_out` would do, and what forbids it. Nothing is changed. Raises as `roll_out` does before it changes
+    anything; what the plan itself forbids is among its findings."""
+    check_version(to)
+    strategy = strategy_of(spec, pause_before)
+    with locked(spec.state_dir, f"plan of {model}"), rollout_context(spec, model) as context:
+        return make_plan(context, "rollout", forward(context.live(), to, strategy), allow_breaking, progress or silent)
+
+
+def plan_rollback(spec: Spec, model: str, to: int | None = None, *, progress: Progress | None = None) -> RolloutPlan:
+    """What `roll_back` would do on a server that runs. As `plan_rollout`."""
+    with locked(spec.state_dir, f"plan of {model}"), rollout_context(spec, model) as context:
+        goal = backward_goal(strategy_of(spec), model, to)(context.ledger, context.live())
+        return make_plan(context, "rollback", goal, "", progress or silent)
+
+
+def strategy_of(spec: Spec, pauses: Iterable[str] = ()) -> Strategy:
+    """The strategy that the spec describes. pauses: names of steps; `soak` and `hold`, as the spec has them, are fine.
+
+    Raises SpecError for a pause before a step that there isn't.
+    """
+    part = spec.rollout
+    trial = ("gate", *(["compare"] if part.comparison else []), *(["bake_before"] if part.soak else []))
+    after = ("confirm", *(["bake_after"] if part.hold else []))
+    names = {spec_name: name for name, spec_name in BAKE_TIMES.items()}
+    strategy = Strategy(part.label, part.canary_label, trial, after, frozenset(names.get(p, p) for p in pauses))
+    for step in strategy.pauses - set(strategy.steps):
+        raise SpecError(f"there is no step {step!r} to pause before", hint=f"steps: {', '.join(strategy.steps)}")
+    return strategy
+
+
+GoalFor = Callable[[Ledger, Serving], Goal]
+"""From the ledger and what is live to the goal."""
+
+
+def backward_goal(strategy: Strategy, model: str, to: int | None) -> GoalFor:
+    def goal(ledger: Ledger, live: Serving) -> Goal:
+        if to is not None:
+            return backward(live, forward(live, check_version(to), strategy).to, strategy)
+        now = current(live, strategy.label)
+        before = _earlier(releases(ledger.read(), model), now, strategy.label)
+        if before is None:
+            raise RolloutError(f"no release is known that brought {model}/{now}",
+                               hint="name a version: --to N; see tfs history")
+        return backward(live, before, strategy)
+
+    return goal
+
+
+def _earlier(known: Sequence[Release], now: int | None, label: str) -> Serving | None:
+    """What was served before the release that brought the version which is served now.
+
+    If that version is what the last release left, the way back was gone already, and couldn't be written down.
+    """
+    done = [r for r in reversed(known) if r.outcome == "done"]
+    if done and done[0].kind == "rollout" and done[0].version != now and current(done[0].before, label) == now:
+        return done[0].before
+    return next((r.before for r in done if r.kind == "rollout" and r.version == now), None)
+
+
+def make_plan(context: RolloutContext, kind: Kind, goal: Goal, allow_breaking: str, progress: Progress) -> RolloutPlan:
+    model = context.model.name
+    findings = preflight.check(context, goal, allow_breaking=allow_breaking, progress=progress)
+    plan = RolloutPlan(model, kind, goal, steps(model, goal, context.spec.rollout), findings)
+    if not plan.steps:
+        findings.notes.append("nothing to do: it is served like that already")
+    return plan

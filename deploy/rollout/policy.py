@@ -4,7 +4,7 @@ Forward: load the version beside the others, `canary` on it, checks, move the la
 Backward is the same way with an older goal and no checks: the label first, then the bad version goes.
 
 The server's rules behind the order: a label needs a loaded version, so it moves in a reload of its own; a label
-survives its version and then leads nowhere, so it is dropped before; a version that failed isn't tried again.
+survives its version and then resolves to nothing, so it is dropped before; a version that failed isn't tried again.
 """
 
 from __future__ import annotations
@@ -12,30 +12,32 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from deploy.rollout.algebra import (
+from deploy.rollout.actions import (
     COMING,
     Abort,
     Action,
+    CanaryTrial,
     Change,
-    Check,
     Done,
     DropLabel,
     Goal,
-    Load,
+    LoadVersion,
     Observed,
     Pause,
     PointLabel,
-    Unload,
+    RunCheck,
+    UnloadVersion,
     Wait,
 )
 from deploy.state import Serving
-from deploy.types import VersionState
+from deploy.types import ModelRef, VersionState
 
-BURNT = "its number is burnt: this server doesn't try it again; repair the model and publish the next number"
+PERMANENTLY_FAILED = ("its number has failed permanently: this server doesn't try it again; repair the model and "
+                      "publish the next number")
 
 
 def promoted(observed: Observed, goal: Goal) -> bool:
-    """Whether the label leads to the goal's version."""
+    """Whether the label resolves to the goal's version."""
     return observed.labels.get(goal.label) == goal.version and goal.version in observed.loaded
 
 
@@ -64,13 +66,14 @@ def _loaded(version: int, observed: Observed, goal: Goal) -> Action | None:
     if status is not None and status.serving:
         return None
     if status is not None and status.failed:
-        return Abort(f"version {version} can't be loaded: {status.error or 'the server gives no reason'}", BURNT)
+        return Abort(f"version {version} can't be loaded: {status.error or 'the server gives no reason'}",
+                     PERMANENTLY_FAILED)
     if status is not None and status.state in (*COMING, VersionState.UNLOADING):
         return Wait(f"version {version} is {status.state.name}")
     if version in observed.confirmed and version == goal.version and not goal.backward:
         return Abort(f"version {version} was loaded and is gone: the server was started again, "
                      "or somebody else changed its configuration")
-    return _step("load", Load(version), observed, goal) if version == goal.version else Load(version)
+    return _step("load", LoadVersion(version), observed, goal) if version == goal.version else LoadVersion(version)
 
 
 def _trial(observed: Observed, goal: Goal) -> Action | None:
@@ -85,7 +88,7 @@ def _trial(observed: Observed, goal: Goal) -> Action | None:
 
 
 def _checks(names: Iterable[str], observed: Observed, goal: Goal) -> Action | None:
-    return next((_step(name, Check(name), observed, goal) for name in names if name not in observed.passed), None)
+    return next((_step(name, RunCheck(name), observed, goal) for name in names if name not in observed.passed), None)
 
 
 def _labels(observed: Observed, goal: Goal) -> Action | None:
@@ -105,31 +108,31 @@ def _after(observed: Observed, goal: Goal) -> Action | None:
 
 
 def _leftovers(observed: Observed, goal: Goal) -> Action | None:
-    """Labels first: one that leads to a version which is gone answers 404 from then on."""
+    """Labels first: one whose version is gone answers 404 from then on."""
     for label in sorted(observed.labels.keys() - goal.to.labels.keys()):
         return _step("unload", DropLabel(label), observed, goal)
-    told = observed.told
+    configured = observed.configured
     for version, status in sorted(observed.statuses.items()):
         if version in goal.to.versions:
             continue
-        burnt = status.failed and (told is None or version in told)
-        if status.serving or status.state in COMING or burnt:
-            return _step("unload", Unload(version), observed, goal)
+        failed = status.failed and (configured is None or version in configured)
+        if status.serving or status.state in COMING or failed:
+            return _step("unload", UnloadVersion(version), observed, goal)
         if status.state is VersionState.UNLOADING:
             return Wait(f"version {version} is UNLOADING")
     return None
 
 
 def _step(name: str, action: Action, observed: Observed, goal: Goal) -> Action:
-    return Pause(name) if name in goal.pauses and name not in observed.let_go else action
+    return Pause(name) if name in goal.pauses and name not in observed.approved else action
 
 
-def told_next(observed: Observed, change: Change) -> Serving:
-    """What the server is told for a change: all of the model's versions and labels, as each reload replaces them."""
+def next_config(observed: Observed, change: Change) -> Serving:
+    """The configuration that a change needs: all of the model's versions and labels, as each reload replaces them."""
     versions, labels = observed.named, dict(observed.labels)
-    if isinstance(change, Load):
+    if isinstance(change, LoadVersion):
         versions |= {change.version}
-    elif isinstance(change, Unload):
+    elif isinstance(change, UnloadVersion):
         versions -= {change.version}
         labels = {k: v for k, v in labels.items() if v != change.version}
     elif isinstance(change, PointLabel):
@@ -139,12 +142,12 @@ def told_next(observed: Observed, change: Change) -> Serving:
     return Serving(versions, labels)
 
 
-def relied_on(observed: Observed, goal: Goal) -> Serving:
+def known_good(observed: Observed, goal: Goal) -> Serving:
     """What the config file should name now: what the server may be started with at any moment.
 
     Until everything is where it should be and all checks have passed, also those after the label moved, that is what
-    was there before: a version that fails late was never relied on, so the way back needs no write to be safe. From
-    then on the goal; while the version that was left is still held, that one too.
+    was there before: a version that fails late was never known to be good, so the way back needs no write to be safe.
+    From then on the goal; while the version that was left is still loaded, that one too.
     """
     reached = goal.to.versions <= observed.loaded and all(
         observed.labels.get(k) == v for k, v in goal.to.labels.items())
@@ -153,3 +156,23 @@ def relied_on(observed: Observed, goal: Goal) -> Serving:
     if goal.backward:
         return goal.to
     return replace(goal.to, versions=goal.to.versions | (goal.before.versions & observed.loaded))
+
+
+def trial_of(model: str, observed: Observed, goal: Goal) -> CanaryTrial:
+    """The trial as the snapshot shows it."""
+    label = goal.label if promoted(observed, goal) else goal.canary
+    if label is not None and observed.labels.get(label) == goal.version:
+        candidate = ModelRef(model, label=label)
+    else:
+        candidate = ModelRef(model, goal.version)
+    return CanaryTrial(model, goal.version, candidate, _current(model, observed, goal))
+
+
+def _current(model: str, observed: Observed, goal: Goal) -> ModelRef | None:
+    others = (goal.before.versions - {goal.version}) & observed.loaded
+    version = goal.before.labels.get(goal.label, max(others, default=None))
+    if version not in others:
+        return None
+    if observed.labels.get(goal.label) == version:
+        return ModelRef(model, label=goal.label)
+    return ModelRef(model, version)

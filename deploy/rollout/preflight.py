@@ -9,16 +9,17 @@ from pathlib import Path
 
 from deploy.backends import Memory, backend_of
 from deploy.errors import DeployError, RolloutError, SpecError
-from deploy.repository import Repository
+from deploy.repository import StoredVersion, versions_of
 from deploy.rollout import configs
-from deploy.rollout.algebra import Goal
+from deploy.rollout.actions import Goal
+from deploy.rollout.context import RolloutContext
 from deploy.rollout.goals import current
-from deploy.rollout.opening import Opened
-from deploy.rollout.site import drift
-from deploy.savedmodel import check_complete, diff
+from deploy.rollout.live_server import drift
+from deploy.rollout.policy import PERMANENTLY_FAILED
+from deploy.savedmodel import diff
 from deploy.serving import Wanted, preflight
 from deploy.serving.flags import number
-from deploy.types import ModelRef, ModelVersion
+from deploy.types import ModelRef
 
 _BYTES_PER_FILE_BYTE = 1.2  # TF Serving's own estimate of what a model needs
 
@@ -52,44 +53,43 @@ class Findings:
     forecast: Forecast | None = None
 
 
-def check(opened: Opened, goal: Goal, *, allow_breaking: str = "", progress: Callable[[str], None] = lambda _: None
-          ) -> Findings:
+def check(context: RolloutContext, goal: Goal, *, allow_breaking: str = "",
+          progress: Callable[[str], None] = lambda _: None) -> Findings:
     """Everything, even after the first problem. Raises ClientError if the server doesn't answer."""
-    found = Findings([], [])
-    path: Path | None = None
+    findings = Findings([], [])
 
     def attempt(what: str, look: Callable[[], object]) -> None:
         progress(what)
         try:
             look()
         except DeployError as e:
-            found.problems.append(e)
+            findings.problems.append(e)
 
-    attempt("reading the config file", lambda: _config(opened))
-    attempt("looking at the server's flags", lambda: _flags(opened))
-    base = Path(opened.model.base_path)
+    attempt("reading the config file", lambda: _config(context))
+    attempt("looking at the server's flags", lambda: _flags(context))
+    stored = versions_of(context.model)
     for version in sorted(goal.to.versions):
-        attempt(f"verifying {opened.model.name}/{version}", partial(_verified, opened, version, found))
+        attempt(f"verifying {context.model.name}/{version}", partial(_verified, stored.version(version), findings))
     try:
-        path = Repository(base.parent).path(ModelVersion(base.name, goal.version))
-    except DeployError:  # told already
-        return found
-    attempt("looking where the server looks", lambda: _readable(opened, goal, path))
-    attempt("comparing contracts", lambda: _contract(opened, goal, path, allow_breaking, found))
-    attempt("forecasting memory", lambda: _memory(opened, goal, path, found))
-    attempt("asking the server", lambda: _statuses(opened, goal, found))
-    return found
+        path = stored.version(goal.version).path
+    except DeployError:  # among the problems already
+        return findings
+    attempt("looking where the server looks", lambda: _readable(context, goal, path))
+    attempt("comparing contracts", lambda: _contract(context, goal, path, allow_breaking, findings))
+    attempt("forecasting memory", lambda: _memory(context, goal, path, findings))
+    attempt("asking the server", lambda: _statuses(context, goal, findings))
+    return findings
 
 
-def _config(opened: Opened) -> None:
-    name = opened.model.name
-    if not configs.pinned(configs.find(opened.site.file.read(), name)):
+def _config(context: RolloutContext) -> None:
+    name = context.model.name
+    if not configs.pinned(configs.find(context.live_server.file.read(), name)):
         raise SpecError(f"model {name!r} isn't pinned: the server itself loads what its version policy says",
-                        hint=f"name its versions in {opened.spec.path.name} (versions: [N]), then tfs down and tfs up")
+                        hint=f"name its versions in {context.spec.path.name} (versions: [N]), then tfs down and tfs up")
 
 
-def _flags(opened: Opened) -> None:
-    flags = opened.spec.server.flags
+def _flags(context: RolloutContext) -> None:
+    flags = context.spec.server.flags
     if number(flags, "model_config_file_poll_wait_seconds") > 0:
         raise SpecError("the server polls its config file, and would undo each step before it is written down",
                         path="server/flags/model_config_file_poll_wait_seconds",
@@ -99,52 +99,46 @@ def _flags(opened: Opened) -> None:
                         path="server/flags/file_system_poll_wait_seconds", hint="let it poll, then tfs down and tfs up")
 
 
-def _verified(opened: Opened, version: int, found: Findings) -> None:
-    base = Path(opened.model.base_path)
-    repository, mv = Repository(base.parent), ModelVersion(base.name, version)
-    path = repository.path(mv)
-    if repository.find_manifest(mv) is not None:
-        repository.verify(mv)
-        return
-    check_complete(path)
-    found.notes.append(f"{mv} has no manifest: it is whole, but nobody can say whether it was changed")
+def _verified(version: StoredVersion, findings: Findings) -> None:
+    if not version.check():
+        findings.notes.append(f"{version} has no manifest: it is whole, but nobody can say whether it was changed")
 
 
-def _readable(opened: Opened, goal: Goal, path: Path) -> None:
-    wanted = Wanted(opened.model.name, {goal.version: path})
-    preflight.check_readable([wanted], backend_of(opened.server).user)
-    config = opened.site.file.read()
+def _readable(context: RolloutContext, goal: Goal, path: Path) -> None:
+    wanted = Wanted(context.model.name, {goal.version: path})
+    preflight.check_readable([wanted], backend_of(context.server).user)
+    config = context.live_server.file.read()
     inside = [entry.base_path for entry in config.model_config_list.config]
-    inside.append(f"{configs.find(config, opened.model.name).base_path}/{path.name}")
-    missing = opened.server.missing(inside)
+    base_path = configs.find(config, context.model.name).base_path
+    inside.append(versions_of(context.model).version(goal.version).below(base_path))
+    missing = context.server.missing(inside)
     if missing:
         raise RolloutError(f"the server doesn't find {missing[0]}", details={"missing": missing},
                            hint="a reload that names a missing path hangs, and all later ones with it: put it back")
 
 
-def _contract(opened: Opened, goal: Goal, path: Path, allow_breaking: str, found: Findings) -> None:
+def _contract(context: RolloutContext, goal: Goal, path: Path, allow_breaking: str, findings: Findings) -> None:
     now = current(goal.before, goal.label)
     if now is None or now == goal.version:
         return
-    base = Path(opened.model.base_path)
-    before = Repository(base.parent).path(ModelVersion(base.name, now))
-    verdict = found.verdict = diff.compare(diff.Subject.of(before), diff.Subject.of(path))
+    before = versions_of(context.model).version(now).path
+    verdict = findings.verdict = diff.compare(diff.Subject.of(before), diff.Subject.of(path))
     if not verdict.breaking or goal.backward:
         return
     if not allow_breaking:
         raise RolloutError(f"version {goal.version} breaks the clients of version {now}: {verdict.reasons[0]}",
                            hint="if that is meant: --allow-breaking REASON",
                            details={"differences": [str(r) for r in verdict.reasons]})
-    found.notes.append(f"a breaking change is allowed: {allow_breaking}")
+    findings.notes.append(f"a breaking change is allowed: {allow_breaking}")
 
 
-def _memory(opened: Opened, goal: Goal, path: Path, found: Findings) -> None:
+def _memory(context: RolloutContext, goal: Goal, path: Path, findings: Findings) -> None:
     if goal.version in goal.before.versions:
         return
     sizes = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    measured = list(_measured(opened))
+    measured = list(_measured(context))
     needed = max(measured, default=round(_BYTES_PER_FILE_BYTE * sizes))
-    forecast = found.forecast = Forecast(needed, bool(measured), opened.server.memory())
+    forecast = findings.forecast = Forecast(needed, bool(measured), context.server.memory())
     if not forecast.fits:
         raise RolloutError(f"there is no room for version {goal.version} beside version "
                            f"{current(goal.before, goal.label)}: {forecast}",
@@ -152,34 +146,34 @@ def _memory(opened: Opened, goal: Goal, path: Path, found: Findings) -> None:
                            details={"needed": forecast.needed})
 
 
-def _measured(opened: Opened) -> Iterator[int]:
+def _measured(context: RolloutContext) -> Iterator[int]:
     """What earlier loads of this model took."""
-    lines = opened.ledger.read()
+    lines = context.ledger.read()
     ours = {line["release"] for line in lines
-            if line["event"] == "begin" and line.get("model") == opened.model.name}
+            if line["event"] == "begin" and line.get("model") == context.model.name}
     for line in lines:
         if line["event"] == "confirm" and line.get("release") in ours and line.get("memory"):
             yield int(line["memory"])
 
 
-def _statuses(opened: Opened, goal: Goal, found: Findings) -> None:
-    for version, status in opened.site.statuses().items():
+def _statuses(context: RolloutContext, goal: Goal, findings: Findings) -> None:
+    for version, status in context.live_server.statuses().items():
         if version in goal.to.versions and status.failed:
             raise RolloutError(f"version {version} failed to load before: {status.error}",
-                               hint="its number is burnt: this server doesn't try it again; publish the next number")
-    rpc = opened.client.rpc
+                               hint=PERMANENTLY_FAILED)
+    rpc = context.client.rpc
     assert rpc is not None
-    others = [m.name for m in opened.spec.models if m.name != opened.model.name]
-    seen = {name: {s.version: s for s in rpc.status(ModelRef(name))} for name in others}
-    for sentence in drift(opened.site.file.read(), opened.model.name, seen):
+    others = [m.name for m in context.spec.models if m.name != context.model.name]
+    statuses = {name: {s.version: s for s in rpc.status(ModelRef(name))} for name in others}
+    for sentence in drift(context.live_server.file.read(), context.model.name, statuses):
         raise RolloutError(f"{sentence}, and a reload would change it",
                            hint="somebody has reconfigured the server: tfs repair brings it back")
-    named = opened.named()
+    named = context.named()
     if named != goal.before:
-        found.notes.append(f"the config file names {named}, live is {goal.before}")
+        findings.notes.append(f"the config file names {named}, live is {goal.before}")
     now = current(goal.before, goal.label)
     if not goal.backward and now is not None and goal.version > now:
-        found.notes.append(f"requests without a label or version go to the highest version: they get version "
+        findings.notes.append(f"requests without a label or version go to the highest version: they get version "
                            f"{goal.version} as soon as it is loaded. Address @{goal.label}.")
 
 

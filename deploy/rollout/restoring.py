@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from deploy.client.interfaces import Control, ReloadControl
 from deploy.errors import Rejected, RolloutError
 from deploy.rollout import configs
 from deploy.rollout.configs import ConfigFile
-from deploy.rollout.site import Control, busy, patiently
-from deploy.rollout.trial import Progress
+from deploy.rollout.live_server import busy, patiently
 from deploy.state import Serving
 from deploy.types import ModelRef
 from deploy.waiting import Deadline, poll
@@ -23,12 +23,12 @@ from deploy.wire import serving_pb2 as pb
 Loaded = Callable[[str], frozenset[int]]  # the versions of a model that are served now
 
 
-def restore(control: Control, file: ConfigFile, deadline: Deadline, *, reload_timeout: float = 30.0,
-            progress: Progress = lambda _: None) -> None:
+def restore(control: ReloadControl, file: ConfigFile, deadline: Deadline, *, reload_timeout: float = 30.0,
+            progress: Callable[[str], None] = lambda _: None) -> None:
     """Returns when everything that the file names is served. Raises RolloutError if it can't be, ClientError."""
     wanted = file.read()
 
-    def tell(config: pb.ModelServerConfig) -> bool:
+    def accepted(config: pb.ModelServerConfig) -> bool:
         try:
             patiently(lambda: control.reload(config, timeout=max(0.1, deadline.clip(reload_timeout))), deadline)
         except Rejected as e:
@@ -39,31 +39,31 @@ def restore(control: Control, file: ConfigFile, deadline: Deadline, *, reload_ti
 
     loaded = partial(_loaded, control, deadline)
     first = _with_loaded_labels(wanted, loaded)
-    if not tell(first) and not (tell(_without_absent(first, loaded)) and tell(first)):
+    if not accepted(first) and not (accepted(_without_absent(first, loaded)) and accepted(first)):
         raise RolloutError("the server refuses every configuration", hint="restart it: tfs down, tfs up")
     progress("waiting for all versions")
     _await(wanted, loaded, deadline)
-    if not tell(wanted):
+    if not accepted(wanted):
         raise RolloutError("the server refuses what its config file names", hint="restart it: tfs down, tfs up")
 
 
 def _without_absent(config: pb.ModelServerConfig, loaded: Loaded) -> pb.ModelServerConfig:
     """A copy without the models that aren't served anyway: one of them may have been pushed with a wrong platform."""
-    made = pb.ModelServerConfig()
-    made.model_config_list.SetInParent()
-    made.model_config_list.config.extend(e for e in config.model_config_list.config if loaded(e.name))
-    return made
+    partial_config = pb.ModelServerConfig()
+    partial_config.model_config_list.SetInParent()
+    partial_config.model_config_list.config.extend(e for e in config.model_config_list.config if loaded(e.name))
+    return partial_config
 
 
 def _with_loaded_labels(config: pb.ModelServerConfig, loaded: Loaded) -> pb.ModelServerConfig:
     """A copy without the labels that can't be set yet."""
-    made = pb.ModelServerConfig()
-    made.CopyFrom(config)
-    for entry in made.model_config_list.config:
+    partial_config = pb.ModelServerConfig()
+    partial_config.CopyFrom(config)
+    for entry in partial_config.model_config_list.config:
         there = loaded(entry.name)
         for label in [k for k, v in entry.version_labels.items() if v not in there]:
             del entry.version_labels[label]
-    return made
+    return partial_config
 
 
 def _loaded(control: Control, deadline: Deadline, model: str) -> frozenset[int]:

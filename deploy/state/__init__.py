@@ -1,6 +1,6 @@
 """What a server's state directory remembers between commands: what was released, and what is known to be good.
 
-    ledger     append-only JSON lines; a line that a crash tore is passed over
+    ledger     append-only JSON lines; a line that a crash tore is passed over, an older release's read in today's words
     releases   the ledger's lines as releases; what a restart may rely on
 """
 

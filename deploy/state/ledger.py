@@ -137,7 +137,10 @@ class _KnownGood(_Event, kw_only=True):
 
 _EVENTS: dict[str, type[_Event]] = {
     "begin": _Begin, "passed": _Passed, "pause": _Pause, "go": _Go, "undo": _Undo, "end": _End,
-    "proven": _KnownGood, "started": _KnownGood}
+    "known_good": _KnownGood, "started": _KnownGood}
+
+_RENAMED = {"proven": "known_good", "soak": "bake_before", "hold": "bake_after"}
+"""Events and checks by the names that lines of earlier releases have."""
 
 
 def _parsed(text: bytes) -> Line | None:
@@ -148,9 +151,28 @@ def _parsed(text: bytes) -> Line | None:
         return None
     if not isinstance(line, dict) or "event" not in line:
         return None
+    line = _renamed(line)
     event = line["event"]
     msgspec.convert(line, _EVENTS.get(event, _Event) if isinstance(event, str) else _Named)
     return line
+
+
+def _renamed(line: Line) -> Line:
+    """A line of any release in today's words: `known_good` was called `proven`, bake times `soak` and `hold`."""
+    changed = {"event": _today(line["event"])}
+    for field in ("check", "before", "steps"):
+        if isinstance(line.get(field), str | list):
+            changed[field] = _today(line[field])
+    if isinstance(options := line.get("options"), dict):
+        changed["options"] = {_today(name): _today(value) if name in ("trial", "after", "pauses") else value
+                              for name, value in options.items()}
+    return {**line, **changed}
+
+
+def _today(name: Any) -> Any:
+    if isinstance(name, list):
+        return [_today(part) for part in name]
+    return _RENAMED.get(name, name) if isinstance(name, str) else name
 
 
 class _Named(_Event, kw_only=True):

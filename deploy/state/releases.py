@@ -1,11 +1,11 @@
 """The ledger's lines, read as releases: what was changed, by whom, how it ended; and what a restart may rely on.
 
     begin     a release: model, kind, version, before, goal, by, note
-    apply     an action is about to be told to the server        confirm   the server shows it
+    apply     an action is about to be applied to the server     confirm   the server shows it
     passed    a check of it passed                               pause     it waits for `continue`
     go        someone let it go on                               undo      it failed, and goes back: why
-    proven    the config file names this from now on             end       outcome, and why
-    started   `up` started the server with this
+    known_good  the config file names this from now on           end       outcome, and why
+    started     `up` started the server with this
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Release:
     version: the one that gets the label. before: what rolling back aims at. goal: what is served in the end.
     by: process, host and user that began it, see locks.whoami. options: how it was asked for.
     passed: checks that passed, with the time. passed_on: the run of the server that each passed on.
-    let_go: steps that somebody let go on. undoing: why it goes back.
+    approved: steps that somebody let go on. undoing: why it goes back.
     """
 
     id: str
@@ -64,7 +64,7 @@ class Release:
     options: Mapping[str, Any] = field(default_factory=dict)
     passed: Mapping[str, str] = field(default_factory=dict)
     passed_on: Mapping[str, str | None] = field(default_factory=dict)
-    let_go: frozenset[str] = frozenset()
+    approved: frozenset[str] = frozenset()
     paused: str = ""
     undoing: str = ""
     ended: str = ""
@@ -93,13 +93,13 @@ class Release:
 
 def releases(lines: Iterable[Line], model: str | None = None) -> list[Release]:
     """All releases (of one model), oldest first."""
-    found: dict[str, Release] = {}
+    by_id: dict[str, Release] = {}
     for line in lines:
         if line["event"] == "begin" and (release := _begun(line)) is not None:
-            found[release.id] = release
-        elif line.get("release") in found:
-            found[line["release"]] = after(found[line["release"]], line)
-    return [r for r in found.values() if model in (None, r.model)]
+            by_id[release.id] = release
+        elif line.get("release") in by_id:
+            by_id[line["release"]] = after(by_id[line["release"]], line)
+    return [r for r in by_id.values() if model in (None, r.model)]
 
 
 def _begun(line: Line) -> Release | None:
@@ -121,7 +121,7 @@ def after(release: Release, line: Line) -> Release:
     if event == "pause":
         return replace(release, paused=str(line["before"]))
     if event == "go":
-        return replace(release, paused="", by=dict(line["by"]), let_go=release.let_go | set(line.get("steps", ())))
+        return replace(release, paused="", by=dict(line["by"]), approved=release.approved | set(line.get("steps", ())))
     if event == "undo":
         return replace(release, undoing=str(line["reason"]), paused="")
     if event == "end":
@@ -138,11 +138,11 @@ def entry(model: ServedModel) -> dict[str, Any]:
 def started_from(lines: Iterable[Line], model: ServedModel) -> Serving | None:
     """What a restart should serve of a model instead of what the spec says; None: what the spec says.
 
-    The last thing proven counts, as long as the spec's entry for the model is the one it was proven under. Whoever
-    edits the entry means it.
+    The last state known to be good counts, as long as the spec's entry for the model is the one that it was reached
+    under. Whoever edits the entry means it.
     """
     last = next((line for line in reversed(list(lines))
-                 if line["event"] in ("proven", "started") and line.get("model") == model.name), None)
+                 if line["event"] in ("known_good", "started") and line.get("model") == model.name), None)
     if last is None or last.get("source") == "spec" or last.get("spec") != entry(model):
         return None
     try:

@@ -16,8 +16,8 @@ from deploy.errors import DigestMismatch, Malformed, RepositoryError, VersionExi
 from deploy.repository import Repository, Store
 from deploy.repository.naming import MANIFEST_FILE
 from deploy.repository.stores.conditional import ConditionalPublisher
-from deploy.repository.stores.directory import Directory
-from deploy.repository.stores.memory import Memory
+from deploy.repository.stores.directory import DirectoryStore
+from deploy.repository.stores.memory import MemoryStore
 from deploy.types import ModelVersion
 from tests.repository_support import savedmodel
 
@@ -44,7 +44,7 @@ class InDirectory:
         self._root.mkdir()
 
     def open(self) -> Store:
-        return Directory(self._root)
+        return DirectoryStore(self._root)
 
     def killed_at(self, step: int, work: Callable[[Repository], object]) -> bool:
         child = os.fork()
@@ -111,7 +111,7 @@ class InMemory:
     """An object store as small as can be; its publishers die in thought."""
 
     def __init__(self, _: Path) -> None:
-        self._store = Memory()
+        self._store = MemoryStore()
 
     def open(self) -> Store:
         return self._store

@@ -22,8 +22,8 @@ from deploy.errors import LockHeld, RolloutError, ServerError, SpecError
 from deploy.locks import locked
 from deploy.render import models_config
 from deploy.repository import Repository
-from deploy.rollout import ConfigFile, LeftOpen
-from deploy.rollout.plan import Plan
+from deploy.rollout import ConfigFile, Unfinished
+from deploy.rollout.plan import RolloutPlan
 from deploy.rollout.running import Released
 from deploy.spec import Monitoring, Resources, Spec
 from deploy.state import Ledger
@@ -82,8 +82,8 @@ def rolled(spec: Spec, to: int, **options: object) -> Released:
 
 @pytest.mark.parametrize("spec", KINDS, indirect=True)
 def test_out_and_back_and_a_restart(spec: Spec) -> None:
-    plan = rollout.roll_out(spec, "half", 2, plan_only=True)
-    assert isinstance(plan, Plan) and plan.ok and plan.findings.verdict is not None
+    plan = rollout.plan_rollout(spec, "half", 2)
+    assert isinstance(plan, RolloutPlan) and plan.ok and plan.findings.verdict is not None
     assert plan.steps[0] == "load half/2" and plan.steps[-1] == "unload half/1" and "memory" in plan.text()
     told: list[str] = []
     done = rolled(spec, 2, progress=told.append)
@@ -176,8 +176,8 @@ def test_a_label_moved_by_hand_is_made_to_last(spec: Spec) -> None:
     rollout.repair(spec)
     assert answer(spec) == 3.0 and serving.status(spec)["ready"]
     push()
-    plan = rollout.roll_out(spec, "half", 2, plan_only=True)
-    assert isinstance(plan, Plan) and "the config file names 1 (stable -> 1)" in plan.text()
+    plan = rollout.plan_rollout(spec, "half", 2)
+    assert isinstance(plan, RolloutPlan) and "the config file names 1 (stable -> 1)" in plan.text()
     done = rolled(spec, 2)
     assert done.release is not None and serving.status(spec)["problems"] == []
 
@@ -224,10 +224,10 @@ def test_a_command_that_is_told_to_stop(spec: Spec, number: signal.Signals) -> N
 def test_a_server_that_is_killed_and_started_again(spec: Spec) -> None:
     def kill(sentence: str) -> None:
         found = serving.find(spec)
-        if sentence.startswith("soak: asking") and found is not None:
+        if sentence.startswith("bake_before: asking") and found is not None:
             psutil.Process(found.describe()["pid"]).kill()
 
-    with pytest.raises(LeftOpen, match="the server doesn't answer"):
+    with pytest.raises(Unfinished, match="the server doesn't answer"):
         rolled(spec, 2, progress=kill)
     assert rollout.history(spec)[-1].open
     serving.up(spec)
@@ -242,8 +242,8 @@ def test_a_server_that_starts_again_while_a_release_waits(spec: Spec) -> None:
     told: list[str] = []
     assert rollout.go_on(spec, "half", progress=told.append).ended.outcome == "done" and answer(spec) == 4.0
     passed = [line["check"] for line in Ledger(spec.state_dir).read() if line["event"] == "passed"]
-    assert passed == ["gate", "compare", "soak"] * 2 + ["confirm", "hold"]
-    assert any("compare, gate, soak" in sentence for sentence in told)
+    assert passed == ["gate", "compare", "bake_before"] * 2 + ["confirm", "bake_after"]
+    assert any("bake_before, compare, gate" in sentence for sentence in told)
 
 
 class FullDisk:
@@ -295,7 +295,7 @@ def test_a_rollback_that_is_run_again_stays_a_rollback(spec: Spec, monkeypatch: 
 def test_a_rollback_that_couldnt_be_written_down_goes_no_further(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
     rolled(spec, 2)
     rolled(spec, 1)
-    with FullDisk(monkeypatch), pytest.raises(LeftOpen, match="can't be written"):
+    with FullDisk(monkeypatch), pytest.raises(Unfinished, match="can't be written"):
         rollout.roll_back(spec, "half")
     assert answer(spec) == 4.0
     rollout.roll_back(spec, "half")

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from deploy.errors import Rejected, RolloutError, TimedOut
-from deploy.rollout import LeftOpen, Site, Timeouts, Trial, Way, backward, begin, goal_of
-from deploy.rollout.algebra import PointLabel
+from deploy.rollout import CanaryTrial, LiveServer, Strategy, Timeouts, Unfinished, backward, begin, goal_of
+from deploy.rollout.actions import PointLabel
 from deploy.rollout.configs import find, serving_of
-from deploy.rollout.confirming import confirm
+from deploy.rollout.live_server import confirm
 from deploy.state import Serving, releases
-from tests.rollout_support import BROKEN, MODEL, NEW, OLD, PASSING, WAY, Bench, Busy, adds, bench, passes, refuses
+from tests.rollout_support import BROKEN, MODEL, NEW, OLD, PASSING, STRATEGY, Bench, Busy, adds, bench, passes, refuses
 from tests.serving_support import FakeClock
 
 
@@ -29,7 +29,7 @@ def there(tmp_path: Path) -> Iterator[Bench]:
 def test_a_rollout(there: Bench) -> None:
     seen: list[tuple[str, str]] = []
 
-    def gate(trial: Trial) -> str:
+    def gate(trial: CanaryTrial) -> str:
         seen.append((str(trial.candidate), str(trial.current)))
         assert there.live == Serving(frozenset({1, 2}), {"stable": 1, "canary": 2}) and there.named == OLD
         return "fine"
@@ -41,14 +41,14 @@ def test_a_rollout(there: Bench) -> None:
     release = there.release()
     assert (release.outcome, release.before, release.goal) == ("done", OLD, NEW)
     assert set(release.passed) == {"gate", "confirm"}
-    assert there.events() == ["begin", "proven", *["apply", "confirm"] * 2, "passed", "apply", "confirm",
-                              "passed", "proven", *["apply", "confirm"] * 2, "proven", "end"]
+    assert there.events() == ["begin", "known_good", *["apply", "confirm"] * 2, "passed", "apply", "confirm",
+                              "passed", "known_good", *["apply", "confirm"] * 2, "known_good", "end"]
 
 
 def test_and_back_again(there: Bench) -> None:
     there.drive(there.begin())
     told: list[str] = []
-    goal = backward(there.live, there.release().before, WAY)
+    goal = backward(there.live, there.release().before, STRATEGY)
     assert there.drive(begin(there.ledger, MODEL, "rollback", goal), goal=goal, told=told).outcome == "done"
     assert there.live == there.named == OLD and there.answer() == 1
     assert [t for t in told if t.startswith(("load", "point", "unload"))] == [
@@ -56,21 +56,21 @@ def test_and_back_again(there: Bench) -> None:
 
 
 def test_back_while_the_old_one_is_loaded_is_instant(there: Bench) -> None:
-    release = there.begin(way=Way(trial=(), after=(), pauses=frozenset({"unload"})))
+    release = there.begin(strategy=Strategy(trial=(), after=(), pauses=frozenset({"unload"})))
     assert there.drive(release).step == "unload"
-    goal = backward(there.live, OLD, WAY)
+    goal = backward(there.live, OLD, STRATEGY)
     assert goal.trial == ()
     told: list[str] = []
     there.drive(begin(there.ledger, MODEL, "rollback", goal), goal=goal, told=told)
     assert told[0] == "point m@stable to version 1" and there.live == OLD
 
 
-def interrupts(trial: Trial) -> str:
+def interrupts(trial: CanaryTrial) -> str:
     raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize(("version", "checks", "reason", "hint"), [
-    (3, {}, "version 3 can't be loaded: out of memory", "burnt"),
+    (3, {}, "version 3 can't be loaded: out of memory", "failed permanently"),
     (2, {"gate": refuses}, "m@canary answers nonsense", "look at it"),
     (2, {"gate": interrupts}, "interrupted", ""),
     (2, {"confirm": refuses}, "m@stable answers nonsense", "look at it"),
@@ -84,20 +84,20 @@ def test_failure_is_boring(there: Bench, version: int, checks: dict[str, Any], r
 
 def test_a_failed_version_is_taken_out_of_the_configuration(there: Bench) -> None:
     there.drive(there.begin(3))
-    assert [line["told"]["versions"] for line in there.ledger.read() if line["event"] == "apply"] == [[1, 3], [1]]
+    assert [line["config"]["versions"] for line in there.ledger.read() if line["event"] == "apply"] == [[1, 3], [1]]
     there.drive(there.begin(2))
     assert there.live == NEW
 
 
 def test_ctrl_c_when_traffic_has_moved_leaves_it_there(there: Bench) -> None:
-    with pytest.raises(LeftOpen, match="interrupted; stable leads to version 2 already"):
+    with pytest.raises(Unfinished, match="interrupted; stable resolves to version 2 already"):
         there.drive(there.begin(), {**PASSING, "confirm": interrupts})
     assert there.answer() == 2 and there.release().open
     assert there.drive(there.release()).outcome == "done" and there.live == NEW
 
 
 def test_a_pause_and_what_comes_after(there: Bench) -> None:
-    release = there.begin(way=Way(trial=("gate",), after=(), pauses=frozenset({"promote"})))
+    release = there.begin(strategy=Strategy(trial=("gate",), after=(), pauses=frozenset({"promote"})))
     ended = there.drive(release)
     assert (ended.outcome, ended.step) == ("paused", "promote")
     assert there.release().paused == "promote" and there.live.labels == {"stable": 1, "canary": 2}
@@ -109,7 +109,7 @@ def test_a_pause_and_what_comes_after(there: Bench) -> None:
 def test_the_server_is_away_and_comes_back(there: Bench) -> None:
     release = there.begin()
     there.stop()
-    with pytest.raises(LeftOpen, match="doesn't answer") as e:
+    with pytest.raises(Unfinished, match="doesn't answer") as e:
         there.drive(release)
     assert "tfs up" in e.value.hint and there.release().open and there.named == OLD
     there.restart()
@@ -117,7 +117,7 @@ def test_the_server_is_away_and_comes_back(there: Bench) -> None:
 
 
 def test_a_server_that_starts_again_during_the_trial_ends_it(there: Bench) -> None:
-    def gate(trial: Trial) -> str:
+    def gate(trial: CanaryTrial) -> str:
         asked = there.asked
         asked.reload(there.file.read())  # as a restart from the file would: version 2 is gone
         while any(s.version == 2 and s.serving for s in there.running.statuses(MODEL)):
@@ -128,29 +128,29 @@ def test_a_server_that_starts_again_during_the_trial_ends_it(there: Bench) -> No
     assert ended.outcome == "undone" and "is gone" in ended.reason and there.live == OLD
 
 
-@pytest.mark.parametrize("pause", ["promote", "hold"])
+@pytest.mark.parametrize("pause", ["promote", "bake_after"])
 def test_what_one_run_of_the_server_passed_says_nothing_of_the_next(there: Bench, pause: str) -> None:
     asked: list[str] = []
 
-    def noting(name: str) -> Callable[[Trial], str]:
+    def noting(name: str) -> Callable[[CanaryTrial], str]:
         return lambda trial: asked.append(name) or "fine"  # type: ignore[func-returns-value]
 
     checks = {name: noting(name) for name in PASSING}
-    way = Way(trial=("gate", "soak"), after=("confirm", "hold"), pauses=frozenset({pause}))
-    there.drive(there.begin(way=way), checks)
+    strategy = Strategy(trial=("gate", "bake_before"), after=("confirm", "bake_after"), pauses=frozenset({pause}))
+    there.drive(there.begin(strategy=strategy), checks)
     there.restart()
     assert there.live == there.named == OLD  # also where the label had moved: it wasn't known to be good yet
     first, told = list(asked), list[str]()
     asked.clear()
     there.ledger.append("go", release=there.release().id, steps=[pause], by={"by": "an operator"})
     assert there.drive(there.release(), checks, told=told).outcome == "done"
-    assert asked == ["gate", "soak", "confirm", "hold"] and set(first) < set(asked)
+    assert asked == ["gate", "bake_before", "confirm", "bake_after"] and set(first) < set(asked)
     assert any("asking again" in t and "gate" in t for t in told)
     assert there.live == there.named == NEW
 
 
 def test_what_is_known_to_be_good_stays_so(there: Bench) -> None:
-    release = there.begin(way=Way(trial=("gate",), after=("confirm",), pauses=frozenset({"unload"})))
+    release = there.begin(strategy=Strategy(trial=("gate",), after=("confirm",), pauses=frozenset({"unload"})))
     assert there.drive(release).step == "unload"
     there.restart()
     assert there.answer() == 2
@@ -160,7 +160,7 @@ def test_what_is_known_to_be_good_stays_so(there: Bench) -> None:
 
 @pytest.mark.parametrize("step", ["gate", "confirm"])
 def test_a_server_that_starts_again_under_a_check_ends_the_release(there: Bench, step: str) -> None:
-    def check(trial: Trial) -> str:
+    def check(trial: CanaryTrial) -> str:
         there.starts += 1  # seen from outside; that its versions are still there proves nothing
         return "fine"
 
@@ -182,30 +182,30 @@ class Watched:
         return self._thing.change(model, serving)
 
     def append(self, event: str, **fields: Any) -> Any:
-        if event == "proven":
+        if event == "known_good":
             self._relied.append(Serving.from_json(fields["serving"]))
         return self._thing.append(event, **fields)
 
 
-@pytest.mark.parametrize("failing", ["confirm", "hold"])
+@pytest.mark.parametrize("failing", ["confirm", "bake_after"])
 def test_a_version_that_fails_after_the_label_moved_is_never_relied_on(there: Bench, failing: str) -> None:
     relied: list[Serving] = []
     there.wrap = lambda thing: Watched(thing, relied) if thing in (there.ledger, there.file) else thing
-    way = Way(trial=("gate",), after=("confirm", "hold"))
-    assert there.drive(there.begin(way=way), {**PASSING, failing: refuses}).outcome == "undone"
+    strategy = Strategy(trial=("gate",), after=("confirm", "bake_after"))
+    assert there.drive(there.begin(strategy=strategy), {**PASSING, failing: refuses}).outcome == "undone"
     assert relied and set(map(str, relied)) == {str(OLD)}
 
 
-@pytest.mark.parametrize("failing", ["confirm", "hold"])
+@pytest.mark.parametrize("failing", ["confirm", "bake_after"])
 def test_a_disk_that_is_full_when_it_fails_does_not_keep_the_label(there: Bench, failing: str) -> None:
     disk = [1000]
 
-    def refuses_on_a_full_disk(trial: Trial) -> str:
+    def refuses_on_a_full_disk(trial: CanaryTrial) -> str:
         disk[0] = 0
         return refuses(trial)
 
     there.wrap = lambda thing: Full(thing, disk) if thing in (there.ledger, there.file) else thing
-    release = there.begin(way=Way(trial=("gate",), after=("confirm", "hold")))
+    release = there.begin(strategy=Strategy(trial=("gate",), after=("confirm", "bake_after")))
     ended = there.drive(release, {**PASSING, failing: refuses_on_a_full_disk})
     assert ended.outcome == "undone" and "nonsense" in ended.reason and there.live == there.named == OLD
     there.restart()
@@ -213,12 +213,12 @@ def test_a_disk_that_is_full_when_it_fails_does_not_keep_the_label(there: Bench,
 
 
 def test_a_rollback_on_a_full_disk_moves_the_label_and_says_what_is_lost(there: Bench) -> None:
-    there.drive(there.begin(way=Way(pauses=frozenset({"unload"}))))
+    there.drive(there.begin(strategy=Strategy(pauses=frozenset({"unload"}))))
     assert there.named.labels == {"stable": 2}
-    goal = backward(there.live, OLD, WAY)
+    goal = backward(there.live, OLD, STRATEGY)
     there.wrap = lambda thing: Full(thing, [0]) if thing in (there.ledger, there.file) else thing
     release = begin(there.wrap(there.ledger), MODEL, "rollback", goal)
-    with pytest.raises(LeftOpen, match=r"1 \(stable -> 1\) is served again, which can't be .*No space left"):
+    with pytest.raises(Unfinished, match=r"1 \(stable -> 1\) is served again, which can't be .*No space left"):
         there.drive(release, goal=goal)
     assert there.live == OLD
 
@@ -248,7 +248,8 @@ def test_a_reload_that_hangs_or_is_refused(there: Bench) -> None:
     ended = there.drive(there.begin())
     assert ended.outcome == "undone" and "hangs: no answer" in ended.reason and "base path" in ended.hint
     there.wrap = wrap(Rejected("no", code="FAILED_PRECONDITION", details={"server": "label refused"}), 1)
-    with pytest.raises(LeftOpen, match="refused `point m@canary to version 2`: label refused; and the way back failed"):
+    refused = "refused `point m@canary to version 2`: label refused; and the way back failed"
+    with pytest.raises(Unfinished, match=refused):
         there.drive(there.begin())
     there.wrap = lambda thing: thing
     assert there.drive(there.release()).outcome == "undone"  # later, it only goes back
@@ -256,7 +257,7 @@ def test_a_reload_that_hangs_or_is_refused(there: Bench) -> None:
 
 
 def test_a_busy_server_is_asked_again(there: Bench) -> None:
-    release = there.begin(way=Way(canary=None, trial=("gate",), after=()))
+    release = there.begin(strategy=Strategy(canary=None, trial=("gate",), after=()))
     busy = Busy(there.asked.rpc)
     there.wrap = lambda thing: busy if thing is there.asked.rpc else thing
     assert there.drive(release).outcome == "done"
@@ -283,7 +284,7 @@ class Late:
 
 
 def test_a_server_that_takes_its_time_is_told_once(there: Bench) -> None:
-    release, late = there.begin(way=Way(canary=None, trial=(), after=())), Late(there.asked.rpc)
+    release, late = there.begin(strategy=Strategy(canary=None, trial=(), after=())), Late(there.asked.rpc)
     there.wrap = lambda thing: late if thing is there.asked.rpc else thing
     assert there.drive(release).outcome == "done" and there.live == NEW
     assert [line["action"]["do"] for line in there.ledger.read() if line["event"] == "apply"] == [
@@ -292,9 +293,9 @@ def test_a_server_that_takes_its_time_is_told_once(there: Bench) -> None:
 
 def test_a_label_has_moved_when_all_protocols_say_so(there: Bench) -> None:
     other = SimpleNamespace(metadata=lambda ref, *, timeout: SimpleNamespace(version=7))
-    site = Site(MODEL, there.asked.rpc, there.file, others=[other],  # type: ignore[arg-type, list-item]
+    site = LiveServer(MODEL, there.asked.rpc, there.file, others=[other],  # type: ignore[arg-type, list-item]
                 timeouts=Timeouts(load=1.0), clock=FakeClock())
-    with pytest.raises(RolloutError, match=r"isn't done after 1 s: it leads to (1 and 7|7 and 1)"):
+    with pytest.raises(RolloutError, match=r"isn't done after 1 s: it resolves to (1 and 7|7 and 1)"):
         confirm(site, PointLabel("stable", 1))
 
 
@@ -330,7 +331,7 @@ def test_a_full_disk_leaves_a_good_version(there: Bench, after: int) -> None:
         assert ended.outcome == "undone" and "No space left" in ended.reason
         assert there.live == there.named == OLD
     else:
-        with pytest.raises(LeftOpen, match="passed everything and stable stays on it.*No space left"):
+        with pytest.raises(Unfinished, match="passed everything and stable stays on it.*No space left"):
             there.drive(release)
         assert there.answer() == 2 and there.named.labels == {"stable": 2}
     there.wrap = lambda thing: thing

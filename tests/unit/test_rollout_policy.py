@@ -6,33 +6,33 @@ from dataclasses import replace
 
 import pytest
 
-from deploy.rollout.algebra import (
+from deploy.rollout.actions import (
     Abort,
     Action,
-    Check,
     Done,
     DropLabel,
     Goal,
-    Load,
+    LoadVersion,
     Observed,
     Pause,
     PointLabel,
-    Unload,
+    RunCheck,
+    UnloadVersion,
     Wait,
 )
-from deploy.rollout.goals import Way, backward
-from deploy.rollout.policy import BURNT, next_action, relied_on, told_next
+from deploy.rollout.goals import Strategy, backward
+from deploy.rollout.policy import PERMANENTLY_FAILED, known_good, next_action, next_config
 from deploy.state import Serving
 from deploy.types import VersionState, VersionStatus
 
 STATES = {"a": VersionState.AVAILABLE, "l": VersionState.LOADING, "s": VersionState.START, "u": VersionState.UNLOADING,
           "e": VersionState.END, "f": VersionState.END}
 OLD, NEW = Serving(frozenset({1}), {"stable": 1}), Serving(frozenset({2}), {"stable": 2})
-FORWARD = Goal(2, OLD, NEW, canary="canary", trial=("gate", "soak"), after=("confirm", "hold"))
+FORWARD = Goal(2, OLD, NEW, canary="canary", trial=("gate", "bake_before"), after=("confirm", "bake_after"))
 PLAIN = Goal(2, OLD, NEW)
 BARE = Goal(2, Serving(frozenset({1})), NEW, canary="canary", trial=("gate",))
 BACK = FORWARD.undone()
-GATED, ALL = {"gate", "soak"}, {"gate", "soak", "confirm", "hold"}
+GATED, ALL = {"gate", "bake_before"}, {"gate", "bake_before", "confirm", "bake_after"}
 
 
 def seen(states: str, labels: str = "", passed: set[str] | None = None, **more: object) -> Observed:
@@ -43,24 +43,24 @@ def seen(states: str, labels: str = "", passed: set[str] | None = None, **more: 
     return Observed(statuses, where, frozenset(passed or ()), **more)  # type: ignore[arg-type]
 
 
-BROKEN = Abort("version 2 can't be loaded: broken", BURNT)
+BROKEN = Abort("version 2 can't be loaded: broken", PERMANENTLY_FAILED)
 TABLE: list[tuple[str, Goal, Observed, Action]] = [
     # forward, step by step
-    ("the new version loads beside the old one", FORWARD, seen("1a", "stable1"), Load(2)),
-    ("a version that was unloaded before is history", FORWARD, seen("1a 2e", "stable1"), Load(2)),
+    ("the new version loads beside the old one", FORWARD, seen("1a", "stable1"), LoadVersion(2)),
+    ("a version that was unloaded before is history", FORWARD, seen("1a 2e", "stable1"), LoadVersion(2)),
     ("it is loading", FORWARD, seen("1a 2l", "stable1"), Wait("version 2 is LOADING")),
     ("it is about to load", FORWARD, seen("1a 2s", "stable1"), Wait("version 2 is START")),
     ("it is still going from an earlier time", FORWARD, seen("1a 2u", "stable1"), Wait("version 2 is UNLOADING")),
     ("it failed", FORWARD, seen("1a 2f", "stable1"), BROKEN),
     ("it is loaded", FORWARD, seen("1a 2a", "stable1"), PointLabel("canary", 2)),
     ("the canary was somewhere else", FORWARD, seen("1a 2a", "stable1 canary1"), PointLabel("canary", 2)),
-    ("the canary is on it", FORWARD, seen("1a 2a", "stable1 canary2"), Check("gate")),
-    ("the gate passed", FORWARD, seen("1a 2a", "stable1 canary2", {"gate"}), Check("soak")),
+    ("the canary is on it", FORWARD, seen("1a 2a", "stable1 canary2"), RunCheck("gate")),
+    ("the gate passed", FORWARD, seen("1a 2a", "stable1 canary2", {"gate"}), RunCheck("bake_before")),
     ("all of the trial passed", FORWARD, seen("1a 2a", "stable1 canary2", GATED), PointLabel("stable", 2)),
-    ("traffic is on it", FORWARD, seen("1a 2a", "stable2 canary2", GATED), Check("confirm")),
-    ("confirmed", FORWARD, seen("1a 2a", "stable2 canary2", GATED | {"confirm"}), Check("hold")),
+    ("traffic is on it", FORWARD, seen("1a 2a", "stable2 canary2", GATED), RunCheck("confirm")),
+    ("confirmed", FORWARD, seen("1a 2a", "stable2 canary2", GATED | {"confirm"}), RunCheck("bake_after")),
     ("held long enough", FORWARD, seen("1a 2a", "stable2 canary2", ALL), DropLabel("canary")),
-    ("no canary any more", FORWARD, seen("1a 2a", "stable2", ALL), Unload(1)),
+    ("no canary any more", FORWARD, seen("1a 2a", "stable2", ALL), UnloadVersion(1)),
     ("the old one is going", FORWARD, seen("1u 2a", "stable2", ALL), Wait("version 1 is UNLOADING")),
     ("the old one is gone", FORWARD, seen("1e 2a", "stable2", ALL), Done()),
     ("a server that was started again since", FORWARD, seen("2a", "stable2", ALL), Done()),
@@ -69,25 +69,27 @@ TABLE: list[tuple[str, Goal, Observed, Action]] = [
     ("a model without labels: the canary comes first", BARE, seen("1a 2a"), PointLabel("canary", 2)),
     ("then the label is new", BARE, seen("1a 2a", "canary2", {"gate"}), PointLabel("stable", 2)),
     # surprises
-    ("the server was started again during the trial", FORWARD, seen("1a", "stable1", {"gate"}), Load(2)),
+    ("the server was started again during the trial", FORWARD, seen("1a", "stable1", {"gate"}), LoadVersion(2)),
     ("that came by the version that this run had loaded", FORWARD,
      seen("1a", "stable1", {"gate"}, confirmed=frozenset({2})),
      Abort("version 2 was loaded and is gone: the server was started again, or somebody else changed its "
            "configuration")),
-    ("the old version went away before its time", FORWARD, seen("2a", "canary2", {"gate"}), Load(1)),
+    ("the old version went away before its time", FORWARD, seen("2a", "canary2", {"gate"}), LoadVersion(1)),
     ("somebody moved the label away", FORWARD, seen("1a 2a", "stable3 canary2", {"gate"}), PointLabel("stable", 1)),
-    ("somebody moved the label already: it is checked all the same", FORWARD, seen("1a 2a", "stable2"), Check("gate")),
+    ("somebody moved the label already: it is checked all the same", FORWARD, seen("1a 2a", "stable2"),
+     RunCheck("gate")),
     ("trouble", FORWARD, seen("1a 2a", "stable1 canary2", trouble="gate: no"), Abort("gate: no")),
     # back
     ("back: the canary goes first", BACK, seen("1a 2a", "stable1 canary2"), DropLabel("canary")),
-    ("back: then the version", BACK, seen("1a 2a", "stable1"), Unload(2)),
-    ("back: a version that is loading goes as well", BACK, seen("1a 2l", "stable1"), Unload(2)),
+    ("back: then the version", BACK, seen("1a 2a", "stable1"), UnloadVersion(2)),
+    ("back: a version that is loading goes as well", BACK, seen("1a 2l", "stable1"), UnloadVersion(2)),
     ("back: traffic first", BACK, seen("1a 2a", "stable2 canary2"), PointLabel("stable", 1)),
     ("back: nothing was begun", BACK, seen("1a", "stable1"), Done()),
-    ("back: a failed version is taken out", BACK, seen("1a 2f", "stable1"), Unload(2)),
-    ("back: it is out", BACK, seen("1a 2f", "stable1", told=frozenset({1})), Done()),
-    ("back: the old one has to be loaded again", BACK, seen("1e 2a", "stable2"), Load(1)),
-    ("back: it can't be", BACK, seen("1f 2a", "stable2"), Abort("version 1 can't be loaded: broken", BURNT)),
+    ("back: a failed version is taken out", BACK, seen("1a 2f", "stable1"), UnloadVersion(2)),
+    ("back: it is out", BACK, seen("1a 2f", "stable1", configured=frozenset({1})), Done()),
+    ("back: the old one has to be loaded again", BACK, seen("1e 2a", "stable2"), LoadVersion(1)),
+    ("back: it can't be", BACK, seen("1f 2a", "stable2"),
+     Abort("version 1 can't be loaded: broken", PERMANENTLY_FAILED)),
 ]
 
 
@@ -105,34 +107,34 @@ def test_the_next_action(goal: Goal, observed: Observed, action: Action) -> None
 def test_a_pause(step: str, observed: Observed) -> None:
     goal = replace(FORWARD, pauses=frozenset({step}))
     assert next_action(observed, goal) == Pause(step)
-    assert next_action(replace(observed, let_go=frozenset({step})), goal) == next_action(observed, FORWARD)
+    assert next_action(replace(observed, approved=frozenset({step})), goal) == next_action(observed, FORWARD)
 
 
 @pytest.mark.parametrize(("goal", "observed", "expected"), [
     (FORWARD, seen("1a 2a", "stable1 canary2", GATED), OLD),
-    (FORWARD, seen("1a 2a", "stable2 canary2"), OLD),  # somebody else moved it: nothing is proven
+    (FORWARD, seen("1a 2a", "stable2 canary2"), OLD),  # somebody else moved it: nothing is known to be good
     (FORWARD, seen("1a 2a", "stable2 canary2", GATED), OLD),  # it may fail yet
     (FORWARD, seen("1a 2a", "stable2 canary2", GATED | {"confirm"}), OLD),
     (FORWARD, seen("1a 2a", "stable2 canary2", ALL), Serving(frozenset({1, 2}), {"stable": 2})),
     (FORWARD, seen("1e 2a", "stable2", ALL), NEW),
     (FORWARD, seen("2a", "", GATED), OLD),
     (BACK, seen("1a 2a", "stable2"), OLD),  # what failed isn't relied on, wherever the label leads still
-    (backward(NEW, OLD, Way()), seen("1a 2a", "stable2"), NEW),
+    (backward(NEW, OLD, Strategy()), seen("1a 2a", "stable2"), NEW),
     (BACK, seen("1a 2a", "stable1"), OLD),  # the bad one is still loaded, and named no more
 ])
 def test_what_a_restart_relies_on(goal: Goal, observed: Observed, expected: Serving) -> None:
-    assert relied_on(observed, goal) == expected
+    assert known_good(observed, goal) == expected
 
 
 @pytest.mark.parametrize(("change", "states", "labels", "expected"), [
-    (Load(2), "1a", "stable1", Serving(frozenset({1, 2}), {"stable": 1})),
-    (Load(2), "1a 3l 4e 5f", "stable1", Serving(frozenset({1, 2, 3}), {"stable": 1})),
+    (LoadVersion(2), "1a", "stable1", Serving(frozenset({1, 2}), {"stable": 1})),
+    (LoadVersion(2), "1a 3l 4e 5f", "stable1", Serving(frozenset({1, 2, 3}), {"stable": 1})),
     (PointLabel("stable", 2), "1a 2a", "stable1 canary2", Serving(frozenset({1, 2}), {"stable": 2, "canary": 2})),
     (DropLabel("canary"), "1a 2a", "stable1 canary2", Serving(frozenset({1, 2}), {"stable": 1})),
-    (Unload(2), "1a 2a", "stable1 canary2", Serving(frozenset({1}), {"stable": 1})),
+    (UnloadVersion(2), "1a 2a", "stable1 canary2", Serving(frozenset({1}), {"stable": 1})),
 ])
-def test_what_the_server_is_told(change: object, states: str, labels: str, expected: Serving) -> None:
-    assert told_next(seen(states, labels), change) == expected  # type: ignore[arg-type]
+def test_the_next_configuration(change: object, states: str, labels: str, expected: Serving) -> None:
+    assert next_config(seen(states, labels), change) == expected  # type: ignore[arg-type]
 
 
 def walk(goal: Goal, observed: Observed) -> list[Action]:
@@ -141,27 +143,28 @@ def walk(goal: Goal, observed: Observed) -> list[Action]:
     while not isinstance(action := next_action(observed, goal), (Done, Abort)):
         assert action not in taken, "the same action twice"
         taken.append(action)
-        if isinstance(action, Check):
+        if isinstance(action, RunCheck):
             observed = replace(observed, passed=observed.passed | {action.name})
             continue
         assert not isinstance(action, (Wait, Pause))
-        told = told_next(observed, action)
+        config = next_config(observed, action)
         states = {v: VersionStatus(v, VersionState.END) for v in observed.statuses}
-        states |= {v: VersionStatus(v, VersionState.AVAILABLE) for v in told.versions}
-        observed = replace(observed, statuses=states, labels=told.labels, told=told.versions)
-        assert all(v in told.versions for v in told.labels.values()), "a label without its version"
-        rely = relied_on(observed, goal)
+        states |= {v: VersionStatus(v, VersionState.AVAILABLE) for v in config.versions}
+        observed = replace(observed, statuses=states, labels=config.labels, configured=config.versions)
+        assert all(v in config.versions for v in config.labels.values()), "a label without its version"
+        rely = known_good(observed, goal)
         assert rely in (goal.before, goal.to) or set(rely.versions) == {1, 2}
     assert action == Done()
     return taken
 
 
 def test_the_whole_way_there_and_back_from_everywhere() -> None:
-    way = walk(FORWARD, seen("1a", "stable1"))
-    assert way == [Load(2), PointLabel("canary", 2), Check("gate"), Check("soak"), PointLabel("stable", 2),
-                   Check("confirm"), Check("hold"), DropLabel("canary"), Unload(1)]
+    steps = walk(FORWARD, seen("1a", "stable1"))
+    assert steps == [LoadVersion(2), PointLabel("canary", 2), RunCheck("gate"), RunCheck("bake_before"),
+                     PointLabel("stable", 2), RunCheck("confirm"), RunCheck("bake_after"), DropLabel("canary"),
+                     UnloadVersion(1)]
     for observed in (seen("1a", "stable1"), seen("1a 2a", "stable1"), seen("1a 2a", "stable1 canary2"),
                      seen("1a 2a", "stable2 canary2"), seen("1a 2a", "stable2"), seen("1e 2a", "stable2")):
         back = walk(BACK, observed)
-        assert not any(isinstance(action, Check) for action in back)
-    assert walk(BACK, seen("1e 2a", "stable2")) == [Load(1), PointLabel("stable", 1), Unload(2)]
+        assert not any(isinstance(action, RunCheck) for action in back)
+    assert walk(BACK, seen("1e 2a", "stable2")) == [LoadVersion(1), PointLabel("stable", 1), UnloadVersion(2)]

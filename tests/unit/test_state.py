@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import pytest
 from deploy import serving
 from deploy.errors import LockHeld, RolloutError, ServerError
 from deploy.locks import FILE, Owner, locked
+from deploy.rollout import goal_of
 from deploy.serving.known_good import differences, note_start
 from deploy.serving.resolving import Wanted
 from deploy.state import Ledger, Serving, releases, started_from
@@ -27,24 +29,24 @@ from deploy.types import Latest, ServedModel, Specific
 from tests.serving_support import spec_at
 
 MODEL = ServedModel("m", "/models/m", Specific((1,)), {"stable": 1})
-PROVEN = Serving(frozenset({2}), {"stable": 2})
+KNOWN_GOOD = Serving(frozenset({2}), {"stable": 2})
 
 
-def proven(model: ServedModel = MODEL, event: str = "proven", **more: object) -> dict[str, Any]:
-    return {"event": event, "model": "m", "serving": PROVEN.to_json(), "spec": entry(model), **more}
+def known_good(model: ServedModel = MODEL, event: str = "known_good", **more: object) -> dict[str, Any]:
+    return {"event": event, "model": "m", "serving": KNOWN_GOOD.to_json(), "spec": entry(model), **more}
 
 
 @pytest.mark.parametrize(("lines", "model", "expected"), [
     ([], MODEL, None),
-    ([proven()], MODEL, PROVEN),
-    ([proven()], ServedModel("m", "/models/m", Specific((3,)), {"stable": 3}), None),  # edited since
-    ([proven()], ServedModel("m", "/models/m", Specific((1,)), {}), None),
-    ([proven()], ServedModel("m", "/elsewhere/m", Specific((1,)), {"stable": 1}), None),
-    ([proven()], ServedModel("m", "/models/m", Latest(1), {"stable": 1}), None),
-    ([proven()], ServedModel("other", "/models/m", Specific((1,)), {"stable": 1}), None),
-    ([proven(), proven(event="started", source="ledger")], MODEL, PROVEN),
-    ([proven(), proven(event="started", source="spec")], MODEL, None),  # edited, started, and edited back
-    ([proven(serving={"versions": "?"})], MODEL, None),
+    ([known_good()], MODEL, KNOWN_GOOD),
+    ([known_good()], ServedModel("m", "/models/m", Specific((3,)), {"stable": 3}), None),  # edited since
+    ([known_good()], ServedModel("m", "/models/m", Specific((1,)), {}), None),
+    ([known_good()], ServedModel("m", "/elsewhere/m", Specific((1,)), {"stable": 1}), None),
+    ([known_good()], ServedModel("m", "/models/m", Latest(1), {"stable": 1}), None),
+    ([known_good()], ServedModel("other", "/models/m", Specific((1,)), {"stable": 1}), None),
+    ([known_good(), known_good(event="started", source="ledger")], MODEL, KNOWN_GOOD),
+    ([known_good(), known_good(event="started", source="spec")], MODEL, None),  # edited, started, and edited back
+    ([known_good(serving={"versions": "?"})], MODEL, None),
 ])
 def test_what_a_restart_serves(lines: list[dict[str, Any]], model: ServedModel, expected: Serving | None) -> None:
     assert started_from(lines, model) == expected
@@ -56,7 +58,7 @@ def test_a_spec_as_proven(tmp_path: Path) -> None:
     started = [Wanted("m", {1: tmp_path}, {"stable": 1}), Wanted("n", {7: tmp_path})]
     note_start(spec, started, Ledger(spec.state_dir).read())
     assert serving.as_proven(spec) == spec
-    Ledger(spec.state_dir).append("proven", model="m", serving=PROVEN.to_json(), spec=entry(spec.models[0]))
+    Ledger(spec.state_dir).append("known_good", model="m", serving=KNOWN_GOOD.to_json(), spec=entry(spec.models[0]))
     assert serving.as_proven(spec).models[0].versions == Specific((2,))
     assert serving.as_proven(spec).models[1] == spec.models[1]
     assert differences(spec, serving.as_proven(spec)) == ["m: version 2, as rolled out; serving.yaml says 1"]
@@ -83,9 +85,26 @@ def test_a_ledger_that_cannot_be_written(tmp_path: Path) -> None:
     assert Ledger(tmp_path / "file").read() == []
 
 
+def test_a_ledger_of_an_earlier_release_is_read_in_todays_words(tmp_path: Path) -> None:
+    """Recorded before bake times and known good states had these names; its last release waits."""
+    shutil.copy(Path(__file__).parents[1] / "recorded" / "ledger_1.jsonl", tmp_path / "ledger.jsonl")
+    lines = Ledger(tmp_path).read()
+    assert not {"proven", "soak", "hold"} & {word for line in lines for word in (
+        line["event"], line.get("check"), *line.get("options", {}), *line.get("options", {}).get("trial", ()))}
+    first, failed, back, waiting = releases(lines)
+    assert (first.outcome, failed.outcome, back.kind, waiting.paused) == ("done", "undone", "rollback", "bake_after")
+    assert set(first.passed) == {"gate", "compare", "bake_before", "confirm", "bake_after"}
+    assert first.approved == {"bake_before"} and first.options["bake_before"] == 5.0 and waiting.open
+    goal = goal_of(waiting)
+    assert (goal.trial, goal.after, goal.pauses) == (
+        ("gate", "compare", "bake_before"), ("confirm", "bake_after"), {"bake_after"})
+    served = ServedModel("m", "memory://m", Specific((1,)), {"stable": 1})
+    assert started_from(lines, served) == Serving(frozenset({1}), {"stable": 1})  # as the rollback has left it
+
+
 AT = "2026-11-21T08:00:00.000+00:00"
 BEGIN = {"at": AT, "event": "begin", "release": "r1", "model": "m", "kind": "rollout", "version": 2, "by": {},
-         "before": {"versions": [1], "labels": {}}, "goal": PROVEN.to_json()}
+         "before": {"versions": [1], "labels": {}}, "goal": KNOWN_GOOD.to_json()}
 
 
 LEDGERS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -111,7 +130,7 @@ def test_a_ledger_that_is_something_else(tmp_path: Path, kind: str) -> None:
     {**BEGIN, "at": "yesterday"}, {**BEGIN, "at": "2026-11-21T08:00:00"}, {k: v for k, v in BEGIN.items() if k != "at"},
     {"at": AT, "event": "passed", "release": "r1"}, {"at": AT, "event": "end", "release": "r1", "outcome": 3},
     {"at": AT, "event": "go", "release": "r1", "by": {}, "steps": "promote"}, {"at": AT, "event": ["begin"]},
-    {"at": AT, "event": "proven", "model": "m", "serving": {"versions": ["2"], "labels": {}}},
+    {"at": AT, "event": "known_good", "model": "m", "serving": {"versions": ["2"], "labels": {}}},
     {"at": AT, "event": "of a later release", "release": 7},
 ])
 def test_a_damaged_line_is_named(tmp_path: Path, line: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO, Protocol
 
-from deploy.repository.publishing import Stage
+from deploy.repository.publishing import VersionStage
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Store(Protocol):
 class Publisher(Protocol):
     """Makes a version visible by one atomic step, so that readers see it whole or not at all. Thread-safe."""
 
-    def stage(self, model: str, version: int | None) -> Stage:
+    def stage(self, model: str, version: int | None) -> VersionStage:
         """A place to save a version into. version: claimed from now on. Raises VersionExists, RepositoryError."""
         ...
 

@@ -21,7 +21,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from deploy.errors import RepositoryError, VersionExists
 from deploy.locks import Owner
 from deploy.repository import failures, naming
-from deploy.repository.publishing import ManifestOf, Published, Stage
+from deploy.repository.publishing import ManifestOf, Published, VersionStage
 from deploy.repository.stores import Store
 from deploy.types import MAX_VERSION, check_version
 
@@ -35,7 +35,7 @@ class ConditionalPublisher:
     def __init__(self, store: Store, algorithm: str) -> None:
         self._store, self._algorithm = store, algorithm
 
-    def stage(self, model: str, version: int | None) -> Stage:
+    def stage(self, model: str, version: int | None) -> VersionStage:
         return _ConditionalStage(self._store, self, model, version, self._algorithm)
 
     def next_version(self, model: str) -> int:
@@ -83,7 +83,7 @@ class ConditionalPublisher:
         return not _is_here(owner) and time.time() - max(latest, claimed) > older_than
 
 
-class _ConditionalStage(Stage):
+class _ConditionalStage(VersionStage):
     def __init__(self, store: Store, publisher: ConditionalPublisher, model: str, version: int | None,
                  algorithm: str) -> None:
         super().__init__(model, str(store), algorithm)

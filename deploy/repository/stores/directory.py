@@ -15,7 +15,7 @@ from deploy import files
 from deploy.errors import RepositoryError, VersionExists
 from deploy.repository import copying, failures, naming
 from deploy.repository.manifest import Manifest
-from deploy.repository.publishing import ManifestOf, Published, Stage
+from deploy.repository.publishing import ManifestOf, Published, VersionStage
 from deploy.repository.stores import Item, Publisher, staging
 from deploy.savedmodel import placement
 from deploy.types import MAX_VERSION, check_version
@@ -25,7 +25,7 @@ ABANDONED = 24 * 3600.0  # seconds after which a publisher that can't be asked (
 _OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 
 
-class Directory:
+class DirectoryStore:
     """The store of a local directory, or of a network's filesystem that is mounted."""
 
     only_whole = True
@@ -38,8 +38,8 @@ class Directory:
 
     def check(self) -> None:
         if not self.root.is_dir():
-            seen = "is no directory" if os.path.lexists(self.root) else "doesn't exist"
-            raise RepositoryError(f"model repository {self.root} {seen}",
+            what = "is no directory" if os.path.lexists(self.root) else "doesn't exist"
+            raise RepositoryError(f"model repository {self.root} {what}",
                                   hint="name the directory that holds the models' directories")
 
     def make(self) -> None:
@@ -114,7 +114,7 @@ class _Renaming:
     def __init__(self, root: Path, algorithm: str) -> None:
         self._root, self._algorithm = root, algorithm
 
-    def stage(self, model: str, version: int | None) -> Stage:
+    def stage(self, model: str, version: int | None) -> VersionStage:
         return _DirectoryStage(self._root, model, version, self._algorithm)
 
     def next_version(self, model: str) -> int:
@@ -131,7 +131,7 @@ class _Renaming:
         return removed
 
 
-class _DirectoryStage(Stage):
+class _DirectoryStage(VersionStage):
     def __init__(self, root: Path, model: str, version: int | None, algorithm: str) -> None:
         super().__init__(model, str(root), algorithm)
         self._root, self._directory, self._version = root, root / model, version

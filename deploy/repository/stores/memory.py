@@ -13,7 +13,7 @@ from deploy.repository.stores import Item, Publisher
 from deploy.repository.stores.conditional import ConditionalPublisher
 
 
-class Memory:
+class MemoryStore:
     """Objects in a dictionary. They end with the process."""
 
     only_whole = False

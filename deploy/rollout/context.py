@@ -1,4 +1,4 @@
-"""The server of a spec, opened for one release: found, connected, with its config file and ledger."""
+"""What a release works with: the server of a spec, found and connected, with its config file and ledger."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deploy.client import Client
 from deploy.errors import ServerError, SpecError
 from deploy.rollout import configs
 from deploy.rollout.configs import ConfigFile
-from deploy.rollout.site import Site, Timeouts
+from deploy.rollout.live_server import LiveServer, Timeouts
 from deploy.spec import Spec
 from deploy.state import Ledger, Serving, started_from
 from deploy.state.releases import entry
@@ -20,14 +20,14 @@ from deploy.types import ServedModel
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class RolloutContext:
     """Everything that a release of one model works with. model: as the spec's file says."""
 
     spec: Spec
     model: ServedModel
     server: Server
     client: Client
-    site: Site
+    live_server: LiveServer
     ledger: Ledger
 
     @property
@@ -35,21 +35,21 @@ class Opened:
         return entry(self.model)
 
     @property
-    def proven(self) -> Serving | None:
+    def known_good(self) -> Serving | None:
         """What a restart would serve by the ledger."""
         return started_from(self.ledger.read(), self.model)
 
     def named(self) -> Serving:
         """What the config file names."""
-        return configs.serving_of(configs.find(self.site.file.read(), self.model.name))
+        return configs.serving_of(configs.find(self.live_server.file.read(), self.model.name))
 
     def live(self) -> Serving:
         """What is served of the model now."""
-        part, proven = self.spec.rollout, self.proven
+        part, known_good = self.spec.rollout, self.known_good
         names = {part.label, *filter(None, [part.canary_label]), *self.model.labels, *self.named().labels,
-                 *(proven.labels if proven else ())}
-        loaded = {v for v, s in self.site.statuses().items() if s.serving}
-        return Serving(frozenset(loaded), {k: v for k, v in self.site.labels(names).items() if v in loaded})
+                 *(known_good.labels if known_good else ())}
+        loaded = {v for v, s in self.live_server.statuses().items() if s.serving}
+        return Serving(frozenset(loaded), {k: v for k, v in self.live_server.labels(names).items() if v in loaded})
 
 
 def model_of(spec: Spec, name: str) -> ServedModel:
@@ -68,7 +68,7 @@ def running(spec: Spec) -> bool:
 
 
 @contextmanager
-def opened(spec: Spec, name: str) -> Iterator[Opened]:
+def rollout_context(spec: Spec, name: str) -> Iterator[RolloutContext]:
     """Raises SpecError for an unknown model, ServerError if the server doesn't run."""
     model, server = model_of(spec, name), serving.find(spec)
     if server is None or not server.alive():
@@ -76,8 +76,8 @@ def opened(spec: Spec, name: str) -> Iterator[Opened]:
     part = spec.rollout
 
     def memory() -> int | None:
-        found = server.memory()
-        return found.used if found else None
+        memory = server.memory()
+        return memory.used if memory else None
 
     def gone() -> bool:
         restarts = backends.backend_of(server).capabilities.restarts and spec.server.restart != "no"
@@ -85,8 +85,8 @@ def opened(spec: Spec, name: str) -> Iterator[Opened]:
 
     with closing(client.connect(server.endpoint, timeout=spec.smoke.timeout)) as connected:
         assert connected.rpc is not None
-        site = Site(name, connected.rpc, ConfigFile(backends.config(spec, server)),
-                    others=[connected.rest] if connected.rest else [], memory=memory, gone=gone,
-                    instance=server.instance,
-                    timeouts=Timeouts(reload=part.reload_timeout, load=part.load_timeout, patience=part.patience))
-        yield Opened(spec, model, server, connected, site, Ledger(spec.state_dir))
+        live_server = LiveServer(
+            name, connected.rpc, ConfigFile(backends.config(spec, server)),
+            others=[connected.rest] if connected.rest else [], memory=memory, gone=gone, instance=server.instance,
+            timeouts=Timeouts(reload=part.reload_timeout, load=part.load_timeout, patience=part.patience))
+        yield RolloutContext(spec, model, server, connected, live_server, Ledger(spec.state_dir))

@@ -1,18 +1,19 @@
-"""The nouns of a release: where it leads, what is seen, what can be done. Frozen values, no rules."""
+"""The nouns of a rollout: its goal, what is observed, what can be done, what a check gets to know. Values, no rules."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from deploy.state import Serving
-from deploy.types import VersionState, VersionStatus
+from deploy.types import ModelRef, VersionState, VersionStatus
 
 COMING = (VersionState.UNKNOWN, VersionState.START, VersionState.LOADING)
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class LoadVersion:
     """Load this version beside those that are loaded."""
 
     version: int
@@ -20,7 +21,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class PointLabel:
-    """Let the label lead to this version, which is loaded."""
+    """Assign the label to this version, which is loaded."""
 
     label: str
     version: int
@@ -28,21 +29,21 @@ class PointLabel:
 
 @dataclass(frozen=True, slots=True)
 class DropLabel:
-    """Let the label lead nowhere."""
+    """Take the label away."""
 
     label: str
 
 
 @dataclass(frozen=True, slots=True)
-class Unload:
+class UnloadVersion:
     """Take this version out of the configuration; requests that run finish."""
 
     version: int
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """Run the check of this name; `gate`, `soak`, ..."""
+class RunCheck:
+    """Run the check of this name; `gate`, `bake_before`, ..."""
 
     name: str
 
@@ -56,7 +57,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The server is at it; look again."""
+    """The server is working on it; look again."""
 
     why: str
 
@@ -74,16 +75,16 @@ class Abort:
     hint: str = ""
 
 
-Change = Load | PointLabel | DropLabel | Unload
-Action = Change | Check | Pause | Wait | Done | Abort
+Change = LoadVersion | PointLabel | DropLabel | UnloadVersion
+Action = Change | RunCheck | Pause | Wait | Done | Abort
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """Where a release leads.
+    """What a release aims at.
 
     version: it gets `label`. before: what was served when the release began. to: what is served in the end.
-    canary: a label that leads to the version while it is on trial; None for no trial under a label.
+    canary: a label of the version while it is on trial; None for no trial under a label.
     trial, after: names of checks to pass before the label moves, and after it has.
     pauses: steps that wait for approval: load, canary, promote, unload, or a check.
     backward: what is left is not trusted: nothing is checked, and a restart relies on `to` only.
@@ -109,18 +110,18 @@ class Goal:
 class Observed:
     """A snapshot.
 
-    statuses: by version, as the server tells it. labels: where those lead that lead anywhere.
-    passed: checks that passed. let_go: steps that may go on. confirmed: versions that were seen loaded in this run.
-    told: the versions that the last accepted reload named; None if that isn't known.
+    statuses: by version, as the server tells it. labels: the versions that those resolve to that are assigned.
+    passed: checks that passed. approved: steps that may go on. confirmed: versions that were seen loaded in this run.
+    configured: the versions that the last accepted reload named; None if that isn't known.
     trouble: why it can't go on; empty if it can.
     """
 
     statuses: Mapping[int, VersionStatus]
     labels: Mapping[str, int] = field(default_factory=dict)
     passed: frozenset[str] = frozenset()
-    let_go: frozenset[str] = frozenset()
+    approved: frozenset[str] = frozenset()
     confirmed: frozenset[int] = frozenset()
-    told: frozenset[int] | None = None
+    configured: frozenset[int] | None = None
     trouble: str = ""
 
     @property
@@ -131,3 +132,38 @@ class Observed:
     def named(self) -> frozenset[int]:
         """The versions that the server has or is about to have."""
         return frozenset(v for v, s in self.statuses.items() if s.serving or s.state in COMING)
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryTrial:
+    """candidate, current: how to address the version on trial, and the one that traffic gets (None: there is no other).
+
+    By label where one is assigned to it, as clients do.
+    """
+
+    model: str
+    version: int
+    candidate: ModelRef
+    current: ModelRef | None
+
+
+Checks = Mapping[str, Callable[[CanaryTrial], str]]
+"""By name: returns the result in a sentence; raises DeployError if the version isn't good enough."""
+
+
+def sentence(change: Change, model: str) -> str:
+    """What a change does, for people."""
+    if isinstance(change, LoadVersion):
+        return f"load {model}/{change.version}"
+    if isinstance(change, UnloadVersion):
+        return f"unload {model}/{change.version}"
+    if isinstance(change, PointLabel):
+        return f"point {model}@{change.label} to version {change.version}"
+    return f"drop label {model}@{change.label}"
+
+
+def to_json(change: Change) -> dict[str, Any]:
+    """The ledger's form of a change."""
+    name = {LoadVersion: "load", UnloadVersion: "unload", PointLabel: "point", DropLabel: "drop"}[type(change)]
+    fields = {f: getattr(change, f) for f in ("label", "version") if hasattr(change, f)}
+    return {"do": name, **fields}

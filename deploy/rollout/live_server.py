@@ -1,18 +1,24 @@
-"""Where a release happens: a live server and the file that it starts from, seen for one model. Decides nothing."""
+"""A live server and the file that it starts from, seen for one model. Decides nothing.
+
+A reload's OK proves nothing: a change is done when the server shows it, see `confirm`.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from deploy.client.failures import answers_no
-from deploy.errors import ClientError, Rejected, TimedOut, Unreachable
+from deploy.client.interfaces import Control, ReloadControl
+from deploy.errors import ClientError, Rejected, RolloutError, TimedOut, Unreachable
 from deploy.rollout import configs
+from deploy.rollout.actions import Change, DropLabel, LoadVersion, PointLabel, UnloadVersion, sentence
 from deploy.rollout.configs import ConfigFile
 from deploy.state import Serving
-from deploy.types import ModelRef, VersionStatus
+from deploy.types import ModelRef, VersionState, VersionStatus
 from deploy.waiting import Clock, Deadline, poll
 from deploy.wire import serving_pb2 as pb
 
@@ -22,29 +28,6 @@ T = TypeVar("T")
 def busy(error: ClientError) -> bool:
     """Whether a server with all of its threads at work has said so, at once; it has done nothing then."""
     return isinstance(error, Rejected) and error.code == "RESOURCE_EXHAUSTED"
-
-
-class Resolved(Protocol):
-    """A model's metadata, as far as it is read here."""
-
-    @property
-    def version(self) -> int: ...
-
-
-class Control(Protocol):
-    """What is asked of the server. All raise ClientError."""
-
-    def status(self, ref: ModelRef, /, *, timeout: float | None = None) -> Sequence[VersionStatus]: ...
-
-    def metadata(self, ref: ModelRef, /, *, timeout: float | None = None) -> Resolved: ...
-
-    def reload(self, config: pb.ModelServerConfig, /, *, timeout: float | None = None) -> None: ...
-
-
-class Resolver(Protocol):
-    """What is asked over the other protocol, to confirm that a label moved."""
-
-    def metadata(self, ref: ModelRef, /, *, timeout: float | None = None) -> Resolved: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +41,19 @@ class Timeouts:
     patience: float = 60.0
 
 
-class Site:
+class LiveServer:
     """One model of one server.
 
-    control: over gRPC. others: further protocols; a label has moved when all of them say so.
+    control: over gRPC. others: further protocols; a label has moved when it has on all of them.
     memory: bytes that the server uses now, None if nobody knows.
     gone: whether the server has ended and nobody starts it again, so that waiting for it is of no use.
     instance: names this run of the server; another after each start; None if nobody knows.
     """
 
-    def __init__(self, model: str, control: Control, file: ConfigFile, *, others: Sequence[Resolver] = (),
+    def __init__(self, model: str, control: ReloadControl, file: ConfigFile, *, others: Sequence[Control] = (),
                  timeouts: Timeouts | None = None, clock: Clock | None = None,
                  memory: Callable[[], int | None] = lambda: None, gone: Callable[[], bool] = lambda: False,
                  instance: Callable[[], str | None] = lambda: None) -> None:
-        import time
-
         self.model, self.file, self.timeouts = model, file, timeouts or Timeouts()
         self.clock: Clock = clock or time
         self.memory, self.instance, self._gone = memory, instance, gone
@@ -83,20 +64,20 @@ class Site:
         return {s.version: s for s in self._patiently(self._statuses)}
 
     def labels(self, names: Iterable[str]) -> dict[str, int]:
-        """Where these labels lead over gRPC, as far as they lead anywhere."""
-        found: dict[str, int] = {}
+        """The versions that these labels resolve to over gRPC; without those that resolve to none."""
+        versions: dict[str, int] = {}
         for name in sorted(set(names)):
             version = self._patiently(partial(self._resolve, self._control, name))
             if version is not None:
-                found[name] = version
-        return found
+                versions[name] = version
+        return versions
 
-    def agree(self, label: str) -> set[int | None]:
-        """Where the label leads, over each protocol."""
+    def resolved(self, label: str) -> set[int | None]:
+        """The version that the label resolves to over each protocol: one, if they agree."""
         return {self._patiently(partial(self._resolve, one, label)) for one in (self._control, *self._others)}
 
     def reload(self, serving: Serving) -> None:
-        """Tell the server what to serve of the model, all other models as the file has them. Carried out once.
+        """Configure what is served of the model, all other models as the file has them. Carried out once.
 
         Raises TimedOut if it hangs: then somebody named a base path that isn't there. Raises Rejected, Unreachable.
         """
@@ -111,11 +92,11 @@ class Site:
         try:
             return self._control.status(ModelRef(self.model), timeout=self.timeouts.ask)
         except Rejected as e:
-            if e.code == "NOT_FOUND":
+            if e.code == "NOT_versions":
                 return ()
             raise
 
-    def _resolve(self, one: Resolver, label: str) -> int | None:
+    def _resolve(self, one: Control, label: str) -> int | None:
         try:
             return one.metadata(ModelRef(self.model, label=label), timeout=self.timeouts.ask).version
         except Rejected as e:
@@ -127,6 +108,39 @@ class Site:
         """What `ask` says, again while the server is away or busy. Raises the last error after `patience` seconds."""
         return patiently(ask, self.deadline(self.timeouts.patience), lambda e: busy(e) or (
             isinstance(e, Unreachable | TimedOut) and not self._gone()))
+
+
+def confirm(server: LiveServer, change: Change) -> None:
+    """Wait until the server shows it. Raises RolloutError after the time for loading, ClientError.
+
+    Returns as well for a version that failed to load: the policy has the words for that.
+    """
+    state = ""
+
+    def shown() -> bool | None:
+        nonlocal state
+        done, state = (_label(server, change) if isinstance(change, (PointLabel, DropLabel)) else
+                       _version(server, change))
+        return True if done else None
+
+    deadline = server.deadline(server.timeouts.load)
+    if not poll(shown, deadline, first=0.002):
+        raise RolloutError(f"`{sentence(change, server.model)}` isn't done after {deadline.waited:.0f} s: {state}",
+                           hint="see the server's log: tfs logs; if it only needs longer, raise rollout/load_timeout")
+
+
+def _label(server: LiveServer, change: PointLabel | DropLabel) -> tuple[bool, str]:
+    wanted = change.version if isinstance(change, PointLabel) else None
+    versions = server.resolved(change.label)
+    return versions == {wanted}, f"it resolves to {' and '.join(str(v or 'nothing') for v in versions)}"
+
+
+def _version(server: LiveServer, change: LoadVersion | UnloadVersion) -> tuple[bool, str]:
+    status = server.statuses().get(change.version)
+    state = f"it is {status.state.name}" if status else "the server doesn't know it"
+    if isinstance(change, UnloadVersion):
+        return status is None or status.state is VersionState.END, state
+    return status is not None and (status.serving or status.failed), state
 
 
 def patiently(ask: Callable[[], T], deadline: Deadline, passing: Callable[[ClientError], bool] = busy) -> T:
@@ -150,12 +164,12 @@ def patiently(ask: Callable[[], T], deadline: Deadline, passing: Callable[[Clien
 
 def drift(config: pb.ModelServerConfig, model: str, statuses: Mapping[str, Mapping[int, VersionStatus]]) -> list[str]:
     """Where other models are served differently from the file: a reload would change them. Sentences."""
-    found = []
+    sentences = []
     for entry in config.model_config_list.config:
         if entry.name == model or not configs.pinned(entry) or entry.name not in statuses:
             continue
         wanted = configs.serving_of(entry).versions
         live = {v for v, s in statuses[entry.name].items() if s.serving}
         if live != wanted:
-            found.append(f"model {entry.name!r} serves {sorted(live)}, the config file says {sorted(wanted)}")
-    return found
+            sentences.append(f"model {entry.name!r} serves {sorted(live)}, the config file says {sorted(wanted)}")
+    return sentences
