@@ -10,6 +10,7 @@ import enum
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote
 
 from deploy.errors import SpecError
@@ -130,6 +131,29 @@ class VersionStatus:
     @property
     def failed(self) -> bool:
         return self.state is VersionState.END and self.error_code != 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {"version": self.version, "state": self.state.name, "error": self.error}
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """One model as it is served, or should be: exactly these versions, exactly these labels."""
+
+    versions: frozenset[int] = frozenset()
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        labels = ", ".join(f"{k} -> {v}" for k, v in sorted(self.labels.items()))
+        versions = ", ".join(map(str, sorted(self.versions))) or "nothing"
+        return f"{versions} ({labels})" if labels else versions
+
+    def to_json(self) -> dict[str, Any]:
+        return {"versions": sorted(self.versions), "labels": dict(sorted(self.labels.items()))}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Serving:
+        return cls(frozenset(map(int, data["versions"])), {str(k): int(v) for k, v in data["labels"].items()})
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ class Server(Protocol):
          +------stop()------+----------stop()------------+--> stopped
 
     start() may be called once. It returns as soon as the program runs: whether it serves is another question
-    (deploy.serving.readiness). After a start() that raised nothing is left running, and stop() is still allowed.
+    (deploy.serving.startup). After a start() that raised nothing is left running, and stop() is still allowed.
     stop() is allowed in every state, any number of times, from any process that found the server, and leaves neither
     process nor container nor run record behind. The log of a process stays for reading.
 

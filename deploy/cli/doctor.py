@@ -46,8 +46,8 @@ def _ready(app: click.Group) -> None:
               wait: float, serve: int | None, as_json: bool) -> None:
         """Is exactly what is wanted served? Exit code 0 or 6.
 
-        Asks over both protocols: the wanted versions AVAILABLE and no others, each label leads to its version, and one
-        golden answer per model is right. While a rollout is under way, each of its steps counts as ready.
+        Asks over both protocols: the wanted versions AVAILABLE and no others, each label resolves to its version, and
+        one golden answer per model is right. While a rollout is under way, each of its steps counts as ready.
         """
         from deploy.waiting import Deadline, poll
 

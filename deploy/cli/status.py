@@ -1,18 +1,23 @@
-"""tfs status: what is wanted, written, proven and served."""
+"""tfs status: what is wanted, written, known good and served."""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from deploy.cli.options import command, load_spec, spec_option, table, tell
+from deploy.types import Serving
+from deploy.waiting import Deadline
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from deploy.serving.observe import ServerStatus
 
 
 def register(app: click.Group) -> None:
@@ -29,20 +34,18 @@ def register(app: click.Group) -> None:
         """
         from deploy import serving
 
-        def look() -> dict[str, Any]:
+        def look() -> ServerStatus:
             return serving.status(load_spec(spec_path))
 
         if watch:
             _watch(look, interval, as_json)
         else:
-            data = look()
-            tell(data, as_json, lambda: status_table(data))
+            found = look()
+            tell(found.to_json(), as_json, lambda: status_table(found))
 
 
-def _watch(look: Callable[[], dict[str, Any]], interval: float, as_json: bool) -> None:
+def _watch(look: Callable[[], ServerStatus], interval: float, as_json: bool) -> None:
     """For ever. On a terminal in place; else a line for each change (JSON: a line for each look)."""
-    from deploy.waiting import Deadline
-
     forever, before = Deadline(None), ""
     if sys.stdout.isatty() and not as_json:
         from rich.live import Live
@@ -54,64 +57,57 @@ def _watch(look: Callable[[], dict[str, Any]], interval: float, as_json: bool) -
                 live.update(status_table(look()), refresh=True)
                 forever.sleep(interval)
     while True:
-        data = look()
-        line = _json_line(data) if as_json else summary(data)
+        found = look()
+        line = json.dumps(found.to_json(), default=str) if as_json else summary(found)
         if line != before or as_json:
             click.echo(line)
         before = line
         forever.sleep(interval)
 
 
-def _json_line(data: dict[str, Any]) -> str:
-    import json
-
-    return json.dumps(data, default=str)
-
-
-def summary(data: dict[str, Any]) -> str:
+def summary(status: ServerStatus) -> str:
     """One line for a log."""
-    parts = [f"{data['name']} {_state(data)}"]
-    for model in data["models"]:
-        labels = ", ".join(f"{k} -> {v}" for k, v in ((model["live"] or {}).get("labels") or {}).items())
-        parts.append(f"{model['name']}: {_numbers(model['served'])}{f' ({labels})' if labels else ''}")
-    return "; ".join([*parts, *data["problems"], *(d["message"] for d in data["drift"])])
+    parts = [f"{status.name} {_state(status)}"]
+    for model in status.models:
+        live = model.views.live
+        labels = ", ".join(f"{k} -> {v}" for k, v in sorted(live.labels.items())) if live is not None else ""
+        parts.append(f"{model.name}: {_numbers(model.served)}{f' ({labels})' if labels else ''}")
+    return "; ".join([*parts, *status.problems, *(d.message for d in status.drift)])
 
 
-def status_table(data: dict[str, Any]) -> RenderableType:
+def status_table(status: ServerStatus) -> RenderableType:
     """Everything, for people."""
     from rich.console import Group
 
-    endpoint = data.get("endpoint")
-    head = f"{data['name']} is {_state(data)}"
-    if data["running"] and endpoint:
-        head += f"  ({data['kind']}, REST {endpoint['rest']}, gRPC {endpoint['grpc']})"
+    endpoint = status.facts.get("endpoint")
+    head = f"{status.name} is {_state(status)}"
+    if status.running and endpoint:
+        head += f"  ({status.facts['kind']}, REST {endpoint['rest']}, gRPC {endpoint['grpc']})"
     shown = table("", "model", "spec", "ledger", "file", "live", "states")
-    for model in data["models"]:
-        states = [f"{v['version']} {v['state']}" + (f": {v['error']}" if v.get("error") else "")
-                  for v in sorted(model["versions"], key=lambda v: int(v["version"]))]
-        shown.add_row(model["name"], *(_serving(model[view]) for view in ("spec", "ledger", "file", "live")),
+    for model in status.models:
+        states = [f"{s.version} {s.state.name}" + (f": {s.error}" if s.error else "")
+                  for s in sorted(model.statuses, key=lambda s: s.version)]
+        views = model.views
+        shown.add_row(model.name, *map(_serving, (views.spec, views.ledger, views.file, views.live)),
                       "\n".join(states) or "-")
-    lines = [f"problem: {p}" for p in data["problems"] if data["running"] or "returncode" in data]
-    lines += [f"{_KINDS[d['kind']]}: {d['message']}" for d in data["drift"]]
-    if data["changed"]:
-        lines += [f"changed: {change}" for change in data["changes"]]
+    lines = [f"problem: {p}" for p in status.problems if status.running or "returncode" in status.facts]
+    lines += [f"{'release' if d.kind == 'release' else 'drift'}: {d.message}" for d in status.drift]
+    if status.changes:
+        lines += [f"changed: {change}" for change in status.changes]
         lines.append("it runs with another configuration than the spec has now; `tfs down` and `tfs up` apply the spec")
     return Group(head, "", shown, *([""] if lines else []), *lines)
 
 
-_KINDS = {"file": "drift", "rpc": "drift", "poller": "drift", "disk": "drift", "release": "release"}
+def _state(status: ServerStatus) -> str:
+    return "ready" if status.ready else "running, not ready" if status.running else "not running"
 
 
-def _state(data: dict[str, Any]) -> str:
-    return "ready" if data["ready"] else "running, not ready" if data["running"] else "not running"
-
-
-def _serving(view: dict[str, Any] | None) -> str:
+def _serving(view: Serving | None) -> str:
     """A model as one of the four sees it."""
     if view is None:
         return "-"
-    return "\n".join([_numbers(view["versions"]), *(f"{k} -> {v}" for k, v in sorted(view["labels"].items()))])
+    return "\n".join([_numbers(view.versions), *(f"{k} -> {v}" for k, v in sorted(view.labels.items()))])
 
 
-def _numbers(versions: list[int]) -> str:
-    return ", ".join(map(str, versions)) or "-"
+def _numbers(versions: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(versions))) or "-"

@@ -1,26 +1,31 @@
 """`python -m deploy.modelserver.healthcheck`: a container's HEALTHCHECK. Exit code 0, or 1 and a line that says why.
 
 It finds the server's own command line in /proc, so there is nothing to configure. Healthy means: the versions that the
-configuration names are AVAILABLE (by policy: at least one), its labels lead somewhere, and both ports answer. More may
-be loaded: a rollout may be under way. `tfs ready` is stricter, and knows what is wanted.
+configuration names are AVAILABLE (by policy: as many as it wants of those on disk, see readiness.by_policy), its labels
+resolve, and both ports answer. More may be loaded: a rollout may be under way. `tfs ready` is stricter, and knows what
+is wanted.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
 
+from deploy.errors import Rejected
 from deploy.modelserver.main import read_config
-from deploy.modelserver.status import StatusError
-from deploy.types import Specific
+from deploy.modelserver.source import local_path
+from deploy.modelserver.status import Code, StatusError
+from deploy.readiness import Snapshot, by_policy, gaps
+from deploy.types import ModelRef, VersionState, VersionStatus
 from deploy.wire import config_pb2
 from deploy.wire.flags import FLAGS, Options, parse
-from deploy.wire.model_config import policy_of
+from deploy.wire.model_config import by_version, policy_of
 
 _MODULE = "deploy.modelserver"
 _SECONDS = 4.0
@@ -40,7 +45,7 @@ def running(proc: Path = Path("/proc")) -> Options | None:
     return None
 
 
-def gaps(options: Options) -> Iterator[str]:
+def problems(options: Options) -> Iterator[str]:
     """What isn't as it should be, one by one."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(options.tfs_bind_address, options.tfs_bind_address)  # noqa: S104
     try:
@@ -50,7 +55,10 @@ def gaps(options: Options) -> Iterator[str]:
             return
         connection = HTTPConnection(host, options.rest_api_port, timeout=_SECONDS)
         for model in read_config(options).model_config_list.config:
-            yield from _model(connection, model)
+            seen = _snapshot(connection, model)
+            desired = by_policy(model.name, policy_of(model), model.version_labels, seen.statuses,
+                                _on_disk(model.base_path))
+            yield from map(str, gaps(desired, [seen]))
         connection.close()
     except (OSError, HTTPException, ValueError) as e:
         yield f"REST port {options.rest_api_port}: {type(e).__name__}: {e}"
@@ -72,20 +80,32 @@ def _grpc(host: str, port: int, *, secure: bool) -> str:
     return "" if len(begun) > 3 and begun[3] == _SETTINGS else "what answers is no gRPC server"
 
 
-def _model(connection: HTTPConnection, model: config_pb2.ModelConfig) -> Iterator[str]:
-    path = f"/v1/models/{quote(model.name, safe='')}"
+def _snapshot(connection: HTTPConnection, model: config_pb2.ModelConfig) -> Snapshot:
+    path = ModelRef(model.name).rest_path
     status, data = _get(connection, path)
-    served = {int(v["version"]) for v in data.get("model_version_status", ()) if v["state"] == "AVAILABLE"}
-    policy = policy_of(model)
-    missing = sorted(set(policy.versions) - served) if isinstance(policy, Specific) else []
-    if missing or not served:
-        yield f"model {model.name!r}: version {', '.join(map(str, missing)) or 'whatever'} isn't AVAILABLE ({status})"
-    for label in sorted(model.version_labels):
-        if _get(connection, f"{path}/labels/{quote(label, safe='')}/metadata")[0] != 200:
-            yield f"label {model.name}@{label} leads nowhere"
+    if status not in (200, 404):
+        error = Rejected(f"HTTP status {status} for {path}", code="UNKNOWN")
+        return Snapshot("REST", error=error)
+    labels = {label: 0 for label in model.version_labels  # which version it is doesn't matter here
+              if _get(connection, f"{ModelRef(model.name, label=label).rest_path}/metadata")[0] == 200}
+    return Snapshot("REST", tuple(map(_status, data.get("model_version_status", ()))), labels)
 
 
-def _get(connection: HTTPConnection, path: str) -> tuple[int, dict[str, list[dict[str, str]]]]:
+def _status(entry: Mapping[str, Any]) -> VersionStatus:
+    status = entry.get("status", {})
+    code = Code.__members__.get(status.get("error_code", "OK"), Code.UNKNOWN)
+    return VersionStatus(int(entry["version"]), VersionState[entry["state"]], code, status.get("error_message", ""))
+
+
+def _on_disk(base_path: str) -> frozenset[int] | None:
+    """The versions that lie in a base path; None if it can't be listed."""
+    try:
+        return frozenset(by_version(os.listdir(local_path(base_path))))  # noqa: PTH208 (no objects per name)
+    except (OSError, ValueError):
+        return None
+
+
+def _get(connection: HTTPConnection, path: str) -> tuple[int, dict[str, Any]]:
     connection.request("GET", path)
     reply = connection.getresponse()
     body = reply.read()
@@ -95,7 +115,7 @@ def _get(connection: HTTPConnection, path: str) -> tuple[int, dict[str, list[dic
 def main() -> int:
     """The exit code for Docker."""
     options = running()
-    why = "no server runs here" if options is None else next(gaps(options), "")
+    why = "no server runs here" if options is None else next(problems(options), "")
     if why:
         print(why)  # noqa: T201
     return 1 if why else 0

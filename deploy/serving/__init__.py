@@ -1,4 +1,17 @@
-"""Use cases around one running server: up, status, logs, down, plan, and images that carry their models."""
+"""Use cases around one running server: up, status, ready, logs, down, plan, doctor, and images that carry their models.
+
+    planning, flags, certificates, preflight   what would be started, and whether it can be
+    resolving      which versions the spec wants, of those on disk
+    known_good     what a restart serves, when rollouts have changed what the spec says
+    starting, stopping, start_record   up and down, and what they remember
+    startup        wait until a started server is ready, or say why not
+    snapshot       ask a server what it serves, over each protocol: what deploy.readiness judges
+    ready, healthz   is it ready now? as a value, and over HTTP
+    observe, drift   status and logs; where spec, ledger, config file and server disagree
+    server_log     what a model server printed, and what it means
+    image_build    images that carry their models
+    doctor         why isn't it served, and what to do
+"""
 
 from deploy.serving import certificates
 from deploy.serving.flags import misspelled

@@ -101,21 +101,6 @@ def _push(v: Views, live: Serving, file: Serving) -> Drift:
                                  "use tfs rollout, which writes the file as well")
 
 
-def in_transit(release: Release | None, live: Serving) -> bool:
-    """Whether what is served is a step of an open release: all of before or all of the goal, and nothing else."""
-    if release is None:
-        return False
-    before, goal = release.before, release.goal
-    whole = live.versions >= before.versions or live.versions >= goal.versions
-    known = live.versions <= before.versions | goal.versions | {release.version}
-    labels = {label: {s.labels[label] for s in (before, goal) if label in s.labels}
-              for label in {**before.labels, **goal.labels}}
-    # A label that only the goal has isn't there yet
-    led = all(live.labels.get(label) in (allowed if label in before.labels else allowed | {None})
-              for label, allowed in labels.items())
-    return whole and known and led
-
-
 def edits(config: config_pb2.ModelServerConfig, models: Iterable[ServedModel],
           base_paths: Callable[[ServedModel], Collection[str]]) -> Mapping[str, str]:
     """By model, how its entry differs from what would be written for it now; models without an edit aren't there.

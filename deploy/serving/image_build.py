@@ -17,10 +17,11 @@ from deploy.backends.engine import Engine
 from deploy.backends.engine import connect as connect_engine
 from deploy.errors import ServerError, SpecError
 from deploy.repository import versions_of
-from deploy.serving import readiness
+from deploy.serving import startup
 from deploy.serving.planning import CONFIG_LABEL, digest
-from deploy.serving.readiness import Connect, connected
 from deploy.serving.resolving import Wanted, wanted
+from deploy.serving.snapshot import Connect, connected
+from deploy.serving.snapshot import connect as connect_to
 from deploy.spec import Spec
 from deploy.types import Endpoint, Specific
 from deploy.waiting import Deadline
@@ -46,7 +47,7 @@ class BuiltImage:
 
 
 def build_image(spec: Spec, tag: str, *, base_image: str | None = None, smoke: Smoke | None = None,
-                progress: Progress | None = None, connect: Connect = readiness.connect) -> BuiltImage:
+                progress: Progress | None = None, connect: Connect = connect_to) -> BuiltImage:
     """Bake the versions that the spec wants now into a serving image, start it, prove it, and then tag it.
 
     base_image: the spec's image by default. smoke: raises if what is served isn't right.
@@ -122,7 +123,7 @@ def _prove(spec: Spec, image: str, models: tuple[Wanted, ...], *, engine: Engine
     """Start the image as it is, with nothing mounted, on free ports; wait until it is ready; ask the smoke test."""
     with ContainerBackend().trial(spec, image, engine, progress) as server:
         with connected(connect, server.endpoint) as controls:
-            readiness.wait(server, controls, models, Deadline(spec.server.start_timeout), progress)
+            startup.wait(server, controls, models, Deadline(spec.server.start_timeout), progress)
         if smoke is not None:
             progress("smoke-testing the image")
             smoke(server.endpoint)

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from deploy import backends
 from deploy.backends import Server
-from deploy.client.failures import answers_no
-from deploy.errors import ClientError, DeployError, RepositoryError, ServerError, SpecError
+from deploy.errors import DeployError, RepositoryError, ServerError, SpecError, Unreachable
+from deploy.readiness import Desired, Gap, Snapshot, closed_ports, gaps, not_running
 from deploy.repository import versions_of
-from deploy.serving import readiness
-from deploy.serving.drift import Drift, Views, drifts, edits, in_transit, read_config
+from deploy.serving import snapshot
+from deploy.serving.drift import Drift, Views, drifts, edits, read_config
 from deploy.serving.known_good import as_proven
 from deploy.serving.planning import CONFIG_LABEL
-from deploy.serving.readiness import Connect, Control, connected
 from deploy.serving.resolving import resolve
+from deploy.serving.snapshot import Connect, connected, look, open_release
 from deploy.serving.start_record import changes
 from deploy.spec import Spec
-from deploy.state import Ledger, Release, Serving, releases, started_from
-from deploy.types import ModelRef, ServedModel, Specific, VersionState, VersionStatus
-from deploy.waiting import Deadline
+from deploy.state import Ledger, started_from
+from deploy.types import ServedModel, Serving, Specific, VersionState, VersionStatus
 from deploy.wire import config_pb2
 from deploy.wire.flags import FLAGS, parse
 from deploy.wire.model_config import policy_of, select
-
-_ASK = 5.0
 
 
 def find(spec: Spec) -> Server | None:
@@ -43,31 +40,98 @@ def logs(spec: Spec, tail: int = 50) -> str:
     return text
 
 
-def status(spec: Spec, *, connect: Connect = readiness.connect) -> dict[str, Any]:
-    """What is wanted and what is served, as JSON data.
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """One model: what is desired, what is served, and what spec, ledger, config file and server each say of it.
 
-    name, running, ready, problems (sentences), changed (the spec differs from what was started) and changes (how, in
-    sentences), drift (kind, model, message: see serving.drift), models (each: name, wanted, served, versions with state
-    and error, labels with wanted and live; spec, ledger, file and live as each of them tells it), and what the server
-    says of itself. Raises ServerError if its record can't be read, RolloutError if its ledger can't.
+    wanted: the versions that should be served; none if that can't be said, and `problems` says why. statuses: of all
+    versions that the server knows. labels: where each should resolve to. gaps: what keeps it from being ready.
     """
+
+    views: Views
+    wanted: tuple[int, ...]
+    labels: Mapping[str, int]
+    statuses: tuple[VersionStatus, ...] = ()
+    live: Serving | None = None
+    gaps: tuple[Gap, ...] = ()
+    unresolved: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.views.model
+
+    @property
+    def served(self) -> list[int]:
+        """The versions that are AVAILABLE now."""
+        return sorted(self.live.versions) if self.live is not None else []
+
+    @property
+    def problems(self) -> list[str]:
+        return [*filter(None, [self.unresolved]), *map(str, self.gaps)]
+
+    def to_json(self) -> dict[str, Any]:
+        live = self.live.labels if self.live is not None else {}
+        return {"name": self.name, "wanted": list(self.wanted), "served": self.served,
+                "versions": [s.to_json() for s in self.statuses], "problems": self.problems,
+                "labels": {k: {"wanted": v, "live": live.get(k)} for k, v in self.labels.items()},
+                **self.views.to_json()}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatus:
+    """What is wanted and what is served. facts: what the server says of itself (see Server.describe), as JSON data.
+
+    gaps: of the server itself. changes: how the spec differs from what was started, in sentences.
+    """
+
+    facts: Mapping[str, Any]
+    models: tuple[ModelStatus, ...]
+    gaps: tuple[Gap, ...] = ()
+    changes: tuple[str, ...] = ()
+    drift: tuple[Drift, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return str(self.facts["name"])
+
+    @property
+    def running(self) -> bool:
+        return bool(self.facts["running"])
+
+    @property
+    def ready(self) -> bool:
+        return not self.problems
+
+    @property
+    def problems(self) -> list[str]:
+        """What keeps it from being ready, in sentences, each once. Of one that doesn't run, that alone."""
+        models = [p for m in self.models for p in m.problems] if self.running else []
+        return list(dict.fromkeys([*map(str, self.gaps), *models]))
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.facts, "ready": self.ready, "problems": self.problems, "changed": bool(self.changes),
+                "changes": list(self.changes), "drift": [d._asdict() for d in self.drift],
+                "models": [m.to_json() for m in self.models]}
+
+
+def status(spec: Spec, *, connect: Connect = snapshot.connect) -> ServerStatus:
+    """What is wanted and what is served. Raises ServerError if the server's record can't be read, RolloutError if the
+    spec's ledger can't."""
     found, site = find(spec), _Site.of(spec)
-    said = {"name": spec.name, "running": False} if found is None else found.describe()
-    if found is None or not said["running"]:
-        why = "isn't running" if found is None else f"ended with exit code {said['returncode']}"
-        models = [_looked(site, model, i, None) for i, model in enumerate(spec.models)]
-        return {**said, "ready": False, "problems": [f"{spec.name} {why}"], "changed": False, "changes": [],
-                "drift": _drift(site, models), "models": [m.data for m in models]}
+    facts: dict[str, Any] = {"name": spec.name, "running": False} if found is None else found.describe()
+    desired = [_desired(site, i) for i in range(len(spec.models))]
+    if found is None or not facts["running"]:
+        models = tuple(_model(site, i, d, []) for i, d in enumerate(desired))
+        gap = not_running(spec.name, facts.get("returncode"), ended=found is not None)
+        return ServerStatus(facts, models, (gap,), drift=_drift(site, models))
     site.polls = _polls(found.argv)
-    with connected(connect, found.endpoint) as controls:
-        control = controls.get("gRPC") or next(iter(controls.values()))
-        models = [_looked(site, model, i, control) for i, model in enumerate(spec.models)]
-    problems = [p for m in models for p in m.data["problems"]]
-    if not {found.endpoint.grpc_port, found.endpoint.rest_port} <= found.listening():
-        problems.insert(0, "not both of its ports are open")
-    changed = changes(spec, found.labels.get(CONFIG_LABEL))
-    return {**said, "ready": not problems, "problems": problems, "changed": bool(changed), "changes": changed,
-            "drift": _drift(site, models), "models": [m.data for m in models]}
+    ports, listening = {"gRPC": found.endpoint.grpc_port, "REST": found.endpoint.rest_port}, found.listening()
+    with connected(connect, found.endpoint) as controls:  # a port that isn't its own may be another server's
+        asked = {name: controls[name] for name, port in ports.items() if name in controls and port in listening}
+        seen = look(asked, [d for d, _ in desired], labels={m.name: _labels(site, m) for m in spec.models})
+    models = tuple(_model(site, i, d, seen[d[0].model]) for i, d in enumerate(desired))
+    return ServerStatus(facts, models, tuple(closed_ports(ports, listening)),
+                        tuple(changes(spec, found.labels.get(CONFIG_LABEL))), _drift(site, models))
 
 
 @dataclass(slots=True)
@@ -93,9 +157,6 @@ class _Site:
             made.edited = edits(made.config, made.proven.models, partial(backends.base_paths, spec))
         return made
 
-    def release(self, name: str) -> Release | None:
-        return next((r for r in reversed(releases(self.lines, name)) if r.open), None)
-
     def file(self, model: ServedModel) -> Serving | None:
         """What the file's entry means with what is on disk."""
         entries = self.config.model_config_list.config if self.config is not None else ()
@@ -107,90 +168,46 @@ class _Site:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Looked:
-    """A model's JSON data, and its views."""
-
-    data: dict[str, Any]
-    views: Views
-
-
-def _drift(site: _Site, models: Iterable[_Looked]) -> list[dict[str, str]]:
+def _drift(site: _Site, models: Iterable[ModelStatus]) -> tuple[Drift, ...]:
     found = [d for m in models for d in drifts(m.views)]
     if site.unreadable:
         found.append(Drift("file", "", f"the config file can't be read: {site.unreadable}"))
     strangers = site.edited.keys() - {m.name for m in site.spec.models}
     found += [Drift("file", name, f"the config file was edited by hand: {site.edited[name]}") for name in
               sorted(strangers)]
-    return [d._asdict() for d in found]
+    return tuple(found)
 
 
-def _looked(site: _Site, model: ServedModel, index: int, control: Control | None) -> _Looked:
-    proven = site.proven.models[index]
-    wanted, problems = _wanted(proven, f"models/{index}")
-    ours, _ = _wanted(model, f"models/{index}")
-    statuses = list[VersionStatus]()
-    file, release = site.file(model), site.release(model.name)
-    live: Serving | None = None
-    unasked = dict[str, str]()
-    if control is not None:
-        statuses = _statuses(control, model.name, problems)
-        labels = {*proven.labels, *model.labels, *(file.labels if file else ()), site.spec.rollout.label,
-                  *filter(None, [site.spec.rollout.canary_label]), *(release.goal.labels if release else ())}
-        live = Serving(frozenset(s.version for s in statuses if s.serving), _live(control, model.name, labels, unasked))
-        asked = {k: v for k, v in proven.labels.items() if k not in unasked}
-        problems += _problems(model.name, Serving(frozenset(wanted), asked), live, statuses, release)
-        problems += [f"label {model.name}@{k} can't be asked for: {why}" for k, why in unasked.items()
-                     if k in proven.labels]
-    unloaded = frozenset(s.version for s in statuses if s.state is VersionState.END and not s.failed)
-    views = Views(model.name, Serving(frozenset(ours), model.labels), started_from(site.lines, model), file,
-                  None if unasked else live, _on_disk(model), site.edited.get(model.name, ""), release=release,
-                  polls=site.polls, unloaded=unloaded)
-    led = live.labels if live is not None else {}
-    data = {"name": model.name, "wanted": wanted, "served": sorted(live.versions) if live is not None else [],
-            "versions": readiness.told(statuses), "problems": problems,
-            "labels": {k: {"wanted": v, "live": led.get(k)} for k, v in proven.labels.items()}, **views.to_json()}
-    return _Looked(data, views)
-
-
-def _wanted(model: ServedModel, where: str) -> tuple[list[int], list[str]]:
+def _desired(site: _Site, index: int) -> tuple[Desired, str]:
+    """What has to be served of a model; and why its versions can't be said, if they can't: then any are fine."""
+    model = site.proven.models[index]
+    release = open_release(site.lines, model.name)
     try:
-        return sorted(resolve(model, where).versions), []
+        return resolve(model, f"models/{index}").desired(release), ""
     except DeployError as e:
-        return [], [e.message]
+        return Desired(model.name, None, model.labels, release), e.message
 
 
-def _statuses(control: Control, name: str, problems: list[str]) -> list[VersionStatus]:
+def _labels(site: _Site, model: ServedModel) -> set[str]:
+    """Labels that may resolve to something, whoever set them."""
+    file, rollout = site.file(model), site.spec.rollout
+    return {*model.labels, *(file.labels if file else ()), *filter(None, [rollout.label, rollout.canary_label])}
+
+
+def _model(site: _Site, index: int, wanted: tuple[Desired, str], seen: Sequence[Snapshot]) -> ModelStatus:
+    (desired, unresolved), model = wanted, site.spec.models[index]
+    first = next(iter(seen), Snapshot("", error=Unreachable("")))
+    live = first.live if first.answered else None
     try:
-        return list(control.status(ModelRef(name), timeout=_ASK))
-    except ClientError as e:
-        problems.append(f"model {name!r}: {e.message}")
-        return []
-
-
-def _problems(name: str, wanted: Serving, live: Serving, statuses: list[VersionStatus], release: Release | None
-              ) -> list[str]:
-    found = [f"{name}/{s.version} failed: {s.error}" for s in statuses if s.failed and s.version in wanted.versions]
-    if in_transit(release, live):
-        return found
-    if live.versions != wanted.versions and statuses:
-        found.append(f"model {name!r} serves {sorted(live.versions) or 'nothing'}, wanted "
-                     f"{sorted(wanted.versions) or 'nothing'}")
-    found += [f"label {name}@{k} leads to {live.labels.get(k) or 'nothing'}, wanted {v}"
-              for k, v in wanted.labels.items() if live.labels.get(k) != v]
-    return found
-
-
-def _live(control: Control, name: str, labels: Iterable[str], unasked: dict[str, str]) -> dict[str, int]:
-    """Where labels lead; those that lead nowhere aren't there. unasked: gets those of which no answer came, and why."""
-    found = {}
-    for label in sorted(set(labels)):
-        try:
-            found[label] = control.metadata(ModelRef(name, label=label), timeout=Deadline(_ASK).left).version
-        except ClientError as e:
-            if not answers_no(e):
-                unasked[label] = e.message
-    return found
+        ours = resolve(model, f"models/{index}").versions
+    except DeployError:
+        ours = frozenset()
+    unloaded = frozenset(s.version for s in first.statuses if s.state is VersionState.END and not s.failed)
+    views = Views(model.name, Serving(ours, model.labels), started_from(site.lines, model), site.file(model),
+                  None if first.unknown else live, _on_disk(model), site.edited.get(model.name, ""),
+                  release=open_release(site.lines, model.name), polls=site.polls, unloaded=unloaded)
+    return ModelStatus(views, tuple(sorted(desired.versions or ())), site.proven.models[index].labels, first.statuses,
+                       live, tuple(gaps(desired, seen)), unresolved)
 
 
 def _on_disk(model: ServedModel) -> frozenset[int]:

@@ -1,4 +1,4 @@
-"""Ready: exactly the wanted versions AVAILABLE over both protocols, labels lead there, and an answer is right.
+"""Ready: no gap (see deploy.readiness) over any protocol, and an answer of each model is right.
 
 While a release is open, each of its steps is ready as well: traffic isn't taken away because a rollout is under way.
 """
@@ -6,9 +6,9 @@ While a release is open, each of its steps is ready as well: traffic isn't taken
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -17,28 +17,17 @@ from deploy.client import Client, probing
 from deploy.client.failures import answers_no
 from deploy.client.forms import no_json_values
 from deploy.client.interfaces import Control
-from deploy.errors import ClientError, DeployError
+from deploy.errors import ClientError, DeployError, VersionNotFound
 from deploy.goldens import Golden
-from deploy.serving.cases import GoldenOf, golden_of
-from deploy.serving.drift import in_transit
+from deploy.readiness import Desired, closed_ports, gaps, not_running
+from deploy.repository import versions_of
 from deploy.serving.resolving import resolve
+from deploy.serving.snapshot import look, open_release
 from deploy.spec import Spec
-from deploy.state import Ledger, Release, Serving, releases
-from deploy.types import Endpoint, ModelRef, ModelVersion
+from deploy.state import Ledger
+from deploy.types import Endpoint, ModelRef, ModelVersion, ServedModel, Serving
 
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """What has to be served of one model.
-
-    versions: exactly these; None: whatever there is, at least one. labels: where they have to lead; None: anywhere.
-    release: one that is open.
-    """
-
-    name: str
-    versions: frozenset[int] | None = None
-    labels: Mapping[str, int | None] = field(default_factory=dict)
-    release: Release | None = None
+GoldenOf = Callable[[ModelVersion], Golden | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +54,7 @@ class Prober:
     """
 
     def __init__(self, spec: Spec | None, endpoint: Callable[[], Client] | None = None,
-                 expected: Iterable[Expected] = (), *, timeout: float = 5.0) -> None:
+                 expected: Iterable[Desired] = (), *, timeout: float = 5.0) -> None:
         self._spec, self._connect, self._expected, self._timeout = spec, endpoint, tuple(expected), timeout
         self._goldens: dict[ModelVersion, Golden | None] = {}
 
@@ -84,25 +73,19 @@ class Prober:
             assert self._spec is not None, "a prober has a spec or an endpoint"
             found = serving.find(self._spec)
             if found is None or not found.alive():
-                yield f"{self._spec.name} isn't running"
+                code = found.returncode() if found is not None else None
+                yield str(not_running(self._spec.name, code, ended=found is not None))
                 return
-            endpoint, open_now = found.endpoint, found.listening()
-            closed = [f"its {protocol} port {port} isn't open" for protocol, port in
-                      (("REST", endpoint.rest_port), ("gRPC", endpoint.grpc_port)) if port not in open_now]
+            endpoint = found.endpoint
+            closed = closed_ports({"REST": endpoint.rest_port, "gRPC": endpoint.grpc_port}, found.listening())
             if closed:
-                yield closed[0]
+                yield str(closed[0])
                 return
             checked.append("both ports are its own")
             connect = _to(endpoint, self._timeout)
         expected = self._expected or (expected_of(self._spec) if self._spec is not None else ())
         with closing(connect()) as connected:
-            for model in expected:
-                try:
-                    yield from islice(gaps(connected, model, self._golden, checked), 1)  # further ones say it again
-                except ClientError as e:
-                    yield e.message
-                    if not answers_no(e):  # it won't answer for the next model either
-                        return
+            yield from dict.fromkeys(missing(connected, expected, self._golden, checked))
 
     def _golden(self, mv: ModelVersion) -> Golden | None:
         if mv not in self._goldens:
@@ -112,52 +95,54 @@ class Prober:
         return self._goldens[mv]
 
 
-def expected_of(spec: Spec) -> list[Expected]:
+def expected_of(spec: Spec) -> list[Desired]:
     """What the spec wants now, with what rollouts have proven since. Raises RepositoryError or SpecError."""
     lines = Ledger(spec.state_dir).read()
-    found = []
-    for i, model in enumerate(serving.as_proven(spec).models):
-        release = next((r for r in reversed(releases(lines, model.name)) if r.open), None)
-        found.append(Expected(model.name, resolve(model, f"models/{i}").versions, dict(model.labels), release))
-    return found
+    return [resolve(model, f"models/{i}").desired(open_release(lines, model.name))
+            for i, model in enumerate(serving.as_proven(spec).models)]
 
 
-def expected_from(refs: Iterable[str]) -> list[Expected]:
-    """From `mnist` (served at all), `mnist/3` (exactly that, with further ones), `mnist@stable` (the label leads
-    somewhere). Raises SpecError."""
+def expected_from(refs: Iterable[str]) -> list[Desired]:
+    """From `mnist` (served at all), `mnist/3` (exactly that, with further ones), `mnist@stable` (the label resolves).
+    Raises SpecError."""
     versions, labels = dict[str, set[int]](), dict[str, dict[str, int | None]]()
     for ref in map(ModelRef.parse, refs):
-        named, led = versions.setdefault(ref.name, set()), labels.setdefault(ref.name, {})
+        named, resolved = versions.setdefault(ref.name, set()), labels.setdefault(ref.name, {})
         if ref.version is not None:
             named.add(ref.version)
         if ref.label is not None:
-            led[ref.label] = None
-    return [Expected(name, frozenset(named) or None, labels[name]) for name, named in versions.items()]
+            resolved[ref.label] = None
+    return [Desired(name, frozenset(named) or None, labels[name]) for name, named in versions.items()]
 
 
-def gaps(connected: Client, model: Expected, golden_of: GoldenOf, checked: list[str]) -> Iterator[str]:
-    """What isn't as it has to be, one by one. Raises ClientError if nobody answers."""
+def missing(connected: Client, models: Sequence[Desired], golden_of: GoldenOf, checked: list[str]) -> Iterator[str]:
+    """Of each model the first thing that isn't as it has to be; its further gaps mostly follow from that one."""
     offered: tuple[tuple[str, Control | None], ...] = (("REST", connected.rest), ("gRPC", connected.rpc))
     controls = {name: control for name, control in offered if control is not None}
-    answering = dict[str, int]()
-    for protocol, control in controls.items():
-        statuses = control.status(ModelRef(model.name))
-        failed = [s for s in statuses if s.failed and s.version in (model.versions or ())]
-        if failed:
-            yield f"{model.name}/{failed[0].version} can't be loaded: {failed[0].error}"
-        served = frozenset(s.version for s in statuses if s.serving)
-        labels = {label: _leads(control, model.name, label) for label in _labels(model)}
-        live = Serving(served, {k: v for k, v in labels.items() if v is not None})
-        yield from _wrong(model, live, protocol)
-        answering[protocol] = min(live.labels.values(), default=max(served, default=0))
-    checked.append(f"{model.name}: versions and labels over {' and '.join(controls)}")
-    version = next(iter(answering.values()), 0)
-    golden = golden_of(ModelVersion(model.name, version)) if version else None
-    if golden is None:
-        if version:
-            yield from _generated(connected, ModelRef(model.name, version), checked)
-        return
-    yield from _answers(connected, ModelVersion(model.name, version), golden, checked)
+    seen = look(controls, models, lambda: None)
+    for model in models:
+        snapshots = seen[model.model]
+        found = next(iter(gaps(model, snapshots)), None)
+        if found is not None:
+            yield str(found)
+        elif len(snapshots) == len(controls):
+            checked.append(f"{model.model}: versions and labels over {' and '.join(controls)}")
+            try:
+                yield from islice(_answering(connected, model.model, snapshots[0].live, golden_of, checked), 1)
+            except ClientError as e:
+                yield e.message
+                if not answers_no(e):  # it won't answer for the next model either
+                    return
+
+
+def _answering(connected: Client, model: str, live: Serving, golden_of: GoldenOf, checked: list[str]) -> Iterator[str]:
+    """One version, the one that most clients ask for, has to answer."""
+    version = min(live.labels.values(), default=max(live.versions, default=0))
+    golden = golden_of(ModelVersion(model, version)) if version else None
+    if golden is not None:
+        yield from _answers(connected, ModelVersion(model, version), golden, checked)
+    elif version:
+        yield from _generated(connected, ModelRef(model, version), checked)
 
 
 def _generated(connected: Client, ref: ModelRef, checked: list[str]) -> Iterator[str]:
@@ -168,33 +153,6 @@ def _generated(connected: Client, ref: ModelRef, checked: list[str]) -> Iterator
     elif verdict.answered or verdict.refused:
         refused = f"; refused as made up: {', '.join(verdict.refused)}" if verdict.refused else ""
         checked.append(f"{ref}: generated requests for {', '.join(verdict.answered) or 'no signature'}{refused}")
-
-
-def _labels(model: Expected) -> list[str]:
-    both = () if model.release is None else (model.release.before, model.release.goal)
-    return sorted({*model.labels, *(label for serving in both for label in serving.labels)})
-
-
-def _wrong(model: Expected, live: Serving, protocol: str) -> Iterator[str]:
-    if in_transit(model.release, live):
-        return
-    if model.versions is not None and live.versions != model.versions:
-        yield f"{model.name} serves {_list(live.versions)} over {protocol}, wanted {_list(model.versions)}"
-    if not live.versions:
-        yield f"{model.name} serves nothing over {protocol}"
-    for label, version in model.labels.items():
-        if label not in live.labels or version not in (None, live.labels[label]):
-            seen, wanted = live.labels.get(label, "nothing"), "" if version is None else f", wanted {version}"
-            yield f"{model.name}@{label} leads to {seen} over {protocol}{wanted}"
-
-
-def _leads(control: Control, name: str, label: str) -> int | None:
-    try:
-        return control.metadata(ModelRef(name, label=label)).version
-    except ClientError as e:
-        if answers_no(e):
-            return None
-        raise
 
 
 def _answers(connected: Client, mv: ModelVersion, golden: Golden, checked: list[str]) -> Iterator[str]:
@@ -210,6 +168,24 @@ def _answers(connected: Client, mv: ModelVersion, golden: Golden, checked: list[
     checked.append(f"{mv}: a golden answer over {' and '.join(asked)}")
 
 
+def golden_of(model: ServedModel, version: int, *, tflite: bool = False) -> Golden | None:
+    """A version's first golden; None for a version without one, or that isn't here.
+
+    Also None for a version of another tool: its answers weren't checked when it was made (warm-up requests are often
+    copied from version to version, with answers of an older one), and traffic isn't taken away for that. A smoke test
+    and a rollout ask them.
+    tflite: the server prefers the model.tflite of a version that has one.
+    Raises RepositoryError for a damaged version: asking less than was recorded would be no answer.
+    """
+    stored = versions_of(model).version(version)
+    try:
+        if stored.find_manifest() is None:
+            return None
+    except VersionNotFound:
+        return None
+    return next(iter(stored.repository.facts(stored.mv, tflite=tflite).goldens), None)
+
+
 def elsewhere(rest_url: str | None, grpc_target: str | None, timeout: float) -> Callable[[], Client]:
     """Connects to a server that isn't ours. Raises SpecError if no address is given, or one that is none."""
     client.connect_to(grpc_target, rest_url, timeout=timeout).close()  # nothing is sent yet, but both are looked at
@@ -218,7 +194,3 @@ def elsewhere(rest_url: str | None, grpc_target: str | None, timeout: float) -> 
 
 def _to(endpoint: Endpoint, timeout: float) -> Callable[[], Client]:
     return lambda: client.connect(endpoint, timeout=timeout)
-
-
-def _list(versions: Iterable[int]) -> str:
-    return ", ".join(map(str, sorted(versions))) or "nothing"

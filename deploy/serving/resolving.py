@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.errors import RepositoryError, SpecError, VersionNotFound
+from deploy.readiness import Change, Desired
 from deploy.repository import ModelVersions, versions_of
 from deploy.savedmodel import check_complete, placement
 from deploy.spec import Spec
@@ -34,6 +35,10 @@ class Wanted:
     @property
     def versions(self) -> frozenset[int]:
         return frozenset(self.paths)
+
+    def desired(self, release: Change | None = None) -> Desired:
+        """What has to be served. release: one of the model that is open."""
+        return Desired(self.name, self.versions, self.labels, release)
 
 
 def wanted(spec: Spec) -> tuple[Wanted, ...]:

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-_MOST = 400  # characters of a sentence that quotes the log
+from deploy.wire.status_text import sentence, shortened
+
 # What `docker compose logs` and `docker logs --timestamps` put in front
 _OUTER = re.compile(r"^(?:[\w.-]+\s*\| )?(?:\d{4}-\d\d-\d\dT\S+Z )?")
 _PREFIX = re.compile(r"^(?:\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[.,]?\d*: )?(?P<level>[IWEF])"
@@ -42,8 +43,6 @@ _NO_VERSION = re.compile(r"(?:No versions of servable (?P<name>\S+) found|"
                          r"for servable (?P<other>\S+)(?: with error|$))")
 _STARTED = "Running gRPC ModelServer at"  # only when every configured model is available
 _STAYS = re.compile(r"unknown argument|Failed to start HTTP|cannot be same as|address already in use", re.I)
-_TRAILING = re.compile(r"\.? (?:Make sure the Op and Kernel are registered|Note that if you are loading|"
-                       r"To inspect available tag-sets).*", re.S)
 _DUE = re.compile(r"\{name: (\S+) version: (-?\d+)\} due to error: (.*?)(?:\}, (?=\{\{name|\}\s*$)|$)", re.S)
 _FAILED_START = "Failed to start server. Error:"
 _NOT_AVAILABLE = "did not become available"
@@ -210,28 +209,3 @@ def _why_not_started(text: str, lines: Sequence[str]) -> str:
     causes = [f"{name}/{version}: {sentence(why)}" for name, version, why in _DUE.findall(begin)] or \
         [f"{f.name}/{f.version}: {f.why}" for f in load_failures(lines)]
     return shortened(f"{_FAILED_START} {'; '.join(causes) or sentence(begin)}")
-
-
-def sentence(status: str) -> str:
-    """What a status of TensorFlow says, in one line: of several lines the one that names the cause.
-
-    "Graph execution error", the way there and `[[{{node}}]]` say where; of several root errors the first is shown.
-    """
-    lines = [line.strip() for line in status.splitlines() if line.strip()]
-    if not lines:
-        return ""
-    code = re.match(r"[A-Z_]{2,}: ", lines[0])
-    chosen = re.sub(r"\s*\[\[\{\{node.*", "", lines[0])
-    if "root error(s) found" in chosen:
-        chosen = next((re.sub(r"^\(\d+\) ", "", line) for line in lines if re.match(r"\(\d+\) ", line)), chosen)
-    elif "Graph execution error" in chosen or chosen.startswith("Detected at node") or not chosen:
-        node = next((i for i, line in enumerate(lines) if line.startswith("[[{{node")), 0)
-        named = lines[node - 1] if node > 0 else lines[-1]
-        chosen = named if not code or re.match(r"[A-Z_]{2,}: ", named) else f"{code[0]}{named}"
-    return shortened(_TRAILING.sub("", chosen))
-
-
-def shortened(text: str) -> str:
-    """One line of bounded length."""
-    line = " ".join(text.split())
-    return line if len(line) <= _MOST else f"{line[:_MOST]} ..."

@@ -11,11 +11,11 @@ from deploy.backends import Progress, Server, silent
 from deploy.backends.base import endpoint_json
 from deploy.errors import DeployError, ServerError
 from deploy.locks import locked
-from deploy.serving import preflight, readiness
+from deploy.serving import preflight, snapshot, startup
 from deploy.serving.known_good import as_proven, differences, note_start
 from deploy.serving.planning import CONFIG_LABEL, choose_backend, digest, make
-from deploy.serving.readiness import Connect, connected
 from deploy.serving.resolving import Wanted, wanted
+from deploy.serving.snapshot import Connect, connected, open_release
 from deploy.serving.start_record import remember_failure, remember_start
 from deploy.spec import Spec
 from deploy.state import Ledger
@@ -44,7 +44,7 @@ class Running:
                 "models": {m.name: {"versions": sorted(m.versions), "labels": dict(m.labels)} for m in self.models}}
 
 
-def up(spec: Spec, *, progress: Progress | None = None, connect: Connect = readiness.connect) -> Running:
+def up(spec: Spec, *, progress: Progress | None = None, connect: Connect = snapshot.connect) -> Running:
     """Start the spec's server and return when it is ready; from then on it outlives this process.
 
     One that is running already with the same configuration is returned once it's ready. What rollouts have proven since
@@ -70,7 +70,8 @@ def up(spec: Spec, *, progress: Progress | None = None, connect: Connect = readi
             remember_failure(spec, e)
             raise
         with connected(connect, found.endpoint) as controls:
-            readiness.wait(found, controls, models, deadline, progress)
+            releases = {m.name: r for m in models if (r := open_release(lines, m.name)) is not None}
+            startup.wait(found, controls, models, deadline, progress, changes=releases)
         why = "it is running already, with this configuration"
         return Running(found.endpoint, found, found.kind, why, deadline.waited, models, already=True)
 
@@ -103,10 +104,10 @@ def _start(spec: Spec, proven: Spec, models: tuple[Wanted, ...], lines: Sequence
         endpoint = server.start()
         deadline = Deadline(spec.server.start_timeout)  # a pull has its own pace
         if not server.alive():
-            raise readiness.ended(server)
+            raise startup.ended(server)
         progress(f"started, gRPC {endpoint.grpc_target}, REST {endpoint.rest_url}")
         with connected(connect, endpoint) as controls:
-            readiness.wait(server, controls, models, deadline, progress)
+            startup.wait(server, controls, models, deadline, progress)
         note_start(spec, models, lines)
         remember_start(spec)
         server.detach()

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from deploy.state.ledger import Ledger
-from deploy.state.releases import Release, Serving, releases, started_from
+from deploy.state.releases import Release, releases, started_from
+from deploy.types import Serving
 
 __all__ = ["Ledger", "Release", "Serving", "releases", "started_from"]

@@ -15,31 +15,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from deploy.types import ServedModel, Specific
+from deploy.types import ServedModel, Serving, Specific
 
 Line = Mapping[str, Any]
 Kind = Literal["rollout", "rollback"]
 Outcome = Literal["done", "undone", "open"]
-
-
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """One model as it is served, or should be: exactly these versions, exactly these labels."""
-
-    versions: frozenset[int] = frozenset()
-    labels: Mapping[str, int] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        labels = ", ".join(f"{k} -> {v}" for k, v in sorted(self.labels.items()))
-        versions = ", ".join(map(str, sorted(self.versions))) or "nothing"
-        return f"{versions} ({labels})" if labels else versions
-
-    def to_json(self) -> dict[str, Any]:
-        return {"versions": sorted(self.versions), "labels": dict(sorted(self.labels.items()))}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Serving:
-        return cls(frozenset(map(int, data["versions"])), {str(k): int(v) for k, v in data["labels"].items()})
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@
     methods       gRPC method paths
     flags         tensorflow_model_server's command line: every flag, and how it is parsed
     model_config  version directories' names, policies and config entries: what they mean
+    status_text   what a status of TensorFlow says, in one line
     text          protobuf text format, with TF Serving's names inside Any
     records       TFRecord files
 

@@ -82,7 +82,7 @@ def test_a_good_server_is_ready_and_well(spec: Spec, capsys: pytest.CaptureFixtu
                                     {"m": spec.models[0].base_path}))
         until(lambda: sum(s.serving for s in pushed.status("m")) == 2, "both versions are served")
     assert run(["ready", "--spec", path]) == 6
-    assert capsys.readouterr().out == "not ready: m serves 1, 2 over REST, wanted 1\n"
+    assert capsys.readouterr().out == "not ready: m serves 1, 2, wanted 1\n"
     assert run(["doctor", "--spec", path]) == 6
     assert "most likely: m is served as 1, 2 (stable -> 1), and the config file says 1" in \
         capsys.readouterr().out.replace("\n", "")

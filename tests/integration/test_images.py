@@ -20,7 +20,7 @@ from deploy.backends.engine import Engine
 from deploy.backends.inspecting import inspect
 from deploy.errors import BackendMissing, DigestMismatch, NotReady, SmokeFailed, SpecError
 from deploy.repository import Repository
-from deploy.serving.readiness import Controls
+from deploy.serving.snapshot import Controls
 from deploy.spec import Spec
 from deploy.types import Endpoint, ModelVersion
 from tests.servers_support import answers, engine_or_skip, image_or_skip, server_image_or_skip, until

@@ -95,7 +95,7 @@ def test_out_and_back_and_a_restart(spec: Spec) -> None:
     assert found["drift"]["outputs"][0]["max"] == 1.0
 
     status = serving.status(spec)
-    assert status["ready"], status["problems"]
+    assert status.ready, status.problems
     assert serving.up(spec).already
     serving.down(spec)
     said: list[str] = []
@@ -126,7 +126,7 @@ def test_out_and_back_and_a_restart(spec: Spec) -> None:
 def test_what_is_not_good_enough(spec: Spec, to: int, message: str, changed: bool) -> None:
     with pytest.raises(RolloutError, match=message) as e:
         rolled(spec, to)
-    assert answer(spec) == 3.0 and serving.status(spec)["ready"] and e.value.exit_code == 8
+    assert answer(spec) == 3.0 and serving.status(spec).ready and e.value.exit_code == 8
     assert [r.outcome for r in rollout.history(spec)] == (["undone"] if changed else [])
 
 
@@ -134,7 +134,7 @@ def test_a_canary_that_is_too_far_away(spec: Spec) -> None:
     strict = rollout.adjusted(spec, compare=msgspec.convert({"deviation": 0.5}, type(spec.rollout.comparison)))
     with pytest.raises(RolloutError, match="serving_default/y is up to 1 apart, 0.5 allowed"):
         rolled(strict, 2)
-    assert answer(spec) == 3.0 and serving.status(spec)["ready"]
+    assert answer(spec) == 3.0 and serving.status(spec).ready
 
 
 def test_a_pause_and_a_lock(spec: Spec) -> None:
@@ -172,14 +172,14 @@ def test_a_label_moved_by_hand_is_made_to_last(spec: Spec) -> None:
             asked.reload(config)
 
     push()
-    assert answer(spec) == 4.0 and not serving.status(spec)["ready"]
+    assert answer(spec) == 4.0 and not serving.status(spec).ready
     rollout.repair(spec)
-    assert answer(spec) == 3.0 and serving.status(spec)["ready"]
+    assert answer(spec) == 3.0 and serving.status(spec).ready
     push()
     plan = rollout.plan_rollout(spec, "half", 2)
     assert isinstance(plan, RolloutPlan) and "the config file names 1 (stable -> 1)" in plan.text()
     done = rolled(spec, 2)
-    assert done.release is not None and serving.status(spec)["problems"] == []
+    assert done.release is not None and serving.status(spec).problems == []
 
 
 def test_the_command_line(spec: Spec, capfd: pytest.CaptureFixture[str]) -> None:
@@ -218,7 +218,7 @@ def test_a_command_that_is_told_to_stop(spec: Spec, number: signal.Signals) -> N
         assert "soak 5 s" in told[0]  # as the release began, whatever the spec says
         return
     assert child.returncode == 8 and "half is served as before, 1 (stable -> 1): interrupted" in said.splitlines()[-1]
-    assert rollout.history(spec)[-1].outcome == "undone" and serving.status(spec)["ready"]
+    assert rollout.history(spec)[-1].outcome == "undone" and serving.status(spec).ready
 
 
 def test_a_server_that_is_killed_and_started_again(spec: Spec) -> None:

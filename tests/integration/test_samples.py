@@ -36,7 +36,7 @@ def test_a_sample_starts(sample: Spec) -> None:
         sample.server, backend="embedded", grpc_port=0, rest_port=0))
     running = serving.up(local)
     try:
-        assert serving.status(local)["problems"] == []
+        assert serving.status(local).problems == []
         assert {m.name for m in running.models} == {m.name for m in sample.models}
     finally:
         assert serving.down(local)

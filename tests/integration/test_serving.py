@@ -122,21 +122,21 @@ def test_the_whole_life(kind: str, repository: Path, tmp_path: Path, request: py
             assert asked.predict("mnist", np.zeros((2, 784), np.float32))["probs"].shape == (2, 10)
 
     status = serving.status(spec)
-    assert status["ready"] and not status["problems"] and not status["changed"]
-    assert status["models"][0]["labels"]["canary"] == {"wanted": 2, "live": 2}
-    assert status["models"][1]["served"] == [3]
+    assert status.ready and not status.problems and not status.changes
+    assert status.to_json()["models"][0]["labels"]["canary"] == {"wanted": 2, "live": 2}
+    assert status.models[1].served == [3]
     assert serving.logs(spec)
 
     again = serving.up(spec)
     assert again.already and again.endpoint == running.endpoint
     with pytest.raises(ServerError, match="another configuration"):
         serving.up(msgspec.structs.replace(spec, models=spec.models[:1]))
-    assert serving.status(msgspec.structs.replace(spec, models=spec.models[:1]))["changed"]
+    assert serving.status(msgspec.structs.replace(spec, models=spec.models[:1])).changes
 
     assert serving.down(spec) is True
     nothing_left(spec)
     assert serving.down(spec) is False
-    assert serving.status(spec)["problems"] == ["serving isn't running"]
+    assert serving.status(spec).problems == ["serving isn't running"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -299,7 +299,7 @@ def test_it_outlives_the_program_that_started_it(repository: Path, tmp_path: Pat
                           capture_output=True, text=True, timeout=100, start_new_session=True)
     assert done.stdout == "up\n", done.stderr
     found = serving.find(spec)
-    assert found is not None and found.alive() and serving.status(spec)["running"]
+    assert found is not None and found.alive() and serving.status(spec).running
     assert serving.down(spec) is True
     nothing_left(spec)
 
@@ -327,8 +327,8 @@ def test_a_container_that_ended_by_itself_is_told_and_cleared_away(repository: P
     serving.up(spec)
     try:
         engine.containers({NAME_LABEL: spec.name})[0].kill()
-        until(lambda: not serving.status(spec)["running"], "the engine notices")
-        assert serving.status(spec)["problems"] == ["serving ended with exit code 137"]
+        until(lambda: not serving.status(spec).running, "the engine notices")
+        assert serving.status(spec).problems == ["serving ended with exit code 137"]
         assert serving.logs(spec)
     finally:
         assert serving.down(spec) is False

@@ -57,7 +57,7 @@ def test_everything_talks_to_it_and_the_key_stays_in_one_file(tmp_path: Path, pe
     made = spec(tmp_path, "certificate: tls/cert.pem, key: tls/key.pem", kind)
     with running(made) as up:
         assert up.endpoint.tls == Tls(pems.ca) and up.endpoint.rest_url.startswith("http://")
-        assert serving.status(made)["ready"] and serving.up(made).already
+        assert serving.status(made).ready and serving.up(made).already
         found = serving.find(made)  # as any other process finds it
         assert found is not None and found.endpoint == up.endpoint
         assert ready.Prober(made).ask().ready
@@ -127,7 +127,7 @@ def test_another_certificate_is_another_configuration(tmp_path: Path, pems: Tls)
     made = spec(tmp_path, "certificate: tls/cert.pem, key: tls/key.pem")
     with running(made):
         self_signed(tmp_path / "tls")
-        assert serving.status(made)["changes"] == ["the files of server/tls have changed"]
+        assert serving.status(made).changes == ("the files of server/tls have changed",)
 
 
 def test_no_key_gets_into_an_image(tmp_path: Path, pems: Tls) -> None:

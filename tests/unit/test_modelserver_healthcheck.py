@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy import testing
-from deploy.modelserver.healthcheck import gaps, running
+from deploy.modelserver.healthcheck import problems, running
 from deploy.render import models_config
 from deploy.types import Latest, ServedModel, Specific, VersionPolicy
 from deploy.wire.flags import Options
@@ -34,23 +34,23 @@ def options(server: testing.Running, file: Path, policy: VersionPolicy, labels: 
     (Specific((1, 2)), {"stable": 1}, []),
     (Specific((1,)), {"stable": 1}, []),  # 2 is on trial
     (Latest(1), {}, []),
-    (Specific((1, 3)), {}, ["model 'm': version 3 isn't AVAILABLE (200)"]),
-    (Latest(1), {"canary": 2}, ["label m@canary leads nowhere"]),
+    (Specific((1, 3)), {}, ["m serves 1, 2, wanted 1, 3"]),
+    (Latest(1), {"canary": 2}, ["m@canary resolves to nothing, wanted any version"]),
 ])
 def test_healthy_is_what_the_configuration_names(server: testing.Running, tmp_path: Path, policy: VersionPolicy,
                                                  labels: dict[str, int], why: list[str]) -> None:
-    assert list(gaps(options(server, tmp_path / "models.config", policy, labels))) == why
+    assert list(problems(options(server, tmp_path / "models.config", policy, labels))) == why
 
 
 def test_closed_ports_strangers_and_broken_files(server: testing.Running, tmp_path: Path) -> None:
     grpc, rest = free_ports()
-    found = list(gaps(Options(port=grpc, rest_api_port=rest, model_name="m", model_base_path="/m")))
+    found = list(problems(Options(port=grpc, rest_api_port=rest, model_name="m", model_base_path="/m")))
     assert [text.split(":")[0] for text in found] == [f"gRPC port {grpc}", f"REST port {rest}"]
-    assert list(gaps(Options(port=server.endpoint.rest_port or 0))) == [
+    assert list(problems(Options(port=server.endpoint.rest_port or 0))) == [
         f"gRPC port {server.endpoint.rest_port}: what answers is no gRPC server"]
     assert server.endpoint.grpc_port
     broken = Options(port=server.endpoint.grpc_port, rest_api_port=1, model_config_file=str(tmp_path / "none"))
-    assert "the configuration can't be read" in next(gaps(broken))
+    assert "the configuration can't be read" in next(problems(broken))
 
 
 def test_the_server_is_found_by_its_command_line(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ import pytest
 
 from deploy import serving
 from deploy.errors import StartFailed
+from deploy.readiness import in_transit
 from deploy.render import models_config
 from deploy.serving import observe as looking
 from deploy.serving import planning
 from deploy.serving import start_record as memory
-from deploy.serving.drift import Views, drifts, edits, in_transit
+from deploy.serving.drift import Views, drifts, edits
 from deploy.serving.flags import misspelled
 from deploy.serving.start_record import changes, remember_failure, remember_start
 from deploy.spec import ServerPart, Spec
@@ -97,7 +98,7 @@ def look(spec: Spec, monkeypatch: pytest.MonkeyPatch, *versions: int, stable: in
                       labels={planning.CONFIG_LABEL: planning.digest(spec)})
     monkeypatch.setattr(looking.backends, "find", lambda spec: found)
     control = FakeControl({"m": [available(*versions)]}, {"m@stable": stable})
-    return serving.status(spec, connect=lambda _: {"gRPC": control})
+    return serving.status(spec, connect=lambda _: {"gRPC": control}).to_json()
 
 
 def written(spec: Spec, serving: Serving) -> None:

@@ -33,7 +33,7 @@ def status(spec: Spec, control: FakeControl, monkeypatch: pytest.MonkeyPatch, **
     labels = {planning.CONFIG_LABEL: planning.digest(spec)}
     found = Described(endpoint=Endpoint(), **{"labels": labels, **server})
     monkeypatch.setattr(looking.backends, "find", lambda *_: found)
-    return serving.status(spec, connect=lambda _: {"gRPC": control})
+    return serving.status(spec, connect=lambda _: {"gRPC": control}).to_json()
 
 
 def control(statuses: Any, stable: Any = 2) -> FakeControl:
@@ -48,12 +48,12 @@ def test_all_is_well(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("answers", "problem"), [
-    (control(available(1)), "model 'm' serves [1], wanted [2]"),
-    (control([VersionStatus(2, VersionState.END, 5, "no such op")]), "m/2 failed: no such op"),
-    (control(available(2), stable=1), "label m@stable leads to 1, wanted 2"),
+    (control(available(1)), "m serves 1, wanted 2"),
+    (control([VersionStatus(2, VersionState.END, 5, "no such op")]), "m/2 can't be loaded: no such op"),
+    (control(available(2), stable=1), "m@stable resolves to 1, wanted 2"),
     (control(available(2), stable=Rejected("unknown", code="INVALID_ARGUMENT")),
-     "label m@stable leads to nothing, wanted 2"),
-    (control(Unreachable("nobody answers"), stable=2), "model 'm': nobody answers"),
+     "m@stable resolves to nothing, wanted 2"),
+    (control(Unreachable("nobody answers"), stable=2), "gRPC doesn't answer (nobody answers)"),
 ])
 def test_each_problem_is_a_sentence(spec: Spec, monkeypatch: pytest.MonkeyPatch, answers: FakeControl, problem: str
                                     ) -> None:
@@ -63,7 +63,7 @@ def test_each_problem_is_a_sentence(spec: Spec, monkeypatch: pytest.MonkeyPatch,
 
 def test_a_port_that_is_gone(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
     told = status(spec, control(available(2)), monkeypatch, open=frozenset({8500}))
-    assert told["problems"] == ["not both of its ports are open"]
+    assert told["problems"] == ["REST port 8501 isn't open"]
 
 
 def test_a_spec_that_changed_since_the_start(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from deploy import backends, files, serving
 from deploy.backends import Backend, Server
@@ -15,31 +14,32 @@ from deploy.backends.container_options import GRPC_PORT, REST_PORT
 from deploy.backends.inspecting import inspect, look_inside
 from deploy.backends.ports import listens, owners
 from deploy.errors import ServerError
-from deploy.serving import readiness
+from deploy.serving import snapshot
 from deploy.serving.doctor.disk import configured, located, looked_at, named_files
 from deploy.serving.doctor.evidence import Evidence, Model, Port, PortName
 from deploy.serving.doctor.server_files import Files
+from deploy.serving.observe import ServerStatus
+from deploy.serving.snapshot import Connect
 from deploy.serving.start_record import failure
 from deploy.spec import Spec
-from deploy.types import VersionState, VersionStatus
 from deploy.wire.flags import FLAGS, parse
 
 TAIL = 400
 _MOST_LOG = 1 << 28  # bytes of a log that the user names
 
 
-def of_spec(spec: Spec, *, connect: readiness.Connect = readiness.connect) -> Evidence:
+def of_spec(spec: Spec, *, connect: Connect = snapshot.connect) -> Evidence:
     """The spec's server: the one that runs, or what the last start left. Raises RolloutError for a broken ledger."""
     found, lost = _found(spec)
-    status = _status(spec, connect)
+    status, problems = _status(spec, connect)
     if found is None:
         evidence = _of_record(spec) or _of_failure(spec)
     else:
         evidence = _of_inspected(found.inspect(TAIL), found.kind)
-    evidence = replace(evidence, name=spec.name, machine=platform.machine(), problems=tuple(status["problems"]),
+    evidence = replace(evidence, name=spec.name, machine=platform.machine(), problems=tuple(problems),
                        unstopped=evidence.unstopped or (found is not None and not evidence.running),
-                       drift=tuple(d["message"] for d in status["drift"] if d["kind"] != "release"),
-                       changes=tuple(status["changes"]))
+                       drift=tuple(d.message for d in status.drift if d.kind != "release") if status else (),
+                       changes=status.changes if status else ())
     evidence = _surroundings(evidence, spec, lost)
     backend = backends.BACKENDS.get(evidence.kind, backends.AUTO[-1])
     return replace(evidence, user=backend.user or "", ports=_ports(spec, found),
@@ -53,11 +53,13 @@ def _found(spec: Spec) -> tuple[Server | None, str]:
         return None, e.message
 
 
-def _status(spec: Spec, connect: readiness.Connect) -> dict[str, Any]:
+def _status(spec: Spec, connect: Connect) -> tuple[ServerStatus | None, list[str]]:
+    """What `tfs status` says, and its problems; without a status, why there is none."""
     try:
-        return serving.status(spec, connect=connect)
+        status = serving.status(spec, connect=connect)
     except ServerError as e:
-        return {"problems": [e.message], "drift": [], "changes": [], "models": [{"versions": []} for _ in spec.models]}
+        return None, [e.message]
+    return status, status.problems
 
 
 def _of_record(spec: Spec) -> Evidence | None:
@@ -116,14 +118,13 @@ def _others(number: int, found: Server | None) -> tuple[str, ...]:
     return () if found is not None and forwarded and number in found.listening() else owners(number)
 
 
-def _models(spec: Spec, status: dict[str, Any], backend: Backend) -> list[Model]:
+def _models(spec: Spec, status: ServerStatus | None, backend: Backend) -> list[Model]:
     layout, target = backend.layout(spec), serving.target_of(spec)
     found = []
-    for model, told in zip(serving.as_proven(spec).models, status["models"], strict=True):
-        statuses = tuple(VersionStatus(v["version"], VersionState[v["state"]], 2 if v["error"] else 0, v["error"])
-                         for v in told["versions"])
+    statuses = {m.name: m.statuses for m in status.models} if status is not None else {}
+    for model in serving.as_proven(spec).models:
         made = Model(model.name, layout.base_paths[model.name], model.base_path, model.versions, dict(model.labels),
-                     statuses=statuses)
+                     statuses=statuses.get(model.name, ()))
         found.append(looked_at(made, backend.user, target))
     return found
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from deploy.serving.server_log import complaints, failed_version, shortened
+from deploy.serving.server_log import complaints, failed_version
 from deploy.types import Latest, Specific, VersionPolicy, VersionStatus
 from deploy.wire.flags import FLAGS, Parsed, parse
 from deploy.wire.model_config import select
+from deploy.wire.status_text import shortened
 
 PortName = Literal["gRPC", "REST"]
 There = Literal["directory", "file", "missing", "unmounted"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from deploy.serving.doctor.evidence import Cause, Evidence
-from deploy.serving.server_log import interrupted_warmup, last_words, load_failures, sentence, shortened
+from deploy.serving.server_log import interrupted_warmup, last_words, load_failures
+from deploy.wire.status_text import sentence, shortened
 
 _BATCHING = ("batching-refused", "the model can't be batched: an input or output has no batch dimension, or "
              "another one", "take batching out (server/batching, --enable_batching), or export every input and output "

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from deploy.serving.doctor.evidence import Cause, Evidence
 from deploy.serving.doctor.load_findings import TLS, TLS_PHRASES
-from deploy.serving.server_log import crash, last_words, shortened
+from deploy.serving.server_log import crash, last_words
+from deploy.wire.status_text import shortened
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 # Exit codes above 128 and negative ones are signals

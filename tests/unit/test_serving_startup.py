@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deploy.errors import NotReady, Rejected, StartFailed, TimedOut, Unreachable
-from deploy.serving import readiness
+from deploy.serving import startup
 from deploy.serving.resolving import Wanted
 from deploy.types import Contract, Signature, TensorSpec, VersionState, VersionStatus
 from deploy.waiting import Deadline
@@ -24,7 +24,7 @@ def control(*answers: object, stable: object = 1) -> FakeControl:
 def wait(server: FakeServer, grpc: FakeControl, rest: FakeControl | None = None, seconds: float = 10) -> list[str]:
     told: list[str] = []
     controls = {"REST": rest or control(available(1, 2)), "gRPC": grpc}
-    readiness.wait(server, controls, [M], Deadline(seconds, FakeClock()), told.append)  # type: ignore[arg-type]
+    startup.wait(server, controls, [M], Deadline(seconds, FakeClock()), told.append)  # type: ignore[arg-type]
     return told
 
 
@@ -40,21 +40,24 @@ def test_history_of_unloaded_versions_is_no_failure() -> None:
 def test_progress_tells_each_reason_once() -> None:
     loading = [VersionStatus(1, AVAILABLE), VersionStatus(2, LOADING)]
     told = wait(FakeServer(), control(CLOSED, CLOSED, loading, loading, available(1, 2)))
-    assert told == ["waiting: gRPC doesn't answer yet", "waiting: model 'm' serves 1 over gRPC, wanted 1, 2"]
+    assert told == ["waiting: gRPC doesn't answer", "waiting: m serves 1 over gRPC, wanted 1, 2"]
 
 
 @pytest.mark.parametrize(("server", "grpc", "rest", "reason"), [
     (FakeServer(open=frozenset({8500})), control(available(1, 2)), None, "REST port 8501 isn't open"),
     (FakeServer(open=frozenset()), control(available(1, 2)), None, "gRPC port 8500 isn't open, REST port 8501"),
-    (FakeServer(), control(CLOSED), None, "gRPC doesn't answer yet (nobody answers)"),
-    (FakeServer(), control(available(1, 2)), control(TimedOut("too slow")), "REST doesn't answer yet (too slow)"),
+    (FakeServer(), control(CLOSED), None, "gRPC doesn't answer (nobody answers)"),
+    (FakeServer(), control(available(1, 2)), control(TimedOut("too slow")), "REST doesn't answer (too slow)"),
     (FakeServer(), control(available(1, 2)), control(available(1)), "serves 1 over REST, wanted 1, 2"),
-    (FakeServer(), control(Rejected("no such model", code="NOT_FOUND")), None, "gRPC: no such model"),
+    (FakeServer(), control(Rejected("no such model", code="NOT_FOUND")), None,
+     "m serves nothing over gRPC, wanted 1, 2 (no such model)"),
     (FakeServer(), control(available(1, 2, 3)), None, "serves 1, 2, 3 over gRPC, wanted 1, 2"),
     (FakeServer(), control([]), None, "serves nothing over gRPC"),
-    (FakeServer(), control(available(1, 2), stable=2), None, "label m@stable leads to version 2, wanted 1"),
+    (FakeServer(), control(available(1, 2), stable=2), None, "m@stable resolves to 2 over gRPC, wanted 1"),
     (FakeServer(), control(available(1, 2), stable=Rejected("unknown label", code="INVALID_ARGUMENT")), None,
-     "label m@stable: unknown label"),
+     "m@stable resolves to nothing over gRPC, wanted 1"),
+    (FakeServer(), control(available(1, 2), stable=Rejected("busy", code="RESOURCE_EXHAUSTED")), None,
+     "m@stable can't be asked for over gRPC: busy"),
 ])
 def test_at_the_deadline_the_reason_is_told(server: FakeServer, grpc: FakeControl, rest: FakeControl | None,
                                             reason: str) -> None:
@@ -68,7 +71,7 @@ def test_a_wanted_version_that_fails_ends_the_wait_early() -> None:
     broken = [*available(1), VersionStatus(2, VersionState.END, 5, "Could not find meta graph")]
     with pytest.raises(NotReady) as e:
         wait(FakeServer(said="log line"), control(available(1), broken), seconds=1e9)
-    assert e.value.message == "model 'm': version 2 can't be loaded: Could not find meta graph"
+    assert e.value.message == "m/2 can't be loaded over gRPC: Could not find meta graph"
     assert e.value.logs == "log line"
     assert e.value.details["statuses"] == [{"version": 1, "state": "AVAILABLE", "error": ""},
                                            {"version": 2, "state": "END", "error": "Could not find meta graph"}]
@@ -92,7 +95,7 @@ UNREGISTERED = Rejected("refused: Op type not registered 'X'", code="NOT_FOUND",
 def asked(answer: object, **server: object) -> tuple[FakeControl, list[str]]:
     grpc, told = control(available(1, 2)), list[str]()
     grpc.contract, grpc.answer = CAN, answer  # type: ignore[assignment]
-    readiness.wait(FakeServer(**server), {"REST": control(available(1, 2)), "gRPC": grpc}, [M],  # type: ignore[arg-type,dict-item]
+    startup.wait(FakeServer(**server), {"REST": control(available(1, 2)), "gRPC": grpc}, [M],  # type: ignore[arg-type,dict-item]
                    Deadline(10, FakeClock()), told.append)
     return grpc, told
 

@@ -1,0 +1,88 @@
+"""Ask a running server what it serves, over each of its protocols: snapshots for deploy.readiness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Protocol
+
+from deploy import client
+from deploy.client.failures import answers_no
+from deploy.client.interfaces import Control
+from deploy.client.probing import Asked
+from deploy.errors import ClientError
+from deploy.readiness import Desired, Snapshot
+from deploy.state import Release, releases
+from deploy.state.ledger import Line
+from deploy.types import Endpoint, ModelRef
+
+ASK = 5.0
+"""Seconds for one question."""
+
+Timeout = Callable[[], float | None]
+
+
+class Connection(Control, Asked, Protocol):
+    """A server over one protocol."""
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+Controls = Mapping[str, Connection]
+"""By the protocol's name, in the order in which they are asked."""
+Connect = Callable[[Endpoint], Controls]
+
+
+def connect(endpoint: Endpoint) -> Controls:
+    """One control per protocol, so that both are shown to answer."""
+    # REST first: it opens last, and a gRPC channel that was refused once pauses before it tries again
+    return {"REST": client.connect(replace(endpoint, grpc_port=None)),
+            "gRPC": client.connect(replace(endpoint, rest_port=None))}
+
+
+@contextmanager
+def connected(connect: Connect, endpoint: Endpoint) -> Iterator[Controls]:
+    """The controls of an endpoint, closed at the end."""
+    controls = connect(endpoint)
+    try:
+        yield controls
+    finally:
+        for control in controls.values():
+            control.close()
+
+
+def look(controls: Mapping[str, Control], models: Iterable[Desired], timeout: Timeout = lambda: ASK, *,
+         labels: Mapping[str, Iterable[str]] | None = None) -> dict[str, list[Snapshot]]:
+    """By model, what each protocol shows. A server that doesn't answer once isn't asked again: what it would be asked
+    after that has no snapshot. labels: by model, further ones to resolve. Raises nothing for what a server does."""
+    seen: dict[str, list[Snapshot]] = {model.model: [] for model in models}
+    names = {model.model: {*model.asked, *(labels or {}).get(model.model, ())} for model in models}
+    for protocol, control in controls.items():
+        for model, snapshots in seen.items():
+            snapshots.append(_snapshot(protocol, control, model, sorted(names[model]), timeout))
+            if not snapshots[-1].answered:
+                return seen
+    return seen
+
+
+def _snapshot(protocol: str, control: Control, model: str, labels: Iterable[str], timeout: Timeout) -> Snapshot:
+    try:
+        statuses = control.status(ModelRef(model), timeout=timeout())
+    except ClientError as e:
+        return Snapshot(protocol, error=e)
+    resolved, unknown = dict[str, int](), dict[str, str]()
+    for label in labels:
+        try:
+            resolved[label] = control.metadata(ModelRef(model, label=label), timeout=timeout()).version
+        except ClientError as e:
+            if not answers_no(e):
+                unknown[label] = e.message
+    return Snapshot(protocol, tuple(statuses), resolved, unknown)
+
+
+def open_release(lines: Iterable[Line], model: str) -> Release | None:
+    """The release of a model that isn't finished; None if there is none."""
+    return next((r for r in reversed(releases(lines, model)) if r.open), None)
