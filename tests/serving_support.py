@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from deploy.client import Prediction
+from deploy.client import Metadata, Prediction
 from deploy.errors import DeployError, Rejected
 from deploy.spec import ServerPart, Spec, parse
 from deploy.types import Contract, Endpoint, ModelRef, Signature, VersionState, VersionStatus
@@ -67,12 +67,6 @@ class FakeServer:
         return {"kind": self.kind, "mounts": ["/m -> /models/m (read-only)"]}
 
 
-@dataclass(frozen=True)
-class FakeMetadata:
-    version: int
-    contract: Contract = _NOTHING
-
-
 Answer = Sequence[VersionStatus] | DeployError
 
 
@@ -95,13 +89,13 @@ class FakeControl:
             raise answer
         return answer
 
-    def metadata(self, ref: ModelRef, /, *, timeout: float | None = None) -> FakeMetadata:
+    def metadata(self, ref: ModelRef, /, *, timeout: float | None = None) -> Metadata:
         if ref.label is None:
-            return FakeMetadata(ref.version or 0, self.contract)
+            return Metadata(ref.version or 0, self.contract)
         live = self.labels.get(f"{ref.name}@{ref.label}", Rejected("no such label", code="INVALID_ARGUMENT"))
         if isinstance(live, DeployError):
             raise live
-        return FakeMetadata(live)
+        return Metadata(live, _NOTHING)
 
     def predict(self, ref: ModelRef, inputs: Any, /, *, signature: Signature, timeout: float | None = None
                 ) -> Prediction:

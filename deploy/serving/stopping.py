@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from dataclasses import replace
-from typing import Any, Protocol
 
 from deploy import backends, client
 from deploy.backends import Progress, silent
+from deploy.client import Client
+from deploy.client.interfaces import Control, ReloadControl
 from deploy.errors import ClientError, Rejected, SpecError
 from deploy.locks import locked
 from deploy.render import models_config
 from deploy.serving.drift import read_config
 from deploy.spec import Spec
-from deploy.types import Endpoint, ModelRef, VersionState, VersionStatus
+from deploy.types import Endpoint, ModelRef, VersionState
 from deploy.waiting import Deadline, poll
 
 _GRACE = 5.0  # seconds from SIGTERM to SIGKILL, once running requests are done
 _REPLIES = 0.2  # seconds for replies on their way: the model is let go before the last one is written
 
 
-class Unloadable(Protocol):
-    """What draining asks of a server. Both raise ClientError."""
-
-    def status(self, ref: ModelRef, /, *, timeout: float | None = None) -> Sequence[VersionStatus]: ...
-
-    def reload(self, config: Any, /, *, timeout: float | None = None) -> object: ...
-
-    def close(self) -> None: ...
+def _connect(endpoint: Endpoint) -> Client:
+    return client.connect(replace(endpoint, rest_port=None))
 
 
-def _connect(endpoint: Endpoint) -> Unloadable:
-    made: Unloadable = client.connect(replace(endpoint, rest_port=None))
-    return made
-
-
-def down(spec: Spec, *, progress: Progress | None = None, connect: Callable[[Endpoint], Unloadable] = _connect) -> bool:
+def down(spec: Spec, *, progress: Progress | None = None, connect: Callable[[Endpoint], Client] = _connect) -> bool:
     """Stop the spec's server; False if it wasn't running. Only what carries this spec's name and state is touched.
 
     Running requests get server/drain seconds. A server that doesn't drain by itself (tensorflow_model_server cuts
@@ -72,7 +62,7 @@ def _served(spec: Spec) -> list[str]:
     return []
 
 
-def drain(control: Unloadable, models: Iterable[str], deadline: Deadline, progress: Progress = silent) -> bool:
+def drain(control: ReloadControl, models: Iterable[str], deadline: Deadline, progress: Progress = silent) -> bool:
     """Unload every model and wait until none has a request left; False if that can't be known or takes too long."""
     names = list(models)
     progress("letting running requests finish")
@@ -87,7 +77,7 @@ def drain(control: Unloadable, models: Iterable[str], deadline: Deadline, progre
     return bool(done)
 
 
-def _busy(control: Unloadable, models: Iterable[str], deadline: Deadline) -> bool:
+def _busy(control: Control, models: Iterable[str], deadline: Deadline) -> bool:
     for name in models:
         try:
             statuses = control.status(ModelRef(name), timeout=max(0.1, deadline.left))
