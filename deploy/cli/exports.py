@@ -109,14 +109,14 @@ def _sibling_table(made: Sibling) -> list[RenderableType]:
 
 
 def _plot(made: Sibling) -> str:
-    from deploy.report.svg import BarGroup, bars, document
+    from deploy.report.html import BarGroup, bars, svg_file
 
     def pair(one: float, other: float, unit: str) -> list[tuple[str, float, str]]:
         return [("SavedModel", one, f"{one:,.0f} {unit}"), (f"TFLite, {made.mode}", other, f"{other:,.0f} {unit}")]
 
     calls = [BarGroup(f"one call of {name}", pair(made.saved_latency[name] * 1e6, seconds * 1e6, "us"))
              for name, seconds in made.latency.items()]
-    return document(bars("SavedModel and TFLite", [BarGroup("size", pair(made.saved_size, made.size, "bytes")),
+    return svg_file(bars("SavedModel and TFLite", [BarGroup("size", pair(made.saved_size, made.size, "bytes")),
                                                    *calls]))
 
 

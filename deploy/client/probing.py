@@ -44,7 +44,7 @@ class Asked(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ProbeResult:
     """Of one version. fault: why it can't answer, empty if it can. refused: signatures whose made-up request the model
     didn't take, with its reason. answered: signatures that did answer."""
 
@@ -60,7 +60,7 @@ def hopeless(error: ClientError) -> bool:
 
 def probe(asked: Asked, ref: ModelRef, contract: Contract, *,
           features: Mapping[str, Sequence[TensorSpec]] | None = None, without: frozenset[str] = frozenset(),
-          rest: bool = False, most: int = MOST, timeout: float | None = None) -> Verdict:
+          rest: bool = False, most: int = MOST, timeout: float | None = None) -> ProbeResult:
     """Ask each signature once, the default one first, `most` of them.
 
     without: signatures that needn't be asked. rest: JSON has to express the request.
@@ -76,12 +76,12 @@ def probe(asked: Asked, ref: ModelRef, contract: Contract, *,
             continue
         except Rejected as e:
             if hopeless(e):
-                return Verdict(f"{ref} is AVAILABLE, but can't answer (signature {signature.name!r}): "
-                               f"{e.details.get('server') or e.message}", refused, tuple(answered))
+                return ProbeResult(f"{ref} is AVAILABLE, but can't answer (signature {signature.name!r}): "
+                                   f"{e.details.get('server') or e.message}", refused, tuple(answered))
             refused[signature.name] = str(e.details.get("server") or e.message)
         else:
             answered.append(signature.name)
-    return Verdict("", refused, tuple(answered))
+    return ProbeResult("", refused, tuple(answered))
 
 
 def _requests(contract: Contract, without: frozenset[str], features: Mapping[str, Sequence[TensorSpec]] | None,
@@ -90,7 +90,5 @@ def _requests(contract: Contract, without: frozenset[str], features: Mapping[str
     for signature in sorted(chosen, key=lambda s: s.name != DEFAULT_SIGNATURE):
         if rest and no_json(signature):
             continue
-        try:
-            yield signature, examples.generate(signature, batch=1, features=features)
-        except BadRequest:  # an input that can't be sent, a resource for example
-            continue
+        for golden in examples.requests([signature], features, batches=(1,)):
+            yield signature, golden.inputs

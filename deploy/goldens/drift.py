@@ -102,9 +102,9 @@ def measure(pairs: Iterable[AnswerPair], limits: Tolerances) -> AnswerDrift:
         for name in dict.fromkeys((*pair.before, *pair.after)):
             tally = tallies.setdefault((pair.signature, name), _Tally(narrowest(limits, pair.signature, name)))
             tally.add(number, name, pair.before, pair.after)
-        found = set(_swaps(pair.signature, pair.before, pair.after, limits))
-        swaps[pair.signature] = swaps.get(pair.signature, found) & found
-    swapped = tuple((signature, *names) for signature, found in swaps.items() for names in sorted(found))
+        swapped_here = set(_swaps(pair.signature, pair.before, pair.after, limits))
+        swaps[pair.signature] = swaps.get(pair.signature, swapped_here) & swapped_here
+    swapped = tuple((signature, *names) for signature, always in swaps.items() for names in sorted(always))
     return AnswerDrift(tuple(tally.result(*key) for key, tally in tallies.items()), tuple(refused), number, swapped)
 
 

@@ -96,6 +96,6 @@ def _example(features: Sequence[TensorSpec], random: np.random.Generator) -> byt
     for spec in features:
         values = _values(spec, tuple(size or 1 for size in spec.shape or (1,)), random, None).ravel().tolist()
         feature = example.features.feature[spec.name]
-        kind: Any = {"string": feature.bytes_list, "int64": feature.int64_list}.get(spec.dtype, feature.float_list)
-        kind.value.extend(values)
+        field: Any = {"string": feature.bytes_list, "int64": feature.int64_list}.get(spec.dtype, feature.float_list)
+        field.value.extend(values)
     return example.SerializeToString(deterministic=True)

@@ -92,7 +92,7 @@ def scan(version_dir: str | Path) -> Recorded:
     path = Path(version_dir) / FILE
     if not os.path.lexists(path):
         return Recorded((), 0)
-    found, skipped, left = [], 0, tensors.FILL_LIMIT
+    recorded, skipped, left = [], 0, tensors.FILL_LIMIT
     for number, data in enumerate(records.read(path, MOST_BYTES)):
         where = f"{path}: record {number}"
         if number >= LIMIT:
@@ -106,10 +106,10 @@ def scan(version_dir: str | Path) -> Recorded:
             left -= _filled(log)
             if left < 0:
                 raise BadReply(f"its tensors repeat one value over more than {tensors.FILL_LIMIT} bytes")
-            found.append(golden(log))
+            recorded.append(golden(log))
         except BadReply as error:
             raise Malformed(f"{where}: {error.message}", hint=error.hint or "record it again") from error
-    return Recorded(tuple(found), skipped)
+    return Recorded(tuple(recorded), skipped)
 
 
 def _filled(log: pb.PredictionLog) -> int:
@@ -128,18 +128,18 @@ def requests(path: str | Path, hint: str = "name another file") -> list[Golden]:
     path = Path(path)
     if not path.is_file():
         raise RepositoryError(f"there is no file {path} with recorded requests", hint=hint)
-    found = []
+    asked = []
     for number, data in enumerate(records.read(path)):
         where = f"{path}: record {number}"
         log = parse(data, where)
         if log.HasField("predict_log"):
             try:
-                found.append(golden(log))
+                asked.append(golden(log))
             except BadReply as error:
                 raise Malformed(f"{where}: {error.message}", hint=error.hint or "record it again") from error
-    if not found:
+    if not asked:
         raise RepositoryError(f"{path} holds no predict request", hint=hint)
-    return found
+    return asked
 
 
 def answered(log: pb.PredictionLog) -> bool:

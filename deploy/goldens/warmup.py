@@ -88,10 +88,10 @@ def check(version_dir: str | Path, contract: Contract) -> Checked | None:
         for number, data in enumerate(islice(records.read(path, MOST_BYTES), _COUNTED)):
             if number >= LIMIT:  # they are counted only; there may be millions
                 continue
-            kind, golden, found = _record(data, contract)
+            kind, golden, complaints = _record(data, contract)
             kinds[kind] = kinds.get(kind, 0) + 1
             goldens += golden
-            problems += [Problem(number, fatal, what) for fatal, what in found]
+            problems += [Problem(number, fatal, what) for fatal, what in complaints]
     except RepositoryError as error:
         problems.append(Problem(None, True, error.message.removeprefix(f"{path}: ")))
     if number >= LIMIT:
@@ -123,10 +123,10 @@ def with_tflite(checked: Checked, version_dir: str | Path) -> Checked:
     return replace(checked, problems=(*checked.problems, *notes))
 
 
-Found = tuple[bool, str]
+Complaint = tuple[bool, str]
 
 
-def _record(data: bytes, contract: Contract) -> tuple[str, bool, list[Found]]:
+def _record(data: bytes, contract: Contract) -> tuple[str, bool, list[Complaint]]:
     try:
         log = pb.PredictionLog.FromString(data)
     except DecodeError:
@@ -134,7 +134,7 @@ def _record(data: bytes, contract: Contract) -> tuple[str, bool, list[Found]]:
     return log.WhichOneof("log_type") or "empty", answered(log), list(islice(examine(log, contract), _SHOWN))
 
 
-def examine(log: pb.PredictionLog, contract: Contract) -> Iterator[Found]:
+def examine(log: pb.PredictionLog, contract: Contract) -> Iterator[Complaint]:
     """What is wrong with one record: (whether a server refuses it, a sentence)."""
     kind = log.WhichOneof("log_type")
     if kind is None:
@@ -146,7 +146,7 @@ def examine(log: pb.PredictionLog, contract: Contract) -> Iterator[Found]:
     if kind == SESSION_RUN:
         yield True, f"it is a {kind}, which runs any node of the graph past its signatures"
         return
-    checks: Mapping[str, Callable[[], Iterator[Found]]] = {
+    checks: Mapping[str, Callable[[], Iterator[Complaint]]] = {
         "predict_log": lambda: _predict(log.predict_log, contract),
         "classify_log": lambda: _examples(kind, log.classify_log.request, contract),
         "regress_log": lambda: _examples(kind, log.regress_log.request, contract),
@@ -155,9 +155,9 @@ def examine(log: pb.PredictionLog, contract: Contract) -> Iterator[Found]:
         yield from checks[kind]()
 
 
-def _predict(log: pb.PredictLog, contract: Contract) -> Iterator[Found]:
-    signature, found = _signature(log.request.model_spec, contract)
-    yield from found
+def _predict(log: pb.PredictLog, contract: Contract) -> Iterator[Complaint]:
+    signature, complaints = _signature(log.request.model_spec, contract)
+    yield from complaints
     if signature is None:
         return
     wanted = {spec.name: spec for spec in signature.inputs}
@@ -174,16 +174,16 @@ def _predict(log: pb.PredictLog, contract: Contract) -> Iterator[Found]:
         yield False, "it has no answer, so it warms up and proves nothing"
 
 
-def _examples(kind: str, request: Any, contract: Contract) -> Iterator[Found]:
-    signature, found = _signature(request.model_spec, contract)
-    yield from found
+def _examples(kind: str, request: Any, contract: Contract) -> Iterator[Complaint]:
+    signature, complaints = _signature(request.model_spec, contract)
+    yield from complaints
     if signature is not None and signature.method_name != _METHODS[kind]:
         yield True, f"a {kind} for {signature.name}, whose method is {signature.method_name or 'none'}"
     if not request.input.WhichOneof("kind"):
         yield True, "it holds no examples"
 
 
-def _signature(spec: pb.ModelSpec, contract: Contract) -> tuple[Signature | None, list[Found]]:
+def _signature(spec: pb.ModelSpec, contract: Contract) -> tuple[Signature | None, list[Complaint]]:
     name = spec.signature_name or DEFAULT_SIGNATURE
     if name in contract:
         return contract[name], []
@@ -191,15 +191,16 @@ def _signature(spec: pb.ModelSpec, contract: Contract) -> tuple[Signature | None
     return None, [(True, f"the model has no signature {name!r} ({there})")]
 
 
-def _tensors(kind: str, given: Mapping[str, Any], wanted: Mapping[str, TensorSpec], *, fatal: bool) -> Iterator[Found]:
-    for name in given.keys() & wanted.keys():
+def _tensors(kind: str, sent: Mapping[str, Any], wanted: Mapping[str, TensorSpec], *, fatal: bool
+             ) -> Iterator[Complaint]:
+    for name in sent.keys() & wanted.keys():
         spec = wanted[name]
         try:
-            tensors.check(given[name])
+            tensors.check(sent[name])
         except BadReply as error:
             yield fatal, f"{kind} {name!r} is damaged: {error.message}"
             continue
-        dtype, shape = tensors.dtype_from_number(given[name].dtype), tensors.shape_of(given[name])
+        dtype, shape = tensors.dtype_from_number(sent[name].dtype), tensors.shape_of(sent[name])
         if dtype != spec.dtype:
             yield fatal, f"{kind} {name!r} is {dtype}, and the signature says {spec.dtype}"
         if not _fits(shape, spec.shape):

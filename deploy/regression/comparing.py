@@ -80,8 +80,8 @@ class Comparison:
         else:
             why = "answers differ by more than the tolerances allow"
         text = f"{self.after} {'breaks' if self.level is Level.BREAKING else 'differs from'} {self.before}: {why}"
-        kind = BreakingChange if self.level is Level.BREAKING else NeedsCare
-        raise kind(text, hint="keep the contract, or serve it under another model name" if kind is BreakingChange else
+        error = BreakingChange if self.level is Level.BREAKING else NeedsCare
+        raise error(text, hint="keep the contract, or serve it under another model name" if error is BreakingChange else
                    "look at each reason before it takes over")
 
     def to_json(self) -> dict[str, object]:
@@ -144,16 +144,16 @@ def _repeated(ask: Ask, cases: Sequence[Golden]) -> Iterator[AnswerPair]:
 def _asked(ask: Ask, cases: Sequence[Golden]) -> Iterator[AnswerPair]:
     """What `before` answers to cases whose answers from `after` are known."""
     for case in cases:
-        found = answer(ask, case.signature, case.inputs)
-        if not isinstance(found, str):
-            yield AnswerPair(case.signature, found, case.outputs)
+        reply = answer(ask, case.signature, case.inputs)
+        if not isinstance(reply, str):
+            yield AnswerPair(case.signature, reply, case.outputs)
 
 
 def _both(one: Ask, other: Ask, cases: Sequence[Golden]) -> Iterator[AnswerPair]:
     for case in cases:
-        found = answer(one, case.signature, case.inputs)
-        if not isinstance(found, str):
-            yield AnswerPair(case.signature, found, answer(other, case.signature, case.inputs))
+        reply = answer(one, case.signature, case.inputs)
+        if not isinstance(reply, str):
+            yield AnswerPair(case.signature, reply, answer(other, case.signature, case.inputs))
 
 
 def _generated(before: ComparedVersion, after: ComparedVersion) -> list[Golden]:
@@ -206,7 +206,7 @@ def on_engine(directory: str | Path, gate: Gate | None = None) -> Iterator[Ask]:
 
 
 def on_server(client: Client, ref: ModelRef) -> Ask:
-    """A version (or a label, or whatever a name leads to) on a server, over gRPC if the client has it, else REST."""
+    """A version (or a label, or whatever a name resolves to) on a server, over gRPC if the client has it, else REST."""
 
     def ask(signature: str, inputs: Arrays) -> Arrays:
         return client.predict(ref, inputs, signature=signature)

@@ -60,8 +60,8 @@ def add(repository: Repository, mv: ModelVersion, requests: Sequence[Golden], ve
     with on_engine(path, gate) as ask:
         limits = repository.facts(mv).tolerances
         new = [_required(answered(ask, request, limits)) for request in requests]
-    made = publish(repository, mv, [*have, *(goldens.encode(golden, mv.name) for golden in new)], version, gate)
-    return Edited(made, added=len(new))
+    published = publish(repository, mv, [*have, *(goldens.encode(golden, mv.name) for golden in new)], version, gate)
+    return Edited(published, added=len(new))
 
 
 def remove(repository: Repository, mv: ModelVersion, numbers: Sequence[int], version: int | None = None, *,
@@ -84,11 +84,11 @@ def stored(directory: Path) -> list[bytes]:
     path = directory / FILE
     if not os.path.lexists(path):
         return []
-    found = list(islice(records.read(path, goldens.MOST_BYTES), _MOST_RECORDS + 1))
-    if len(found) > _MOST_RECORDS:
+    stored_records = list(islice(records.read(path, goldens.MOST_BYTES), _MOST_RECORDS + 1))
+    if len(stored_records) > _MOST_RECORDS:
         raise Malformed(f"{path} has more than {_MOST_RECORDS:,} records, and a server takes {LIMIT}",
                         hint="write the file again, or remove it")
-    return found
+    return stored_records
 
 
 def answered(ask: Ask, request: Golden, limits: Tolerances) -> Golden | str:
@@ -123,7 +123,7 @@ def publish(repository: Repository, mv: ModelVersion, data: Sequence[bytes], ver
         return stage.publish(producer={EDITED_FROM: str(mv)})
 
 
-def _required(found: Golden | str) -> Golden:
-    if isinstance(found, str):
-        raise ExportError(found, hint="a golden needs an answer that repeats itself; nothing was published")
-    return found
+def _required(reply: Golden | str) -> Golden:
+    if isinstance(reply, str):
+        raise ExportError(reply, hint="a golden needs an answer that repeats itself; nothing was published")
+    return reply

@@ -38,44 +38,44 @@ def import_file(repository: Repository, mv: ModelVersion, file: str | Path, vers
     path = repository.path(mv)
     contract = savedmodel.read(path).contract
     have = stored(path)
-    found = _survey(Path(file), contract, {_request(data) for data in have})
+    survey = _survey(Path(file), contract, {_request(data) for data in have})
     room = LIMIT - len(have) if most is None else min(most, LIMIT - len(have))
-    chosen = set(_spread(found.numbers, room))
-    if len(chosen) < len(found.numbers):
-        found.left_out[f"there was room for {len(chosen)} only"] = len(found.numbers) - len(chosen)
+    chosen = set(_spread(survey.numbers, room))
+    if len(chosen) < len(survey.numbers):
+        survey.left_out[f"there was room for {len(chosen)} only"] = len(survey.numbers) - len(chosen)
     if progress:
         progress(f"asking {mv}")
     with on_engine(path, gate) as ask:
-        job = _Job(ask, repository.facts(mv).tolerances, mv.name, recorded_answers, found.left_out)
+        job = _Job(ask, repository.facts(mv).tolerances, mv.name, recorded_answers, survey.left_out)
         new = [record for number, data in enumerate(records.read(file)) if number in chosen
                if (record := job.record(pb.PredictionLog.FromString(data))) is not None]
     if not new:
-        raise RepositoryError(f"nothing of {file} was taken: {_told(found.left_out) or 'it is empty'}",
+        raise RepositoryError(f"nothing of {file} was taken: {_counted(survey.left_out) or 'it is empty'}",
                               hint=f"its requests have to fit the signatures of {mv}")
-    made = publish(repository, mv, [*have, *new], version, gate)
-    return Edited(made, added=len(new), notes=tuple(f"{count} left out: {why}" for why, count in
-                                                    found.left_out.items()))
+    published = publish(repository, mv, [*have, *new], version, gate)
+    return Edited(published, added=len(new), notes=tuple(f"{count} left out: {why}" for why, count in
+                                                    survey.left_out.items()))
 
 
 @dataclass(slots=True)
-class _Found:
+class _Survey:
     numbers: list[int] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def _survey(path: Path, contract: Contract, seen: set[bytes]) -> _Found:
+def _survey(path: Path, contract: Contract, known: set[bytes]) -> _Survey:
     """Which records fit. Only numbers and digests are kept: such files are large."""
-    found = _Found()
+    survey = _Survey()
     for number, data in enumerate(records.read(path)):
         log = goldens.parse(data, f"{path}: record {number}")
         why = _misfit(log, contract)
         request = _request(data)
-        if why or request in seen:
-            found.left_out[why or "the same request again"] += 1
+        if why or request in known:
+            survey.left_out[why or "the same request again"] += 1
         else:
-            seen.add(request)
-            found.numbers.append(number)
-    return found
+            known.add(request)
+            survey.numbers.append(number)
+    return survey
 
 
 def _misfit(log: pb.PredictionLog, contract: Contract) -> str:
@@ -105,23 +105,23 @@ class _Job:
             return None
         if self.keep and golden.outputs and not log.predict_log.request.output_filter:
             return goldens.encode(replace(golden, origin=golden.origin or SERVER), self.model)
-        found = answered(self.ask, golden, self.limits)
-        if isinstance(found, str):
-            self.left_out[found] += 1
+        reply = answered(self.ask, golden, self.limits)
+        if isinstance(reply, str):
+            self.left_out[reply] += 1
             return None
-        return goldens.encode(found, self.model)
+        return goldens.encode(reply, self.model)
 
 
 def _request(data: bytes) -> bytes:
     """A digest of what makes two records the same: kind, signature and inputs."""
     log = pb.PredictionLog.FromString(data)
-    kind = log.WhichOneof("log_type") or ""
-    request: Any = getattr(log, kind).request if kind else log
+    log_type = log.WhichOneof("log_type") or ""
+    request: Any = getattr(log, log_type).request if log_type else log
     if "model_spec" in request.DESCRIPTOR.fields_by_name:
         request.model_spec.ClearField("name")
         request.model_spec.ClearField("version_choice")
         request.model_spec.signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-    return hashlib.blake2b(kind.encode() + b"\0" + request.SerializeToString(deterministic=True),
+    return hashlib.blake2b(log_type.encode() + b"\0" + request.SerializeToString(deterministic=True),
                            digest_size=16).digest()
 
 
@@ -131,5 +131,5 @@ def _spread(numbers: list[int], room: int) -> list[int]:
     return [numbers[index * len(numbers) // room] for index in range(max(room, 0))]
 
 
-def _told(left_out: Counter[str]) -> str:
+def _counted(left_out: Counter[str]) -> str:
     return "; ".join(f"{count}: {why}" for why, count in left_out.most_common(3))

@@ -1,4 +1,4 @@
-"""One request in every way it can be asked: gRPC, REST columns, REST rows. All have to be right, and to agree."""
+"""One request in every form it can be asked in: gRPC, REST columns, REST rows. All have to be right, and to agree."""
 
 from __future__ import annotations
 
@@ -129,13 +129,13 @@ def _expected(question: Question) -> str:
 def _judged(question: Question, answer: Arrays) -> CheckResult:
     expected = _expected(question)
     if question.golden.outputs:
-        found = question.golden.differences(answer)
+        wrong = question.golden.differences(answer)
     else:
         promised = {spec.name for spec in question.signature.outputs}
-        found = [f"output {name!r} is missing" for name in sorted(promised - answer.keys())]
-        found += [f"output {name!r} is not expected" for name in sorted(answer.keys() - promised)]
-        found += [f"output {name!r} holds NaN or infinity" for name, array in answer.items() if not _finite(array)]
-    return passed_if(not found, expected, _shown(found) or "as expected")
+        wrong = [f"output {name!r} is missing" for name in sorted(promised - answer.keys())]
+        wrong += [f"output {name!r} is not expected" for name in sorted(answer.keys() - promised)]
+        wrong += [f"output {name!r} holds NaN or infinity" for name, array in answer.items() if not _finite(array)]
+    return passed_if(not wrong, expected, _shown(wrong) or "as expected")
 
 
 def _agreement(run: CheckRun, ref: ModelRef, question: Question, answers: Mapping[str, Arrays]) -> None:
@@ -149,18 +149,18 @@ def _agreement(run: CheckRun, ref: ModelRef, question: Question, answers: Mappin
 
     def compared() -> CheckResult:
         first, *others = answers
-        found = [f"{other} against {first}: {text}" for other in others
+        wrong = [f"{other} against {first}: {text}" for other in others
                  for text in differences(question.signature.name, answers[first], answers[other],
                                      question.golden.tolerances)]
-        return passed_if(not found, f"{', '.join(answers)} to agree", _shown(found) or "they agree")
+        return passed_if(not wrong, f"{', '.join(answers)} to agree", _shown(wrong) or "they agree")
 
     run.check(ref, name, BOTH, compared,
               reproduce=lambda: reproduce(run, next(p for p in answers if p != RPC), ref, question))
 
 
-def _shown(found: list[str]) -> str:
-    more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return "; ".join(found[:_SHOWN]) + more
+def _shown(wrong: list[str]) -> str:
+    more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+    return "; ".join(wrong[:_SHOWN]) + more
 
 
 def _finite(array: Array) -> bool:

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What a check found."""
+    """How a check ended, what was expected, and what was seen instead or as well."""
 
     outcome: Outcome
     expected: str = ""
@@ -67,7 +67,7 @@ class CheckRun:
               reproduce: Callable[[], str] = str) -> bool:
         """Ask, unless the protocol isn't offered or doesn't answer any more. True if it passed.
 
-        expected: what is told if no answer comes at all. reproduce: called for what failed.
+        expected: shown if no answer comes at all. reproduce: called for what failed.
         """
         base = RPC if protocol == RPC else REST
         if protocol != BOTH and not self.server.offers(base):
@@ -76,14 +76,14 @@ class CheckRun:
             return self.leave_out(subject, name, protocol, f"{base} doesn't answer any more: {self.server.gone[base]}")
         began = time.perf_counter()
         try:
-            found = ask()
+            result = ask()
         except ClientError as error:
-            found = CheckResult(Outcome.FAILED, expected, str(error))
+            result = CheckResult(Outcome.FAILED, expected, str(error))
             self._notice(error, base)
         seconds = time.perf_counter() - began
-        line = reproduce() if found.outcome is Outcome.FAILED else ""
-        self._add(subject, name, protocol, found, line=line, seconds=seconds)
-        return found.outcome is Outcome.PASSED
+        line = reproduce() if result.outcome is Outcome.FAILED else ""
+        self._add(subject, name, protocol, result, line=line, seconds=seconds)
+        return result.outcome is Outcome.PASSED
 
     def skip(self, subject: ModelRef, name: str, protocol: str, why: str) -> bool:
         """It can't be asked."""
@@ -95,10 +95,10 @@ class CheckRun:
         self._add(subject, name, protocol, CheckResult(Outcome.NOT_RUN, "", why))
         return False
 
-    def _add(self, subject: ModelRef, name: str, protocol: str, found: CheckResult, *, line: str = "",
+    def _add(self, subject: ModelRef, name: str, protocol: str, result: CheckResult, *, line: str = "",
              seconds: float = 0.0) -> None:
-        self.checks.append(SmokeCheck(subject.name, subject.version, subject.label, name, protocol, found.outcome,
-                                 found.expected, found.seen, line, seconds))
+        self.checks.append(SmokeCheck(subject.name, subject.version, subject.label, name, protocol, result.outcome,
+                                      result.expected, result.seen, line, seconds))
 
     def _notice(self, error: ClientError, base: str) -> None:
         """Without a connection, the server is gone. After a timeout it may only be slow: a small question tells."""

@@ -109,8 +109,8 @@ class SmokeReport:
     def summary(self) -> str:
         """`48 checks passed, 1 failed, 2 skipped, 0 not run in 0.8 s`."""
         counts = self.counts
-        told = ", ".join(f"{counts[o]} {'checks ' if o is Outcome.PASSED else ''}{o.value}" for o in Outcome)
-        return f"{told} in {self.seconds:.1f} s"
+        numbers = ", ".join(f"{counts[o]} {'checks ' if o is Outcome.PASSED else ''}{o.value}" for o in Outcome)
+        return f"{numbers} in {self.seconds:.1f} s"
 
     def raise_if_failed(self) -> None:
         """Raises SmokeFailed with the first thing that isn't right, and the whole report as details."""

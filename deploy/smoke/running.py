@@ -49,7 +49,9 @@ class Settings:
 def smoke_test(target: str | Endpoint | Client, wanted: Sequence[ServedModel | str],
                source: Source | Repository | None = None, settings: Settings | None = None,
                progress: Progress | None = None) -> SmokeReport:
-    """Ask for every model, version and label that is wanted, in every way; compare with what was published.
+    """Ask for every model, version and label that is wanted, over both protocols, in every form.
+
+    The answers are compared with what was published.
 
     target: an endpoint (one protocol is enough: the other's checks are skipped), an address, or a connected client.
     wanted: what should be served. A name alone stands for all versions of it that the server says are available.

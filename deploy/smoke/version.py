@@ -151,11 +151,11 @@ def _features(signature: Signature, facts: VersionFacts) -> list[Features] | Non
 
 def _named(data: bytes) -> Features:
     """A serialized tf.Example as features by name."""
-    found: dict[str, Feature] = {}
+    by_name: dict[str, Feature] = {}
     for name, feature in pb.Example.FromString(data).features.feature.items():
-        kind = feature.WhichOneof("kind")
-        found[name] = list(getattr(feature, kind).value) if kind else []
-    return found
+        values = feature.WhichOneof("kind")
+        by_name[name] = list(getattr(feature, values).value) if values else []
+    return by_name
 
 
 def _examples_curl(run: CheckRun, path: str, features: list[Features], signature: str) -> str:

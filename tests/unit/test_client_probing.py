@@ -76,7 +76,7 @@ def test_each_signature_that_has_no_golden_case_is_asked_once() -> None:
                          signature("e", "resource")))
     verdict = probing.probe(model, REF, contract, without=frozenset({"c"}))
     assert model.asked == [("a", {"x": (1, 2)}), ("b", {"x": (1, 2)})]
-    assert verdict == probing.Verdict("", {}, ("a",))
+    assert verdict == probing.ProbeResult("", {}, ("a",))
 
 
 def test_a_fault_in_a_later_signature_is_found() -> None:

@@ -96,10 +96,10 @@ class _Asked:
                 return None
             return answer, self._clock.monotonic() - began
 
-        found = poll(attempt, Deadline(_PATIENCE, self._clock), first=_PAUSE, most=_PAUSE)
-        if found is None:
+        answered = poll(attempt, Deadline(_PATIENCE, self._clock), first=_PAUSE, most=_PAUSE)
+        if answered is None:
             raise busy[0]
-        return found
+        return answered
 
     def result(self) -> CanarySide:
         return CanarySide(str(self._ref), tuple(self._errors), Timings(tuple(self._seconds or self._first)))

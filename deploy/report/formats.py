@@ -1,16 +1,60 @@
-"""SARIF 2.1.0 (docs.oasis-open.org/sarif/sarif/v2.1.0): results as code hosts and editors take them."""
+"""What other programs read: a smoke test as JUnit XML, as CI systems take it; findings of a check as SARIF 2.1.0
+(docs.oasis-open.org/sarif/sarif/v2.1.0), as code hosts and editors take them.
+"""
 
 from __future__ import annotations
 
+import re
+from itertools import groupby
 from pathlib import Path
 from urllib.parse import quote_from_bytes
+from xml.etree import ElementTree as ET
 
 from deploy.checks import Report
 from deploy.checks.rules import RULES, Finding, Rule
+from deploy.smoke import Outcome, SmokeCheck, SmokeReport
 from deploy.version import __version__
 
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_TAGS = {Outcome.FAILED: "failure", Outcome.SKIPPED: "skipped", Outcome.NOT_RUN: "error"}
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _INDEX = {name: place for place, name in enumerate(RULES)}
+
+
+def junit(report: SmokeReport) -> str:
+    """The XML text."""
+    root = ET.Element("testsuites", {"name": "tfs smoke", **_numbers(report.checks)})
+    for model, checks in groupby(sorted(report.checks, key=lambda c: c.model), key=lambda c: c.model):
+        cases = tuple(checks)
+        suite = ET.SubElement(root, "testsuite", {
+            "name": _text(model), "hostname": _text(report.endpoint), **_numbers(cases)})
+        for check in cases:
+            _case(suite, check)
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _case(suite: ET.Element, check: SmokeCheck) -> None:
+    case = ET.SubElement(suite, "testcase", classname=_text(f"tfs.smoke.{check.subject}"),
+                         name=_text(f"{check.name} ({check.protocol})"), time=f"{check.seconds:.6f}")
+    tag = _TAGS.get(check.outcome)
+    if tag is None:
+        return
+    message = check.seen if check.outcome is not Outcome.NOT_RUN else f"not run: {check.seen}"
+    node = ET.SubElement(case, tag, message=_text(message))
+    if check.outcome is Outcome.FAILED:
+        node.text = _text(f"expected: {check.expected}\nseen: {check.seen}\nreproduce: {check.reproduce}")
+
+
+def _numbers(checks: tuple[SmokeCheck, ...]) -> dict[str, str]:
+    count = {outcome: sum(c.outcome is outcome for c in checks) for outcome in Outcome}
+    return {"tests": str(len(checks)), "failures": str(count[Outcome.FAILED]), "errors": str(count[Outcome.NOT_RUN]),
+            "skipped": str(count[Outcome.SKIPPED]), "time": f"{sum(c.seconds for c in checks):.6f}"}
+
+
+def _text(value: str) -> str:
+    """Characters that XML can't have, not even escaped, are shown as a replacement."""
+    return _NOT_XML.sub("\ufffd", value)
 
 
 def sarif(report: Report) -> dict[str, object]:
@@ -47,5 +91,5 @@ def _result(finding: Finding, path: str) -> dict[str, object]:
 
 def _uri(path: Path, file: str) -> str:
     """A file of the version at `path`, or `path` if it is a file, by RFC 3986; relative if `path` is."""
-    found = path if path.is_file() else path / file
-    return found.as_uri() if found.is_absolute() else quote_from_bytes(bytes(found))
+    where = path if path.is_file() else path / file
+    return where.as_uri() if where.is_absolute() else quote_from_bytes(bytes(where))
