@@ -1,23 +1,70 @@
-"""From a path to a report: which rules apply to what lies there."""
+"""From a path to a report: which rules apply to what lies there. And the same as a gate in front of the repository."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy import savedmodel
-from deploy.checks import files, report, rules, targets
+from deploy.checks import (
+    filenames,
+    files,
+    graph,
+    keras_archives,
+    loading,
+    report,
+    rules,
+    signatures,
+    targets,
+)
 from deploy.checks.report import Report
 from deploy.checks.rules import RULES, Finding, Where
 from deploy.checks.targets import Target
 from deploy.errors import BadReply, IncompleteVersion
 from deploy.files import reason
+from deploy.goldens import warmup
+from deploy.savedmodel import SavedModelInfo, reader, tflite
+from deploy.wire.contracts import contract_from_map
 
-Gate = Callable[[Path], tuple[str, ...]]
-"""Looks at a directory before it is published: raises if it mustn't be, returns what should be said of it."""
 
-_SAVED_MODEL, _TFLITE = "saved_model.pb", "model.tflite"
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """`check` in front of the repository: for one server, with what is allowed (rule: reason)."""
+
+    target: Target
+    allow: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(self, directory: Path) -> tuple[str, ...]:
+        """Look at a directory before it is published: raises if it mustn't be, returns what should be said of it.
+
+        Raises CheckFailed where something refuses the directory; IncompleteVersion, as publishing does, if it isn't a
+        whole SavedModel; RepositoryError if nothing is wrong but its warm-up file.
+        """
+        judged = self.judge(directory)
+        self.raise_if_refused(directory, judged)
+        return judged.sentences()
+
+    def judge(self, directory: Path) -> Report:
+        """What the rules say of the directory, and what it holds. Raises as `check` does."""
+        return check(directory, self.target, self.allow)
+
+    @staticmethod
+    def raise_if_refused(directory: Path, judged: Report) -> None:
+        """Raises as `gate(directory)` does."""
+        if any(finding.rule == "complete" for finding in judged.findings):
+            savedmodel.check_complete(directory)
+        if {finding.rule for finding in judged.findings if finding.refuses} == {"warm-up"} and judged.info:
+            checked = warmup.check(directory, judged.info.contract)
+            if checked is not None:
+                checked.raise_if_refused()
+        judged.raise_if_refused()
+
+
+def gate(target: Target | None = None, allow: Mapping[str, str] | None = None) -> Gate:
+    """The gate for a server, by default that of a spec that names none. Raises SpecError for an unknown rule."""
+    return Gate(target or targets.default(), rules.check_allowances(allow or {}))
 
 
 def check(path: str | Path, target: Target | None = None, allow: Mapping[str, str] | None = None) -> Report:
@@ -31,100 +78,51 @@ def check(path: str | Path, target: Target | None = None, allow: Mapping[str, st
     """
     path, target = Path(path), target or targets.default()
     allowed = rules.check_allowances(allow or {})
-    if path.name == _SAVED_MODEL and path.is_file():
+    if path.name == reader.GRAPH and path.is_file():
         path = path.parent
     try:
-        found = list(_findings(path, target))
+        found, info = _examined(path, target)
     except OSError as error:
         raise _unreadable(path, error) from error
-    return report.make(str(path), str(target), found, allowed)
+    return report.make(str(path), str(target), found, allowed, info)
 
 
-def gate(target: Target | None = None, allow: Mapping[str, str] | None = None) -> Gate:
-    """`check` as a gate: raises CheckFailed where something refuses a directory, returns its warnings as sentences.
-
-    A directory that isn't a whole SavedModel raises IncompleteVersion, as publishing it does, and one with nothing
-    wrong but its warm-up file RepositoryError.
-    """
-    rules.check_allowances(allow or {})
-
-    def decide(directory: Path) -> tuple[str, ...]:
-        report = check(directory, target, allow)
-        if any(finding.rule == "complete" for finding in report.findings):
-            savedmodel.check_complete(directory)
-        if {finding.rule for finding in report.findings if finding.refuses} == {"warm-up"}:
-            _refuse_warmup(directory)
-        report.raise_if_refused()
-        return report.sentences()
-
-    return decide
-
-
-def _refuse_warmup(directory: Path) -> None:
-    """Raises RepositoryError for the warm-up file, as publishing it does."""
-    from deploy.goldens import warmup
-    checked = warmup.check(directory, savedmodel.read(directory).contract)
-    if checked is not None:
-        checked.raise_if_refused()
-
-
-def unrestored(directory: Path) -> list[str]:
-    """What the rule of that name finds in a SavedModel: variables that requests use and that loading doesn't fill.
-
-    Raises IncompleteVersion.
-    """
-    from deploy.checks import graph
-
-    return sorted(place.node for place in graph.unrestored(graph.Graph(directory / _SAVED_MODEL, targets.default())))
-
-
-def _findings(path: Path, target: Target) -> Iterator[Finding]:
-    from deploy.checks import keras_archives
-
+def _examined(path: Path, target: Target) -> tuple[list[Finding], SavedModelInfo | None]:
     if path.suffix == ".tflite" and path.is_file():
-        yield from files.tflite_file(path, target)
-    elif path.is_file() and (path.suffix.lower() in keras_archives.SUFFIXES or keras_archives.is_pickle(path)):
-        yield from keras_archives.check(path)
-    elif (path / _SAVED_MODEL).is_file():
-        yield from _saved_model(path, target)
-    elif (path / _TFLITE).is_file():
-        yield from files.tflite_file(path / _TFLITE, target)
-    else:
-        raise _nothing(path)
+        return list(files.tflite_file(path, target)), None
+    if path.is_file() and (path.suffix.lower() in keras_archives.SUFFIXES or keras_archives.is_pickle(path)):
+        return list(keras_archives.check(path)), None
+    if (path / reader.GRAPH).is_file():
+        return _saved_model(path, target)
+    if (path / tflite.FILE).is_file():
+        return list(files.tflite_file(path / tflite.FILE, target)), None
+    raise _nothing(path)
 
 
-def _saved_model(directory: Path, target: Target) -> Iterator[Finding]:
-
-    file = directory / _SAVED_MODEL
-    sized = list(files.size(file))
-    yield from sized
-    if not any(finding.severity is RULES["graph-size"].severity for finding in sized):
-        yield from _graph(directory, file, target)
-    if (directory / _TFLITE).is_file():  # served instead of the graph with --prefer_tflite_model
-        yield from files.tflite_beside(directory, target)
-
-
-def _graph(directory: Path, file: Path, target: Target) -> Iterator[Finding]:
-    try:
-        yield from _judged(directory, file, target)
-    except (IncompleteVersion, BadReply) as error:  # a dtype that doesn't exist is a reply's error elsewhere
-        yield RULES["complete"].found(error.message, Where(file=file.name))
+def _saved_model(directory: Path, target: Target) -> tuple[list[Finding], SavedModelInfo | None]:
+    file, info = directory / reader.GRAPH, None
+    found = list(files.size(file))
+    if not any(finding.severity is RULES["graph-size"].severity for finding in found):
+        try:
+            read = graph.Graph(file, target)
+            for finding in _judged(directory, read):
+                found.append(finding)
+            info = reader.described(directory, read.file, read.outline)
+        except (IncompleteVersion, BadReply) as error:  # a dtype that doesn't exist is a reply's error elsewhere
+            found.append(RULES["complete"].found(error.message, Where(file=file.name)))
+    if (directory / tflite.FILE).is_file():  # served instead of the graph with --prefer_tflite_model
+        found += files.tflite_beside(directory, target)
+    return found, info
 
 
-def _judged(directory: Path, file: Path, target: Target) -> Iterator[Finding]:
-    from deploy.checks import filenames, graph, loading, signatures
-    from deploy.wire.contracts import contract_from_map
-
-    read = graph.Graph(file, target)
+def _judged(directory: Path, read: graph.Graph) -> Iterator[Finding]:
     tags = frozenset(read.outline.graph.meta_info_def.tags)
-    if tags != target.tags:
-        yield RULES["serve-tag"].found(f"the server looks for a graph tagged {_listed(target.tags)}, and there is one "
-                                       f"tagged {_listed(tags)}", Where(file=file.name))
-    yield from files.complete(directory, read.outline)
-    yield from files.inside(directory, read.outline)
-    yield from files.encodings(directory, read.outline)
+    if tags != read.target.tags:
+        yield RULES["serve-tag"].found(f"the server looks for a graph tagged {_listed(read.target.tags)}, and there is "
+                                       f"one tagged {_listed(tags)}", Where(file=read.file.path.name))
+    yield from files.check(directory, read.outline)
     contract = contract_from_map(read.outline.graph.signature_def)
-    yield from signatures.check(contract, read.outline.graph, target, directory)
+    yield from signatures.check(contract, read.outline.graph, read.target, directory)
     yield from files.warm_up(directory, contract)
     yield from graph.check(read)
     yield from filenames.check(read)

@@ -8,21 +8,27 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from deploy.checks import policy
 from deploy.checks.graph import Graph, Place, told, unreached
 from deploy.checks.origins import Names, Origin, Source
 from deploy.checks.rules import RULES, Finding, Severity
-from deploy.savedmodel import ops
-
-if TYPE_CHECKING:
-    from deploy.wire.model_pb2 import NodeDef
+from deploy.savedmodel import flow
+from deploy.wire.model_pb2 import NodeDef
 
 _CACHES = "writes-files"
 _PRINTS = "prints"
 _DESCRIPTORS = "descriptor_source"
-Said = tuple[str, str, Severity]  # rule, what is seen, how bad it is
+
+
+class Said(NamedTuple):
+    """A rule, what is seen, how bad it is, and the name of the file, if there is one."""
+
+    rule: str
+    seen: str
+    severity: Severity
+    file: str = ""
 
 
 def check(graph: Graph) -> Iterator[Finding]:
@@ -34,8 +40,8 @@ def check(graph: Graph) -> Iterator[Finding]:
         place = graph.place(node.op, scope, node.name)
         for said in (*_attributes(node, place), *(_named(names, scope, node, place) if names else ())):
             found[said].append(place)
-    for (rule, seen, severity), places in found.items():
-        yield from told(rule, seen, places, severity)
+    for said, places in found.items():
+        yield from told(said.rule, said.seen, places, said.severity, said.file)
 
 
 def _inputs(node: NodeDef) -> list[int]:
@@ -51,13 +57,13 @@ def _attributes(node: NodeDef, place: Place) -> Iterator[Said]:
             continue
         value = node.attr[name].s.decode(errors="replace")
         if node.attr[name].placeholder:
-            yield "file-read", f"which file {node.op} uses can't be known: its attribute {name} is filled in by " \
-                "the caller", severity
+            yield Said("file-read", f"which file {node.op} uses can't be known: its attribute {name} is filled in by "
+                       "the caller", severity)
         elif effect.does == _PRINTS:
             if value.startswith("file:"):
-                yield "file-write", f"{node.op} prints to {value!r}", severity
+                yield Said("file-write", f"{node.op} prints to {value!r}", severity)
         elif value and not (name == _DESCRIPTORS and value.startswith(("local://", "bytes://"))):
-            yield "file-read", f"{node.op} reads {value!r}, which its attribute {name} names", severity
+            yield Said("file-read", f"{node.op} reads {value!r}, which its attribute {name} names", severity)
 
 
 def _named(names: Names, scope: str, node: NodeDef, place: Place) -> Iterator[Said]:
@@ -79,35 +85,36 @@ def _read(node: NodeDef, place: Place, sources: set[Source]) -> Iterator[Said]:
         return
     origin, what = _gravest(outside)
     if node.op in policy.FORESTS and origin is Origin.LITERAL and Source(Origin.ASSET) in sources:
-        yield "file-read", f"{node.op} reads a directory whose name the graph makes from an asset's", Severity.WARNING
+        yield Said("file-read", f"{node.op} reads a directory whose name the graph makes from an asset's",
+                   Severity.WARNING)
     elif origin is Origin.CALLER:
-        if severity is not Severity.ERROR and node.op not in ops.TABLE_FILES:
-            yield "file-read", f"{node.op} reads the file that its caller names", severity
+        if severity is not Severity.ERROR and node.op not in flow.TABLE_FILES:
+            yield Said("file-read", f"{node.op} reads the file that its caller names", severity)
         elif place.reached.request or place.reached.load:
-            yield "file-read", f"which file {node.op} reads can't be known: nothing says it", severity
+            yield Said("file-read", f"which file {node.op} reads can't be known: nothing says it", severity)
     elif origin is Origin.LITERAL:
-        yield "asset-path", f"{node.op} reads {what!r}, which is no asset of the version", severity
+        yield Said("asset-path", f"{node.op} reads {what!r}, which is no asset of the version", severity, what)
     else:
-        yield "file-read", _seen(node.op, "reads", origin, what), severity
+        yield Said("file-read", _seen(node.op, "reads", origin, what), severity)
 
 
 def _restored(node: NodeDef, place: Place, sources: set[Source]) -> Iterator[Said]:
     """Restoring reads the version's own variables, at load; only then the server says where they are."""
     reached = place.reached
     if reached.request or reached.instead:
-        yield "file-read", f"{node.op} reads files", Severity.ERROR
+        yield Said("file-read", f"{node.op} reads files", Severity.ERROR)
     elif reached.load:
         outside = sources - ({Source(Origin.CHECKPOINT)} if not reached.initialize else set()) - {Source(Origin.ASSET)}
         if outside:
             origin, what = _gravest(outside)
-            yield "file-read", f"{_seen(node.op, 'restores', origin, what)}: not the version's variables", \
-                Severity.ERROR
+            yield Said("file-read", f"{_seen(node.op, 'restores', origin, what)}: not the version's variables",
+                       Severity.ERROR)
 
 
 def _cached(node: NodeDef, place: Place, sources: set[Source]) -> Iterator[Said]:
     severity = _severity(place)
     if sources and severity is not None and sources != {Source(Origin.CALLER)}:
-        yield "file-write", _seen(node.op, "writes", *_gravest(sources)), severity
+        yield Said("file-write", _seen(node.op, "writes", *_gravest(sources)), severity)
 
 
 def _gravest(sources: Iterable[Source]) -> tuple[Origin, str]:

@@ -6,8 +6,6 @@ Source for TFLite: tensorflow_serving/servables/tensorflow/tflite_session.cc (Bu
 from __future__ import annotations
 
 import codecs
-import errno
-import math
 import os
 import stat
 from collections.abc import Iterator
@@ -22,17 +20,17 @@ from deploy.errors import BadReply, IncompleteVersion
 from deploy.files import escapes, walk
 from deploy.goldens import warmup
 from deploy.goldens.recorded import FILE
-from deploy.savedmodel import ops, tflite
-from deploy.savedmodel.reader import asset_files
-from deploy.savedmodel.scanning import LIMIT, Outline
+from deploy.savedmodel import tflite
+from deploy.savedmodel.outline import Outline
+from deploy.savedmodel.reader import asset_files, flaws
+from deploy.savedmodel.scanning import LIMIT
 from deploy.types import Contract
 
 if TYPE_CHECKING:
-    from deploy.savedmodel.bundle import Bundle
+    pass
 
 _NEAR = LIMIT // 2
 _LOOKED_AT, _BEGINNING = 1000, 256  # assets, and bytes of each
-_SHOWN = 20  # files or variables of a damaged version; there may be millions
 _REGISTERED = frozenset({"ParseExample", "ParseExampleV2"})
 
 
@@ -46,20 +44,15 @@ def size(path: Path) -> Iterator[Finding]:
                                         severity=Severity.WARNING)
 
 
-def complete(directory: Path, outline: Outline) -> Iterator[Finding]:
-    """Variables and assets that the graph needs."""
-    rule, index = RULES["complete"], directory / "variables" / "variables.index"
-    if index.is_file():
-        yield from _variables(index)
-    elif _restores(outline) or any(index.parent.glob("variables.data-*")):
-        yield rule.found("variables/variables.index is missing, though the graph has variables",
-                         Where(file="variables/variables.index"))
-    for name in sorted({asset.filename for asset in outline.graph.asset_file_def}):  # TensorFlow 1's may be of no use
-        if not escapes(name) and not _there(directory / "assets" / name):
-            yield rule.found(f"the asset file assets/{name} is missing", Where(file=f"assets/{name}"))
+def check(directory: Path, outline: Outline) -> Iterator[Finding]:
+    """Variables and assets are there; no path leads out of the version; text is plain UTF-8."""
+    for flaw in flaws(directory, outline):
+        yield RULES["complete"].found(flaw.what, Where(file=flaw.file))
+    yield from _inside(directory, outline)
+    yield from _encodings(directory, outline)
 
 
-def inside(directory: Path, outline: Outline) -> Iterator[Finding]:
+def _inside(directory: Path, outline: Outline) -> Iterator[Finding]:
     """No path in the version leads out of it."""
     rule = RULES["asset-path"]
     for name in sorted({asset.filename for asset in asset_files(outline.graph)}):
@@ -72,7 +65,7 @@ def inside(directory: Path, outline: Outline) -> Iterator[Finding]:
                              Where(file=name), fix="put the file itself there")
 
 
-def encodings(directory: Path, outline: Outline) -> Iterator[Finding]:
+def _encodings(directory: Path, outline: Outline) -> Iterator[Finding]:
     """Assets that begin as text files of Windows do."""
     for name in islice(sorted({asset.filename for asset in asset_files(outline.graph)}), _LOOKED_AT):
         if not escapes(name) and (what := _encoding(_beginning(directory / "assets" / name))):
@@ -96,59 +89,6 @@ def _encoding(data: bytes) -> str:
         if data.startswith(mark) and zeros.count(0) * 2 > len(zeros):
             return "is UTF-16 text, of which no line is found"
     return ""
-
-
-def _there(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            return False
-        raise
-
-
-def _restores(outline: Outline) -> bool:
-    variables = any(not ops.VARIABLES.isdisjoint(scope.ops) for scope in outline.scopes.values())
-    return bool(outline.graph.saver_def.restore_op_name) and variables
-
-
-def _variables(index: Path) -> Iterator[Finding]:
-    from deploy.savedmodel import bundle
-
-    rule = RULES["complete"]
-    try:
-        read = bundle.read(index)
-    except IncompleteVersion as error:
-        yield rule.found(error.message, Where(file="variables/variables.index"))
-        return
-    yield from islice(_missing(index, read), _SHOWN)
-    yield from islice(_sums(read), _SHOWN)
-
-
-def _missing(index: Path, read: Bundle) -> Iterator[Finding]:
-    """Data files that aren't there, or not whole."""
-    rule = RULES["complete"]
-    for name, needed in read.needed().items():
-        path, where = index.parent / name, Where(file=f"variables/{name}")
-        if not path.is_file():
-            yield rule.found(f"{name} is missing, and the index needs {needed:,} bytes of it", where)
-        elif (seen := path.stat().st_size) < needed:
-            yield rule.found(f"{name} has {seen:,} bytes, and the index needs {needed:,} of it", where)
-
-
-def _sums(read: Bundle) -> Iterator[Finding]:
-    """Each variable's bytes against its dtype and shape. Strings and slices of variables have no fixed size."""
-    from deploy.wire.dtypes import numpy_dtype
-    from deploy.wire.tensors import SENDABLE
-
-    for name, variable in read.variables.items():
-        if variable.dtype in SENDABLE and variable.dtype != "string" and variable.size and None not in variable.shape:
-            elements = math.prod(d or 0 for d in variable.shape)
-            needed = elements * numpy_dtype(variable.dtype).itemsize
-            if needed != variable.size:
-                yield RULES["complete"].found(
-                    f"the index gives {name} {variable.size:,} bytes, and {variable.dtype}{list(variable.shape)} has "
-                    f"{needed:,}", Where(file="variables/variables.index"))
 
 
 def warm_up(directory: Path, contract: Contract) -> Iterator[Finding]:

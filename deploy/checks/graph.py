@@ -13,9 +13,10 @@ from deploy.checks import policy, targets
 from deploy.checks.reachability import Reachability, Reached, asked, callees, dense
 from deploy.checks.rules import RULES, Finding, Severity, Where
 from deploy.checks.targets import Target
-from deploy.savedmodel import ops, scanning
+from deploy.savedmodel import flow, reader
 from deploy.savedmodel.flow import MAIN
-from deploy.savedmodel.scanning import Outline
+from deploy.savedmodel.outline import Outline
+from deploy.savedmodel.scanning import GraphFile
 
 if TYPE_CHECKING:
     from deploy.wire.model_pb2 import NodeDef
@@ -32,7 +33,7 @@ _SUMMARIES = "writes-summaries"
 _STRING = 7  # DT_STRING
 _WHOLE = frozenset({3, 4, 5, 6, 9, 17, 22, 23})  # DT_INT32, DT_UINT8, ... the integers
 _STATE = "changes-state"
-_DETAILED = policy.BATCH_NORMS | {policy.XLA_MODULE, ops.VARIABLE}
+_DETAILED = policy.BATCH_NORMS | {policy.XLA_MODULE, flow.VARIABLE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +52,16 @@ class Place:
 
 
 class Graph:
-    """One scanned graph and what is known of it; what takes a second look at the file is found when it is asked for."""
+    """One graph, its outline, and what is known of it; what takes a second look is found when it is asked for."""
 
     def __init__(self, path: Path, target: Target) -> None:
-        self.path, self.target = path, target
+        self.target = target
         self.grown = targets.grown(target.version)
         self.kernels = targets.kernels(target)
-        keep = frozenset(policy.interesting()) | _DETAILED | self.grown
-        self.outline: Outline = scanning.scan(path, keep, target.oplist.callers, target.tags,
-                                              frozenset(target.oplist.ops), limits=self.kernels.limits)
+        keep = frozenset(policy.interesting()) | _DETAILED | self.grown | reader.KEPT
+        self.file = GraphFile(path, target.tags)
+        self.outline: Outline = self.file.outline(keep, target.oplist.callers | reader.CALLERS,
+                                                  frozenset(target.oplist.ops), limits=self.kernels.limits)
 
     @functools.cached_property
     def reach(self) -> Reachability:
@@ -69,7 +71,7 @@ class Graph:
     @functools.cached_property
     def main_inputs(self) -> dict[str, list[str]]:
         """The inputs of the main graph's nodes."""
-        return scanning.main_inputs(self.path, self.target.tags)
+        return self.file.main_inputs()
 
     @functools.cached_property
     def callees(self) -> dict[str, set[str]]:
@@ -111,7 +113,7 @@ def check(graph: Graph) -> Iterator[Finding]:
             yield from _state(graph, op, does)
         elif not (_by_name(op) or (graph.target.gpu and policy.needs_gpu(op))):
             yield from _judged(rule, f"{op} {does}", list(graph.places(op)))
-    if ops.VARIABLE in graph.outline.scopes[MAIN].ops:
+    if flow.VARIABLE in graph.outline.scopes[MAIN].ops:
         yield from _unrestored(graph)
     if present & policy.BATCH_NORMS:
         yield from _batch_norms(graph)
@@ -137,10 +139,11 @@ def _judged(rule: str, seen: str, places: list[Place]) -> Iterator[Finding]:
         yield from told(rule, seen, found, severity)
 
 
-def told(rule: str, seen: str, places: list[Place], severity: Severity) -> Iterator[Finding]:
+def told(rule: str, seen: str, places: list[Place], severity: Severity, subject: str = "") -> Iterator[Finding]:
     """One finding about the first of several places."""
     more = f"; so in {len(places) - 1} more place{'s' * (len(places) > 2)}" if len(places) > 1 else ""
-    yield RULES[rule].found(f"{seen}, {_when(places[0])}{more}", places[0].where, severity=severity)
+    yield RULES[rule].found(f"{seen}, {_when(places[0])}{more}", places[0].where, severity=severity,
+                            subject=subject)
 
 
 def _severity(rule: str, place: Place) -> Severity | None:
@@ -182,18 +185,15 @@ def _when(place: Place) -> str:
     return "when the model is saved" if place.reached.save else "though no signature comes there"
 
 
-def unrestored(graph: Graph) -> list[Place]:
+def _unrestored(graph: Graph) -> Iterator[Finding]:
     """Variables that a request uses and that loading doesn't fill. Where restoring is no call (TF 1), it names them."""
     calls = {node for node, _ in graph.outline.scopes[MAIN].calls}
     if graph.outline.graph.saver_def.restore_op_name not in calls:
-        return []
-    used = (graph.place(node.op, scope, node.name) for scope, node in graph.nodes(frozenset({ops.VARIABLE}))
+        return
+    used = (graph.place(node.op, scope, node.name) for scope, node in graph.nodes(frozenset({flow.VARIABLE}))
             if scope == MAIN)
-    return [place for place in used if place.reached.request and not place.reached.load]
-
-
-def _unrestored(graph: Graph) -> Iterator[Finding]:
-    lost = unrestored(graph)
+    lost = sorted((place for place in used if place.reached.request and not place.reached.load),
+                  key=lambda place: place.node)
     if lost:
         yield RULES["unrestored"].found(
             f"loading doesn't fill {len(lost)} variables, the first is {lost[0].node}: every request to "

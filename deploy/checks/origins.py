@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from deploy.checks.graph import Graph
 from deploy.checks.variables import Bodies, Unfollowed, Variables
 from deploy.errors import BadReply
-from deploy.savedmodel import ops
+from deploy.savedmodel import flow
 from deploy.savedmodel.flow import MAIN, input_of
 from deploy.savedmodel.reader import asset_files
 from deploy.wire import tensors
@@ -133,7 +133,7 @@ class Names:
             yield Step(step.scope, input_of(node, position), step.request)
         elif node.op in _COLLECT:
             yield from (Step(step.scope, name, step.request) for name in data if not self._is_number(step.scope, name))
-        elif node.op == ops.VARIABLE:
+        elif node.op == flow.VARIABLE:
             yield from (Step(scope, input_of(assign, 1), self._graph.reach.of(scope, assign.name).request)
                         for scope, assign in self._variables.assigned(step.scope, node))
         elif (branches := self._bodies.called(node)) is not None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deploy.savedmodel.flow import MAIN
-from deploy.savedmodel.scanning import Outline
+from deploy.savedmodel.outline import Outline
 from deploy.wire.contracts import INTERNAL_SIGNATURES
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Reached:
 
 
 class Reachability:
-    """Answers for one graph. inputs: of the main graph's nodes (scanning.main_inputs). callees: of `callees`."""
+    """Answers for one graph. inputs: of the main graph's nodes (GraphFile.main_inputs). callees: of `callees`."""
 
     def __init__(self, outline: Outline, inputs: Mapping[str, list[str]], callees: Mapping[str, set[str]]) -> None:
         self._outline, self._inputs, self._callees = outline, inputs, callees

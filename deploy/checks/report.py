@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from deploy.checks.rules import RULES, Finding, Severity
 from deploy.errors import CheckFailed
+from deploy.savedmodel import SavedModelInfo
 
 _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
 
@@ -17,12 +18,14 @@ class Report:
     """What the checks say of the model at `path`, for the server `target`.
 
     findings: the gravest first. unused: allowed rules that found nothing.
+    info: what the SavedModel holds, as it was read for this; None for other files, and for a graph that can't be read.
     """
 
     path: str
     target: str
     findings: tuple[Finding, ...]
     unused: tuple[str, ...] = ()
+    info: SavedModelInfo | None = field(default=None, compare=False, repr=False)
 
     @property
     def ok(self) -> bool:
@@ -64,12 +67,13 @@ class Report:
                 "findings": [finding.to_json() for finding in self.findings]}
 
 
-def make(path: str, target: str, found: Iterable[Finding], allow: Mapping[str, str]) -> Report:
+def make(path: str, target: str, found: Iterable[Finding], allow: Mapping[str, str],
+         info: SavedModelInfo | None = None) -> Report:
     """A report in which what `allow` (rule: reason) names is allowed."""
     findings = sorted((dataclasses.replace(finding, allowed=allow.get(finding.rule)) for finding in found),
                       key=_rank)
     unused = tuple(sorted(allow.keys() - {finding.rule for finding in findings}))
-    return Report(path, target, tuple(findings), unused)
+    return Report(path, target, tuple(findings), unused, info)
 
 
 def _rank(finding: Finding) -> tuple[bool, int, int, str]:

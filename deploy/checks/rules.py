@@ -41,6 +41,7 @@ class Finding:
     """One thing that a rule says of one place.
 
     message: a sentence with what was seen. fix: what to do. allowed: the reason why it is accepted, None if it isn't.
+    subject: the name of a file outside of the version, if the finding is about one.
     """
 
     rule: str
@@ -49,6 +50,7 @@ class Finding:
     fix: str
     where: Where = Where()
     allowed: str | None = None
+    subject: str = ""
 
     @property
     def refuses(self) -> bool:
@@ -75,10 +77,10 @@ class Rule:
     fix: str
     fixed: bool = False
 
-    def found(self, message: str, where: Where = Where(), *, severity: Severity | None = None,
-              fix: str = "") -> Finding:
+    def found(self, message: str, where: Where = Where(), *, severity: Severity | None = None, fix: str = "",
+              subject: str = "") -> Finding:
         """A finding of this rule."""
-        return Finding(self.name, severity or self.severity, message, fix or self.fix, where)
+        return Finding(self.name, severity or self.severity, message, fix or self.fix, where, subject=subject)
 
 _ALL = (
     Rule("complete", "servable", ERROR, "The files are a whole SavedModel",

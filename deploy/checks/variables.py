@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from deploy.checks import policy
-from deploy.savedmodel import ops, scanning
+from deploy.savedmodel import flow
 from deploy.savedmodel.flow import MAIN, Body
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Bodies:
     def __init__(self, graph: Graph, scopes: set[str]) -> None:
         self._graph, self._reads = graph, _READS
         wanted = self._with_callers(scopes)
-        self._known: dict[str, Body] = scanning.bodies(graph.path, wanted - {MAIN}, graph.target.tags)
+        self._known: dict[str, Body] = graph.file.bodies(wanted - {MAIN})
         self._known[MAIN] = Body({})
         self._main: dict[str, NodeDef] = {}
         self._users: dict[str, dict[str, list[tuple[str, int]]]] = {}
@@ -50,7 +50,7 @@ class Bodies:
             self._reads -= 1
             if self._reads < 0:
                 raise Unfollowed("it comes through too many functions")
-            self._known.update(scanning.bodies(self._graph.path, {scope}, self._graph.target.tags))
+            self._known.update(self._graph.file.bodies({scope}))
         return self._known.get(scope)
 
     def node(self, scope: str, name: str) -> NodeDef | None:
@@ -74,7 +74,7 @@ class Bodies:
                     users[tensor.partition(":")[0]].append((user, position))
             self._users[scope] = users
             if scope == MAIN:  # those of all variables that hold text, at once
-                texts = [node.name for place, node in self._graph.nodes(frozenset({ops.VARIABLE}))
+                texts = [node.name for place, node in self._graph.nodes(frozenset({flow.VARIABLE}))
                          if place == MAIN and node.attr["dtype"].type in _TEXTS]
                 self._read_main({user for text in texts for user, _ in users.get(text, ())})
         found = self._users[scope].get(name, [])
@@ -94,14 +94,14 @@ class Bodies:
             if name not in behind and name not in self._main:
                 behind.add(name)
                 pending += [_node(tensor) for tensor in self._graph.main_inputs.get(name, ())]
-        self._main.update(scanning.main_nodes(self._graph.path, behind, self._graph.target.tags))
+        self._main.update(self._graph.file.main_nodes(behind))
 
     def called(self, node: NodeDef) -> list[str] | None:
         """The functions whose results a node gives; None if it isn't known to give a function's results.
 
         A loop gives its body's, or its own inputs; both are also what its body and condition are given.
         """
-        if node.op in ops.CALLS:
+        if node.op in flow.CALLS:
             return [node.attr["f"].func.name]
         if node.op in _LOOPS:
             return [node.attr["body"].func.name]
@@ -185,7 +185,7 @@ class Variables:
         """(scope, node) of all that assigns to it, wherever its handle goes. Raises Unfollowed if that isn't known."""
         key = _key(variable)
         same = [(scope, variable)] if key is None else \
-            [(place, node) for place, node in self._graph.nodes(frozenset({ops.VARIABLE})) if _key(node) == key]
+            [(place, node) for place, node in self._graph.nodes(frozenset({flow.VARIABLE})) if _key(node) == key]
         found: dict[tuple[str, str], NodeDef] = {}
         pending, seen = [(place, node.name) for place, node in same], set[tuple[str, str]]()
         while pending:
@@ -210,7 +210,7 @@ class Variables:
     def _passed_on(self, scope: str, node: NodeDef, position: int) -> Iterator[tuple[str, str]]:
         if node.op == "Identity":
             yield scope, node.name
-        elif node.op in ops.CALLS:
+        elif node.op in flow.CALLS:
             function = node.attr["f"].func.name
             body = self._bodies.get(function)
             if body is None or position >= len(body.arguments):

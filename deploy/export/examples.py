@@ -18,11 +18,11 @@ import numpy as np
 
 from deploy import files
 from deploy.errors import BadRequest, ExportError
-from deploy.export.plans import Array
 from deploy.goldens import examples as generated
 from deploy.goldens.recorded import LIMIT, Golden
 from deploy.types import DEFAULT_SIGNATURE, Contract, Signature, TensorSpec
 from deploy.wire import tensors
+from deploy.wire.tensors import Array
 
 BATCHES = (1, 2)
 Encode = Callable[[Mapping[str, Any]], dict[str, Array] | None]

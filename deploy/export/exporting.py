@@ -1,27 +1,30 @@
-"""From a live object to a published version: trace, save, examine, prove, publish."""
+"""From a live object, a file or a SavedModel to a published version: save, judge, prove, publish."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict
 
+from deploy import checks, goldens
+from deploy.checks import Gate
 from deploy.errors import ExportError, SpecError
-from deploy.export import failures, targets
+from deploy.export import failures, judging, parity, processes, quiet, saving, signatures, targets, tflite
 from deploy.export.examples import loaded
-from deploy.export.plans import OutputNames, Servable
+from deploy.export.options import Exportable, OutputNames, Recording, SignatureFunction, TFLite
+from deploy.export.parity import Parity, Proof
+from deploy.export.tflite import Sibling
+from deploy.repository import Repository, VersionStage
+from deploy.savedmodel import SavedModelInfo
+from deploy.savedmodel.tflite import FILE
 from deploy.types import Contract, ModelVersion, check_name
 from deploy.version import __version__
 
 if TYPE_CHECKING:
-    from deploy.checks import Gate
-    from deploy.export.parity import Parity, Proof
-    from deploy.export.tflite import Sibling
-    from deploy.repository import Repository, VersionStage
-    from deploy.savedmodel import SavedModelInfo
+    from typing_extensions import Unpack
 
 Progress = Callable[[str], None]
 
@@ -54,187 +57,190 @@ class Exported:
                 "tflite": self.tflite.to_json() if self.tflite else None}
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What stays the same from the call of `export` to its end. asked.model: an object, or the Path of a SavedModel."""
+class Fields(TypedDict, total=False):
+    """The fields of Exportable, Recording and TFLite (its limit), as keywords of `export_model`."""
 
-    asked: Servable
-    repository: Repository
-    name: str
-    version: int | None
+    inputs: object
+    signatures: Mapping[str, object] | None
+    output_names: OutputNames | None
+    custom_objects: Mapping[str, object] | Sequence[str] | None
+    examples: object
+    batch_sizes: Sequence[int] | None
     tolerance: object
-    say: Progress
-    timeout: float
-    started: float
-    gate: Gate
-    batches: Sequence[int] | None = None
-    tflite: str | None = None
-    tflite_limit: float | None = None
+    timeout: float | None
+    tflite_limit: float | None
+
+
+_OF_MODEL = ("inputs", "signatures", "output_names", "custom_objects")
+_OF_RECORDING = ("examples", "batch_sizes", "tolerance", "timeout")
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """What stands in the stage. live: the signatures whose own answers are the truth; none for a copy."""
+
+    info: SavedModelInfo
+    producer: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    live: Mapping[str, SignatureFunction] = field(default_factory=dict)
 
 
 def export_model(model: object, repository: Repository | str | Path, name: str | None = None,
-                 version: int | None = None, *,
-                 inputs: object = None, signatures: Mapping[str, object] | None = None, examples: object = None,
-                 custom_objects: Mapping[str, object] | Sequence[str] | None = None, tolerance: object = None,
-                 output_names: OutputNames | None = None, batch_sizes: Sequence[int] | None = None,
-                 tflite: str | None = None, tflite_limit: float | None = None, progress: Progress | None = None,
-                 gate: Gate | None = None, timeout: float = 300.0) -> Exported:
+                 version: int | None = None, *, recording: Recording | None = None, tflite: TFLite | str | None = None,
+                 gate: Gate | None = None, progress: Progress | None = None,
+                 **fields: Unpack[Fields]) -> Exported:
     """Publish `model` as a version of `name`, after its saved form has answered like the object itself.
 
-    model: a Keras 3 model; a tf.Module or another trackable with tf.functions; a tf.function; a function of tensors; a
-        Servable, Predict, Classify or Regress; or what `load_target` takes: a .keras or .h5 file, a SavedModel
-        directory (copied as it is), `pkg.module:attribute`.
+    model: a Keras model; a tf.Module or another trackable with tf.functions; a tf.function; a function of tensors;
+        Predict, Classify or Regress; what `load_target` takes: a .keras or .h5 file, a SavedModel directory (copied as
+        it is), `pkg.module:attribute`; or an Exportable with one of these and what its signatures look like.
     repository: a Repository or its root directory, which is made if there is none.
     name: by default the file's; for objects it has to be given. version: by default the next free number.
-    inputs: what it takes, where the object doesn't say it or something is to be pinned: see specs.parse. Shapes include
-        the batch dimension, which is free by default.
-    signatures: name -> tf.function, function, Keras model, Predict, Classify or Regress.
-    examples: inputs to prove and record answers for: see examples.cases; generated from the signatures by default.
-        An empty list: none, then nothing is proven.
-    custom_objects: classes and functions that a Keras file names, or `pkg.module:Class` strings.
-    tolerance: how far answers may be apart: see parity.tolerances. Integers, strings and bools have to be equal.
-    output_names: see Predict.outputs.
-    batch_sizes: of generated examples, 1 and 2 by default: those that a server's batching allows belong here.
-    tflite: `none`, `dynamic`, `float16` or `int8`: also write model.tflite into the version; see tflite.SHARES.
-    tflite_limit: how far its answers may be off, as a share of the outputs' largest magnitude; by default the mode's.
+    recording: examples and tolerances: what is proven and recorded; by default generated ones.
+    tflite: also write model.tflite into the version; a TFLite or only its mode.
     gate: looks at what was saved before it is proven and published; by default checks.gate(), without allowances.
-    progress: called with a line for each step. timeout: seconds for the fresh process to answer.
+    progress: called with a line for each step.
+    fields: those of Exportable (inputs, signatures, output_names, custom_objects) and Recording (examples, batch_sizes,
+        tolerance, timeout) can be given directly, and so can TFLite's limit as tflite_limit. What is said here wins
+        over what a builder's Exportable says.
 
     Raises ExportError if the model can't be served, CheckFailed if the gate refuses it, ParityError if its saved form
     answers differently, RepositoryError, SpecError for a name or version that isn't valid. Then nothing is published.
     """
-    from deploy import checks
-
-    started = time.monotonic()
-    name, repository = check_name(_name(name, model)), _repository(repository)
-    if version is not None and repository.root.is_dir():
-        with repository.stage(name, version):  # a number that is taken is told before somebody trains for it
-            pass
-    arguments = Servable(None, inputs, signatures, loaded(examples), output_names)  # before it is built
-    while isinstance(model, str) or (isinstance(model, Path) and not (model / "saved_model.pb").is_file()):
-        model = targets.load_target(model, custom_objects)
-    asked = _merged(model if isinstance(model, Servable) else Servable(model), arguments)
-    if isinstance(asked.model, str | Path):
-        asked = replace(asked, model=targets.load_target(asked.model, custom_objects))
-    say = progress or _silent
-    job = _Job(asked, repository, name, version, tolerance, say, timeout, started, gate or checks.gate(), batch_sizes,
-               tflite, tflite_limit)
-    return _existing(job, asked.model) if isinstance(asked.model, Path) else _live(job)
-
-
-def _live(job: _Job, methods: Mapping[str, str] | None = None) -> Exported:
-    """A Python object: its own answers are the truth. methods: signature -> method name, where the object lost it."""
-    from deploy.export import graphs, parity, saving, signatures
-
-    with parity.Replay(job.timeout) as replay:
-        found = [replace(e, method_name=(methods or {}).get(e.name, e.method_name)) for e in signatures.find(job.asked)]
-        job.say(f"tracing {', '.join(endpoint.name for endpoint in found)}")
-        functions = [saving.trace(endpoint) for endpoint in found]
-        with job.repository.stage(job.name, job.version) as stage, failures.of_model(stage.path, job.name):
-            job.say("saving")
-            saving.save(found, functions, stage.path)
-            info = graphs.examined(stage.path)
-            said = job.gate(stage.path)
-            job.say("asking the saved model in a fresh process")
-            proof = parity.prove(stage.path, info, {endpoint.name: endpoint for endpoint in found}, replay,
-                                  given=job.asked.examples, tolerance=job.tolerance, batches=job.batches)
-            producer = {"tensorflow": info.producer.tensorflow, "keras": _version("keras")}
-            notes = tuple(note for endpoint in found for note in endpoint.notes)
-            return _publish(replace(job, notes=job.notes + notes + said), stage, info, proof, producer)
+    started, say = time.monotonic(), progress or _silent
+    recording, tflite = _recording(recording, fields), _tflite(tflite, fields)
+    name = check_name(_name(name, model))
+    repository = Repository(repository) if isinstance(repository, str | Path) else repository
+    if version is not None:
+        repository.check_free(name, version)  # before somebody trains for it
+    recording = replace(recording, examples=loaded(recording.examples))
+    source = targets.resolve(_exportable(model, fields))
+    if recording.examples is None:
+        recording = replace(recording, examples=loaded(source.examples))
+    source = replace(source, examples=recording.examples)
+    gate = gate or checks.gate()
+    shown = str(source.model) if isinstance(source.model, Path) else f"the model {name!r}"
+    with processes.Replay(recording.timeout) as replay, repository.stage(name, version) as stage, \
+            failures.renamed(stage.path, shown):
+        saved = _copied(source, source.model, stage.path, gate, say) if isinstance(source.model, Path) else \
+            _saved(source, stage.path, gate, say)
+        say("asking the saved model in a fresh process")
+        proof = parity.prove(stage.path, saved.info, saved.live, replay, recording)
+        sibling = _sibling(stage.path, saved.info, proof, tflite, say)
+        return _published(stage, saved, proof, sibling, recording=recording, started=started)
 
 
-def _existing(job: _Job, directory: Path) -> Exported:
-    """A SavedModel directory: it is copied as it is, and its own answers are recorded."""
-    from deploy import checks
-    from deploy.export import graphs, parity, saving
+def _saved(source: Exportable, directory: Path, gate: Gate, say: Progress,
+           methods: Mapping[str, str] | None = None) -> _Saved:
+    """A Python object, saved. methods: signature -> method name, where the object lost it."""
+    found = [replace(each, method_name=(methods or {}).get(each.name, each.method_name))
+             for each in signatures.find(source)]
+    say(f"tracing {', '.join(each.name for each in found)}")
+    functions = [saving.trace(each) for each in found]
+    say("saving")
+    saving.save(found, functions, directory)
+    info, notes = judging.accepted(gate, directory)
+    producer = {"tensorflow": info.producer.tensorflow, "keras": _version("keras")}
+    return _Saved(info, producer, (*(note for each in found for note in each.notes), *notes),
+                  {each.name: each for each in found})
 
-    given = [key for key in ("inputs", "signatures", "output_names") if getattr(job.asked, key) is not None]
+
+def _copied(source: Exportable, origin: Path, directory: Path, gate: Gate, say: Progress) -> _Saved:
+    """A SavedModel directory, copied as it is; its own answers are recorded."""
+    given = [key for key in ("inputs", "signatures", "output_names") if getattr(source, key) is not None]
     if given:
-        raise ExportError(f"{given[0]} can't be changed in {directory}, which is saved already",
+        raise ExportError(f"{given[0]} can't be changed in {origin}, which is saved already",
                           hint="export the model object instead")
-    info = graphs.examined(directory)
-    lost = checks.unrestored(directory)
-    if lost:
-        return _saved_again(job, directory, info, lost)
-    job = replace(job, notes=job.notes + job.gate(directory))
-    with parity.Replay(job.timeout) as replay:
-        job.say("asking the saved model in a fresh process")
-        proof = parity.prove(directory, info, {}, replay, given=job.asked.examples, tolerance=job.tolerance,
-                              batches=job.batches)
-        with job.repository.stage(job.name, job.version) as stage:
-            saving.copy(directory, stage.path)
-            return _publish(job, stage, info, proof, {"tensorflow": info.producer.tensorflow})
+    before = saving.state(origin)
+    report = gate.judge(origin)
+    if report.info and (lost := judging.unrestored(report)):
+        return _saved_again(source, origin, directory, gate, say, contract=report.info.contract, lost=lost)
+    info, notes = judging.accept(gate, origin, report)
+    saving.copy(origin, directory)
+    if saving.state(origin) != before:
+        raise ExportError(f"{origin} was changed while it was exported", hint="export it when nobody writes to it")
+    return _Saved(info.moved(directory), {"tensorflow": info.producer.tensorflow}, notes)
 
 
-def _saved_again(job: _Job, directory: Path, info: SavedModelInfo, lost: Sequence[str]) -> Exported:
-    """TensorFlow's Python loader finds all variables, so what it loads is exported as an object."""
-    from deploy.export import quiet
-
+def _saved_again(source: Exportable, origin: Path, directory: Path, gate: Gate, say: Progress, *, contract: Contract,
+                 lost: str) -> _Saved:
+    """TensorFlow's Python loader finds all variables, so what it loads is saved as an object."""
     tf = quiet.tensorflow()
-    job.say("loading it with TensorFlow")
+    say("loading it with TensorFlow")
     try:
         with quiet.muted():
-            loaded = tf.saved_model.load(str(directory))
+            model = tf.saved_model.load(str(origin))
     except Exception as error:
-        raise failures.user_error(f"loading {directory}", error, "export the model object instead") from error
-    methods = {signature.name: signature.method_name for signature in info.contract.values()}
-    again = replace(job, asked=replace(job.asked, model=loaded), notes=(_SAVED_AGAIN.format(lost[0]),))
-    return _live(again, methods)
+        raise failures.user_error(f"loading {origin}", error, "export the model object instead") from error
+    methods = {signature.name: signature.method_name for signature in contract.values()}
+    saved = _saved(replace(source, model=model), directory, gate, say, methods)
+    return replace(saved, notes=(_SAVED_AGAIN.format(lost), *saved.notes))
 
 
-def _publish(job: _Job, stage: VersionStage, info: SavedModelInfo, proof: Proof, producer: Mapping[str, str]
-             ) -> Exported:
-    from deploy import goldens
-    from deploy.export import parity
+def _sibling(directory: Path, info: SavedModelInfo, proof: Proof, asked: TFLite | None,
+             say: Progress) -> Sibling | None:
+    if asked is None:
+        return None
+    say(f"converting to TFLite ({asked.mode})")
+    return tflite.convert(directory, info.contract, proof.cases, asked.mode, directory / FILE, limit=asked.limit)
 
-    sibling = _sibling(job, stage.path, info, proof)
+
+def _published(stage: VersionStage, saved: _Saved, proof: Proof, sibling: Sibling | None, *, recording: Recording,
+               started: float) -> Exported:
+    info, limits = saved.info, sibling.tolerances(proof.parity.tolerances) if sibling else {}
     kept = [case for case in proof.cases if sibling is None or case.signature in sibling.served]
     if proof.cases:
         (stage.path / goldens.FILE).unlink(missing_ok=True)
     if kept:
-        goldens.write(stage.path, kept, job.name)
-    notes = (*job.notes, *proof.notes, *(sibling.notes(info.contract, job.asked.examples) if sibling else ()))
-    limits = sibling.tolerances(proof.parity.tolerances) if sibling else {}
-    notes = tuple(dict.fromkeys(notes))  # a model in two signatures says the same twice
-    published = stage.publish(producer={"tfs_deploy": __version__, **producer}, goldens=len(kept),
+        goldens.write(stage.path, kept, stage.model)
+    if not info.describes(stage.path):
+        raise ExportError("saved_model.pb was changed after it was checked", hint="let nobody write to the repository")
+    published = stage.publish(producer={"tfs_deploy": __version__, **saved.producer}, goldens=len(kept), info=info,
                               tolerances=parity.describe(proof.parity.tolerances),
                               tflite_tolerances=parity.describe(limits))
+    notes = (*saved.notes, *proof.notes, *(sibling.notes(info.contract, recording.examples) if sibling else ()))
     if sibling:
         sibling = replace(sibling, path=published.path / sibling.path.name)
-    return Exported(published.mv, published.path, published.manifest.contract, len(kept), proof.parity, notes,
-                    time.monotonic() - job.started, sibling)
+    return Exported(published.mv, published.path, published.manifest.contract, len(kept), proof.parity,
+                    tuple(dict.fromkeys(notes)),  # a model in two signatures says the same twice
+                    time.monotonic() - started, sibling)
 
 
-def _sibling(job: _Job, directory: Path, info: SavedModelInfo, proof: Proof) -> Sibling | None:
-    if job.tflite is None:
-        return None
-    from deploy.export import tflite
-    from deploy.savedmodel.tflite import FILE
+def _exportable(model: object, fields: Fields) -> Exportable:
+    """The model with what the caller says of it, which wins."""
+    known = {*_OF_MODEL, *_OF_RECORDING, "tflite_limit"}
+    if unknown := sorted(fields.keys() - known):
+        raise TypeError(f"export_model() got an unexpected keyword argument {unknown[0]!r}")
+    own = Exportable(None, **_chosen(fields, _OF_MODEL))
+    return own.filled(model if isinstance(model, Exportable) else Exportable(model))
 
-    job.say(f"converting to TFLite ({job.tflite})")
-    return tflite.convert(directory, info.contract, proof.cases, job.tflite, directory / FILE, limit=job.tflite_limit)
+
+def _recording(given: Recording | None, fields: Fields) -> Recording:
+    own = _chosen(fields, _OF_RECORDING)
+    if given is not None and own:
+        raise SpecError(f"{next(iter(own))} is given beside recording", hint=f"say Recording({next(iter(own))}=...)")
+    return given or Recording(**own)
+
+
+def _tflite(given: TFLite | str | None, fields: Fields) -> TFLite | None:
+    limit = fields.get("tflite_limit")
+    if limit is not None and not isinstance(given, str):
+        raise SpecError("tflite_limit is given without the mode's name", hint="say tflite=TFLite('int8', limit=...)")
+    return TFLite(given, limit) if isinstance(given, str) else given
+
+
+def _chosen(fields: Fields, names: Sequence[str]) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if key in names and value is not None}
 
 
 def _name(name: str | None, model: object) -> str:
+    model = model.model if isinstance(model, Exportable) else model
     if name is not None:
         return name
     if isinstance(model, str | Path):
         return targets.default_name(model)
     raise SpecError(f"no name is given for the {type(model).__name__}",
                     hint="export_model(model, repository, 'my_model')")
-
-
-def _merged(own: Servable, arguments: Servable) -> Servable:
-    """What the caller says wins over what the builder said."""
-    fields = ("inputs", "signatures", "examples", "output_names")
-    return replace(own, **{key: value for key in fields if (value := getattr(arguments, key)) is not None})
-
-
-def _repository(given: Repository | str | Path) -> Repository:
-    from deploy.repository import Repository
-
-    return Repository(given) if isinstance(given, str | Path) else given
 
 
 def _version(distribution: str) -> str:
@@ -244,6 +250,5 @@ def _version(distribution: str) -> str:
         return "unknown"
 
 
-def _silent(line: str) -> None:
+def _silent(_: str) -> None:
     """Progress that nobody asked for."""
-    del line

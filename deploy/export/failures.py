@@ -45,13 +45,12 @@ def user_error(doing: str, error: BaseException, hint: str = "") -> ExportError:
 
 
 @contextlib.contextmanager
-def of_model(stage: Path, name: str) -> Iterator[None]:
-    """Errors name the model: the stage is gone when they are read."""
+def renamed(stage: Path, shown: str) -> Iterator[None]:
+    """Errors name what is exported: the stage is gone when they are read."""
     try:
         yield
     except DeployError as error:
-        error.message, error.hint = (text.replace(str(stage), f"the model {name!r}")
-                                     for text in (error.message, error.hint))
+        error.message, error.hint = (text.replace(str(stage), shown) for text in (error.message, error.hint))
         raise
 
 

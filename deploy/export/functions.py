@@ -8,7 +8,7 @@ from typing import Any
 
 from deploy.errors import ExportError
 from deploy.export import quiet, specs
-from deploy.export.plans import Endpoint, OutputNames
+from deploy.export.options import OutputNames, SignatureFunction
 from deploy.types import DEFAULT_SIGNATURE, TensorSpec
 
 _DEFAULTS = (DEFAULT_SIGNATURE, "serve", "__call__", "call", "predict")
@@ -17,7 +17,7 @@ _HOW = 'say it with --input "x: float32[?, 20]" or inputs=..., or decorate it wi
 
 
 def endpoint(function: Any, name: str, inputs: object, output_names: OutputNames | None,
-             owner: object = None) -> Endpoint:
+             owner: object = None) -> SignatureFunction:
     """A function of tensors as a signature called `name`.
 
     Raises ExportError if it isn't one, or if nobody says what it takes.
@@ -40,10 +40,10 @@ def endpoint(function: Any, name: str, inputs: object, output_names: OutputNames
         found, pack = specs.flat(own, parameters, name)
         found = found if inputs is None else _repinned(found, specs.parse(inputs), name)
         call = _packed(function, [spec.name for spec in found], pack)
-    return Endpoint(name, found, call, rename=output_names, holders=holders)
+    return SignatureFunction(name, found, call, rename=output_names, holders=holders)
 
 
-def endpoints(module: Any, inputs: object, output_names: OutputNames | None) -> list[Endpoint]:
+def endpoints(module: Any, inputs: object, output_names: OutputNames | None) -> list[SignatureFunction]:
     """One endpoint for each tf.function with an input signature that `module` has as a public attribute.
 
     The one called serving_default, serve, __call__, call or predict, or an only one, becomes serving_default.
@@ -93,7 +93,8 @@ def _nothing(module: object, found: Mapping[str, object], inputs: object) -> Exp
                        hint="decorate a method with @tf.function(input_signature=[tf.TensorSpec(...)])")
 
 
-def _of_concrete(function: Any, name: str, output_names: OutputNames | None, holders: Sequence[object]) -> Endpoint:
+def _of_concrete(function: Any, name: str, output_names: OutputNames | None,
+                 holders: Sequence[object]) -> SignatureFunction:
     """A function that is traced already."""
     positional, keywords = function.structured_input_signature
     arguments = [*positional, *keywords.values()]
@@ -102,7 +103,7 @@ def _of_concrete(function: Any, name: str, output_names: OutputNames | None, hol
     def call(*given: Any) -> Any:
         return function(*given[:len(positional)], **dict(zip(keywords, given[len(positional):], strict=True)))
 
-    return Endpoint(name, found, _packed(call, [spec.name for spec in found], pack), rename=output_names,
+    return SignatureFunction(name, found, _packed(call, [spec.name for spec in found], pack), rename=output_names,
                     holders=(*holders, function))
 
 

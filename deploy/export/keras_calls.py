@@ -22,7 +22,7 @@ _LEFT_OUT = "{!r}, an optional argument of call(), isn't in the signature and ke
 class Invocation:
     """The inputs of a signature, and `bind`, which makes positional and keyword arguments of `call` of them.
 
-    outputs, notes: see Endpoint.
+    outputs, notes: see SignatureFunction.
     """
 
     inputs: tuple[TensorSpec, ...]

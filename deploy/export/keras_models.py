@@ -15,7 +15,7 @@ from deploy.errors import ExportError
 from deploy.export import keras2, keras_calls, keras_inputs, quiet, specs
 from deploy.export.failures import user_error
 from deploy.export.keras_calls import Invocation
-from deploy.export.plans import Endpoint, OutputNames
+from deploy.export.options import OutputNames, SignatureFunction
 from deploy.goldens import examples
 from deploy.types import Signature, TensorSpec
 
@@ -34,7 +34,7 @@ def is_model(value: object) -> bool:
 
 
 def endpoint(model: Any, name: str, inputs: object, output_names: OutputNames | None,
-             seen: tuple[TensorSpec, ...] | None = None) -> Endpoint:
+             seen: tuple[TensorSpec, ...] | None = None) -> SignatureFunction:
     """The model's call with training=False as a signature called `name`.
 
     inputs: what the caller pins, in any form of `specs.parse`; None to take everything from the model.
@@ -61,7 +61,7 @@ def endpoint(model: Any, name: str, inputs: object, output_names: OutputNames | 
         given, named = made.bind(tensors)
         return model(*given, **named, **training)
 
-    return Endpoint(name, made.inputs, call, made.outputs, rename=output_names, holders=(model,), notes=notes)
+    return SignatureFunction(name, made.inputs, call, made.outputs, rename=output_names, holders=(model,), notes=notes)
 
 
 def _told(model: Any, told: tuple[TensorSpec, ...] | None) -> Invocation:

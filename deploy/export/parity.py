@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
-import deploy
 from deploy import goldens
 from deploy.errors import DeployError, ExportError, ParityError
-from deploy.export import examples
-from deploy.export.plans import Endpoint
+from deploy.export import examples, saving
+from deploy.export.options import Recording, SignatureFunction
+from deploy.export.processes import Answers, Replay
 from deploy.goldens import Golden
-from deploy.goldens.compare import DEFAULT, Array, Arrays, Tolerance, Tolerances, differences
+from deploy.goldens.compare import DEFAULT, Array, Tolerance, Tolerances, differences
 from deploy.savedmodel import SavedModelInfo
 from deploy.types import Contract
 
-LOG_TAIL = 4000  # characters
 BY_DTYPE = {"float16": Tolerance(1e-3, 1e-2), "bfloat16": Tolerance(1e-2, 2e-2)}
 """What rounding may do where ops are fused or reordered between the live object and a server."""
-
-Answers = Sequence[Arrays]
 
 _RANDOM_OPS = frozenset({
     "RandomUniform", "RandomUniformInt", "RandomStandardNormal", "TruncatedNormal", "ParameterizedTruncatedNormal",
@@ -66,63 +58,6 @@ class Parity:
         return {"cases": self.cases, "exact": self.exact, "worst": self.worst,
                 "tolerances": {k: {"absolute": t.absolute, "relative": t.relative} for k, t in self.tolerances.items()},
                 "unrepeatable": list(self.unrepeatable)}
-
-
-class Replay:
-    """The fresh process. Start it early: it opens TensorFlow's library while the model is traced and saved.
-
-    Use it in a `with`: leaving it ends the process.
-    """
-
-    def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "deploy.export.replay"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, env=environment())
-
-    def __enter__(self) -> Replay:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def ask(self, directory: Path, cases: Sequence[Golden]) -> tuple[Answers, Answers]:
-        """The saved model's answers to all cases, and once more the same. At most one call.
-
-        Raises ExportError if it can't be loaded, refuses a request, or ends the process.
-        """
-        from deploy.export import replay, scratch
-
-        with scratch.directory() as place:
-            requests, answers = place / "requests", place / "answers"
-            replay.write_requests(requests, cases)
-            said = self._said({"directory": str(directory), "requests": str(requests), "answers": str(answers)})
-            if said.get("error"):
-                raise _refused(str(said["error"]), said.get("request"), cases)
-            found = replay.read_answers(answers)
-        return found[:len(cases)], found[len(cases):]
-
-    def _said(self, asked: Mapping[str, str]) -> dict[str, object]:
-        try:
-            out, err = self._process.communicate(json.dumps(asked) + "\n", self._timeout)
-        except subprocess.TimeoutExpired:
-            raise ExportError(f"the saved model didn't answer its examples within {self._timeout:g} s",
-                              hint="give smaller examples") from None
-        lines = out.strip().splitlines()
-        if self._process.returncode or not lines:
-            code = self._process.returncode
-            raise ExportError(f"the process that loaded the saved model ended with exit code {code}",
-                              hint="the model can't be served like this", details={"logs": err[-LOG_TAIL:]})
-        said: dict[str, object] = json.loads(lines[-1])
-        return said
-
-
-def environment() -> dict[str, str]:
-    """For a process of this room: it finds this very package, from whatever directory the user's code has gone to."""
-    here = str(Path(deploy.__file__).parents[1])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in (here, os.environ.get("PYTHONPATH", "")) if p)}
 
 
 def tolerances(given: object, contract: Contract) -> dict[str, Tolerance]:
@@ -193,18 +128,6 @@ def _tolerance(given: object) -> Tolerance:
     raise ExportError(f"{given!r} is no tolerance", hint="give a number, or {'absolute': 1e-5, 'relative': 1e-4}")
 
 
-def _refused(text: str, request: object, cases: Sequence[Golden]) -> ExportError:
-    if "Op type not registered" in text:
-        return ExportError(f"the saved model needs an op that TensorFlow doesn't have: {text}",
-                           hint="it comes from a package like TensorFlow Text: keep it out of the served model")
-    if request is None:
-        return ExportError(f"the saved model doesn't load: {text}", hint="nothing was published")
-    case = cases[int(str(request))]
-    shapes = ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in case.inputs.items())
-    return ExportError(f"the saved model refuses an example for signature {case.signature!r} ({shapes}): {text}",
-                       hint="give inputs that it takes with examples=...")
-
-
 def describe(limits: Tolerances) -> dict[str, dict[str, float]]:
     """For the manifest."""
     return {name: {"absolute": limit.absolute, "relative": limit.relative} for name, limit in limits.items()}
@@ -219,19 +142,19 @@ class Proof:
     notes: tuple[str, ...] = ()
 
 
-def prove(directory: Path, info: SavedModelInfo, live: Mapping[str, Endpoint], replay: Replay, *,
-          given: object, tolerance: object, batches: Sequence[int] | None = None) -> Proof:
+def prove(directory: Path, info: SavedModelInfo, live: Mapping[str, SignatureFunction], replay: Replay,
+          recording: Recording) -> Proof:
     """Ask the SavedModel in `directory` and compare.
 
-    given, batches: examples, see examples.cases. live: the endpoints whose own answers are expected; none for an
-    existing SavedModel, which has to repeat its recorded answers, if it has some, or else itself.
+    live: the signatures whose own answers are expected; none for an existing SavedModel, which has to repeat its
+    recorded answers, if it has some, or else itself.
     Raises ExportError, ParityError.
     """
-    limits = tolerances(tolerance, info.contract)
-    cases = [] if live or given is not None else goldens.read(directory)
+    limits = tolerances(recording.tolerance, info.contract)
+    cases = [] if live or recording.examples is not None else goldens.read(directory)
     notes: tuple[str, ...] = ()
     if not cases:
-        cases, notes = _answered(info, live, given, batches)
+        cases, notes = _answered(info, live, recording)
     if not cases:
         replay.ask(directory, [])
         return Proof([], Parity(0, False, 0.0, limits), ("no examples: nothing is proven but that it loads",))
@@ -243,12 +166,13 @@ def prove(directory: Path, info: SavedModelInfo, live: Mapping[str, Endpoint], r
                  (*notes, *(_changing_note(name, info) for name in unrepeatable)))
 
 
-def _answered(info: SavedModelInfo, live: Mapping[str, Endpoint], given: object,
-              batches: Sequence[int] | None) -> tuple[list[Golden], tuple[str, ...]]:
+def _answered(info: SavedModelInfo, live: Mapping[str, SignatureFunction],
+              recording: Recording) -> tuple[list[Golden], tuple[str, ...]]:
     """Cases with the live object's answers, and a note. Raises ExportError.
 
     What is generated grows until the model takes it: a convolution can't do with one pixel.
     """
+    given, batches = recording.examples, recording.batch_sizes
     shapes = [spec.shape for signature in info.contract.values() for spec in signature.inputs]
     sizes = _FREE if live and given is None and any(None in (shape or ())[1:] for shape in shapes) else _FREE[:1]
     encoders, failed = {name: e.encode for name, e in live.items()}, None
@@ -264,11 +188,9 @@ def _answered(info: SavedModelInfo, live: Mapping[str, Endpoint], given: object,
     raise failed
 
 
-def _answer(cases: list[Golden], live: Mapping[str, Endpoint]) -> list[Golden]:
+def _answer(cases: list[Golden], live: Mapping[str, SignatureFunction]) -> list[Golden]:
     if not live:
         return cases
-    from deploy.export import saving
-
     return [replace(case, outputs=saving.answer(live[case.signature], case.inputs)) for case in cases]
 
 

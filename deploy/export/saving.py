@@ -9,17 +9,21 @@ from typing import Any
 
 import numpy as np
 
+from deploy import files
 from deploy.errors import ExportError, RepositoryError
 from deploy.export import quiet, specs
 from deploy.export.failures import user_error
-from deploy.export.plans import Array, Endpoint
+from deploy.export.options import SignatureFunction
+from deploy.savedmodel.reader import GRAPH
+from deploy.savedmodel.scanning import Identity, identity
 from deploy.types import PREDICT_METHOD, TensorSpec
 from deploy.wire.model_pb2 import SavedModel, SignatureDef
+from deploy.wire.tensors import Array
 
 _ATTACHED = "keep every variable, table and asset as an attribute of the model or module"
 
 
-def trace(endpoint: Endpoint) -> Any:
+def trace(endpoint: SignatureFunction) -> Any:
     """The endpoint as a ConcreteFunction: keyword inputs, a dict of outputs. Raises ExportError."""
     tf = quiet.tensorflow()
     back = {identifier: name for name, identifier in endpoint.identifiers.items()}
@@ -39,7 +43,7 @@ def trace(endpoint: Endpoint) -> Any:
         raise user_error(f"tracing signature {endpoint.name!r} with {told}", error) from error
 
 
-def answer(endpoint: Endpoint, inputs: Mapping[str, Array]) -> dict[str, Array]:
+def answer(endpoint: SignatureFunction, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """What the live object returns. Raises ExportError with the object's own exception."""
     tf = quiet.tensorflow()
     dtypes = {spec.name: spec.dtype for spec in endpoint.inputs}
@@ -62,7 +66,7 @@ def examples_hint(inputs: Sequence[TensorSpec]) -> str:
     return f"give inputs that it takes with --examples FILE or examples=...{as_bytes}"
 
 
-def owned(functions: Sequence[Any], endpoints: Sequence[Endpoint]) -> tuple[list[Any], list[Any]]:
+def owned(functions: Sequence[Any], endpoints: Sequence[SignatureFunction]) -> tuple[list[Any], list[Any]]:
     """The variables that the functions use, and the tables and assets among what the endpoints hold.
 
     Only what is used is saved: no optimizer slots, no metrics, no training functions.
@@ -73,7 +77,7 @@ def owned(functions: Sequence[Any], endpoints: Sequence[Endpoint]) -> tuple[list
     return sorted(variables.values(), key=lambda v: str(v.name)), list(resources.values())
 
 
-def _resources(endpoints: Sequence[Endpoint]) -> Iterator[Any]:
+def _resources(endpoints: Sequence[SignatureFunction]) -> Iterator[Any]:
     """Tables and assets below the objects that the endpoints hold."""
     tf = quiet.tensorflow()
     kinds = (tf.saved_model.experimental.TrackableResource, tf.saved_model.Asset)
@@ -99,7 +103,7 @@ def _array(value: Any) -> Array:
     return np.asarray(value)
 
 
-def named(result: object, endpoint: Endpoint) -> dict[str, Any]:
+def named(result: object, endpoint: SignatureFunction) -> dict[str, Any]:
     """The result's tensors by output name, renamed and cast as the endpoint says. Raises ExportError."""
     by_name = _by_name(result, endpoint)
     if not by_name:
@@ -108,7 +112,7 @@ def named(result: object, endpoint: Endpoint) -> dict[str, Any]:
     return _renamed(tensors, endpoint)
 
 
-def _by_name(result: object, endpoint: Endpoint) -> dict[str, object]:
+def _by_name(result: object, endpoint: SignatureFunction) -> dict[str, object]:
     if isinstance(result, Mapping):
         odd = [key for key in result if not isinstance(key, str) or not key]
         if odd:
@@ -143,7 +147,7 @@ def _tensor(value: Any, name: str, signature: str) -> Any:
     raise ExportError(f"output {name!r} of signature {signature!r} isn't a tensor but {what}", hint=hint)
 
 
-def _renamed(tensors: Mapping[str, Any], endpoint: Endpoint) -> dict[str, Any]:
+def _renamed(tensors: Mapping[str, Any], endpoint: SignatureFunction) -> dict[str, Any]:
     rename = endpoint.rename
     if rename is None:
         return dict(tensors)
@@ -181,7 +185,7 @@ def _distinct(made: Mapping[str, tuple[str, Any]], signature: str) -> dict[str, 
     return dict(made.values())
 
 
-def save(endpoints: Sequence[Endpoint], functions: Sequence[Any], directory: Path) -> None:
+def save(endpoints: Sequence[SignatureFunction], functions: Sequence[Any], directory: Path) -> None:
     """Write the SavedModel. Raises ExportError, RepositoryError if the directory can't be written."""
     tf = quiet.tensorflow()
     root = tf.__internal__.tracking.AutoTrackable()
@@ -200,7 +204,7 @@ def save(endpoints: Sequence[Endpoint], functions: Sequence[Any], directory: Pat
     rewrite(directory, endpoints)
 
 
-def rewrite(directory: Path, endpoints: Sequence[Endpoint]) -> None:
+def rewrite(directory: Path, endpoints: Sequence[SignatureFunction]) -> None:
     """Set what TensorFlow 2's saving can't: method names, and input names that are no Python identifiers.
 
     fingerprint.pb is removed when something changes, since it is a digest of saved_model.pb.
@@ -209,7 +213,7 @@ def rewrite(directory: Path, endpoints: Sequence[Endpoint]) -> None:
               if e.method_name != PREDICT_METHOD or any(name != key for name, key in e.identifiers.items())}
     if not wanted:
         return
-    path = directory / "saved_model.pb"
+    path = directory / GRAPH
     saved = SavedModel.FromString(path.read_bytes())
     for graph in saved.meta_graphs:
         for name, endpoint in wanted.items():
@@ -218,7 +222,7 @@ def rewrite(directory: Path, endpoints: Sequence[Endpoint]) -> None:
     (directory / "fingerprint.pb").unlink(missing_ok=True)
 
 
-def _rewrite(signature: SignatureDef, endpoint: Endpoint) -> None:
+def _rewrite(signature: SignatureDef, endpoint: SignatureFunction) -> None:
     signature.method_name = endpoint.method_name
     infos = {name: signature.inputs[identifier] for name, identifier in endpoint.identifiers.items()}
     renamed = _copies(infos)
@@ -234,6 +238,15 @@ def _copies(infos: Mapping[str, Any]) -> dict[str, Any]:
         copies[name] = type(info)()
         copies[name].CopyFrom(info)
     return copies
+
+
+def state(directory: Path) -> dict[str, Identity]:
+    """What changes when anything in a directory does. Raises RepositoryError if it can't be looked at."""
+    try:
+        return {name: identity(entry.stat()) for name, entry in files.walk(directory)}
+    except OSError as error:
+        raise RepositoryError(f"{error.filename or directory} can't be read: {files.reason(error)}",
+                              hint="name a model that this user may read, with nothing in it but its files") from error
 
 
 def copy(source: Path, target: Path) -> None:

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from deploy.errors import ExportError
-from deploy.export import examples, functions, keras2, keras_models, quiet
-from deploy.export.plans import Array, Classify, Endpoint, OutputNames, Predict, Regress, Servable
+from deploy.export import examples, functions, keras2, keras_models, quiet, saving
+from deploy.export.options import Classify, Exportable, OutputNames, Predict, Regress, SignatureFunction
 from deploy.types import CLASSIFY_METHOD, DEFAULT_SIGNATURE, REGRESS_METHOD, TensorSpec
 from deploy.wire import example_pb2
+from deploy.wire.tensors import Array
 
 _WHAT = "give a Keras model, a tf.Module, a tf.function, or the path of a .keras file or SavedModel"
 
@@ -26,7 +27,7 @@ _ON_THE_WIRE = {"float": "float32", "bfloat": "float32", "int": "int64", "uint":
                 "string": "string"}
 
 
-def find(servable: Servable) -> list[Endpoint]:
+def find(servable: Exportable) -> list[SignatureFunction]:
     """The endpoints of an object: those asked for, or those that it offers itself. Raises ExportError."""
     model, asked = servable.model, servable.signatures
     if asked is not None:
@@ -46,7 +47,7 @@ def find(servable: Servable) -> list[Endpoint]:
     return _offered(servable)
 
 
-def _asked(name: object, value: object, owner: object) -> Endpoint:
+def _asked(name: object, value: object, owner: object) -> SignatureFunction:
     if not isinstance(name, str) or not name or name.startswith("__saved_model"):
         raise ExportError(f"{name!r} can't be a signature's name", hint=f"name it in letters, like {DEFAULT_SIGNATURE}")
     if isinstance(value, Classify | Regress):
@@ -64,17 +65,17 @@ def _examples(value: Classify | Regress) -> str | None:
     return None if known else "string[?]"
 
 
-def _one(name: str, function: object, inputs: object, outputs: OutputNames | None) -> Endpoint:
+def _one(name: str, function: object, inputs: object, outputs: OutputNames | None) -> SignatureFunction:
     if keras_models.is_model(function):
         return keras_models.endpoint(function, name, inputs, outputs)
     return functions.endpoint(function, name, inputs, outputs)
 
 
-def _held(endpoint: Endpoint, owner: object) -> Endpoint:
+def _held(endpoint: SignatureFunction, owner: object) -> SignatureFunction:
     return endpoint if owner is None else replace(endpoint, holders=(*endpoint.holders, owner))
 
 
-def _offered(servable: Servable) -> list[Endpoint]:
+def _offered(servable: Exportable) -> list[SignatureFunction]:
     tf = quiet.tensorflow()
     model = servable.model
     kinds = tf.types.experimental
@@ -93,7 +94,7 @@ def _offered(servable: Servable) -> list[Endpoint]:
     raise ExportError(f"{what} can't be exported", hint=hint)
 
 
-def classify(base: Endpoint, labels: Sequence[str]) -> Endpoint:
+def classify(base: SignatureFunction, labels: Sequence[str]) -> SignatureFunction:
     """`base`, which returns scores or a dict with `scores`, as a classify signature."""
 
     def shape(result: dict[str, Any]) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def classify(base: Endpoint, labels: Sequence[str]) -> Endpoint:
     return _wrapped(base, CLASSIFY_METHOD, shape)
 
 
-def regress(base: Endpoint) -> Endpoint:
+def regress(base: SignatureFunction) -> SignatureFunction:
     """`base`, which returns one number for each example, as a regress signature."""
 
     def shape(result: dict[str, Any]) -> dict[str, Any]:
@@ -169,9 +170,8 @@ def _fill(feature: example_pb2.Feature, values: Sequence[Any], dtype: str) -> No
         feature.float_list.value.extend(values)
 
 
-def _wrapped(base: Endpoint, method: str, shape: Callable[[dict[str, Any]], dict[str, Any]]) -> Endpoint:
-    from deploy.export import saving
-
+def _wrapped(base: SignatureFunction, method: str,
+             shape: Callable[[dict[str, Any]], dict[str, Any]]) -> SignatureFunction:
     features = base.inputs
     takes_examples = len(features) == 1 and features[0].dtype == "string" and features[0].shape in ((None,), None)
 

@@ -16,12 +16,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
+from deploy.checks.keras_archives import SUFFIXES
 from deploy.errors import ExportError
+from deploy.export import keras_models, quiet
 from deploy.export.failures import user_error
-from deploy.export.plans import Classify, Predict, Regress, Servable
+from deploy.export.options import Classify, Exportable, Predict, Regress
+from deploy.savedmodel.reader import GRAPH
 
 _FORMS = "name pkg.module:attribute, path.py:attribute, a .keras or .h5 file, or a SavedModel directory"
 _RELATIVE = "check the path; it is relative to the working directory"
+_NAMED_AGAIN = 5  # targets that builders may name in turn
 _PACKAGES = {"keras", "tensorflow", "tf_keras"}
 
 T = TypeVar("T")
@@ -56,8 +60,6 @@ Target = PythonObject | KerasFile | SavedModelDirectory
 
 def parse(text: str | Path) -> Target:
     """What `text` names, without loading it. Raises ExportError if it names nothing that can be exported."""
-    from deploy.checks.keras_archives import SUFFIXES
-
     path = Path(text)
     if path.is_dir():
         return _directory(path)
@@ -85,25 +87,32 @@ def _check_separators(text: str) -> None:
 
 
 def load_target(text: str | Path, custom_objects: Mapping[str, object] | Sequence[str] | None = None) -> object:
-    """What `text` names: a model, a Servable, or the path of a SavedModel directory. Builders are called.
+    """What `text` names: a model, a Exportable, or the path of a SavedModel directory. Builders are called.
 
     custom_objects: for Keras files: name -> class or function, or `pkg.module:Class` strings.
     Raises ExportError; an exception of the user's own code is in its details (`traceback`).
     """
-    from deploy.export import quiet
-
     target = parse(text)
     if isinstance(target, SavedModelDirectory):
         return target.path
     if isinstance(target, KerasFile):
-        from deploy.export import keras_models
-
         quiet.tensorflow()  # before the user's modules import it with all its chatter
         return keras_models.load_file(target.path, load_custom_objects(custom_objects))
     quiet.tensorflow()
     load_custom_objects(custom_objects)  # a builder may not need them; a wrong name is told all the same
     with importing(target.module):
         return built(_attribute(target), str(target))
+
+
+def resolve(described: Exportable) -> Exportable:
+    """With the object, or the Path of a SavedModel directory, where the model is named. Raises ExportError."""
+    for _ in range(_NAMED_AGAIN):
+        target = described.model
+        if not isinstance(target, str | Path) or (isinstance(target, Path) and (target / GRAPH).is_file()):
+            return described
+        model = load_target(target, described.custom_objects)
+        described = described.filled(model if isinstance(model, Exportable) else Exportable(model))
+    raise ExportError(f"{described.model} names another target, again and again", hint="name the model itself")
 
 
 def load_custom_objects(described: Mapping[str, object] | Sequence[str] | None) -> dict[str, object]:
@@ -137,12 +146,12 @@ def built(found: object, where: str) -> object:
     if exportable(result) or (callable(result) and not inspect.isclass(result)):
         return result
     raise ExportError(f"{where} returned {_what(result)}, which is no model",
-                      hint="return the Keras model, tf.Module, tf.function or deploy.export.Servable")
+                      hint="return the Keras model, tf.Module, tf.function or deploy.export.Exportable")
 
 
 def exportable(value: object) -> bool:
     """Whether it is a model, or stands for one. Told by its classes' modules, so TensorFlow isn't needed."""
-    if isinstance(value, Servable | Predict | Classify | Regress | str | Path):
+    if isinstance(value, Exportable | Predict | Classify | Regress | str | Path):
         return True
     return any(kind.__module__.split(".")[0] in _PACKAGES for kind in type(value).__mro__)
 
@@ -162,7 +171,7 @@ def importing(module: str) -> Iterator[None]:
 
 
 def _directory(path: Path) -> SavedModelDirectory:
-    if (path / "saved_model.pb").is_file():
+    if (path / GRAPH).is_file():
         return SavedModelDirectory(path)
     inside = sorted(p.parent.name for p in path.glob("*/saved_model.pb"))
     if inside:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from deploy.errors import ExportError, ParityError
-from deploy.export.parity import LOG_TAIL, environment
+from deploy.export import processes, replay
 from deploy.goldens import Golden, drift
 from deploy.goldens.compare import Tolerance, Tolerances, narrowest
 from deploy.goldens.drift import AnswerDrift, AnswerPair
 from deploy.savedmodel import tflite
-from deploy.savedmodel.flow import scopes
-from deploy.savedmodel.reader import meta_graph
+from deploy.savedmodel.reader import GRAPH
+from deploy.savedmodel.scanning import GraphFile
 from deploy.types import DEFAULT_SIGNATURE, Contract
 from deploy.wire import tensor_pb2
 
@@ -126,12 +123,12 @@ def convert(directory: Path, contract: Contract, cases: Sequence[Golden], mode: 
 
 def _run(asked: Mapping[str, object], cases: Sequence[Golden],
          timeout: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    from deploy.export import replay, scratch
-
-    with scratch.directory() as place:
+    with processes.directory() as place:
         requests, answers = place / "requests", place / "answers"
         replay.write_requests(requests, cases)
-        said = _process({**asked, "requests": str(requests), "answers": str(answers)}, timeout)
+        said = processes.run("deploy.export.tflite_process", {**asked, "requests": str(requests),
+                                                              "answers": str(answers)},
+                             "converting to TFLite", timeout)
         if "error" in said:
             raise _refused(said, Path(str(asked["directory"])))
         return said, replay.read_answers(answers)
@@ -140,20 +137,6 @@ def _run(asked: Mapping[str, object], cases: Sequence[Golden],
 def _ordered(contract: Contract) -> list[str]:
     """The default first: TensorFlow Serving sees the first graph of a TFLite file only."""
     return sorted(contract, key=lambda name: (name != DEFAULT_SIGNATURE, name))
-
-
-def _process(asked: Mapping[str, object], timeout: float) -> dict[str, Any]:
-    try:
-        done = subprocess.run([sys.executable, "-m", "deploy.export.tflite_process"], input=json.dumps(asked) + "\n",
-                              capture_output=True, text=True, timeout=timeout, check=False, env=environment())
-    except subprocess.TimeoutExpired:
-        raise ExportError(f"converting to TFLite didn't end within {timeout:g} s") from None
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        raise ExportError(f"the process that converts to TFLite ended with exit code {done.returncode}",
-                          hint="the converter can't take this model", details={"logs": done.stderr[-LOG_TAIL:]})
-    said: dict[str, Any] = json.loads(lines[-1])
-    return said
 
 
 def _refused(said: Mapping[str, Any], directory: Path) -> ExportError:
@@ -174,8 +157,9 @@ def _refused(said: Mapping[str, Any], directory: Path) -> ExportError:
 def _unsupported_floats(directory: Path, ops: frozenset[str]) -> list[str]:
     """The dtypes other than float32 in which these ops, or if there are none any ops, of the SavedModel compute."""
     found = set()
-    for _, nodes in scopes(meta_graph(directory).graph_def):
-        for node in nodes:
+    graph = GraphFile(directory / GRAPH)
+    for body in graph.bodies(graph.outline().scopes).values():
+        for node in body.nodes.values():
             if node.op in ops or (not ops and node.op not in _MOVES):
                 found |= {_FLOATS[value.type] for value in node.attr.values() if value.type in _FLOATS}
     return sorted(found)

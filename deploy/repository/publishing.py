@@ -16,6 +16,7 @@ from deploy.repository import copying, failures, naming
 from deploy.repository.copying import Progress
 from deploy.repository.manifest import FileRecord, Manifest, read_manifest
 from deploy.repository.survey import Survey, survey
+from deploy.savedmodel import SavedModelInfo
 from deploy.types import Contract, ModelVersion
 from deploy.version import __version__
 
@@ -94,20 +95,21 @@ class VersionStage(ABC):
     def publish(self, version: int | None = None, *, producer: Mapping[str, str] | None = None,
                 tolerances: Mapping[str, Mapping[str, float]] | None = None, goldens: int | None = None,
                 tflite_tolerances: Mapping[str, Mapping[str, float]] | None = None,
-                progress: Progress | None = None) -> Published:
+                info: SavedModelInfo | None = None, progress: Progress | None = None) -> Published:
         """Make what stands in `path` visible as a version.
 
         version: None for the stage's own, or else the next free number.
+        info: what is known of the SavedModel, as it stands there; what was changed since is read again.
         Raises IncompleteVersion, VersionExists, RepositoryError; then nothing is visible.
         """
         facts = Facts(producer or {}, tolerances or {}, goldens, tflite_tolerances or {})
-        return self.publish_tree(self.path, version, facts, progress)
+        return self.publish_tree(self.path, version, facts, progress, info)
 
-    def publish_tree(self, tree: Path, version: int | None, facts: Facts,
-                     progress: Progress | None = None) -> Published:
+    def publish_tree(self, tree: Path, version: int | None, facts: Facts, progress: Progress | None = None,
+                     info: SavedModelInfo | None = None) -> Published:
         """`publish` for a directory elsewhere on the same filesystem, which may be gone afterwards."""
         with failures.translated(f"publish {self.model}", self.where):
-            contract, facts = _examine(tree, facts)
+            contract, facts = _examine(tree, facts, info)
             surveyed = survey(tree)
             if surveyed.links:
                 raise RepositoryError(f"{tree} holds symbolic links", hint="publish it as a copy")
@@ -137,8 +139,9 @@ class VersionStage(ABC):
             facts.tolerances, self._algorithm, facts.tflite_tolerances)
 
 
-def _examine(tree: Path, facts: Facts) -> tuple[Contract, Facts]:
-    info = savedmodel.read(tree)
+def _examine(tree: Path, facts: Facts, info: SavedModelInfo | None = None) -> tuple[Contract, Facts]:
+    if info is None or not info.describes(tree):
+        info = savedmodel.read(tree)
     before = _earlier(tree)
     producer = {"tfs_deploy": __version__, "tensorflow": info.producer.tensorflow, **before.producer, **facts.producer}
     recorded = _check_warmup(tree, info.contract)

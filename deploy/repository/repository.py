@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from deploy.errors import RepositoryError, VersionNotFound
+from deploy.errors import RepositoryError, VersionExists, VersionNotFound
 from deploy.repository import digests, failures, naming, survey, versions
 from deploy.repository.copying import Progress
 from deploy.repository.facts import VersionFacts, read_facts
@@ -67,6 +67,21 @@ class Repository:
         check_name(model)
         with self._reading():
             return self._publisher.next_version(model)
+
+    def check_free(self, model: str, version: int) -> None:
+        """Raises VersionExists if there is a version of this number, however it is spelled.
+
+        Where there is no repository yet, all numbers are free. What can't be read is told by whoever stages a version.
+        """
+        check_name(model)
+        check_version(version)
+        there: dict[int, str] = {}
+        with suppress(RepositoryError):
+            there = self.spellings(model)
+        if version in there:
+            seen = "exists" if there[version] == str(version) else f"exists as {there[version]!r}"
+            raise VersionExists(f"{model}/{version} {seen} in {self.store}; published versions never change",
+                                hint=f"the next free version is {self.next_version(model)}")
 
     def path(self, mv: ModelVersion) -> Path:
         """The version's directory, however its number is spelled. Raises VersionNotFound, RepositoryError if it isn't

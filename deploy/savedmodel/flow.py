@@ -1,4 +1,7 @@
-"""Where tensors come from: backwards through the nodes of a graph, and out of functions to what their callers pass."""
+"""Where tensors come from: backwards through the nodes of a graph, and out of functions to what their callers pass.
+
+With the names of TensorFlow's ops that several rooms look for. Source: tensorflow/core/ops/*.cc of TensorFlow 2.21.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,24 @@ import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from deploy.savedmodel import ops
-
-if TYPE_CHECKING:
-    from deploy.wire.model_pb2 import FunctionDef, GraphDef, NodeDef
+from deploy.wire.model_pb2 import FunctionDef, GraphDef, NodeDef
 
 MAIN = ""
 """The scope of nodes that are in no function."""
 
-Inputs = Callable[[str, "NodeDef"], Iterable[str]]
+CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
+"""They call the function that their attribute `f` names; their inputs are its arguments."""
+
+PYTHON = frozenset({"EagerPyFunc", "PyFunc", "PyFuncStateless"})
+"""They call back into the Python that saved the model."""
+
+VARIABLE = "VarHandleOp"
+VARIABLES = frozenset({VARIABLE, "AutoReloadVariable", "Variable", "VariableV2"})
+
+TABLE_FILES = frozenset({"InitializeTableFromTextFile", "InitializeTableFromTextFileV2"})
+
+Inputs = Callable[[str, NodeDef], Iterable[str]]
 """Of a scope's node: the tensors to follow from there."""
 
 
@@ -55,14 +65,6 @@ class Flow:
     def __init__(self, bodies: Mapping[str, Body]) -> None:
         self._bodies = bodies
 
-    @classmethod
-    def of(cls, graph: GraphDef) -> Flow:
-        """The whole graph."""
-        arguments = {function.signature.name: tuple(argument.name for argument in function.signature.input_arg)
-                     for function in graph.library.function}
-        return cls({scope: Body({node.name: node for node in nodes}, arguments.get(scope, ()))
-                    for scope, nodes in scopes(graph)})
-
     def node(self, scope: str, tensor: str) -> NodeDef | None:
         """The node that gives `tensor`; None for a function's argument, and for what isn't there."""
         return self._bodies[scope].nodes.get(_node(tensor)) if scope in self._bodies else None
@@ -92,9 +94,9 @@ class Flow:
     @functools.cached_property
     def _callers(self) -> Mapping[str, list[tuple[str, NodeDef]]]:
         callers: dict[str, list[tuple[str, NodeDef]]] = defaultdict(list)
-        for scope, body in self._bodies.items():
-            for node in body.nodes.values():
-                if node.op in ops.CALLS:
+        for scope, found in self._bodies.items():
+            for node in found.nodes.values():
+                if node.op in CALLS:
                     callers[node.attr["f"].func.name].append((scope, node))
         return callers
 

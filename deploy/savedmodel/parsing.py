@@ -6,32 +6,54 @@ ParseExampleV2 and ParseSingleExample in tensorflow/core/ops/parsing_ops.cc.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
 
-from deploy.savedmodel.flow import MAIN, Flow, input_of, scopes
+from deploy.savedmodel.flow import MAIN, Flow, input_of
+from deploy.savedmodel.outline import Outline
+from deploy.savedmodel.scanning import GraphFile
 from deploy.types import TensorSpec
+from deploy.wire import tensors
+from deploy.wire.contracts import shape_from_proto
+from deploy.wire.dtypes import dtype_from_number
+from deploy.wire.model_pb2 import NodeDef
 
-if TYPE_CHECKING:
-    from deploy.wire.model_pb2 import GraphDef, NodeDef
+PARSERS = frozenset({"ParseExample", "ParseExampleV2", "ParseSingleExample"})
 
-_PARSERS = frozenset({"ParseExample", "ParseExampleV2", "ParseSingleExample"})
 _PASSING = "Identity"
 _MOST_PARSERS = 64  # of different inputs; features are for example requests, and more wouldn't help there
 _MOST_STEPS = 200_000  # from node to node, for all parsers together: chains in a hostile graph have no end
 _MOST_KEYS = 10_000
 
 
-def parsed_examples(graph: GraphDef) -> dict[str, tuple[TensorSpec, ...]]:
-    """Dense features (sparse ones may be left out) by the name of the graph's tensor that holds the tf.Examples."""
-    parsers = {(scope, input_of(node, 0)): node for scope, nodes in scopes(graph) for node in nodes
-               if node.op in _PARSERS}
+def parsed_examples(graph: GraphFile, outline: Outline) -> dict[str, tuple[TensorSpec, ...]]:
+    """Dense features (sparse ones may be left out) by the name of the graph's tensor that holds the tf.Examples.
+
+    outline: of the graph, with the nodes of PARSERS kept and flow.CALLS among the callers.
+    """
+    parsers = {(scope, input_of(node, 0)): node for scope, node in outline.kept if node.op in PARSERS}
     if not parsers:
         return {}
-    flow, steps = Flow.of(graph), iter(range(_MOST_STEPS))
+    flow = Flow(graph.bodies({MAIN, *_with_callers(outline, (scope for scope, _ in parsers))}))
+    steps = iter(range(_MOST_STEPS))
     return {tensor: _features(flow, scope, node) for (scope, source), node in islice(parsers.items(), _MOST_PARSERS)
             for tensor in _serialized(flow, scope, source, steps)}
+
+
+def _with_callers(outline: Outline, scopes: Iterable[str]) -> set[str]:
+    """These functions, and all that call them, directly or not."""
+    callers: dict[str, set[str]] = defaultdict(set)
+    for name, scope in outline.scopes.items():
+        for _, function in scope.calls:
+            callers[function].add(name)
+    found, pending = set[str](), list(scopes)
+    while pending:
+        name = pending.pop()
+        if name not in found:
+            found.add(name)
+            pending += callers[name]
+    return found
 
 
 def _serialized(flow: Flow, scope: str, source: str, steps: Iterator[int]) -> Iterator[str]:
@@ -42,16 +64,12 @@ def _serialized(flow: Flow, scope: str, source: str, steps: Iterator[int]) -> It
             yield f"{name}:{index or 0}"
 
 
-def _passed(scope: str, node: NodeDef) -> list[str]:
-    del scope
+def _passed(_: str, node: NodeDef) -> list[str]:
     return list(node.input[:1]) if node.op == _PASSING else []
 
 
 def _features(flow: Flow, scope: str, node: NodeDef) -> tuple[TensorSpec, ...]:
     """The dense features of a parsing op; none if their names are computed by the graph."""
-    from deploy.wire.contracts import shape_from_proto
-    from deploy.wire.dtypes import dtype_from_number
-
     types, shapes = node.attr["Tdense"].list.type, node.attr["dense_shapes"].list.shape
     return tuple(TensorSpec(key.decode(errors="replace"), dtype_from_number(dtype), shape_from_proto(shape))
                  for key, dtype, shape in zip(_keys(flow, scope, node), types, shapes, strict=False))
@@ -69,8 +87,6 @@ def _keys(flow: Flow, scope: str, node: NodeDef) -> list[bytes]:
 
 
 def _constant(node: NodeDef | None) -> list[bytes]:
-    from deploy.wire import tensors
-
     if node is None or node.op != "Const":
         return []
     proto = node.attr["value"].tensor

@@ -6,25 +6,37 @@ every request. So wholeness is checked here, before anything is published or ser
 
 from __future__ import annotations
 
+import errno
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from google.protobuf.message import DecodeError
 
 from deploy import files
 from deploy.errors import BadReply, IncompleteVersion
-from deploy.savedmodel import flow, ops, placement
+from deploy.savedmodel import bundle, flow, parsing, placement
+from deploy.savedmodel.outline import Outline
+from deploy.savedmodel.scanning import GraphFile, Identity, identity
 from deploy.types import Contract, TensorSpec
+from deploy.wire.contracts import contract_from_map
+from deploy.wire.dtypes import numpy_dtype
+from deploy.wire.model_pb2 import AssetFileDef, MetaGraphDef
+from deploy.wire.tensors import SENDABLE
 
-if TYPE_CHECKING:
-    from deploy.wire.model_pb2 import AssetFileDef, GraphDef, MetaGraphDef
+GRAPH = "saved_model.pb"
+"""Its file in a version directory."""
+
+KEPT, CALLERS = parsing.PARSERS, flow.CALLS
+"""What an outline has to keep, and follow, for `described`."""
 
 _ASSETS = "saved_model_assets"
-LIMIT = (1 << 31) - 1
-"""Bytes that a protobuf message can have."""
-
+_INDEX = "variables/variables.index"
+_SHOWN = 20  # files or variables of a damaged version; there may be millions
 _AGAIN = "copy or export the version again"
 _OTHER_FORMS = {
     "model.tflite": "a TFLite model alone: publish the SavedModel that it was made from; `tfs export --tflite` puts "
@@ -52,6 +64,7 @@ class SavedModelInfo:
     assets: file names below assets/.
     size: bytes of all files in the directory.
     features: what the graph wants of each string tensor that it parses as tf.Example; `examples.generate` takes it.
+    source: the saved_model.pb that was read, see `describes`.
     """
 
     contract: Contract
@@ -61,6 +74,18 @@ class SavedModelInfo:
     producer: Producer
     size: int
     features: Mapping[str, tuple[TensorSpec, ...]] = field(default_factory=dict, compare=False)
+    source: Identity | None = field(default=None, compare=False, repr=False)
+
+    def describes(self, directory: Path) -> bool:
+        """Whether the saved_model.pb in `directory` is still the very file that was read, unchanged."""
+        try:
+            return self.source == identity((directory / GRAPH).stat())
+        except OSError:
+            return False
+
+    def moved(self, directory: Path) -> SavedModelInfo:
+        """The same of an exact copy in another directory."""
+        return replace(self, source=identity((directory / GRAPH).stat()))
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON data."""
@@ -69,99 +94,106 @@ class SavedModelInfo:
                 "producer": {"tensorflow": self.producer.tensorflow, "graph": self.producer.graph}}
 
 
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """Why a directory is no whole SavedModel.
+
+    file: relative to it. what: a sentence about that file. lacks: what can be said of the directory instead.
+    """
+
+    file: str
+    what: str
+    lacks: str = ""
+
+
 def read(directory: str | Path) -> SavedModelInfo:
     """What the SavedModel in `directory` holds. With several meta graphs: the one tagged `serve`.
 
     Raises IncompleteVersion if the directory isn't a whole SavedModel: missing or empty; saved_model.pb missing, empty
     or truncated; variables or assets that the graph needs missing or truncated.
     """
-    from deploy.savedmodel.parsing import parsed_examples
-    from deploy.wire.contracts import contract_from_map
-
     directory = Path(directory)
-    graph = _open(directory)
-    info = graph.meta_info_def
-    with _readable(directory):
-        size, _ = files.total(directory)
-    try:
-        contract, features = contract_from_map(graph.signature_def), parsed_examples(graph.graph_def)
-    except BadReply as error:  # a dtype that doesn't exist, a constant that doesn't add up
-        raise IncompleteVersion(f"{directory / 'saved_model.pb'} is damaged: {error.message}", hint=_AGAIN) from error
-    return SavedModelInfo(
-        contract=contract,
-        ops=_ops(graph.graph_def),
-        tags=tuple(sorted(info.tags)),
-        assets=_assets(graph),
-        producer=Producer(info.tensorflow_version, graph.graph_def.versions.producer),
-        size=size,
-        features=features)
+    graph, outline = _whole(directory)
+    return described(directory, graph, outline)
 
 
 def check_complete(directory: str | Path) -> None:
     """Raise IncompleteVersion unless `directory` holds a whole SavedModel, as `read` does."""
-    _open(Path(directory))
+    _whole(Path(directory))
 
 
-def _open(directory: Path) -> MetaGraphDef:
-    graph = meta_graph(directory)
+def described(directory: Path, graph: GraphFile, outline: Outline) -> SavedModelInfo:
+    """`read` for a graph that was opened already. outline: with KEPT and CALLERS. Wholeness isn't looked at."""
+    meta = outline.graph.meta_info_def
     with _readable(directory):
-        _check_variables(directory, graph)
-        for name in _assets(graph):
+        size, _ = files.total(directory)
+    try:
+        contract = contract_from_map(outline.graph.signature_def)
+        features = parsing.parsed_examples(graph, outline)
+    except BadReply as error:  # a dtype that doesn't exist, a constant that doesn't add up
+        raise IncompleteVersion(f"{graph.path} is damaged: {error.message}", hint=_AGAIN) from error
+    return SavedModelInfo(contract, outline.ops, tuple(sorted(meta.tags)), _assets(outline.graph),
+                          Producer(meta.tensorflow_version, outline.graph.graph_def.versions.producer), size, features,
+                          graph.identity)
+
+
+def flaws(directory: Path, outline: Outline) -> Iterator[Flaw]:
+    """What the graph needs and the directory doesn't have: variables and assets. Raises OSError if nobody can look.
+
+    Assets whose names lead out of the directory aren't looked for.
+    """
+    index = directory / _INDEX
+    if index.is_file():
+        yield from _variables(index)
+    elif _restores(outline) or any(index.parent.glob("variables.data-*")):
+        yield Flaw(_INDEX, f"{_INDEX} is missing, though its graph has variables",
+                   f"lacks {_INDEX}, though its graph has variables")
+    for name in _assets(outline.graph):  # those that TensorFlow 1 lists elsewhere may be of no use
+        if not files.escapes(name) and not _is_file(directory / "assets" / name):
+            yield Flaw(f"assets/{name}", f"the asset file assets/{name} is missing",
+                       f"lacks its asset file assets/{name}")
+
+
+def asset_files(graph: MetaGraphDef) -> list[AssetFileDef]:
+    """A graph's assets: the file of each, and the tensor that its path is filled in at.
+
+    TensorFlow 1 writes them into a collection, which the server takes where nothing else says them.
+    Raises IncompleteVersion for a damaged collection.
+    """
+    if graph.asset_file_def or _ASSETS not in graph.collection_def:
+        return list(graph.asset_file_def)
+    try:
+        return [AssetFileDef.FromString(each.value) for each in graph.collection_def[_ASSETS].any_list.value]
+    except DecodeError as error:
+        raise IncompleteVersion(f"the graph's collection {_ASSETS} is damaged: {error}", hint=_AGAIN) from error
+
+
+def _whole(directory: Path) -> tuple[GraphFile, Outline]:
+    with _readable(directory):
+        graph = GraphFile(_file(directory))
+        outline = graph.outline(KEPT, CALLERS)
+        for name in _assets(outline.graph):
             if files.escapes(name):
                 raise IncompleteVersion(f"{directory}: its asset {name!r:.200} leads out of assets/",
                                         hint="save the file as an asset of the model")
-            if not (directory / "assets" / name).is_file():
-                raise IncompleteVersion(f"{directory} lacks its asset file assets/{name}", hint=_AGAIN)
-    return graph
-
-
-def meta_graph(directory: Path) -> MetaGraphDef:
-    """The graph that `read` describes, the variables and assets beside it unseen. Raises IncompleteVersion."""
-    from google.protobuf.message import DecodeError
-
-    from deploy.wire.model_pb2 import SavedModel
-
-    with _readable(directory):
-        path = _file(directory)
-        data = files.read_bytes(path, LIMIT)
-    try:
-        graphs = SavedModel.FromString(data).meta_graphs
-    except DecodeError as error:
-        raise IncompleteVersion(f"{path} is truncated or no SavedModel", hint=_AGAIN,
-                                details={"parser": str(error)}) from error
-    if not graphs:
-        raise IncompleteVersion(f"{path} ({len(data)} bytes) holds no graph", hint=_AGAIN)
-    return next((graph for graph in graphs if "serve" in graph.meta_info_def.tags), graphs[0])
+        for flaw in flaws(directory, outline):
+            raise IncompleteVersion(f"{directory} {flaw.lacks}" if flaw.lacks else flaw.what, hint=_AGAIN)
+    return graph, outline
 
 
 def _file(directory: Path) -> Path:
     if not directory.is_dir():
         seen = "is not a directory" if directory.exists() else "doesn't exist"
         raise IncompleteVersion(f"the SavedModel directory {directory} {seen}")
-    path = directory / "saved_model.pb"
+    path = directory / GRAPH
     if path.is_file():
         return path
     for name, advice in _OTHER_FORMS.items():
         if (directory / name).is_file():
-            raise IncompleteVersion(f"{directory} holds {name} and no saved_model.pb", hint=f"that is {advice}")
-    seen = "holds no saved_model.pb" if any(directory.iterdir()) else "is empty"
+            raise IncompleteVersion(f"{directory} holds {name} and no {GRAPH}", hint=f"that is {advice}")
+    seen = f"holds no {GRAPH}" if any(directory.iterdir()) else "is empty"
     raise IncompleteVersion(f"the SavedModel directory {directory} {seen}",
                             hint=placement.not_a_version(directory) or _AGAIN)
-
-
-def _check_variables(directory: Path, graph: MetaGraphDef) -> None:
-    folder = directory / "variables"
-    index = folder / "variables.index"
-    if index.is_file():
-        from deploy.savedmodel import bundle
-
-        for name, size in bundle.read(index).needed().items():
-            _check_size(folder / name, size)
-        return
-    restores = graph.saver_def.restore_op_name and not ops.VARIABLES.isdisjoint(_ops(graph.graph_def))
-    if restores or any(folder.glob("variables.data-*")):
-        raise IncompleteVersion(f"{directory} lacks variables/variables.index, though its graph has variables",
-                                hint=_AGAIN)
 
 
 @contextmanager
@@ -176,34 +208,49 @@ def _readable(directory: Path) -> Iterator[None]:
                                 ) from error
 
 
-def _check_size(path: Path, needed: int) -> None:
-    present = path.is_file()
-    if (path.stat().st_size if present else 0) < needed:
-        what = f"has {path.stat().st_size} bytes" if present else "is missing"
-        raise IncompleteVersion(f"{path} {what}, but its index needs {needed} bytes of it", hint=_AGAIN)
+def _restores(outline: Outline) -> bool:
+    """Whether loading restores variables; without a restore op the graph initialises them itself."""
+    return bool(outline.graph.saver_def.restore_op_name) and not flow.VARIABLES.isdisjoint(outline.ops)
 
 
-def _ops(graph: GraphDef) -> frozenset[str]:
-    return frozenset(node.op for _, nodes in flow.scopes(graph) for node in nodes)
+def _variables(index: Path) -> Iterator[Flaw]:
+    try:
+        stored = bundle.read(index)
+    except IncompleteVersion as error:
+        yield Flaw(_INDEX, error.message)
+        return
+    yield from islice(_data_files(index, stored), _SHOWN)
+    yield from islice(_sizes(index, stored), _SHOWN)
+
+
+def _data_files(index: Path, stored: bundle.Bundle) -> Iterator[Flaw]:
+    """Data files that aren't there, or not whole."""
+    for name, needed in stored.needed().items():
+        path = index.parent / name
+        if not path.is_file():
+            yield Flaw(f"variables/{name}", f"{path} is missing, and its index needs {needed:,} bytes of it")
+        elif (size := path.stat().st_size) < needed:
+            yield Flaw(f"variables/{name}", f"{path} has {size:,} bytes, but its index needs {needed:,} of it")
+
+
+def _sizes(index: Path, stored: bundle.Bundle) -> Iterator[Flaw]:
+    """Each variable's bytes against its dtype and shape. Strings and slices of variables have no fixed size."""
+    for name, variable in stored.variables.items():
+        if variable.dtype in SENDABLE and variable.dtype != "string" and variable.size and None not in variable.shape:
+            needed = math.prod(d or 0 for d in variable.shape) * numpy_dtype(variable.dtype).itemsize
+            if needed != variable.size:
+                yield Flaw(_INDEX, f"{index} gives {name} {variable.size:,} bytes, and "
+                           f"{variable.dtype}{list(variable.shape)} has {needed:,}")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 def _assets(graph: MetaGraphDef) -> tuple[str, ...]:
     return tuple(sorted({asset.filename for asset in graph.asset_file_def}))
-
-
-def asset_files(graph: MetaGraphDef) -> list[AssetFileDef]:
-    """A graph's assets: the file of each, and the tensor that its path is filled in at.
-
-    TensorFlow 1 writes them into a collection, which the server takes where nothing else says them.
-    Raises IncompleteVersion for a damaged collection.
-    """
-    from google.protobuf.message import DecodeError
-
-    from deploy.wire.model_pb2 import AssetFileDef
-
-    if graph.asset_file_def or _ASSETS not in graph.collection_def:
-        return list(graph.asset_file_def)
-    try:
-        return [AssetFileDef.FromString(each.value) for each in graph.collection_def[_ASSETS].any_list.value]
-    except DecodeError as error:
-        raise IncompleteVersion(f"the graph's collection {_ASSETS} is damaged: {error}", hint=_AGAIN) from error

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from deploy.export import Servable
+from deploy.export import Exportable
 
 VOCABULARY = Path(__file__).with_name("reviews_words.txt")
 WEIGHTS = [1.0, 1.5, 1.2, 0.4, -0.7, -1.0, -1.6, -0.8, 0.0]  # of the file's words, and of all others
@@ -37,5 +37,5 @@ class Reviews(tf.Module):
         return {"ids": ids, "score": tf.tanh(tf.reduce_sum(tf.gather(self.weights, ids), axis=1))}
 
 
-def build() -> Servable:
-    return Servable(Reviews(VOCABULARY), examples={"text": np.array(["A lovely, great day!", "not good", ""])})
+def build() -> Exportable:
+    return Exportable(Reviews(VOCABULARY), examples={"text": np.array(["A lovely, great day!", "not good", ""])})

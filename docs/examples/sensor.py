@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from deploy.export import Servable
+from deploy.export import Exportable
 
 
 class Double(keras.layers.Layer):
@@ -28,7 +28,7 @@ def data(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return readings, readings.argmax(1)
 
 
-def build() -> Servable:
+def build() -> Exportable:
     keras.utils.set_random_seed(4)
     model = keras.Sequential([Double(), keras.layers.Dense(10, activation="softmax")])
     model.compile(optimizer=keras.optimizers.Adam(0.05), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -40,4 +40,4 @@ def build() -> Servable:
         probabilities = model(tf.cast(readings, tf.float32) / 1023, training=False)
         return {"channel": tf.argmax(probabilities, axis=1), "confidence": tf.reduce_max(probabilities, axis=1)}
 
-    return Servable(model, signatures={"serving_default": serve}, examples={"readings": readings[:3]})
+    return Exportable(model, signatures={"serving_default": serve}, examples={"readings": readings[:3]})

@@ -11,7 +11,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from deploy.export import Servable
+from deploy.export import Exportable
 
 
 class Standardize(keras.layers.Layer):
@@ -38,7 +38,7 @@ def data(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return (rows * np.logspace(-2, 3, 10) + 7).astype(np.float32), good[:, None].astype(np.float32)
 
 
-def build() -> Servable:
+def build() -> Exportable:
     keras.utils.set_random_seed(2)
     rows, good = data(800)
     standardize = Standardize(name="standardize")
@@ -49,4 +49,4 @@ def build() -> Servable:
     standardize.adapt(rows)
     model.compile(optimizer="adam", loss="binary_crossentropy", metrics=["accuracy"])
     model.fit(rows, good, epochs=3, verbose=0)
-    return Servable(model, examples={"measurements": rows[:4]})
+    return Exportable(model, examples={"measurements": rows[:4]})

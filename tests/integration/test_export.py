@@ -22,7 +22,7 @@ from deploy import (  # noqa: E402
     goldens,
     savedmodel,
 )
-from deploy.export import Classify, Exported, Predict, Regress, Servable, export_model, load_target  # noqa: E402
+from deploy.export import Classify, Exportable, Exported, Predict, Regress, export_model, load_target  # noqa: E402
 from deploy.goldens.compare import Tolerance, differences  # noqa: E402
 from deploy.repository import Repository  # noqa: E402
 from deploy.types import CLASSIFY_METHOD, REGRESS_METHOD  # noqa: E402
@@ -297,7 +297,7 @@ def test_classify_and_regress(tmp_path: Path) -> None:
     tail = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     features = {"x": "float32[?, 4]"}
     exported = export_model(
-        Servable(model, signatures={"serving_default": model, "classify": Classify(model, features, ["a", "b", "c"]),
+        Exportable(model, signatures={"serving_default": model, "classify": Classify(model, features, ["a", "b", "c"]),
                                     "regress": Regress(tail, features), "unlabelled": Classify(model, features)}),
         tmp_path, "flowers", examples={"classify": {"x": np.eye(4, dtype="f4")}})
     contract = exported.contract
@@ -372,7 +372,7 @@ def test_a_stated_tolerance_is_recorded(tmp_path: Path) -> None:
 
 def test_arguments_win_over_the_builders(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((2,), name="x"), keras.layers.Dense(1, name="y")])
-    servable = Servable(model, output_names=["first"], examples={"x": [[1, 2]]})
+    servable = Exportable(model, output_names=["first"], examples={"x": [[1, 2]]})
     assert names(export_model(servable, tmp_path, "m"))[1] == ["first: float32[?, 1]"]
     assert names(export_model(servable, tmp_path, "m", output_names=["second"]))[1] == ["second: float32[?, 1]"]
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.tensorflow
 tf = pytest.importorskip("tensorflow")
 
 from deploy.export import export_model, signatures  # noqa: E402
-from deploy.export.plans import Servable  # noqa: E402
+from deploy.export.options import Exportable  # noqa: E402
 
 S = tf.TensorSpec([None], tf.float32)
 X = tf.TensorSpec([None], tf.float32, name="x")
@@ -40,7 +40,7 @@ def difference(pair: Any) -> Any:
 def test_structures_of_tensors(signature: list[Any], function: Callable[..., Any], names: str) -> None:
     traced = tf.function(function, input_signature=signature)
     for given in (traced, traced.get_concrete_function()):
-        found, = signatures.find(Servable(given))
+        found, = signatures.find(Exportable(given))
         assert [spec.dtype for spec in found.inputs] == ["float32", "float32"]
         if given is traced:
             assert [spec.name for spec in found.inputs] == names.split()

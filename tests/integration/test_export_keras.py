@@ -15,20 +15,20 @@ tf = pytest.importorskip("tensorflow")
 
 from deploy.errors import CheckFailed  # noqa: E402
 from deploy.export import export_model, load_target, signatures  # noqa: E402
-from deploy.export.plans import Endpoint, Servable  # noqa: E402
+from deploy.export.options import Exportable, SignatureFunction  # noqa: E402
 
 ONES = np.ones((1, 3), np.float32)
 
 
-def endpoint(model: Any, **arguments: Any) -> Endpoint:
-    return signatures.find(Servable(model, **arguments))[0]
+def endpoint(model: Any, **arguments: Any) -> SignatureFunction:
+    return signatures.find(Exportable(model, **arguments))[0]
 
 
-def inputs(found: Endpoint) -> list[str]:
+def inputs(found: SignatureFunction) -> list[str]:
     return [str(spec) for spec in found.inputs]
 
 
-def answer(found: Endpoint, **tensors: Any) -> list[float]:
+def answer(found: SignatureFunction, **tensors: Any) -> list[float]:
     made = found.call({name: tf.constant(value) for name, value in tensors.items()})
     return [float(number) for number in np.ravel(made)]
 

@@ -16,7 +16,7 @@ k = pytest.importorskip("tf_keras")
 
 from deploy.errors import ExportError  # noqa: E402
 from deploy.export import export_model, load_target, signatures  # noqa: E402
-from deploy.export.plans import Servable  # noqa: E402
+from deploy.export.options import Exportable  # noqa: E402
 
 ONES = np.ones((1, 3), np.float32)
 
@@ -64,7 +64,7 @@ def called(**tensors: Any) -> Any:
 def test_live_models(build: Callable[[], Any], inputs: list[str], outputs: list[str]) -> None:
     from deploy.export import saving
 
-    found, = signatures.find(Servable(build()))
+    found, = signatures.find(Exportable(build()))
     assert [str(spec) for spec in found.inputs] == inputs
     made = found.call({spec.name: tf.ones([2, 1 if spec.name == "weight" else 3]) for spec in found.inputs})
     assert list(saving.named(made, found)) == outputs
@@ -78,19 +78,19 @@ def test_a_live_model_is_published(tmp_path: Path) -> None:
 
 def test_an_optional_tensor_is_pinned_or_told() -> None:
     pinned = ["tokens: float32[?, 3]", "weight: float32[?, 1]"]
-    assert any("'weight'" in note for note in signatures.find(Servable(called()))[0].notes)
+    assert any("'weight'" in note for note in signatures.find(Exportable(called()))[0].notes)
     for model in (called(), Weighted()):
-        found, = signatures.find(Servable(model, inputs=pinned))
+        found, = signatures.find(Exportable(model, inputs=pinned))
         assert [str(spec) for spec in found.inputs] == pinned
     with pytest.raises(ExportError, match="isn't built"):
-        signatures.find(Servable(Weighted()))
+        signatures.find(Exportable(Weighted()))
 
 
 @pytest.mark.parametrize("suffix", ["keras", "h5"])
 def test_files(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"m.{suffix}"
     k.Model(i := k.Input((3,), name="rows"), k.layers.Dense(1, name="score")(i)).save(path)
-    found, = signatures.find(Servable(load_target(path)))
+    found, = signatures.find(Exportable(load_target(path)))
     assert [str(spec) for spec in found.inputs] == ["rows: float32[?, 3]"]
 
 

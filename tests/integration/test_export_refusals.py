@@ -14,7 +14,7 @@ keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
 
 from deploy.errors import DeployError, ExportError, ParityError, RepositoryError, SpecError, VersionExists  # noqa: E402
-from deploy.export import Classify, Predict, Regress, Servable, export_model, load_target, saving  # noqa: E402
+from deploy.export import Classify, Exportable, Predict, Regress, export_model, load_target, saving  # noqa: E402
 from deploy.repository import Repository  # noqa: E402
 
 X = tf.TensorSpec([None], tf.float32, name="x")
@@ -281,5 +281,5 @@ def test_a_builder_that_fails(tmp_path: Path) -> None:
 
 def test_signatures_and_inputs_are_said_in_one_place(tmp_path: Path) -> None:
     serve = tf.function(lambda x: x, [X])
-    both = Servable(tf.Module(), signatures={"serving_default": serve})
+    both = Exportable(tf.Module(), signatures={"serving_default": serve})
     refused(tmp_path, both, "both signatures and inputs", inputs=[X])

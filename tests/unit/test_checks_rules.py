@@ -9,7 +9,7 @@ import pytest
 from deploy import checks
 from deploy.checks import RULES, Severity, policy, targets
 from deploy.checks.files import escapes
-from deploy.savedmodel import ops
+from deploy.savedmodel import flow
 from tests import checks_support as make
 from tests import savedmodel_support as support
 from tests.checks_support import SERVER, check, found
@@ -140,7 +140,7 @@ def test_ops_are_found_in_nested_functions(tmp_path: Path, rule: str) -> None:
 def test_the_tables_name_ops_that_exist() -> None:
     """Some were added or removed between the releases that there are lists of; none is spelled wrongly."""
     known = {op for version in targets.versions() for op in targets.op_list(version).ops}
-    named = policy.BATCH_NORMS | policy.ENCODERS | policy.SAVER | {policy.XLA_MODULE} | ops.TABLE_FILES
+    named = policy.BATCH_NORMS | policy.ENCODERS | policy.SAVER | {policy.XLA_MODULE} | flow.TABLE_FILES
     assert named - known == set()
 
 
@@ -282,13 +282,13 @@ def test_variables_that_loading_doesnt_fill(tmp_path: Path) -> None:
     make.node(meta, "init", "NoOp", "^assign")
     meta.signature_def["__saved_model_init_op"].outputs["__saved_model_init_op"].name = "init"
     directory = support.save_variables(support.save(tmp_path / "model", meta))
-    assert checks.unrestored(directory) == []  # the graph doesn't tell how it is loaded
+    assert found(checks.check(directory, SERVER)) == {}  # the graph doesn't tell how it is loaded
     meta.saver_def.restore_op_name = "restore"
     support.save(directory, meta)
     report = checks.check(directory, SERVER)
     assert found(report) == {"unrestored": ERROR}
     assert "kernel_1" in report.findings[0].message
-    assert checks.unrestored(directory) == ["kernel_1"]
+    assert report.findings[0].where.node == "kernel_1"
     next(n for n in meta.graph_def.node if n.name == "restore").input[:] = ["kernel_1", "saver_filename"]
     support.save(directory, meta)
     assert checks.check(directory, SERVER).findings == ()

@@ -1,4 +1,4 @@
-"""Specs, names, examples, tolerances and graphs, without TensorFlow."""
+"""Specs, names, examples, tolerances, and what the gate says of graphs, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -9,15 +9,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.errors import ExportError, ParityError
-from deploy.export import examples, failures, graphs, parity, plans, signatures, specs
+from deploy import checks
+from deploy.errors import ExportError, ParityError, SpecError
+from deploy.export import (
+    Exportable,
+    Recording,
+    TFLite,
+    examples,
+    export_model,
+    failures,
+    judging,
+    options,
+    parity,
+    signatures,
+    specs,
+)
 from deploy.goldens import Golden
 from deploy.goldens.compare import Tolerance
-from deploy.savedmodel import ops
+from deploy.savedmodel import flow
 from deploy.types import Contract, Signature, TensorSpec
 from deploy.wire import tensors
 from deploy.wire.example_pb2 import Example
 from deploy.wire.model_pb2 import MetaGraphDef, NodeDef
+from tests import savedmodel_support as support
 
 X = TensorSpec("x", "float32", (None, 2))
 DOUBLE = Contract((Signature("serving_default", (X,), (TensorSpec("y", "float32", (None, 2)),)),))
@@ -85,7 +99,7 @@ def test_stable_names() -> None:
 
 
 def test_identifiers() -> None:
-    assert plans.identifiers(["x", "image/a", "image.a", "1st", "class", "_x"]) == {
+    assert options.identifiers(["x", "image/a", "image.a", "1st", "class", "_x"]) == {
         "x": "x", "image/a": "image_a", "image.a": "image_a_1", "1st": "arg_1st", "class": "arg_class", "_x": "arg_x"}
 
 
@@ -155,50 +169,83 @@ def test_the_comparison_says_how_close_it_was() -> None:
         parity.compare(cases, [{}], limits, ())
 
 
-def node(name: str, op: str, *inputs: str, function: str = "", value: str | None = None) -> NodeDef:
-    made = NodeDef(name=name, op=op, input=inputs)
-    if function:
-        made.attr["f"].func.name = function
-    if value is not None:
-        made.attr["value"].tensor.CopyFrom(tensors.encode(np.array(value.encode(), object)))
-    return made
-
-
-def graph_with_function(op: str, *, outer: bool) -> MetaGraphDef:
+def graph_with_function(op: str, *, outer: bool, path: str = "/data/words.txt") -> MetaGraphDef:
     """A file op inside a function inside a function; its path stands there, or comes from the main graph."""
-    graph = MetaGraphDef()
-    graph.graph_def.node.extend([node("path", "Const", value="/data/words.txt"), node("id", "Identity", "path"),
-                                 node("call", "PartitionedCall", "id", function="outer")])
-    middle, inner = graph.graph_def.library.function.add(), graph.graph_def.library.function.add()
+    meta = support.graph()
+    meta.graph_def.versions.producer = 1882
+    output = meta.signature_def["serving_default"].outputs["y"]
+    output.name = "call:0"
+    meta.graph_def.node.extend([node("x", "Placeholder"), node("path", "Const", value=path),
+                                node("id", "Identity", "path"),
+                                node("call", "StatefulPartitionedCall", "id", function="outer")])
+    middle, inner = meta.graph_def.library.function.add(), meta.graph_def.library.function.add()
     middle.signature.name, inner.signature.name = "outer", "inner"
     middle.signature.input_arg.add(name="a")
     inner.signature.input_arg.add(name="b")
     middle.node_def.append(node("nested", "StatefulPartitionedCall", "a", function="inner"))
     inner.node_def.extend([node("own", "Const", value="/own.txt"),
                            node("reader", op, "b" if outer else "own:output:0")])
-    return graph
+    return meta
 
 
-def test_files_outside_are_found_through_functions() -> None:
-    graph = graph_with_function("ReadFile", outer=True)
-    assert list(graphs.outside_files(graph)) == ["/data/words.txt"]
-    with pytest.raises(ExportError, match=r"/data/words\.txt.*tf\.saved_model\.Asset"):
-        graphs.check(graph)
-    graph.asset_file_def.add(filename="words.txt").tensor_info.name = "path:0"
-    graphs.check(graph)
-    assert list(graphs.outside_files(graph_with_function("ReadFile", outer=False))) == ["/own.txt"]
+def node(name: str, op: str, *inputs: str, function: str = "", value: str | None = None) -> NodeDef:
+    made = NodeDef(name=name, op=op, input=inputs)
+    if function:
+        made.attr["f"].func.name = function
+    if value is not None:
+        made.attr["dtype"].type = 7
+        made.attr["value"].tensor.CopyFrom(tensors.encode(np.array(value.encode(), object)))
+    return made
 
 
-def test_a_damaged_reader_reads_nothing() -> None:
-    graph = MetaGraphDef()
-    graph.graph_def.node.append(node("reader", "ReadFile"))
-    graphs.check(graph)
+@pytest.mark.parametrize(("outer", "file"), [(True, "/data/words.txt"), (False, "/own.txt")])
+def test_files_outside_are_found_through_functions(tmp_path: Path, outer: bool, file: str) -> None:
+    """Whatever is allowed: the file isn't there on a server."""
+    meta = graph_with_function("ReadFile", outer=outer)
+    gate = checks.gate(allow=dict.fromkeys(("asset-path", "file-read"), "a test"))
+    with pytest.raises(ExportError, match=rf"{file}.*tf\.saved_model\.Asset") as caught:
+        judging.accepted(gate, support.save(tmp_path / "1", meta))
+    assert caught.value.details["files"] == [file]
 
 
-@pytest.mark.parametrize("op", sorted(ops.PYTHON))
-def test_python_is_found_in_functions(op: str) -> None:
-    with pytest.raises(ExportError, match=f"{op} 'reader' in the function 'inner'"):
-        graphs.check(graph_with_function(op, outer=True))
+def test_an_asset_is_no_file_outside(tmp_path: Path) -> None:
+    meta = graph_with_function("ReadFile", outer=True, path="words.txt")
+    meta.asset_file_def.add(filename="words.txt").tensor_info.name = "path:0"
+    directory = support.save(tmp_path / "1", meta)
+    (directory / "assets").mkdir()
+    (directory / "assets" / "words.txt").write_text("a")
+    gate = checks.gate(allow=dict.fromkeys(("asset-path", "file-read"), "a test"))
+    info, _ = judging.accepted(gate, directory)
+    assert info.assets == ("words.txt",)
+
+
+@pytest.mark.parametrize("op", sorted(flow.PYTHON))
+def test_python_is_found_in_functions(tmp_path: Path, op: str) -> None:
+    gate = checks.gate(allow={"python-function": "a test"})
+    with pytest.raises(ExportError, match=f"calls Python code.*{op}.*function inner.*reader"):
+        judging.accepted(gate, support.save(tmp_path / "1", graph_with_function(op, outer=True)))
+
+
+def test_keywords_are_the_fields_of_small_values(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"tolerance is given beside recording; say Recording\(tolerance=\.\.\.\)"):
+        export_model(object(), tmp_path, "m", recording=Recording(), tolerance=1)
+    with pytest.raises(SpecError, match=r"say tflite=TFLite"):
+        export_model(object(), tmp_path, "m", tflite=TFLite("int8"), tflite_limit=0.1)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'input'"):
+        export_model(object(), tmp_path, "m", input=1)  # type: ignore[call-arg]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_caller_says_wins_over_what_a_builder_says() -> None:
+    built = Exportable("model", inputs="a", examples="b", output_names=["c"])
+    assert Exportable(None, inputs="d").filled(built) == Exportable("model", inputs="d", examples="b",
+                                                                    output_names=["c"])
+
+
+def test_a_target_that_names_itself_ends(tmp_path: Path) -> None:
+    (tmp_path / "circle.py").write_text(f"def build():\n    return '{tmp_path}/circle.py:build'\n")
+    with pytest.raises(ExportError, match="names another target, again and again"):
+        export_model(f"{tmp_path}/circle.py:build", tmp_path / "models", "m")
 
 
 def test_keras_on_another_backend_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy.export import scratch
+from deploy.export import processes
 
 HOLD = "import tempfile, sys; tempfile.tempdir = sys.argv[1]\n" \
-    "from deploy.export import scratch\nwith scratch.directory() as place: print(place, flush=True); sys.stdin.read()"
+    "from deploy.export import processes\n" \
+    "with processes.directory() as place: print(place, flush=True); sys.stdin.read()"
 OLD = (0, 0)
 
 
@@ -28,11 +29,11 @@ def test_what_a_killed_export_leaves_is_removed(tmp_path: Path) -> None:
         assert running.stdout is not None
         left = Path(running.stdout.readline().strip())
         age(left)
-        scratch.remove_abandoned(tmp_path)
+        processes.remove_abandoned(tmp_path)
         assert left.is_dir(), "it is in use"
         running.send_signal(signal.SIGKILL)
         running.wait(30)
-    scratch.remove_abandoned(tmp_path)
+    processes.remove_abandoned(tmp_path)
     assert not left.exists()
 
 
@@ -42,28 +43,28 @@ def test_what_is_young_foreign_or_a_link_stays(tmp_path: Path, monkeypatch: pyte
         path.mkdir()
         (path / ".lock").touch()
         age(path)
-    (tmp_path / f"{scratch.PREFIX}link").symlink_to(kept)
-    young, file, foreign = (tmp_path / f"{scratch.PREFIX}{name}" for name in ("young", "file", "foreign"))
+    (tmp_path / f"{processes.PREFIX}link").symlink_to(kept)
+    young, file, foreign = (tmp_path / f"{processes.PREFIX}{name}" for name in ("young", "file", "foreign"))
     for path in (young, foreign):
         path.mkdir()
         (path / ".lock").touch()
     file.touch()
-    linked = tmp_path / f"{scratch.PREFIX}linked-lock"
+    linked = tmp_path / f"{processes.PREFIX}linked-lock"
     linked.mkdir()
     (linked / ".lock").symlink_to(elsewhere / ".lock")
     for path in (file, foreign, linked):
         age(path)
     there = sorted(tmp_path.iterdir())
     monkeypatch.setattr(os, "getuid", lambda: 12345)
-    scratch.remove_abandoned(tmp_path)
+    processes.remove_abandoned(tmp_path)
     assert sorted(tmp_path.iterdir()) == there
     monkeypatch.undo()
-    scratch.remove_abandoned(tmp_path)
+    processes.remove_abandoned(tmp_path)
     assert sorted(tmp_path.iterdir()) == [path for path in there if path != foreign]
 
 
 def test_it_is_locked_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with scratch.directory() as place, (place / ".lock").open() as lock, pytest.raises(BlockingIOError):
+    with processes.directory() as place, (place / ".lock").open() as lock, pytest.raises(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ import pytest
 
 from deploy.cli.outcome import run
 from deploy.errors import ExportError, SpecError
-from deploy.export import Servable, targets
+from deploy.export import Exportable, targets
 from deploy.export.targets import KerasFile, PythonObject, SavedModelDirectory
 
 
@@ -115,7 +115,7 @@ def test_names_that_a_snippet_lacks(line: str, words: str) -> None:
 
 
 def test_builders() -> None:
-    model = Servable(object())
+    model = Exportable(object())
     assert targets.built(model, "it") is model
     assert targets.built(lambda: model, "it") is model
     assert targets.built(lambda size=3: model, "it") is model

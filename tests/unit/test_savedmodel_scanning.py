@@ -8,8 +8,9 @@ import google_crc32c
 import pytest
 
 from deploy.errors import IncompleteVersion
-from deploy.savedmodel import bundle, scanning
+from deploy.savedmodel import bundle
 from deploy.savedmodel.flow import MAIN, scopes
+from deploy.savedmodel.scanning import GraphFile
 from deploy.wire import spans
 from deploy.wire.model_pb2 import BundleEntryProto, BundleHeaderProto, MetaGraphDef
 from tests import savedmodel_support as support
@@ -54,7 +55,7 @@ CALLERS = frozenset({"PartitionedCall", "Case"})
 
 def test_a_scan_finds_what_a_parse_finds(path: Path) -> None:
     graph = big_graph().graph_def
-    outline = scanning.scan(path, frozenset({"ReadFile", "Const"}), CALLERS)
+    outline = GraphFile(path).outline(frozenset({"ReadFile", "Const"}), CALLERS)
     assert {name: set(scope.ops) for name, scope in outline.scopes.items()} == {
         MAIN: {node.op for node in graph.node},
         **{f.signature.name: {node.op for node in f.node_def} for f in graph.library.function}}
@@ -66,12 +67,12 @@ def test_a_scan_finds_what_a_parse_finds(path: Path) -> None:
 def test_a_scan_sees_every_node(path: Path) -> None:
     graph = big_graph().graph_def
     everything = frozenset(node.op for _, nodes in scopes(graph) for node in nodes)
-    assert [(scope, node.name) for scope, node in scanning.scan(path, everything).kept] == [
+    assert [(scope, node.name) for scope, node in GraphFile(path).outline(everything).kept] == [
         (scope, node.name) for scope, nodes in scopes(graph) for node in nodes]
 
 
 def test_kept_nodes_are_whole_but_for_big_constants(path: Path) -> None:
-    outline = scanning.scan(path, frozenset({"ReadFile", "Const"}), CALLERS)
+    outline = GraphFile(path).outline(frozenset({"ReadFile", "Const"}), CALLERS)
     kept = {(scope, node.name): node for scope, node in outline.kept}
     assert set(kept) == {(MAIN, "early"), (MAIN, "late"), (MAIN, "read"), ("large", "held")}
     assert list(kept[MAIN, "read"].input) == ["late"]
@@ -80,7 +81,7 @@ def test_kept_nodes_are_whole_but_for_big_constants(path: Path) -> None:
 
 
 def test_what_isnt_the_graph_comes_whole(path: Path) -> None:
-    graph = scanning.scan(path).graph
+    graph = GraphFile(path).outline().graph
     assert graph.signature_def["serving_default"].inputs["x"].name == "x:0"
     assert graph.graph_def.versions.producer == 2474
     assert not graph.graph_def.node
@@ -88,22 +89,43 @@ def test_what_isnt_the_graph_comes_whole(path: Path) -> None:
 
 
 def test_second_looks(path: Path) -> None:
-    inputs = scanning.main_inputs(path)
+    graph = GraphFile(path)
+    inputs = graph.main_inputs()
     assert inputs == {node.name: list(node.input) for node in big_graph().graph_def.node}
-    bodies = scanning.bodies(path, {MAIN, "small1"})
+    bodies = graph.bodies({MAIN, "small1"})
     assert set(bodies) == {MAIN, "small1"}
     assert bodies["small1"].nodes["inner"].op == "Relu"
     assert set(bodies[MAIN].nodes) == set(inputs)
     assert bodies[MAIN].nodes["call1"].attr["f"].func.name == "small1"
-    assert scanning.bodies(path, {"large"})["large"].arguments == ("first", "second")
-    assert "case" in scanning.bodies(path, {"large"})["large"].nodes
+    assert graph.bodies({"large"})["large"].arguments == ("first", "second")
+    assert "case" in graph.bodies({"large"})["large"].nodes
+
+
+def test_all_looks_are_at_the_same_bytes(path: Path, tmp_path: Path) -> None:
+    """A file that is replaced meanwhile was another one; and one of whatever size is opened once."""
+    copy = tmp_path / "saved_model.pb"
+    copy.write_bytes(path.read_bytes())
+    graph = GraphFile(copy)
+    support.save(tmp_path / "other", support.graph("Relu"))
+    (tmp_path / "other" / "saved_model.pb").replace(copy)
+    assert "call1" in graph.main_inputs()
+    assert set(graph.bodies({"small1"})) == {"small1"}
+    assert graph.main_nodes({"read"})["read"].op == "ReadFile"
+
+
+def test_a_function_without_a_name_is_in_nobodys_way(tmp_path: Path) -> None:
+    meta = support.graph("Relu")
+    meta.graph_def.library.function.add().node_def.add(name="inner", op="Tanh")
+    graph = GraphFile(support.save(tmp_path, meta) / "saved_model.pb")
+    assert graph.outline().ops == {"Relu", "Tanh"}
+    assert set(graph.outline().scopes[MAIN].ops) == {"Relu"}
 
 
 def test_the_graph_with_these_tags_is_scanned(tmp_path: Path) -> None:
     graphs = [support.graph("A", tags=("serve", "gpu")), support.graph("B"), support.graph("C", tags=("train",))]
     path = support.save(tmp_path, *graphs) / "saved_model.pb"
-    for tags, op in (({"serve"}, "B"), ({"train"}, "C"), ({"gpu", "serve"}, "A"), ({"other"}, "A")):
-        outline = scanning.scan(path, tags=frozenset(tags))
+    for tags, op in (({"serve"}, "B"), ({"train"}, "C"), ({"gpu", "serve"}, "A"), ({"gpu"}, "A"), ({"other"}, "A")):
+        outline = GraphFile(path, frozenset(tags)).outline()
         assert set(outline.scopes[MAIN].ops) == {op}
 
 
@@ -114,12 +136,12 @@ def test_damaged_files_are_named(tmp_path: Path, damage) -> None:
     path = support.save(tmp_path, support.graph("Placeholder", "Relu")) / "saved_model.pb"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(IncompleteVersion, match=r"saved_model\.pb is truncated or no SavedModel: \w"):
-        scanning.scan(path)
+        GraphFile(path).outline()
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(IncompleteVersion, match="can't be read: No such file"):
-        scanning.scan(tmp_path / "saved_model.pb")
+        GraphFile(tmp_path / "saved_model.pb")
 
 
 def literal(data: bytes) -> bytes:

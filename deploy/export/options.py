@@ -1,16 +1,15 @@
-"""What can be asked for: signatures, and an object together with how it is exported. No TensorFlow here."""
+"""What can be asked for: a model with its signatures, what is recorded of it, a TFLite model beside. No TensorFlow."""
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from numpy.typing import NDArray
-
 from deploy.types import PREDICT_METHOD, TensorSpec
+from deploy.wire.tensors import Array
 
-Array = NDArray[Any]
 Batch = Mapping[str, Array]
 OutputNames = Sequence[str] | Mapping[str, str]
 
@@ -56,10 +55,17 @@ class Regress:
 
 
 @dataclass(frozen=True, slots=True)
-class Servable:
-    """An object and how to export it: what a builder returns when the object alone doesn't say everything.
+class Exportable:
+    """A model and what its signatures look like: what a builder returns when the object alone doesn't say everything.
 
-    The fields mean what the arguments of `export` of the same names mean; those win.
+    model: a Keras model; a tf.Module or another trackable with tf.functions; a tf.function; a function of tensors;
+        Predict, Classify or Regress; or what `load_target` takes.
+    inputs: what it takes, where the object doesn't say it or something is to be pinned: see specs.parse. Shapes include
+        the batch dimension, which is free by default.
+    signatures: name -> tf.function, function, Keras model, Predict, Classify or Regress.
+    examples: as Recording.examples, which wins.
+    output_names: see Predict.outputs.
+    custom_objects: classes and functions that a Keras file names, or `pkg.module:Class` strings.
     """
 
     model: object
@@ -67,10 +73,45 @@ class Servable:
     signatures: Mapping[str, object] | None = None
     examples: object = None
     output_names: OutputNames | None = None
+    custom_objects: Mapping[str, object] | Sequence[str] | None = None
+
+    def filled(self, other: Exportable) -> Exportable:
+        """This, and what only `other` says."""
+        said = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
+        return replace(other, **{**said, "model": other.model})
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class Recording:
+    """What the version is asked before it is published, to be recorded in it with the answers.
+
+    examples: inputs, see examples.requests; None: generated from the signatures; an empty list: none, and then
+        nothing is proven.
+    batch_sizes: of generated examples: those that a server's batching allows belong here.
+    tolerance: how far answers may be apart: see parity.tolerances. Integers, strings and bools have to be equal.
+    timeout: seconds for the fresh process to answer.
+    """
+
+    examples: object = None
+    batch_sizes: Sequence[int] = (1, 2)
+    tolerance: object = None
+    timeout: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class TFLite:
+    """A TFLite model beside the SavedModel.
+
+    mode: `none`, `dynamic`, `float16` or `int8`: see tflite.SHARES.
+    limit: how far its answers may be off, as a share of the outputs' largest magnitude; None: the mode's.
+    """
+
+    mode: str = "none"
+    limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureFunction:
     """A signature, ready to be traced and called.
 
     call: tensors by input name -> whatever the object returns.
@@ -99,8 +140,6 @@ class Endpoint:
 
 def identifiers(names: Sequence[str]) -> dict[str, str]:
     """Each name as a Python identifier, all different."""
-    import keyword
-
     made: dict[str, str] = {}
     for name in names:
         base = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in name) or "_"
