@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from deploy.checks import policy, targets
 from deploy.checks.reachability import Reachability, Reached, asked, callees, dense
@@ -17,9 +16,8 @@ from deploy.savedmodel import flow, reader
 from deploy.savedmodel.flow import MAIN
 from deploy.savedmodel.outline import Outline
 from deploy.savedmodel.scanning import GraphFile
-
-if TYPE_CHECKING:
-    from deploy.wire.model_pb2 import NodeDef
+from deploy.wire.dtypes import BYTES_SUFFIX
+from deploy.wire.model_pb2 import NodeDef
 
 _ONLY_WHEN_ASKED = frozenset({"training-op"})
 """Rules about what a request does; at load it does no harm."""
@@ -237,8 +235,6 @@ def _modules(graph: Graph) -> Iterator[Finding]:
 
 def _bytes_out(graph: Graph) -> Iterator[Finding]:
     """String outputs that hold bytes need a name that ends in `_bytes`, else REST answers with broken JSON strings."""
-    from deploy.checks.signatures import BYTES_SUFFIX
-
     texts = {name: [key for key, info in signature.outputs.items()
                     if info.dtype == _STRING and not key.endswith(BYTES_SUFFIX)]
              for name, signature in graph.outline.graph.signature_def.items()}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from deploy.checks.graph import Graph
 from deploy.checks.variables import Bodies, Unfollowed, Variables
@@ -18,9 +17,7 @@ from deploy.savedmodel import flow
 from deploy.savedmodel.flow import MAIN, input_of
 from deploy.savedmodel.reader import asset_files
 from deploy.wire import tensors
-
-if TYPE_CHECKING:
-    from deploy.wire.model_pb2 import NodeDef
+from deploy.wire.model_pb2 import NodeDef
 
 _COPIES = frozenset({"CheckPinned", "EnsureShape", "ExpandDims", "GuaranteeConst", "Identity", "PlaceholderWithDefault",
                      "PreventGradient", "ReadVariableOp", "Reshape", "Snapshot", "Squeeze", "StopGradient", "Switch"})

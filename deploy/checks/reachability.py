@@ -10,14 +10,11 @@ import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from deploy.savedmodel.flow import MAIN
 from deploy.savedmodel.outline import Outline
 from deploy.wire.contracts import INTERNAL_SIGNATURES
-
-if TYPE_CHECKING:
-    from deploy.wire.model_pb2 import MetaGraphDef, SignatureDef, TensorInfo
+from deploy.wire.model_pb2 import MetaGraphDef, SignatureDef, TensorInfo
 
 _INIT = "__saved_model_init_op"
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -205,8 +206,6 @@ RULES: Mapping[str, Rule] = {rule.name: rule for rule in _ALL}
 
 def check_allowances(allow: Mapping[str, str], path: str = "") -> dict[str, str]:
     """`allow` (rule: reason) if all rules exist and have a reason. Raises SpecError."""
-    import difflib
-
     for name, reason in allow.items():
         here = f"{path}/{name}" if path else f"allow {name}"
         if name not in RULES:

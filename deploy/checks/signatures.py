@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from deploy.checks.rules import RULES, Finding, Severity, Where
 from deploy.checks.targets import MOST_ROWS, Batching, Target
@@ -23,15 +22,10 @@ from deploy.types import (
     TensorSpec,
 )
 from deploy.wire.config_pb2 import BatchingParameters
+from deploy.wire.dtypes import SENDABLE, WITHOUT_JSON
+from deploy.wire.model_pb2 import MetaGraphDef
 from deploy.wire.text import from_text
 
-if TYPE_CHECKING:
-    from deploy.wire.model_pb2 import MetaGraphDef
-
-NO_JSON = frozenset({"bfloat16", "complex128", "complex64", "float16", "uint16"})
-"""Dtypes that TensorFlow Serving's JSON has no form for (tensorflow_serving/util/json_tensor.cc)."""
-
-BYTES_SUFFIX = "_bytes"
 PARAMETERS = "batching_params.pbtxt"
 """A version's own batching parameters, with --enable_per_model_batching_parameters."""
 
@@ -68,8 +62,6 @@ def default(contract: Contract, file: str = "") -> Iterator[Finding]:
 
 
 def _sendable(signature: Signature, graph: MetaGraphDef) -> Iterator[Finding]:
-    from deploy.wire.tensors import SENDABLE
-
     infos = graph.signature_def[signature.name]
     places = (("input", signature.inputs, infos.inputs), ("output", signature.outputs, infos.outputs))
     for place, specs, named in places:
@@ -104,7 +96,7 @@ def _rest(signature: Signature) -> Iterator[Finding]:
     rule, where = RULES["rest-reachable"], Where(signature.name)
     if not signature.inputs:
         yield rule.found("it has no inputs, and a REST request needs one", where, severity=Severity.NOTE)
-    inexpressible = [spec for spec in (*signature.inputs, *signature.outputs) if spec.dtype in NO_JSON]
+    inexpressible = [spec for spec in (*signature.inputs, *signature.outputs) if spec.dtype in WITHOUT_JSON]
     if inexpressible:
         yield rule.found(f"JSON has no form for {_listed(inexpressible)}", where,
                          fix="call it through gRPC, or cast to float32 in the signature")

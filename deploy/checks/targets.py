@@ -6,6 +6,7 @@ import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from deploy.errors import SpecError
@@ -155,8 +156,6 @@ def default() -> Target:
 
 def installed() -> str | None:
     """The version of TensorFlow's wheel, which the embedded server runs; None without one."""
-    from importlib import metadata
-
     for name in ("tensorflow", "tensorflow-cpu"):
         try:
             match = _VERSION.match(metadata.version(name))

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from deploy.checks import policy
 from deploy.savedmodel import flow
 from deploy.savedmodel.flow import MAIN, Body
+from deploy.wire.model_pb2 import NodeDef
 
 if TYPE_CHECKING:
     from deploy.checks.graph import Graph
-    from deploy.wire.model_pb2 import NodeDef
 
 _BRANCHES = {"If": ("then_branch", "else_branch"), "StatelessIf": ("then_branch", "else_branch"),
              "Case": ("branches",), "StatelessCase": ("branches",)}

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from deploy.client.interfaces import Array, Inputs
+from deploy.client.interfaces import Inputs
 from deploy.errors import BadRequest, Rejected
 from deploy.types import Contract, ModelRef, Signature
+from deploy.wire.dtypes import Array
 from deploy.wire.tensors import as_array
 from deploy.wire.values import checked_array
 

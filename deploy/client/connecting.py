@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from deploy.client.addresses import grpc_target, is_url
 from deploy.client.addresses import rest_url as checked_url
 from deploy.client.headers import Given, Headers
-from deploy.client.interfaces import Array, Features, Inputs, Metadata, Prediction
+from deploy.client.interfaces import Features, Inputs, Metadata, Prediction
 from deploy.errors import BadRequest, SpecError
 from deploy.types import DEFAULT_SIGNATURE, Endpoint, ModelRef, ModelVersion, Signature, Tls, VersionStatus
+from deploy.wire.dtypes import Array
 
 if TYPE_CHECKING:
     from deploy.client.rest import RestClient

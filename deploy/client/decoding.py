@@ -17,9 +17,9 @@ import numpy as np
 import orjson
 
 from deploy.client.forms import Form
-from deploy.client.interfaces import Array
 from deploy.errors import BadReply
 from deploy.types import Signature, TensorSpec
+from deploy.wire.dtypes import Array
 from deploy.wire.tensors import numpy_dtype
 
 _KEYS: Mapping[Form, str] = {"row": "predictions", "column": "outputs"}

@@ -15,11 +15,8 @@ import numpy as np
 import orjson
 
 from deploy.client.forms import Form
-from deploy.client.interfaces import Array
 from deploy.errors import BadRequest
-
-BYTES_SUFFIX = "_bytes"
-"""Tensors whose name ends so hold bytes, not text: the server sends them as {"b64": ...}."""
+from deploy.wire.dtypes import BYTES_SUFFIX, Array
 
 CHUNK = 1 << 20
 """Bytes of an array that are written at a time."""

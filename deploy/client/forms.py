@@ -9,14 +9,11 @@ from collections.abc import Mapping
 from typing import Literal
 
 from deploy.client.checking import batch_of
-from deploy.client.interfaces import Array
 from deploy.types import Signature
-from deploy.wire.dtypes import dtype_name
-from deploy.wire.tensors import SENDABLE
+from deploy.wire.dtypes import SENDABLE, WITHOUT_JSON, Array, dtype_name
 
 Form = Literal["row", "column"]
 
-WITHOUT_JSON = frozenset({"float16", "bfloat16", "uint16", "complex64", "complex128"})
 
 
 def no_json(signature: Signature) -> str:

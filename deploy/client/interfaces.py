@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from deploy.types import DEFAULT_SIGNATURE, Contract, ModelRef, ModelVersion, Signature, VersionStatus
 from deploy.wire import serving_pb2 as pb
+from deploy.wire.dtypes import Array
 
-Array = NDArray[Any]
 Inputs = Mapping[str, ArrayLike] | ArrayLike
 Feature = str | bytes | float | Sequence[str] | Sequence[bytes] | Sequence[float] | Array
 Features = Mapping[str, Feature]

@@ -15,11 +15,12 @@ from deploy.client.examples import to_body
 from deploy.client.failures import Call
 from deploy.client.forms import Form
 from deploy.client.headers import Given
-from deploy.client.interfaces import Array, Features, Inputs, Metadata, Prediction
+from deploy.client.interfaces import Features, Inputs, Metadata, Prediction
 from deploy.client.transport import Reply, Transport
 from deploy.errors import BadRequest, Rejected
 from deploy.types import DEFAULT_SIGNATURE, ModelRef, Signature, Tls, VersionStatus
 from deploy.waiting import Deadline
+from deploy.wire.dtypes import Array
 
 
 class RestClient(Base):

@@ -18,13 +18,14 @@ from deploy.client.checking import explain, prepare
 from deploy.client.examples import to_input
 from deploy.client.failures import Call
 from deploy.client.headers import Given, pem
-from deploy.client.interfaces import Array, Features, Inputs, Metadata, Prediction
+from deploy.client.interfaces import Features, Inputs, Metadata, Prediction
 from deploy.errors import Rejected
 from deploy.types import DEFAULT_SIGNATURE, ModelRef, ModelVersion, Signature, Tls, VersionStatus
 from deploy.waiting import Deadline
 from deploy.wire import frames, methods
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.contracts import METADATA_FIELD, contract_from_metadata
+from deploy.wire.dtypes import Array
 
 if TYPE_CHECKING:
     import grpc

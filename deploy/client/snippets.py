@@ -14,7 +14,8 @@ from deploy.client import curl, encoding, examples, forms
 from deploy.types import CLASSIFY_METHOD, REGRESS_METHOD, Endpoint, ModelRef, Signature
 
 if TYPE_CHECKING:
-    from deploy.client.interfaces import Array, Feature, Features
+    from deploy.client.interfaces import Feature, Features
+    from deploy.wire.dtypes import Array
 
 SMALL = 64
 """Values of an input that are written out; a larger one is written as zeros of its shape."""

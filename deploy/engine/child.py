@@ -22,8 +22,8 @@ from typing import IO
 
 from deploy import files
 from deploy.engine.library import EngineError, available
-from deploy.engine.tensors import Array
 from deploy.errors import BackendMissing, BadReply, BadRequest
+from deploy.wire.dtypes import Array
 
 LOAD_SECONDS, ANSWER_SECONDS = 60.0, 60.0
 _BYTES_PER_SECOND = 20 << 20  # a slow disk's, added to the time to load

@@ -14,7 +14,7 @@ import importlib.util
 import itertools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -177,12 +177,18 @@ def quiet() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
     os.environ.setdefault("TF_ONEDNN_THREADPOOL_USE_CALLER_THREAD", "1")
+    with closed_stderr(), contextlib.suppress(BackendMissing):  # the first real call says it
+        library()
+
+
+@contextlib.contextmanager
+def closed_stderr() -> Iterator[None]:
+    """Nothing of this process reaches stderr, not even what a library writes to the descriptor itself."""
     sys.stderr.flush()
     stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        with contextlib.suppress(BackendMissing):  # the first real call says it
-            library()
+        yield
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)

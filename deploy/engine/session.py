@@ -17,9 +17,10 @@ from deploy.engine.library import EngineError, Library, Output, library
 from deploy.engine.loading import load_model
 from deploy.engine.memory import give_back
 from deploy.engine.pace import Pace, Paces, elements, foreseeable
-from deploy.engine.tensors import Array, from_tensor, to_tensor
+from deploy.engine.tensors import from_tensor, to_tensor
 from deploy.errors import BadRequest
 from deploy.types import Contract, Signature
+from deploy.wire.dtypes import Array
 from deploy.wire.tensors import varint
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ import ml_dtypes
 import numpy as np
 
 from deploy.engine.library import EngineError, Library
+from deploy.wire.dtypes import Array
 from deploy.wire.tensors import dims, shaped
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 _SMALL = 1 << 17  # bytes; below this a copy is cheaper than a call back
 _STRING = 7

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from deploy.engine.library import EngineError
-from deploy.engine.tensors import Array
 from deploy.types import TensorSpec
+from deploy.wire.dtypes import Array
 
 _INVALID, _EXISTS, _UNIMPLEMENTED, _INTERNAL = 3, 6, 12, 13  # TF_Code
 _INSTALL = "pip install 'tfs-deploy[tflite]'"

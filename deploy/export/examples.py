@@ -22,7 +22,7 @@ from deploy.goldens import examples as generated
 from deploy.goldens.recorded import LIMIT, Golden
 from deploy.types import DEFAULT_SIGNATURE, Contract, Signature, TensorSpec
 from deploy.wire import tensors
-from deploy.wire.tensors import Array
+from deploy.wire.dtypes import Array
 
 BATCHES = (1, 2)
 Encode = Callable[[Mapping[str, Any]], dict[str, Array] | None]

@@ -7,7 +7,7 @@ from typing import Any
 
 from deploy.errors import ExportError
 from deploy.export import specs
-from deploy.export.keras_calls import Arguments, Invocation
+from deploy.export.keras_calls import Arguments, Invocation, parameters
 from deploy.types import TensorSpec
 
 NOTE = "this is a model of Keras 2 (tf_keras), exported as it is"
@@ -84,8 +84,6 @@ def _input(name: str, tensor: Any, *, free: bool) -> TensorSpec:
 
 
 def _parameters(model: Any, count: int) -> Sequence[str]:
-    from deploy.export.keras_calls import parameters
-
     names = parameters(model).names
     return [*names[:count], *(f"input_{index}" for index in range(len(names), count))]
 

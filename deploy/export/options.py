@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from deploy.types import PREDICT_METHOD, TensorSpec
-from deploy.wire.tensors import Array
+from deploy.wire.dtypes import Array
 
 Batch = Mapping[str, Array]
 OutputNames = Sequence[str] | Mapping[str, str]

@@ -14,9 +14,10 @@ from deploy.export import examples, saving
 from deploy.export.options import Recording, SignatureFunction
 from deploy.export.processes import Answers, Replay
 from deploy.goldens import Golden
-from deploy.goldens.compare import DEFAULT, Array, Tolerance, Tolerances, differences
+from deploy.goldens.compare import DEFAULT, Tolerance, Tolerances, differences
 from deploy.savedmodel import SavedModelInfo
 from deploy.types import Contract
+from deploy.wire.dtypes import Array
 
 BY_DTYPE = {"float16": Tolerance(1e-3, 1e-2), "bfloat16": Tolerance(1e-2, 2e-2)}
 """What rounding may do where ops are fused or reordered between the live object and a server."""

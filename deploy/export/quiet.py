@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from deploy.engine.library import closed_stderr
 from deploy.errors import ExportError
 
 
@@ -18,7 +19,7 @@ def tensorflow() -> Any:
     """The module `tensorflow`, imported without the lines that it writes to stderr. Raises ExportError without it."""
     if "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        with _no_stderr():
+        with closed_stderr():  # three lines are written before any setting is read
             _import("tensorflow")
     return sys.modules["tensorflow"]
 
@@ -75,17 +76,3 @@ def _import(name: str) -> Any:
                               "install what it needs, or another release of it") from error
         raise ExportError(f"{name} isn't installed, and exporting needs it",
                           hint="pip install 'tfs-deploy[tensorflow]'") from None
-
-
-@contextlib.contextmanager
-def _no_stderr() -> Iterator[None]:
-    """The library writes three lines before it reads any setting, to the descriptor itself."""
-    sys.stderr.flush()
-    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nowhere)

@@ -17,8 +17,8 @@ from deploy.export.options import SignatureFunction
 from deploy.savedmodel.reader import GRAPH
 from deploy.savedmodel.scanning import Identity, identity
 from deploy.types import PREDICT_METHOD, TensorSpec
+from deploy.wire.dtypes import Array
 from deploy.wire.model_pb2 import SavedModel, SignatureDef
-from deploy.wire.tensors import Array
 
 _ATTACHED = "keep every variable, table and asset as an attribute of the model or module"
 

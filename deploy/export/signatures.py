@@ -18,7 +18,7 @@ from deploy.export import examples, functions, keras2, keras_models, quiet, savi
 from deploy.export.options import Classify, Exportable, OutputNames, Predict, Regress, SignatureFunction
 from deploy.types import CLASSIFY_METHOD, DEFAULT_SIGNATURE, REGRESS_METHOD, TensorSpec
 from deploy.wire import example_pb2
-from deploy.wire.tensors import Array
+from deploy.wire.dtypes import Array
 
 _WHAT = "give a Keras model, a tf.Module, a tf.function, or the path of a .keras file or SavedModel"
 

@@ -17,9 +17,12 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from deploy import engine, savedmodel
+from deploy.export import quiet
 from deploy.export.replay import read_request, write_response
 from deploy.goldens import Golden
 from deploy.goldens.compare import Arrays
@@ -78,8 +81,6 @@ def _described(model: bytes, asked: Mapping[str, Any]) -> bytes:
     """
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.tools import flatbuffer_utils
-
-    from deploy import savedmodel
 
     contract = savedmodel.read(asked["directory"]).contract
     changed = flatbuffer_utils.convert_bytearray_to_object(bytearray(model))
@@ -197,8 +198,6 @@ def _ask(asked: Mapping[str, Any], cases: Sequence[Golden]) -> dict[str, object]
 
 
 def _saved_latency(asked: Mapping[str, Any], small: Mapping[str, Golden], repeats: int) -> dict[str, float]:
-    from deploy import engine
-
     with engine.load(asked["directory"]) as session:
         contract = session.contract
         return {name: _clock(lambda c=case: session.call(contract[c.signature], c.inputs), repeats)  # type: ignore[misc]
@@ -222,14 +221,10 @@ def _interpreter(model: str) -> tuple[str, Any]:
     except ImportError:
         tf = _tensorflow()
         return f"tf.lite {tf.__version__}", tf.lite.Interpreter(model_path=model, num_threads=1)
-    from importlib import metadata
-
     return f"LiteRT {metadata.version('ai-edge-litert')}", interpreter.Interpreter(model_path=model, num_threads=1)
 
 
 def _tensorflow() -> Any:
-    from deploy.export import quiet
-
     return quiet.tensorflow()
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from deploy.wire.dtypes import dtype_name
+from deploy.wire.dtypes import Array, dtype_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +21,6 @@ class Tolerance:
 DEFAULT = Tolerance(absolute=1e-5, relative=1e-4)
 """Where nothing is stated: the rounding of one build of TensorFlow against another's."""
 
-Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 """By name: the inputs of a request, or the outputs of an answer. Strings have dtype object and hold bytes."""
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from deploy.goldens.compare import Array, Arrays, Tolerance, Tolerances, difference, narrowest
+from deploy.goldens.compare import Arrays, Tolerance, Tolerances, difference, narrowest
+from deploy.wire.dtypes import Array
 
 
 @dataclass(frozen=True, slots=True)

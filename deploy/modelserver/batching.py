@@ -19,11 +19,12 @@ import numpy as np
 
 from deploy.modelserver import patience
 from deploy.modelserver.config import read_text_proto
-from deploy.modelserver.loader import Array, Loader, Model
+from deploy.modelserver.loader import Loader, Model
 from deploy.modelserver.merging import check_results, merged, rows_of
 from deploy.modelserver.metrics import Metrics
 from deploy.modelserver.status import Code, NeverAnswered, StatusError, invalid
 from deploy.wire import config_pb2, model_pb2
+from deploy.wire.dtypes import Array
 
 Key = tuple[tuple[str, ...], tuple[str, ...]]
 

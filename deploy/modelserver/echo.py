@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from deploy.modelserver.loader import Array, Model, check_directory
+from deploy.modelserver.loader import Model, check_directory
 from deploy.modelserver.status import Code, StatusError, invalid, not_found
 from deploy.types import DEFAULT_SIGNATURE, Contract, Signature, TensorSpec
 from deploy.wire import model_pb2
+from deploy.wire.dtypes import Array
 from deploy.wire.tensors import dims, dtype_from_number, dtype_number, numpy_dtype, shaped
 
 _LONG = 1 << 12  # elements

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from deploy.modelserver.lifecycle import Servable
-from deploy.modelserver.loader import Array
 from deploy.modelserver.status import Code, StatusError, invalid
 from deploy.types import CLASSIFY_METHOD, DEFAULT_SIGNATURE, REGRESS_METHOD
 from deploy.wire import model_pb2, tensor_pb2
 from deploy.wire import serving_pb2 as pb
+from deploy.wire.dtypes import Array
 from deploy.wire.tensors import dtype_name, dtype_number
 from deploy.wire.text import to_text
 

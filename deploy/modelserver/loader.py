@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from numpy.typing import NDArray
-
 from deploy.errors import DeployError
 from deploy.modelserver import patience
 from deploy.modelserver.status import Code, StatusError, not_found
 from deploy.wire import model_pb2
-
-Array = NDArray[Any]
+from deploy.wire.dtypes import Array
 
 
 class Model(Protocol):

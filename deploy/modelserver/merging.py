@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from deploy.modelserver.loader import Array
 from deploy.modelserver.status import Code, StatusError, failed_precondition, invalid
 from deploy.modelserver.tensors import NAMES
+from deploy.wire.dtypes import Array
 from deploy.wire.tensors import dtype_name
 
 _MOST_PADDED = 6  # dimensions

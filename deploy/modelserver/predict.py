@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from deploy.errors import DeployError
 from deploy.modelserver import tensors
 from deploy.modelserver.lifecycle import Servable
-from deploy.modelserver.loader import Array
 from deploy.modelserver.plans import Plan
 from deploy.modelserver.status import Code, Postponed, StatusError, failed_precondition, invalid
 from deploy.types import CLASSIFY_METHOD, DEFAULT_SIGNATURE, PREDICT_METHOD, REGRESS_METHOD
 from deploy.wire import model_pb2, serving_pb2, tensor_pb2
+from deploy.wire.dtypes import Array
 from deploy.wire.tensors import decode, varint
 
 _FEW, _MOST_DIMS = 1 << 15, 16  # elements; dimensions

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from deploy.modelserver.loader import Array
+from deploy.wire.dtypes import Array
 from deploy.wire.tensors import dims, dtype_name, header, varint
 
 # TensorFlow's own names of dtypes, where they differ from those that are used everywhere else.

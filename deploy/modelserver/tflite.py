@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.errors import DeployError
-from deploy.modelserver.loader import Array, Loader, Model, status_error
+from deploy.modelserver.loader import Loader, Model, status_error
 from deploy.modelserver.status import Code, StatusError, invalid
 from deploy.types import DEFAULT_SIGNATURE, PREDICT_METHOD, TensorSpec
 from deploy.wire import model_pb2
+from deploy.wire.dtypes import Array
 from deploy.wire.tensors import dtype_number
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import google_crc32c
 from google.protobuf.message import DecodeError
 
 from deploy import files
@@ -132,8 +133,6 @@ def _variable(entry: BundleEntryProto) -> Variable:
 
 def _block(data: bytes, offset: int, size: int, most: int) -> bytes:
     """A block's contents, of at most `most` bytes if it is compressed."""
-    import google_crc32c
-
     end = offset + size
     if end + _TRAILER > len(data):
         raise ValueError("a block lies outside of the file")

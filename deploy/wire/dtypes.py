@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deploy.errors import BadReply, BadRequest
 from deploy.wire import tensor_pb2
@@ -35,6 +36,15 @@ _PLAIN: Mapping[str, np.dtype[Any]] = MappingProxyType({
 
 SENDABLE = (*_PLAIN, "bfloat16")
 """The dtypes that have an array form here; all others are names only."""
+
+WITHOUT_JSON = frozenset({"float16", "bfloat16", "uint16", "complex64", "complex128"})
+"""Those that TensorFlow Serving's JSON has no form for (tensorflow_serving/util/json_tensor.cc)."""
+
+BYTES_SUFFIX = "_bytes"
+"""Tensors whose name ends so hold bytes, not text: the server sends them as {"b64": ...} in JSON."""
+
+Array = NDArray[Any]
+"""An array of any dtype that has a form here; strings: dtype object, bytes."""
 
 
 def dtype_number(name: str) -> int:

@@ -14,18 +14,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
 
 from deploy.errors import BadReply
 from deploy.wire import serving_pb2, tensor_pb2
-from deploy.wire.dtypes import dtype_from_number, dtype_name, numpy_dtype
+from deploy.wire.dtypes import Array, dtype_from_number, dtype_name, numpy_dtype
 from deploy.wire.spans import read_varint
 from deploy.wire.tensors import SENDABLE, check_size, decode, encode, from_bytes, header, shape_of, varint
 
 SMALL = 1 << 18
 """Bytes below which protobuf's own way is taken."""
 
-Array = NDArray[Any]
 Piece = bytes | memoryview
 Field = tuple[int, memoryview, memoryview | None]
 M = TypeVar("M", serving_pb2.PredictRequest, serving_pb2.PredictResponse)

@@ -15,17 +15,16 @@ from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from deploy.errors import BadReply, BadRequest
 from deploy.wire import tensor_pb2
-from deploy.wire.dtypes import SENDABLE, dtype_from_number, dtype_name, dtype_number, numpy_dtype
+from deploy.wire.dtypes import SENDABLE, Array, dtype_from_number, dtype_name, dtype_number, numpy_dtype
 from deploy.wire.values import as_array, as_bytes, cast, checked_array
 
 __all__ = ["SENDABLE", "Folded", "as_array", "decode", "dims", "dtype_from_number", "dtype_name", "dtype_number",
            "encode", "header", "numpy_dtype", "shape_of", "shaped"]
 
-Array = NDArray[Any]
 
 MESSAGE_LIMIT = 2**31 - 1
 """protobuf's own limit, which no server can lift."""

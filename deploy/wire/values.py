@@ -5,16 +5,12 @@ One exception, stated: Python's own floats are rounded to the dtype asked for, a
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from deploy.errors import BadRequest
 from deploy.types import TensorSpec
-from deploy.wire.dtypes import SENDABLE, dtype_name, numpy_dtype
-
-Array = NDArray[Any]
+from deploy.wire.dtypes import SENDABLE, Array, dtype_name, numpy_dtype
 
 
 def as_array(value: ArrayLike, spec: TensorSpec) -> Array:

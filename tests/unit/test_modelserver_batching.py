@@ -12,10 +12,10 @@ import pytest
 from deploy.modelserver import merging, patience
 from deploy.modelserver.batching import Batch, BatchedModel, Call, Limits, Scheduler, limits
 from deploy.modelserver.echo import ANY, signature_defs
-from deploy.modelserver.loader import Array
 from deploy.modelserver.status import Code, StatusError
 from deploy.waiting import Deadline, poll
 from deploy.wire import config_pb2
+from deploy.wire.dtypes import Array
 from deploy.wire.text import from_text
 
 SIGNATURES = signature_defs(ANY)

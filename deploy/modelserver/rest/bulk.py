@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import simdjson
 
-from deploy.modelserver.loader import Array
+from deploy.wire.dtypes import Array
 
 LONG = 1 << 10  # bytes; shorter bodies aren't worth it
 _NUMBERS = b"0123456789.+-eE \t\n\r"

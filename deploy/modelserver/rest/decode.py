@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from deploy.modelserver.loader import Array
 from deploy.modelserver.rest import bulk, fast, parse
 from deploy.modelserver.rest.fast import numeric
 from deploy.modelserver.rest.pretty import quoted_value
 from deploy.modelserver.rest.values import base64_bytes, converter, is_base64_object, type_error
 from deploy.modelserver.status import Postponed, StatusError, invalid
+from deploy.wire.dtypes import Array
 from deploy.wire.tensors import dtype_from_number, numpy_dtype, shaped
 
 _SHORT = 1 << 12  # bytes

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from deploy.modelserver.loader import Array
 from deploy.modelserver.rest.numbers import compact, decimal, decimals
 from deploy.modelserver.rest.pretty import MOST_QUOTED, indent, lines, members, nested, one_line, quote, raw
 from deploy.modelserver.status import invalid
 from deploy.modelserver.tensors import NAMES
+from deploy.wire.dtypes import BYTES_SUFFIX, Array
 from deploy.wire.tensors import Folded, dims, dtype_name
 
 _WRITABLE = {"float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64", "bool", "string"}
@@ -95,7 +95,7 @@ def _texts(name: str, array: Array, depth: int) -> list[str]:
         return ["true" if value else "false" for value in array.ravel().tolist()]
     if dtype == "string":
         strings = array.ravel().tolist()
-        if name.endswith("_bytes"):
+        if name.endswith(BYTES_SUFFIX):
             return [members([("b64", quote(base64.b64encode(s).decode("ascii")))], depth) for s in strings]
         return [quote(s.decode("latin-1")) for s in strings]
     return list(map(str, array.ravel().tolist()))

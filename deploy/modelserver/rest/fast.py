@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from deploy.engine import denormals
-from deploy.modelserver.loader import Array
+from deploy.wire.dtypes import Array
 from deploy.wire.tensors import numpy_dtype
 
 # struct's code that takes what RapidJSON takes for a dtype: whole numbers only, and only within its range.

@@ -11,13 +11,14 @@ import numpy as np
 from deploy.client import Prediction, Predictor
 from deploy.errors import BadReply, BadRequest, Rejected
 from deploy.goldens import Golden
-from deploy.goldens.compare import Array, Arrays, Tolerances
+from deploy.goldens.compare import Arrays, Tolerances
 from deploy.goldens.drift import AnswerDrift, AnswerPair, measure
 from deploy.goldens.timing import Timings
 from deploy.rollout.canary.report import CanaryReport, CanarySide
 from deploy.spec import ComparePart
 from deploy.types import ModelRef
 from deploy.waiting import Clock, Deadline, poll
+from deploy.wire.dtypes import Array
 
 _MOST = 2000  # requests for the latencies, on each side
 _SLACK = 0.002  # seconds of median latency that nobody is blamed for
