@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from deploy.errors import BadReply, IncompleteVersion, RepositoryError
 from deploy.goldens.recorded import FILE, LIMIT, MOST_BYTES, answered
-from deploy.savedmodel import tflite, tflite_serving
+from deploy.savedmodel import tflite
 from deploy.types import CLASSIFY_METHOD, DEFAULT_SIGNATURE, REGRESS_METHOD, Contract, Signature, TensorSpec
 from deploy.wire import records, tensors
 from deploy.wire import serving_pb2 as pb
@@ -108,7 +108,7 @@ def for_tflite(version_dir: str | Path) -> tuple[Problem, ...]:
     path = Path(version_dir) / tflite.FILE
     if not path.is_file() or not (Path(version_dir) / FILE).exists():
         return ()
-    checked = check(version_dir, tflite_serving.served(path))
+    checked = check(version_dir, tflite.served(path))
     return tuple(problem for problem in checked.problems if problem.fatal) if checked else ()
 
 

@@ -13,7 +13,7 @@ from deploy.goldens import Golden, scan
 from deploy.goldens.compare import Tolerances
 from deploy.repository.manifest import read_manifest
 from deploy.savedmodel import SavedModelInfo
-from deploy.savedmodel.tflite_serving import served_beside
+from deploy.savedmodel.tflite import served_beside
 from deploy.types import Contract, TensorSpec
 
 

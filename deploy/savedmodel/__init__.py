@@ -2,14 +2,19 @@
 
 `read` says what a version directory holds and whether it is whole. The modules beside it:
 
-    diff       may one version replace another?       signatures        its rules
-    bundle     the variables' index                   tflite            a TFLite file's signatures and operators
-    scanning   graphs of any size, piece by piece     flow, ops         where tensors come from; ops by what they do
+    reader       what a version promises, and what it lacks
+    scanning     a graph of any size, opened once and read piece by piece; outline: what it is made of
+    flow         where tensors come from; names of ops that several rooms look for
+    parsing      tf.Example features that a graph wants
+    bundle       the variables' index
+    diff         may one version replace another? signatures: its rules about contracts
+    tflite       a TFLite file's signatures and operators, and what a server makes of it; flatbuffer: its format
+    placement    what a directory is, for people who named one a level too high or too low
 """
 
 from __future__ import annotations
 
-from deploy.savedmodel.contract import contract_differences
 from deploy.savedmodel.reader import Producer, SavedModelInfo, check_complete, read
+from deploy.savedmodel.signatures import contract_differences
 
 __all__ = ["Producer", "SavedModelInfo", "check_complete", "contract_differences", "read"]

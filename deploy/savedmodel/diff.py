@@ -5,7 +5,6 @@ Clients are bound to names, dtypes and shapes; the server to ops and memory. The
 
 from __future__ import annotations
 
-import enum
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,42 +12,16 @@ from pathlib import Path
 
 from deploy import files
 from deploy.errors import IncompleteVersion
-from deploy.savedmodel.reader import Producer, SavedModelInfo
+from deploy.savedmodel import signatures
+from deploy.savedmodel.reader import Producer, SavedModelInfo, read
+from deploy.savedmodel.signatures import Level, Reason
+from deploy.savedmodel.tflite import FILE
 from deploy.types import Contract
+
+__all__ = ["Asset", "Level", "Reason", "Subject", "Verdict", "compare", "digest_assets"]
 
 DOUBLED = 2.0
 SHOWN = 8  # names of ops that a sentence has room for
-
-
-class Level(enum.IntEnum):
-    """How bad it is. CARE: works for some clients or servers and not for others, so a person has to look."""
-
-    COMPATIBLE = 0
-    CARE = 1
-    BREAKING = 2
-
-    def __str__(self) -> str:
-        return ("compatible", "needs care", "breaking")[self]
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """One change.
-
-    rule: its name (`input-removed`), for machines and for search. where: signature, or graph, files.
-    what: a sentence that says what happens to whom.
-    """
-
-    level: Level
-    rule: str
-    where: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
-
-    def to_json(self) -> dict[str, object]:
-        return {"level": str(self.level), "rule": self.rule, "where": self.where, "what": self.what}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +67,12 @@ class Subject:
     @classmethod
     def of(cls, directory: str | Path) -> Subject:
         """The SavedModel in `directory`. Raises IncompleteVersion."""
-        from deploy.savedmodel.reader import read
-
         info = read(directory)
-        return cls(info.contract, info, digest_assets(directory, info), (Path(directory) / "model.tflite").is_file())
+        return cls(info.contract, info, digest_assets(directory, info), (Path(directory) / FILE).is_file())
 
 
 def compare(before: SavedModelInfo | Contract | Subject, after: SavedModelInfo | Contract | Subject) -> Verdict:
     """Whether `after` can take the place of `before`. What isn't known of both sides isn't compared."""
-    from deploy.savedmodel import signatures
-
     one, other = _subject(before), _subject(after)
     reasons = list(signatures.changes(one.contract, other.contract))
     if one.info and other.info:

@@ -1,16 +1,74 @@
-"""What changed between two contracts, and what it means for clients: the rules of `diff`."""
+"""What differs between two contracts, and what it means for clients: the rules of `diff`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import enum
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
-from deploy.savedmodel.diff import Level, Reason
 from deploy.savedmodel.reader import SavedModelInfo
 from deploy.types import DEFAULT_SIGNATURE, PREDICT_METHOD, Contract, Signature, TensorSpec
 
 Kind = Literal["input", "output"]
 Specs = Mapping[str, TensorSpec]
+
+
+class Level(enum.IntEnum):
+    """How bad it is. CARE: works for some clients or servers and not for others, so a person has to look."""
+
+    COMPATIBLE = 0
+    CARE = 1
+    BREAKING = 2
+
+    def __str__(self) -> str:
+        return ("compatible", "needs care", "breaking")[self]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One change.
+
+    rule: its name (`input-removed`), for machines and for search. where: signature, or graph, files.
+    what: a sentence that says what happens to whom.
+    """
+
+    level: Level
+    rule: str
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+    def to_json(self) -> dict[str, object]:
+        return {"level": str(self.level), "rule": self.rule, "where": self.where, "what": self.what}
+
+
+def contract_differences(expected: Contract, actual: Contract) -> list[str]:
+    """One sentence per difference, none if both promise the same. The graphs' tensor names don't matter."""
+    found = [f"signature {name!r} is missing" for name in expected if name not in actual]
+    found += [f"signature {name!r} is not expected" for name in actual if name not in expected]
+    for name in expected:
+        if name in actual:
+            found += [f"signature {name!r}: {text}" for text in _differs(expected[name], actual[name])]
+    return found
+
+
+def _differs(expected: Signature, actual: Signature) -> list[str]:
+    found = []
+    if expected.method_name != actual.method_name:
+        found.append(f"method: expected {expected.method_name or 'none'}, got {actual.method_name or 'none'}")
+    return [*found, *_differ("input", expected.inputs, actual.inputs),
+            *_differ("output", expected.outputs, actual.outputs)]
+
+
+def _differ(kind: str, expected: Iterable[TensorSpec], actual: Iterable[TensorSpec]) -> list[str]:
+    wanted, seen = {spec.name: spec for spec in expected}, {spec.name: spec for spec in actual}
+    found = [f"{kind} {name!r} is missing" for name in wanted if name not in seen]
+    found += [f"{kind} {name!r} is not expected" for name in seen if name not in wanted]
+    return found + [f"{kind}: expected {wanted[name]}, got {seen[name]}"
+                    for name in wanted if name in seen and wanted[name] != seen[name]]
 
 
 def changes(before: Contract, after: Contract) -> Iterator[Reason]:

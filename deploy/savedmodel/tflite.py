@@ -1,25 +1,23 @@
 """A TFLite file read as data, without TensorFlow: its signatures and the operators that it needs.
 
-A FlatBuffer: tables point to fields by offsets, so that only what is asked for is read, however large the weights are.
-Sources: tensorflow/compiler/mlir/lite/schema/schema.fbs, https://flatbuffers.dev/internals/.
+Only what is asked for is read, however large the weights are. Source: tensorflow/compiler/mlir/lite/schema/schema.fbs.
 """
 
 from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from deploy import files
 from deploy.errors import IncompleteVersion
-from deploy.savedmodel.tflite_names import DTYPES, OPERATORS
+from deploy.savedmodel.flatbuffer import DTYPES, OPERATORS, Budget, Table, unsigned
 from deploy.types import DEFAULT_SIGNATURE, Contract, Signature, TensorSpec
 from deploy.wire import model_pb2
+from deploy.wire.contracts import contract_from_map
 
 FILE = "model.tflite"
 """Its name in a version directory, beside saved_model.pb."""
@@ -30,10 +28,6 @@ FLEX = "Flex"  # operators of Select TF are custom ones with this prefix and Ten
 
 _IDENTIFIER = b"TFL3"
 _AGAIN = "convert or copy the model again"
-_LONGEST = 1_000_000  # entries of a vector; more is damage, not a model
-_MOST_READ = 64 << 20  # bytes of names, shapes and tables: a table may be named a million times
-_PER_TABLE = 32  # what a table counts for beside its bytes, for the time that it takes
-_MOST_CONTENT = 64 << 20  # bytes of metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +87,7 @@ def read(path: str | Path, *, first: bool = False, invented: bool = False) -> Tf
         with files.open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if data[4:8] != _IDENTIFIER:
                 raise ValueError(f"expected {_IDENTIFIER.decode()} at byte 4, seen {data[4:8]!r}")
-            return _model(_Table(data, _unsigned(data, 0), _Budget()), len(data), first=first, invented=invented)
+            return _model(Table(data, unsigned(data, 0), Budget()), len(data), first=first, invented=invented)
     except OSError as error:
         raise IncompleteVersion(f"{path} can't be read: {files.reason(error)}") from error
     except (ValueError, IndexError, KeyError, struct.error) as error:
@@ -110,7 +104,7 @@ def signature_defs(path: str | Path) -> dict[str, model_pb2.SignatureDef]:
     path = Path(path)
     try:
         with files.open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            content = _metadata(_Table(data, _unsigned(data, 0), _Budget()), SIGNATURES)
+            content = _metadata(Table(data, unsigned(data, 0), Budget()), SIGNATURES)
         if not content:
             return {}
         from flatbuffers import flexbuffers
@@ -124,100 +118,28 @@ def signature_defs(path: str | Path) -> dict[str, model_pb2.SignatureDef]:
         raise IncompleteVersion(f"{path} has no readable {SIGNATURES}: {error}", hint=_AGAIN) from error
 
 
-class _Budget:
-    """What may be read of a file in all, since its offsets may lead to the same bytes again and again."""
+def served(path: str | Path) -> Contract:
+    """The signatures that TensorFlow Serving sees in the file: those of its metadata, else one that it makes up.
 
-    __slots__ = ("_left",)
-
-    def __init__(self) -> None:
-        self._left = _MOST_READ
-
-    def spend(self, size: int) -> None:
-        self._left -= size
-        if self._left < 0:
-            raise ValueError(f"its tables take more than {_MOST_READ:,} bytes")
+    Raises IncompleteVersion, BadReply for a dtype that TensorFlow doesn't define.
+    """
+    try:
+        found = signature_defs(path)
+    except ModuleNotFoundError:  # without flatbuffers: signatures of the first graph are those that `tfs export` names
+        return read(path, first=True).contract
+    return contract_from_map(found) if found else read(path, invented=True).contract
 
 
-class _Table:
-    """A table of a FlatBuffer. Fields are numbered as in the schema; an absent one has its default."""
-
-    __slots__ = ("_at", "_budget", "_data", "_fields")
-
-    def __init__(self, data: Any, at: int, budget: _Budget) -> None:
-        self._data, self._at, self._budget = data, at, budget
-        vtable = at - struct.unpack_from("<i", data, at)[0]
-        size = struct.unpack_from("<H", data, vtable)[0]
-        if vtable < 0 or size < 4 or size % 2 or vtable + size > len(data):
-            raise ValueError(f"no table at byte {at}")
-        budget.spend(size + _PER_TABLE)
-        self._fields = struct.unpack_from(f"<{(size - 4) // 2}H", data, vtable + 4)
-
-    def number(self, field: int, form: str, default: int = 0) -> int:
-        place = self._place(field)
-        return default if place is None else int(struct.unpack_from(form, self._data, place)[0])
-
-    def text(self, field: int) -> str:
-        place = self._target(field)
-        if place is None:
-            return ""
-        size = _unsigned(self._data, place)
-        if place + 4 + size > len(self._data):
-            raise ValueError(f"a text of {size} bytes at byte {place} lies outside of the file")
-        self._budget.spend(size)
-        return bytes(self._data[place + 4:place + 4 + size]).decode(errors="replace")
-
-    def numbers(self, field: int) -> tuple[int, ...] | None:
-        """A vector of int32; None if it is absent."""
-        place = self._target(field)
-        if place is None:
-            return None
-        size = _length(self._data, place)
-        self._budget.spend(4 * size)
-        return struct.unpack_from(f"<{size}i", self._data, place + 4)
-
-    def count(self, field: int) -> int:
-        """The length of a vector."""
-        place = self._target(field)
-        return 0 if place is None else _length(self._data, place)
-
-    def content(self, field: int) -> bytes:
-        """A vector of bytes."""
-        place = self._target(field)
-        if place is None:
-            return b""
-        size = _unsigned(self._data, place)
-        if size > _MOST_CONTENT:
-            raise ValueError(f"metadata of {size:,} bytes")
-        return bytes(self._data[place + 4:place + 4 + size])
-
-    def tables(self, field: int) -> Iterator[_Table]:
-        """A vector of tables."""
-        place = self._target(field)
-        if place is not None:
-            for item in range(place + 4, place + 4 + 4 * _length(self._data, place), 4):
-                yield _Table(self._data, item + _unsigned(self._data, item), self._budget)
-
-    def _place(self, field: int) -> int | None:
-        offset = self._fields[field] if field < len(self._fields) else 0
-        return self._at + offset if offset else None
-
-    def _target(self, field: int) -> int | None:
-        place = self._place(field)
-        return None if place is None else place + _unsigned(self._data, place)
+def served_beside(version_dir: Path, contract: Contract) -> Contract:
+    """The part of a version's contract that a server has which prefers its model.tflite; all without such a file."""
+    path = version_dir / FILE
+    if not path.is_file():
+        return contract
+    found = served(path)
+    return Contract(tuple(contract.get(name) or signature for name, signature in found.items()))
 
 
-def _unsigned(data: Any, at: int) -> int:
-    return int(struct.unpack_from("<I", data, at)[0])
-
-
-def _length(data: Any, place: int) -> int:
-    size = _unsigned(data, place)
-    if size > _LONGEST or place + 4 + size > len(data):
-        raise ValueError(f"a vector of {size} entries at byte {place} lies outside of the file")
-    return size
-
-
-def _model(model: _Table, size: int, *, first: bool, invented: bool) -> TfliteInfo:
+def _model(model: Table, size: int, *, first: bool, invented: bool) -> TfliteInfo:
     graphs = list(model.tables(2))
     if not graphs:
         raise ValueError("it holds no graph")
@@ -229,7 +151,7 @@ def _model(model: _Table, size: int, *, first: bool, invented: bool) -> TfliteIn
                       bool(signatures), sum(graph.count(3) for graph in graphs), size)
 
 
-def _metadata(model: _Table, name: str) -> bytes:
+def _metadata(model: Table, name: str) -> bytes:
     """The content of the model's metadata of this name, empty if there is none."""
     for entry in model.tables(6):
         if entry.text(0) == name:
@@ -237,7 +159,7 @@ def _metadata(model: _Table, name: str) -> bytes:
     return b""
 
 
-def _operator(table: _Table) -> Operator:
+def _operator(table: Table) -> Operator:
     """Numbers from 127 on don't fit the first field, which holds 127 then."""
     code = max(table.number(0, "<b"), table.number(3, "<i"))
     name = OPERATORS[code] if 0 <= code < len(OPERATORS) else f"BUILTIN_{code}"
@@ -245,7 +167,7 @@ def _operator(table: _Table) -> Operator:
     return Operator(table.text(1), True, version) if name == CUSTOM else Operator(name, False, version)
 
 
-def _signature(table: _Table, graphs: list[_Table]) -> Signature:
+def _signature(table: Table, graphs: list[Table]) -> Signature:
     tensors = list(graphs[table.number(4, "<I")].tables(0))
 
     def specs(field: int) -> tuple[TensorSpec, ...]:
@@ -254,7 +176,7 @@ def _signature(table: _Table, graphs: list[_Table]) -> Signature:
     return Signature(table.text(2) or DEFAULT_SIGNATURE, specs(0), specs(1))
 
 
-def _invented(graph: _Table) -> Signature:
+def _invented(graph: Table) -> Signature:
     tensors = list(graph.tables(0))
 
     def specs(field: int) -> tuple[TensorSpec, ...]:
@@ -263,7 +185,7 @@ def _invented(graph: _Table) -> Signature:
     return Signature(DEFAULT_SIGNATURE, specs(1), specs(2))
 
 
-def _spec(tensor: _Table, called: str = "") -> TensorSpec:
+def _spec(tensor: Table, called: str = "") -> TensorSpec:
     """shape_signature has -1 where `shape` has the 1 that a free dimension starts with.
 
     A tensor without dimensions is a scalar only if has_rank says so; old converters didn't set that.
