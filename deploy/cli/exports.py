@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from deploy.cli.checks import allowing, gate
-from deploy.cli.models import signatures_table
 from deploy.cli.options import command, repository_option, table, tell
 from deploy.cli.progress import steps
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from deploy.export import Exported
+    from deploy.export import Exported, Recording
     from deploy.export.tflite import Sibling
 
 _EXAMPLE = """tfs export docs/examples/digits.py:build --name digits
@@ -64,8 +64,7 @@ def register(app: click.Group) -> None:
         .h5 file, or a SavedModel directory. What was saved is loaded in a fresh process and has to answer as the model
         does; questions and answers are kept in the version as golden cases. What `tfs check` refuses isn't published.
         """
-        from deploy.export import export_model
-        from deploy.export.targets import default_name
+        from deploy.export import Exportable, TFLite, default_name, export_model
         from deploy.types import check_version
 
         number = None if version is None else check_version(version)
@@ -75,10 +74,10 @@ def register(app: click.Group) -> None:
             _check_parent(path)
         with steps(f"exporting {name or target}", quiet=as_json) as progress, _stdout_for_json(as_json):
             exported = export_model(
-                target, repository, name, number, inputs=list(inputs) or None, examples=examples,
-                custom_objects=custom_objects or None, tolerance=_tolerances(tolerances),
-                batch_sizes=_batches(batch_sizes, spec_path), tflite=tflite, tflite_limit=tflite_limit,
-                progress=progress, gate=gate(name or default_name(target), spec_path, allowances))
+                Exportable(target, inputs=list(inputs) or None, custom_objects=custom_objects or None),
+                repository, name, number, recording=_recording(examples, tolerances, batch_sizes, spec_path),
+                tflite=TFLite(tflite, tflite_limit) if tflite else None, progress=progress,
+                gate=gate(name or default_name(target), spec_path, allowances))
         if exported.tflite and tflite_out:
             _copy(exported.tflite.path, tflite_out)
         if exported.tflite and tflite_plot:
@@ -88,6 +87,8 @@ def register(app: click.Group) -> None:
 
 def _summary(exported: Exported) -> object:
     from rich.console import Group
+
+    from deploy.cli.tables import signatures_table
 
     cases = f"{exported.goldens} golden case{'s' * (exported.goldens != 1)}"
     lines = [f"published {exported.model_version} at {exported.path}",
@@ -151,6 +152,15 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text)
     except OSError as error:
         raise SpecError(f"can't write {path}: {error.strerror}", hint="name another file") from None
+
+
+def _recording(examples: Path | None, tolerances: tuple[str, ...], batch_sizes: str | None,
+               spec_path: Path | None) -> Recording:
+    from deploy.export import Recording
+
+    sizes = _batches(batch_sizes, spec_path)
+    recording = Recording(examples, tolerance=_tolerances(tolerances))
+    return recording if sizes is None else replace(recording, batch_sizes=sizes)
 
 
 def _tolerances(given: tuple[str, ...]) -> dict[str, dict[str, float]] | None:

@@ -1,7 +1,9 @@
-"""tfs inspect: what a version holds, and how to ask it."""
+"""tfs inspect: what a version holds, and how to ask it; for a terminal and in Markdown."""
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,19 +11,21 @@ from typing import TYPE_CHECKING
 import click
 
 from deploy.cli.escaping import line
-from deploy.cli.inspecting import Inspection, inspected
 from deploy.cli.options import command, repository_option, table, tell
 from deploy.cli.targets import place
 
 if TYPE_CHECKING:
     from deploy.client.snippets import Calls
     from deploy.goldens.warmup import Checked
+    from deploy.inspection import Inspection
+    from deploy.types import Signature
 
 _EXAMPLE = """tfs inspect digits/3
 tfs inspect digits/3 --calls --grpc 10.0.0.5:8500 --rest-url http://10.0.0.5:8501
 tfs inspect build/saved_model --markdown > model.md
 tfs inspect model.tflite"""
 _OPS_SHOWN = 8
+_MARKUP = re.compile(r"[`|\[\]]")
 
 
 def register(app: click.Group) -> None:
@@ -43,20 +47,21 @@ def register(app: click.Group) -> None:
         Also assets, digests, a TFLite model, and calls to paste. WHAT is MODEL (its newest version), MODEL/VERSION, the
         path of a SavedModel directory, or a TFLite file.
         """
-        path, mv = place(repository, what)
-        addresses = (grpc_target, rest_url.rstrip("/")) if with_calls or markdown else None
-        found = inspected(path, mv, addresses, ref)
-        if markdown and not as_json:
-            from deploy.cli.markdown import write
+        from deploy.client.snippets import Address
+        from deploy.inspection import inspect as inspect_version
 
-            click.echo(write(found))
+        path, mv = place(repository, what)
+        server = Address(grpc_target, rest_url.rstrip("/")) if with_calls or markdown else None
+        found = inspect_version(path, mv, server=server, ref=ref)
+        if markdown and not as_json:
+            click.echo(to_markdown(found))
             return
         tell(found.to_json(), as_json, lambda: _shown(found))
         for text in () if as_json else _call_lines(found):
             click.echo(text)
 
 
-def facts(found: Inspection) -> dict[str, str]:
+def _facts(found: Inspection) -> dict[str, str]:
     """The lines above the signatures."""
     rows = {"path": str(found.path)}
     info, manifest = found.info, found.manifest
@@ -64,8 +69,8 @@ def facts(found: Inspection) -> dict[str, str]:
         rows["producer"] = f"TensorFlow {info.producer.tensorflow}, graph version {info.producer.graph}"
         rows["tags"] = ", ".join(info.tags)
         rows["size"] = f"{info.size:,} bytes"
-        rows["variables"] = (f"{found.variables['count']}, {found.variables['parameters']:,} numbers in all, "
-                             f"{found.variables['bytes']:,} bytes")
+        rows["variables"] = (f"{found.variables.count}, {found.variables.parameters:,} numbers in all, "
+                             f"{found.variables.bytes:,} bytes")
         rows["assets"] = ", ".join(info.assets) or "none"
         names = sorted(info.ops)
         rows["ops"] = f"{len(names)}: {', '.join(names[:_OPS_SHOWN])}{', ...' if len(names) > _OPS_SHOWN else ''}"
@@ -93,11 +98,11 @@ def _shown(found: Inspection) -> object:
     from rich.console import Group
     from rich.text import Text
 
-    from deploy.cli.models import signatures_table
+    from deploy.cli.tables import signatures_table
 
     shown = table("", "", "")
     shown.show_header = False
-    for name, value in facts(found).items():
+    for name, value in _facts(found).items():
         shown.add_row(name, Text(line(value)))
     return Group(shown, "", signatures_table(found.contract))
 
@@ -141,3 +146,55 @@ def _call_lines(found: Inspection) -> Iterator[str]:
             yield f"\n{calls.python}"
         if name in found.devices:
             yield f"\n{found.devices[name]}"
+
+
+def to_markdown(found: Inspection) -> str:
+    """Facts, signatures, and the calls of each."""
+    return "\n".join(_markdown(found))
+
+
+def _markdown(found: Inspection) -> Iterator[str]:
+    yield f"# {_cell(str(found.mv or found.path.name))}"
+    yield ""
+    yield "| | |"
+    yield "|---|---|"
+    for name, value in _facts(found).items():
+        yield f"| {name} | {_cell(value)} |"
+    for signature in found.contract.values():
+        yield from ("", f"## {_cell(signature.name)}", "", f"Method: {_code(signature.method_name or 'none')}", "")
+        yield from _tensors(signature)
+        calls = found.calls[signature.name]
+        if calls.curl:
+            yield from ("", "```sh", calls.curl, "```")
+        elif calls.why:
+            yield from ("", f"Not over REST: {_cell(calls.why)}.")
+        if calls.python:
+            yield from ("", "```python", calls.python, "```")
+        if signature.name in found.devices:
+            yield from ("", "On a device:", "", "```python", found.devices[signature.name], "```")
+    if found.manifest and found.manifest.tolerances:
+        yield from ("", "## Tolerances of the golden answers", "", "| output | absolute | relative |", "|---|---|---|")
+        for name, values in found.manifest.tolerances.items():
+            yield f"| {_cell(name)} | {values.get('absolute', 0):g} | {values.get('relative', 0):g} |"
+    if found.manifest:
+        yield from ("", "## Files", "", f"| file | bytes | {_cell(found.manifest.algorithm)} |", "|---|---|---|")
+        for name, record in sorted(found.manifest.files.items()):
+            yield f"| {_cell(name)} | {record.size:,} | {_code(record.digest)} |"
+
+
+def _tensors(signature: Signature) -> Iterator[str]:
+    yield "| | name | dtype | shape |"
+    yield "|---|---|---|---|"
+    for side, specs in (("input", signature.inputs), ("output", signature.outputs)):
+        for spec in specs:
+            shape = "any" if spec.shape is None else f"[{', '.join('?' if s is None else str(s) for s in spec.shape)}]"
+            yield f"| {side} | {_cell(spec.name)} | {spec.dtype} | {shape} |"
+
+
+def _cell(text: str) -> str:
+    """Text of others, as nothing but text: no table, link, code or HTML of theirs."""
+    return _MARKUP.sub(r"\\\g<0>", html.escape(line(text.replace("\n", " ")), quote=False))
+
+
+def _code(text: str) -> str:
+    return f"`{line(text).replace('`', chr(39)).replace('|', '/')}`"

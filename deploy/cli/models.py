@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from deploy.cli.checks import gate, gated
-from deploy.cli.escaping import line
 from deploy.cli.options import command, repository_option, table, tell
 from deploy.cli.progress import bytes_bar
+from deploy.cli.targets import version as find_version
 
 if TYPE_CHECKING:
-    from rich.table import Table
 
     from deploy.repository import Published
-    from deploy.types import Contract, ModelVersion
 
 
 def register(app: click.Group) -> None:
@@ -62,32 +60,6 @@ def published_json(published: Published) -> dict[str, object]:
     return {"model": published.mv.name, "version": published.mv.version, "path": str(published.path),
             "digest": published.manifest.digest, "size": published.manifest.size,
             "goldens": published.manifest.goldens, "contract": published.manifest.contract.to_json()}
-
-
-def find_version(repository: Path, text: str) -> tuple[ModelVersion, Path]:
-    """`mnist/3`, or the newest version of `mnist`. Raises VersionNotFound, SpecError."""
-    from deploy.errors import VersionNotFound
-    from deploy.repository import Repository
-    from deploy.types import ModelRef, ModelVersion
-
-    ref, repo = ModelRef.parse(text), Repository(repository)
-    version = ref.version or repo.latest(ref.name)
-    if version is None or ref.label is not None:
-        raise VersionNotFound(f"there is no version of {text!r} in {repo.root}", hint="see `tfs repository list`")
-    mv = ModelVersion(ref.name, version)
-    return mv, repo.path(mv)
-
-
-def signatures_table(contract: Contract) -> Table:
-    """Signatures with their inputs and outputs, one line per tensor."""
-    from rich.text import Text
-
-    shown = table("", "signature", "method", "inputs", "outputs")
-    for signature in contract.values():
-        shown.add_row(Text(line(signature.name)), line(signature.method_name.rpartition("/")[2]),
-                      Text("\n".join(line(str(spec)) for spec in signature.inputs) or "none"),
-                      Text("\n".join(line(str(spec)) for spec in signature.outputs)))
-    return shown
 
 
 def _list(group: click.Group) -> None:

@@ -1,4 +1,4 @@
-"""Reports as tables, for people at a terminal: of a smoke test, of a check, and of answers that were asked again."""
+"""Tables for people at a terminal: signatures; reports of a smoke test, a check, and answers that were asked again."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from deploy.cli.options import table
 from deploy.goldens.drift import AnswerDrift
 from deploy.smoke import Outcome, SmokeCheck, SmokeReport
 from deploy.smoke.asking import COLUMN, ROW, RPC
+from deploy.types import Contract
 
 _COLUMNS = ("status", "contract", RPC, COLUMN, ROW, "agree", "address", "errors")
 _ADDRESS = ("label", "label answers", "name alone")
@@ -127,3 +128,13 @@ def drift_table(drift: AnswerDrift) -> Group:
     lines = [Text(f"refused: {line(text)}") for text in drift.refused[:5]]
     lines += [Text(line(f"{o.signature}: {o.outside[0]}")) for o in drift.outputs if o.outside]
     return Group(shown, *lines)
+
+
+def signatures_table(contract: Contract) -> Table:
+    """Signatures with their inputs and outputs, one line per tensor."""
+    shown = table("", "signature", "method", "inputs", "outputs")
+    for signature in contract.values():
+        shown.add_row(Text(line(signature.name)), line(signature.method_name.rpartition("/")[2]),
+                      Text("\n".join(line(str(spec)) for spec in signature.inputs) or "none"),
+                      Text("\n".join(line(str(spec)) for spec in signature.outputs)))
+    return shown

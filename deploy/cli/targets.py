@@ -39,9 +39,16 @@ def connected(rest_url: str | None, grpc_target: str | None) -> Client:
 
 def version(repository: Path, text: str) -> tuple[ModelVersion, Path]:
     """`mnist/3`, or the newest version of `mnist`. Raises VersionNotFound, SpecError."""
-    from deploy.cli.models import find_version
+    from deploy.errors import VersionNotFound
+    from deploy.repository import Repository
+    from deploy.types import ModelRef, ModelVersion
 
-    return find_version(repository, text)
+    ref, repo = ModelRef.parse(text), Repository(repository)
+    version = ref.version or repo.latest(ref.name)
+    if version is None or ref.label is not None:
+        raise VersionNotFound(f"there is no version of {text!r} in {repo.root}", hint="see `tfs repository list`")
+    mv = ModelVersion(ref.name, version)
+    return mv, repo.path(mv)
 
 
 def place(repository: Path, text: str) -> tuple[Path, ModelVersion | None]:

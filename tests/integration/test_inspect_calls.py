@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from deploy import goldens, savedmodel
-from deploy.cli.inspecting import Inspection, inspected
-from deploy.cli.markdown import write
+from deploy.cli.inspection import to_markdown
 from deploy.cli.outcome import run
+from deploy.client.snippets import Address
 from deploy.errors import IncompleteVersion
+from deploy.inspection import Inspection, inspect
 from deploy.savedmodel import tflite
 from tests.modelserver_support import ROOT, Process, server
 
@@ -40,7 +41,7 @@ def running(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def look(models: Path, running: Process, name: str) -> Inspection:
     addresses = f"127.0.0.1:{running.port}", f"http://127.0.0.1:{running.rest_port}"
-    return inspected(models / name, None, addresses, f"{name}/1")
+    return inspect(models / name, server=Address(*addresses), ref=f"{name}/1")
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -65,11 +66,11 @@ def test_every_python_call_is_answered(models: Path, running: Process, name: str
 
 
 def test_markdown_has_them_all(models: Path, running: Process) -> None:
-    text = write(look(models, running, "two_signatures"))
+    text = to_markdown(look(models, running, "two_signatures"))
     assert text.count("```sh\ncurl") == 2
     assert text.count("```python\nimport deploy") == 2
     assert "| input | factor | float32 | [] |" in text
-    assert "Not over REST: input 'x' is float16" in write(look(models, running, "dtypes"))
+    assert "Not over REST: input 'x' is float16" in to_markdown(look(models, running, "dtypes"))
 
 
 def test_facts(models: Path, running: Process) -> None:
@@ -84,7 +85,7 @@ def test_neither_savedmodel_nor_tflite(tmp_path: Path) -> None:
     (tmp_path / tflite.FILE).write_bytes(b"nothing of the kind")
     for path in (tmp_path, tmp_path / tflite.FILE, tmp_path / "missing.tflite"):
         with pytest.raises(IncompleteVersion):
-            inspected(path, None)
+            inspect(path)
 
 
 def test_a_long_body_is_written_beside(models: Path, running: Process, tmp_path: Path,
