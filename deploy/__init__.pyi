@@ -45,7 +45,7 @@ from .errors import Gone as Gone
 from .errors import IncompleteVersion as IncompleteVersion
 from .errors import LockHeld as LockHeld
 from .errors import Malformed as Malformed
-from .errors import NeedsCare as NeedsCare
+from .errors import ReviewRequired as ReviewRequired
 from .errors import NotReady as NotReady
 from .errors import ParityError as ParityError
 from .errors import PortTaken as PortTaken

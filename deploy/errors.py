@@ -27,7 +27,7 @@
         BadRequest                     never sent: doesn't fit the signature
       RolloutError                  8
       SmokeFailed                   9  what is served isn't right
-      NeedsCare                    10  nothing is broken for certain: look, then decide
+      ReviewRequired               10  nothing is broken for certain: look, then decide
 
 130 is Ctrl-C, as everywhere.
 """
@@ -206,7 +206,7 @@ class SmokeFailed(DeployError):
     exit_code = 9
 
 
-class NeedsCare(DeployError):
+class ReviewRequired(DeployError):
     """Something changed that may be meant or not. A person decides."""
 
     exit_code = 10

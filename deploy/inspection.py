@@ -11,7 +11,7 @@ import numpy as np
 
 from deploy import goldens, savedmodel
 from deploy.client import snippets
-from deploy.client.snippets import Address, Calls
+from deploy.client.snippets import CallSnippets, ServerAddress
 from deploy.errors import BadRequest, DeployError
 from deploy.goldens import examples, warmup
 from deploy.goldens.warmup import Checked
@@ -52,7 +52,7 @@ class Inspection:
     manifest: Manifest | None
     warmup: Checked | None
     variables: Variables
-    calls: Mapping[str, Calls] = field(default_factory=dict)
+    calls: Mapping[str, CallSnippets] = field(default_factory=dict)
     devices: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -78,7 +78,7 @@ class Inspection:
                       for name, calls in self.calls.items()}}
 
 
-def inspect(path: str | Path, mv: ModelVersion | None = None, *, server: Address | None = None,
+def inspect(path: str | Path, mv: ModelVersion | None = None, *, server: ServerAddress | None = None,
             ref: ModelRef | str | None = None) -> Inspection:
     """What the version directory, or the TFLite file, holds. Nothing is run, and TensorFlow isn't needed.
 
@@ -112,13 +112,13 @@ def _variables(path: Path) -> Variables:
 
 
 def _calls(path: Path, contract: Contract, info: SavedModelInfo | None, ref: ModelRef,
-           server: Address) -> dict[str, Calls]:
+           server: ServerAddress) -> dict[str, CallSnippets]:
     calls = {}
     for name, signature in contract.items():
         try:
             calls[name] = snippets.calls(signature, _inputs(path, signature, info), ref, server)
         except BadRequest as error:  # a dtype that can't be sent
-            calls[name] = Calls("", "", error.message)
+            calls[name] = CallSnippets("", "", error.message)
     return calls
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from deploy.checks.graph import Graph
-from deploy.checks.variables import Bodies, Unfollowed, Variables
+from deploy.checks.variables import Assignments, Bodies, Unfollowed
 from deploy.errors import BadReply
 from deploy.savedmodel import flow
 from deploy.savedmodel.flow import MAIN, input_of
@@ -70,7 +70,7 @@ class Names:
         self._checkpoint = _node(meta.saver_def.filename_tensor_name)
         self._fed = graph.fed
         self._bodies = Bodies(graph, scopes)
-        self._variables = Variables(graph, self._bodies)
+        self._variables = Assignments(graph, self._bodies)
         self._left = _MOST_OF_ALL
 
     def sources(self, scope: str, node: NodeDef, position: int, *, computed: bool = False) -> set[Source]:

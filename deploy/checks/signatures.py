@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from deploy.checks.rules import RULES, Finding, Severity, Where
-from deploy.checks.targets import MOST_ROWS, Batching, Target
+from deploy.checks.targets import MOST_ROWS, ServerBatching, Target
 from deploy.errors import DeployError
 from deploy.types import (
     CLASSIFY_METHOD,
@@ -122,7 +122,7 @@ def _batchings(contract: Contract, graph: MetaGraphDef, target: Target, director
                                           severity=severity)
 
 
-def _own(batching: Batching | None, path: Path) -> Batching | None:
+def _own(batching: ServerBatching | None, path: Path) -> ServerBatching | None:
     """The batching of one version: with parameters per model, those of the file beside it, and none without."""
     if batching is None or not batching.per_model:
         return batching
@@ -132,7 +132,7 @@ def _own(batching: Batching | None, path: Path) -> Batching | None:
         raise ValueError(f"it has {path.stat().st_size:,} bytes")
     parameters = from_text(path.read_text(), BatchingParameters, str(path))
     most = parameters.max_batch_size.value if parameters.HasField("max_batch_size") else MOST_ROWS
-    return Batching(True, most, parameters.pad_variable_length_inputs)
+    return ServerBatching(True, most, parameters.pad_variable_length_inputs)
 
 
 def _method(signature: Signature, graph: MetaGraphDef) -> Iterator[Finding]:
@@ -178,7 +178,7 @@ def _answers(signature: Signature, graph: MetaGraphDef) -> Iterator[str]:
             yield f"gives {spec.name!r} as {dtype} {form}; it is {spec}"
 
 
-def _batched(signature: Signature, graph: MetaGraphDef, batching: Batching) -> Iterator[tuple[str, Severity]]:
+def _batched(signature: Signature, graph: MetaGraphDef, batching: ServerBatching) -> Iterator[tuple[str, Severity]]:
     """What batching needs of inputs and outputs: a first dimension, free, and the same for all."""
     if not signature.inputs:
         yield "the signature has no input, so there is nothing to put together", Severity.ERROR

@@ -62,7 +62,7 @@ class Kernels:
 
 
 @dataclass(frozen=True, slots=True)
-class Batching:
+class ServerBatching:
     """A server's batching. per_model: of versions only that have parameters of their own. most: rows of a batch.
 
     pads: inputs of different lengths are filled up.
@@ -86,7 +86,7 @@ class Target:
     gpu: bool = False
     tags: frozenset[str] = frozenset({"serve"})
     prefers_tflite: bool = False
-    batching: Batching | None = None
+    batching: ServerBatching | None = None
 
     @property
     def oplist(self) -> OpList:
@@ -141,12 +141,12 @@ def of_server(server: ServerPart, *, bundled: bool) -> Target:
                   frozenset(tag.strip() for tag in tags.split(",")), server.prefers_tflite, _batching(server))
 
 
-def _batching(server: ServerPart) -> Batching | None:
+def _batching(server: ServerPart) -> ServerBatching | None:
     part = server.batching
     if part is None:
         return None
     per_model = str(server.flags.get(_PER_MODEL, False)).lower() not in ("false", "0", "no")
-    return Batching(per_model, part.max_batch_size or MOST_ROWS, part.pad_variable_length_inputs)
+    return ServerBatching(per_model, part.max_batch_size or MOST_ROWS, part.pad_variable_length_inputs)
 
 
 def default() -> Target:

@@ -175,7 +175,7 @@ class Bodies:
         return callers
 
 
-class Variables:
+class Assignments:
     """Which nodes assign to a variable."""
 
     def __init__(self, graph: Graph, bodies: Bodies) -> None:

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from deploy.types import ModelVersion
 
 _EXAMPLE = """tfs diff digits/3 digits/4
-tfs diff digits build/saved_model --allow-care
+tfs diff digits build/saved_model --allow-review
 tfs diff live:digits@stable digits/4 --grpc 10.0.0.5:8500"""
 _LIVE = "live:"
-_STYLES = {"compatible": "green", "needs care": "yellow", "breaking": "bold red"}
+_STYLES = {"compatible": "green", "review required": "yellow", "breaking": "bold red"}
 
 
 def register(app: click.Group) -> None:
@@ -38,9 +38,10 @@ def register(app: click.Group) -> None:
     @click.option("--answers/--no-answers", default=None,
                   help="Run the models, or don't.  [default: those that this toolkit has published]")
     @gated
-    @click.option("--allow-care", is_flag=True, help="Exit code 0 also for what needs care.")
+    @click.option("--allow-review", "--allow-care", "allow_review", is_flag=True,
+                  help="Exit code 0 also where a review is required.")
     def diff(before: str, after: str, rest_url: str | None, grpc_target: str | None, repository: Path,
-             answers: bool | None, allow_care: bool, allowances: tuple[str, ...], spec_path: Path | None,
+             answers: bool | None, allow_review: bool, allowances: tuple[str, ...], spec_path: Path | None,
              as_json: bool) -> None:
         """Tell whether AFTER can take the place of BEFORE.
 
@@ -51,7 +52,7 @@ def register(app: click.Group) -> None:
         To be asked, a model is run: only if `tfs check` lets it pass, and in a process without network, secrets and
         write access, as far as the system can do that. What isn't a published version is run with --answers only.
 
-        Exit code 0: compatible. 10: needs care. 3: breaking.
+        Exit code 0: compatible. 10: review required. 3: breaking.
         """
         from deploy import regression
 
@@ -61,15 +62,15 @@ def register(app: click.Group) -> None:
             compared = regression.compare(*sides, answers=answers is not False)
         tell(compared.to_json(), as_json, lambda: _shown(compared))
         if not as_json:
-            compared.raise_for(care=not allow_care)
-        elif compared.level and not (allow_care and compared.level == 1):
+            compared.raise_for(review=not allow_review)
+        elif compared.level and not (allow_review and compared.level == 1):
             raise click.exceptions.Exit(_exit_code(compared))
 
 
 def _exit_code(compared: Comparison) -> int:
-    from deploy.errors import BreakingChange, NeedsCare
+    from deploy.errors import BreakingChange, ReviewRequired
 
-    return BreakingChange.exit_code if compared.verdict.breaking else NeedsCare.exit_code
+    return BreakingChange.exit_code if compared.verdict.breaking else ReviewRequired.exit_code
 
 
 def _side(text: str, client: Client | None, repository: Path, answers: bool | None,

@@ -15,7 +15,7 @@ from deploy.cli.options import command, repository_option, table, tell
 from deploy.cli.targets import place
 
 if TYPE_CHECKING:
-    from deploy.client.snippets import Calls
+    from deploy.client.snippets import CallSnippets
     from deploy.goldens.warmup import Checked
     from deploy.inspection import Inspection
     from deploy.types import Signature
@@ -47,11 +47,11 @@ def register(app: click.Group) -> None:
         Also assets, digests, a TFLite model, and calls to paste. WHAT is MODEL (its newest version), MODEL/VERSION, the
         path of a SavedModel directory, or a TFLite file.
         """
-        from deploy.client.snippets import Address
+        from deploy.client.snippets import ServerAddress
         from deploy.inspection import inspect as inspect_version
 
         path, mv = place(repository, what)
-        server = Address(grpc_target, rest_url.rstrip("/")) if with_calls or markdown else None
+        server = ServerAddress(grpc_target, rest_url.rstrip("/")) if with_calls or markdown else None
         found = inspect_version(path, mv, server=server, ref=ref)
         if markdown and not as_json:
             click.echo(to_markdown(found))
@@ -107,7 +107,7 @@ def _shown(found: Inspection) -> object:
     return Group(shown, "", signatures_table(found.contract))
 
 
-def _rest_lines(calls: Calls) -> Iterator[str]:
+def _rest_lines(calls: CallSnippets) -> Iterator[str]:
     """A long body goes to a file beside, which nothing else is overwritten for."""
     from deploy.client import curl
 

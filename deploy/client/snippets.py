@@ -24,7 +24,7 @@ _VERBS = {CLASSIFY_METHOD: "classify", REGRESS_METHOD: "regress"}
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class ServerAddress:
     """Where the calls go: `host:port` for gRPC, and REST's base URL."""
 
     grpc_target: str = "127.0.0.1:8500"
@@ -32,7 +32,7 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
-class Calls:
+class CallSnippets:
     """How to ask for a signature. curl: REST; empty where JSON can't say it, and then `why`. python: gRPC.
 
     long: the body of the REST call and its URL, where the body is too long to be read in a line.
@@ -47,7 +47,8 @@ class Calls:
         return {"curl": self.curl, "python": self.python, **({"why": self.why} if self.why else {})}
 
 
-def calls(signature: Signature, inputs: Mapping[str, Array], ref: ModelRef, endpoint: Endpoint | Address) -> Calls:
+def calls(signature: Signature, inputs: Mapping[str, Array], ref: ModelRef,
+          endpoint: Endpoint | ServerAddress) -> CallSnippets:
     """The calls for a signature with these inputs, as a server at `endpoint` takes them.
 
     For classify and regress signatures: with the features of the serialized tf.Examples that the inputs hold.
@@ -58,17 +59,17 @@ def calls(signature: Signature, inputs: Mapping[str, Array], ref: ModelRef, endp
         body = examples.to_body(found, None, signature.name)
         url = f"{endpoint.rest_url}{ref.rest_path}:{verb}"
         python = _python(endpoint, verb, [repr(str(ref)), repr(found), _named(signature)])
-        return Calls(curl.line(url, body), python, long=_long(body, url))
+        return CallSnippets(curl.line(url, body), python, long=_long(body, url))
     written = "{" + ", ".join(f"{name!r}: {_value(array)}" for name, array in inputs.items()) + "}"
     python = _python(endpoint, "predict", [repr(str(ref)), written, _named(signature)])
     why = forms.no_json(signature)
     if why:
-        return Calls("", python, why)
+        return CallSnippets("", python, why)
     url = f"{endpoint.rest_url}{ref.rest_path}:predict"
     if any(array.size > SMALL for array in inputs.values()):
-        return Calls(_of_zeros(signature, inputs, url), python)
+        return CallSnippets(_of_zeros(signature, inputs, url), python)
     body = encoding.request_body(signature.name, inputs, "row" if _by_rows(signature, inputs) else "column")
-    return Calls(curl.line(url, body), python, long=_long(body, url))
+    return CallSnippets(curl.line(url, body), python, long=_long(body, url))
 
 
 def litert(signature: Signature, inputs: Mapping[str, Array], file: str) -> str:
@@ -99,7 +100,7 @@ def _by_rows(signature: Signature, inputs: Mapping[str, Array]) -> bool:
         spec.shape is not None and spec.shape[:1] == (None,) for spec in (*signature.inputs, *signature.outputs))
 
 
-def _python(endpoint: Endpoint | Address, verb: str, arguments: Sequence[str]) -> str:
+def _python(endpoint: Endpoint | ServerAddress, verb: str, arguments: Sequence[str]) -> str:
     given = ", ".join(argument for argument in arguments if argument)
     return "\n".join(["import deploy",
                       *(["import numpy as np"] if "np." in given else []),

@@ -12,7 +12,7 @@ from pathlib import Path
 from deploy import checks, engine
 from deploy.checks import Gate
 from deploy.client import Client
-from deploy.errors import BackendMissing, BadReply, BadRequest, BreakingChange, NeedsCare, Rejected
+from deploy.errors import BackendMissing, BadReply, BadRequest, BreakingChange, Rejected, ReviewRequired
 from deploy.goldens import examples
 from deploy.goldens.compare import Arrays, Tolerances
 from deploy.goldens.drift import AnswerDrift, AnswerPair, measure
@@ -66,21 +66,21 @@ class Comparison:
 
     @property
     def level(self) -> Level:
-        """Answers outside of the tolerances need care, whatever the contract says."""
+        """Answers outside of the tolerances have to be reviewed, whatever the contract says."""
         if self.drift is not None and not self.drift.within:
-            return max(self.verdict.level, Level.CARE)
+            return max(self.verdict.level, Level.REVIEW)
         return self.verdict.level
 
-    def raise_for(self, *, care: bool = True) -> None:
-        """Raises BreakingChange or, if `care`, NeedsCare, with the first reason."""
-        if self.level is Level.COMPATIBLE or (self.level is Level.CARE and not care):
+    def raise_for(self, *, review: bool = True) -> None:
+        """Raises BreakingChange or, if `review`, ReviewRequired, with the first reason."""
+        if self.level is Level.COMPATIBLE or (self.level is Level.REVIEW and not review):
             return
         if self.verdict.level is self.level:
             why = str(self.verdict.reasons[0])
         else:
             why = "answers differ by more than the tolerances allow"
         text = f"{self.after} {'breaks' if self.level is Level.BREAKING else 'differs from'} {self.before}: {why}"
-        error = BreakingChange if self.level is Level.BREAKING else NeedsCare
+        error = BreakingChange if self.level is Level.BREAKING else ReviewRequired
         raise error(text, hint="keep the contract, or serve it under another model name" if error is BreakingChange else
                    "look at each reason before it takes over")
 

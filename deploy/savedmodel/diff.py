@@ -81,8 +81,8 @@ def compare(before: SavedModelInfo | Contract | Subject, after: SavedModelInfo |
     if one.assets is not None and other.assets is not None:
         reasons += _assets(one.assets, other.assets)
     if one.tflite and other.tflite is False:
-        reasons.append(Reason(Level.CARE, "tflite-removed", "files", "model.tflite is gone: devices, and servers that "
-                              "prefer it, have to take the SavedModel or stay behind"))
+        reasons.append(Reason(Level.REVIEW, "tflite-removed", "files", "model.tflite is gone: devices, and servers "
+                              "that prefer it, have to take the SavedModel or stay behind"))
     return Verdict(tuple(reasons))
 
 
@@ -113,14 +113,14 @@ def _graph(before: SavedModelInfo, after: SavedModelInfo) -> Iterator[Reason]:
     new = sorted(after.ops - before.ops)
     if new:
         names = ", ".join(new[:SHOWN]) + (f" and {len(new) - SHOWN} more" if len(new) > SHOWN else "")
-        yield Reason(Level.CARE, "new-op", "graph",
+        yield Reason(Level.REVIEW, "new-op", "graph",
                      f"{len(new)} new op{'s' * (len(new) > 1)}: {names}; a server without them won't load it")
     if _newer(before.producer, after.producer):
-        yield Reason(Level.CARE, "producer-newer", "graph",
+        yield Reason(Level.REVIEW, "producer-newer", "graph",
                      f"made by TensorFlow {after.producer.tensorflow} (graph version {after.producer.graph}), before "
                      f"by {before.producer.tensorflow} ({before.producer.graph}); an older server may not load it")
     if before.size and after.size >= DOUBLED * before.size:
-        yield Reason(Level.CARE, "size-doubled", "files",
+        yield Reason(Level.REVIEW, "size-doubled", "files",
                      f"{after.size:,} bytes, before {before.size:,}: {after.size / before.size:.1f} times as much for "
                      "disk, memory and load time; both versions are in memory while one takes over")
     if "serve" in before.tags and "serve" not in after.tags:
@@ -140,12 +140,12 @@ def _release(version: str) -> tuple[int, ...]:
 
 def _assets(before: Mapping[str, Asset], after: Mapping[str, Asset]) -> Iterator[Reason]:
     for name in before.keys() - after.keys():
-        yield Reason(Level.CARE, "asset-removed", "files", f"the asset {name} is gone")
+        yield Reason(Level.REVIEW, "asset-removed", "files", f"the asset {name} is gone")
     for name in sorted(after.keys() - before.keys()):
         yield Reason(Level.COMPATIBLE, "asset-added", "files", f"the asset {name} is new")
     for name in sorted(before.keys() & after.keys()):
         one, other = before[name], after[name]
         if one.digest != other.digest:
-            yield Reason(Level.CARE, "vocabulary-changed", "files",
+            yield Reason(Level.REVIEW, "vocabulary-changed", "files",
                          f"the asset {name} changed ({one.lines:,} lines before, {other.lines:,} now): the same words "
                          "may have other numbers now")

@@ -15,14 +15,14 @@ Specs = Mapping[str, TensorSpec]
 
 
 class Level(enum.IntEnum):
-    """How bad it is. CARE: works for some clients or servers and not for others, so a person has to look."""
+    """How bad it is. REVIEW: works for some clients or servers and not for others, so a person has to look."""
 
     COMPATIBLE = 0
-    CARE = 1
+    REVIEW = 1
     BREAKING = 2
 
     def __str__(self) -> str:
-        return ("compatible", "needs care", "breaking")[self]
+        return ("compatible", "review required", "breaking")[self]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +90,11 @@ def feature_changes(before: SavedModelInfo, after: SavedModelInfo) -> Iterator[R
         if one is None or other is None:
             continue
         for feature in sorted(one.keys() - other.keys()):
-            yield Reason(Level.CARE, "feature-removed", name, f"the tf.Example feature {feature!r} isn't read any more")
+            yield Reason(Level.REVIEW, "feature-removed", name,
+                         f"the tf.Example feature {feature!r} isn't read any more")
         for feature in sorted(other.keys() - one.keys()):
-            yield Reason(Level.CARE, "feature-added", name, f"the tf.Example feature {other[feature]} is new: clients "
-                         "that don't send it are refused, unless it has a default")
+            yield Reason(Level.REVIEW, "feature-added", name, f"the tf.Example feature {other[feature]} is new: "
+                         "clients that don't send it are refused, unless it has a default")
         for feature in sorted(one.keys() & other.keys()):
             if one[feature] != other[feature]:
                 yield Reason(Level.BREAKING, "feature-changed", name,
@@ -133,7 +134,7 @@ def _signature(before: Signature, after: Signature) -> Iterator[Reason]:
 def _method(before: Signature, after: Signature) -> Reason:
     one, other = (s.method_name.rpartition("/")[2] or "none" for s in (before, after))
     if before.method_name == PREDICT_METHOD:
-        return Reason(Level.CARE, "method-changed", before.name,
+        return Reason(Level.REVIEW, "method-changed", before.name,
                       f"method {other}, before {one}: Predict requests still work, {other} ones now, too")
     return Reason(Level.BREAKING, "method-changed", before.name,
                   f"method {other}, before {one}: {one} requests are refused")
@@ -207,9 +208,9 @@ def _tensor(kind: Kind, where: str, before: TensorSpec, after: TensorSpec) -> It
 def _rank(kind: Kind, where: str, before: TensorSpec, said: str) -> Reason:
     """The rank is known on one side only."""
     if kind == "input" and before.shape is None:
-        return Reason(Level.CARE, "input-rank", where, f"{said}: shapes that were allowed may be refused")
+        return Reason(Level.REVIEW, "input-rank", where, f"{said}: shapes that were allowed may be refused")
     if kind == "output" and before.shape is not None:
-        return Reason(Level.CARE, "output-rank", where, f"{said}: clients may count on the rank")
+        return Reason(Level.REVIEW, "output-rank", where, f"{said}: clients may count on the rank")
     return Reason(Level.COMPATIBLE, f"{kind}-rank", where, said)
 
 
@@ -227,7 +228,7 @@ def _dimensions(kind: Kind, where: str, before: tuple[int | None, ...], after: t
             yield Reason(Level.COMPATIBLE, f"{kind}-size", where, f"{said}: dimension {axis} is "
                          f"{'free' if other is None else other} now")
         else:
-            yield Reason(Level.CARE, f"{kind}-size", where, f"{said}: " + (
+            yield Reason(Level.REVIEW, f"{kind}-size", where, f"{said}: " + (
                 f"dimension {axis} has to be {other} now" if kind == "input" else
                 f"dimension {axis} can have any size now, clients may count on {one}"))
 

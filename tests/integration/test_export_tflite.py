@@ -18,7 +18,7 @@ from deploy.checks import targets
 from deploy.checks.rules import Severity
 from deploy.cli.outcome import run
 from deploy.client import connect
-from deploy.client.snippets import Address
+from deploy.client.snippets import ServerAddress
 from deploy.errors import ExportError, ParityError
 from deploy.export import examples as generated
 from deploy.export import export_model
@@ -139,7 +139,7 @@ def test_a_server_that_prefers_the_sibling_answers_from_it(models: Path, tmp_pat
         drift = regression.replay(known.goldens, ask, {"default": Tolerance(SHARES["dynamic"])})
         assert drift.within
         assert 1e-6 < max(output.max for output in drift.outputs) < 0.05  # quantized: not the SavedModel's own answers
-        calls = inspect(exported.path, exported.model_version, server=Address(f"127.0.0.1:{running.port}", f"http://127.0.0.1:{running.rest_port}")).calls
+        calls = inspect(exported.path, exported.model_version, server=ServerAddress(f"127.0.0.1:{running.port}", f"http://127.0.0.1:{running.rest_port}")).calls
         for call in calls.values():
             said = subprocess.run(["bash", "-c", call.curl], capture_output=True, text=True, check=True).stdout
             assert "outputs" in said or "predictions" in said

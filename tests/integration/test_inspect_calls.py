@@ -15,7 +15,7 @@ import pytest
 from deploy import goldens, savedmodel
 from deploy.cli.inspection import to_markdown
 from deploy.cli.outcome import run
-from deploy.client.snippets import Address
+from deploy.client.snippets import ServerAddress
 from deploy.errors import IncompleteVersion
 from deploy.inspection import Inspection, inspect
 from deploy.savedmodel import tflite
@@ -41,7 +41,7 @@ def running(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def look(models: Path, running: Process, name: str) -> Inspection:
     addresses = f"127.0.0.1:{running.port}", f"http://127.0.0.1:{running.rest_port}"
-    return inspect(models / name, server=Address(*addresses), ref=f"{name}/1")
+    return inspect(models / name, server=ServerAddress(*addresses), ref=f"{name}/1")
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -156,12 +156,12 @@ def test_versions_compared_by_what_they_answer(repository: Repository, models: P
     assert (same.level, same.drift is not None and same.drift.within) == (Level.COMPATIBLE, True)
     a, b = ComparedVersion.of(made.path, "a"), ComparedVersion.of(repository.path(ModelVersion("half", 2)), "b")
     other = regression.compare(a, b)
-    assert (other.verdict.level, other.level) == (Level.COMPATIBLE, Level.CARE)
+    assert (other.verdict.level, other.level) == (Level.COMPATIBLE, Level.REVIEW)
     assert other.asked == "1 golden case of a asked of b"
     assert other.drift is not None
     assert other.drift.outputs[0].max == 1.0
     backwards = regression.compare(b, a)
-    assert (backwards.level, backwards.asked) == (Level.CARE, "1 golden case of a asked of b")
+    assert (backwards.level, backwards.asked) == (Level.REVIEW, "1 golden case of a asked of b")
     neither = regression.compare(ComparedVersion.of(models / "mnist"), ComparedVersion.of(models / "mnist"))
     assert neither.asked.startswith("4 generated requests")
     assert neither.level is Level.COMPATIBLE
@@ -187,8 +187,8 @@ def test_exit_codes_of_diff(tfs: Tfs, models: Path) -> None:
     code, said = tfs("diff", "half/3", "half/1")
     assert (code, "half/3 -> half/1: compatible" in said) == (0, True)
     code, said = tfs("diff", "half/3", "half/2")
-    assert (code, "needs care" in said, "answers differ" in said) == (10, True, True)
-    assert tfs("diff", "half/3", "half/2", "--allow-care")[0] == 0
+    assert (code, "review required" in said, "answers differ" in said) == (10, True, True)
+    assert tfs("diff", "half/3", "half/2", "--allow-review")[0] == 0
     assert tfs("diff", "half/3", "half/2", "--no-answers")[0] == 0
     code, said = tfs("diff", "half/3", str(models / "two_signatures"))
     assert (code, "2 dimensions, before 1" in said) == (3, True)

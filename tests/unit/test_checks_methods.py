@@ -9,7 +9,7 @@ import pytest
 
 from deploy import checks, serving, spec
 from deploy.checks import Severity, Target
-from deploy.checks.targets import Batching
+from deploy.checks.targets import ServerBatching
 from deploy.wire.model_pb2 import MetaGraphDef
 from tests import checks_support as make
 from tests import savedmodel_support as support
@@ -92,9 +92,9 @@ def test_methods_that_no_server_has(tmp_path: Path) -> None:
     assert found(check(tmp_path, other)) == {"method": WARNING}
 
 
-# Batching
+# ServerBatching
 
-BATCHED = replace(SERVER, batching=Batching())
+BATCHED = replace(SERVER, batching=ServerBatching())
 X, Y = {"x": (FLOAT, [-1, 2])}, {"y": (FLOAT, [-1])}
 
 
@@ -111,9 +111,9 @@ def test_what_can_be_batched(tmp_path: Path, inputs, outputs, expected: Severity
 
 def test_batches_of_one_and_padding(tmp_path: Path) -> None:
     one = signature({"x": (FLOAT, [1, 2])}, {"y": (FLOAT, [1])})
-    assert "batching" not in found(check(tmp_path, one, replace(SERVER, batching=Batching(most=1))))
+    assert "batching" not in found(check(tmp_path, one, replace(SERVER, batching=ServerBatching(most=1))))
     lengths = signature({"x": (FLOAT, [-1, -1])}, Y)
-    assert found(check(tmp_path, lengths, replace(SERVER, batching=Batching(pads=True)))) == {}
+    assert found(check(tmp_path, lengths, replace(SERVER, batching=ServerBatching(pads=True)))) == {}
 
 
 def test_other_signatures_are_batched_too(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_other_signatures_are_batched_too(tmp_path: Path) -> None:
 
 def test_parameters_of_a_version(tmp_path: Path) -> None:
     meta = signature({"x": (FLOAT, [4, 2])}, {"y": (FLOAT, [4])})
-    target = replace(SERVER, batching=Batching(per_model=True))
+    target = replace(SERVER, batching=ServerBatching(per_model=True))
     directory = support.save(tmp_path / "model", meta)
     parameters = directory / "batching_params.pbtxt"
     assert "batching" not in found(checks.check(directory, target))
@@ -149,8 +149,9 @@ def test_a_specs_batching(tmp_path: Path) -> None:
         return serving.target_of(spec.load_spec(path))
 
     assert target("{backend: embedded}").batching is None
-    assert target("{batching: {}}").batching == Batching()
-    assert target("{batching: {max_batch_size: 4, pad_variable_length_inputs: true}}").batching == Batching(
+    assert target("{batching: {}}").batching == ServerBatching()
+    assert target("{batching: {max_batch_size: 4, pad_variable_length_inputs: true}}").batching == ServerBatching(
         False, 4, True)
-    assert target("{batching: {}, flags: {enable_per_model_batching_parameters: true}}").batching == Batching(True)
+    per_model = "{batching: {}, flags: {enable_per_model_batching_parameters: true}}"
+    assert target(per_model).batching == ServerBatching(True)
     assert target("{flags: {enable_per_model_batching_parameters: true}}").batching is None

@@ -39,11 +39,11 @@ CASES = {
     "input renamed": (default(), default((replace(X, name="features"),)), "input-renamed", Level.BREAKING),
     "input dtype": (default(), default((replace(X, dtype="float64"),)), "input-dtype", Level.BREAKING),
     "input rank": (default(), default((spec("x", "float32", None),)), "input-rank", Level.BREAKING),
-    "rank becomes known": (default((ANY,)), default(), "input-rank", Level.CARE),
+    "rank becomes known": (default((ANY,)), default(), "input-rank", Level.REVIEW),
     "rank becomes free": (default(), default((ANY,)), "input-rank", Level.COMPATIBLE),
     "batch lost": (default(), default((spec("x", "float32", 8, 3),)), "batch-dimension-lost", Level.BREAKING),
     "size changed": (default(), default((spec("x", "float32", None, 4),)), "input-size", Level.BREAKING),
-    "size fixed": (default((spec("x", "float32", None, None),)), default(), "input-size", Level.CARE),
+    "size fixed": (default((spec("x", "float32", None, None),)), default(), "input-size", Level.REVIEW),
     "size freed": (default(), default((spec("x", "float32", None, None),)), "input-size", Level.COMPATIBLE),
     "output removed": (default(outputs=(Y, spec("z", "int64", None))), default(), "output-removed", Level.BREAKING),
     "output renamed": (default(), default(outputs=(replace(Y, name="p"),)), "output-renamed", Level.BREAKING),
@@ -53,12 +53,12 @@ CASES = {
                      Level.COMPATIBLE),
     "output dtype": (default(), default(outputs=(replace(Y, dtype="float16"),)), "output-dtype", Level.BREAKING),
     "more classes": (default(), default(outputs=(spec("y", "float32", None, 11),)), "output-size", Level.BREAKING),
-    "output freed": (default(), default(outputs=(spec("y", "float32", None, None),)), "output-size", Level.CARE),
+    "output freed": (default(), default(outputs=(spec("y", "float32", None, None),)), "output-size", Level.REVIEW),
     "outputs swapped": (default(outputs=(spec("output_0", "float32", None, 2), spec("output_1", "int64", None))),
                         default(outputs=(spec("output_0", "int64", None), spec("output_1", "float32", None, 2))),
                         "output-order", Level.BREAKING),
     "no longer classify": (default(method_name=CLASSIFY_METHOD), default(), "method-changed", Level.BREAKING),
-    "classify now": (default(), default(method_name=CLASSIFY_METHOD), "method-changed", Level.CARE),
+    "classify now": (default(), default(method_name=CLASSIFY_METHOD), "method-changed", Level.REVIEW),
 }
 
 
@@ -91,7 +91,7 @@ INFO = SavedModelInfo(default(), frozenset({"MatMul"}), ("serve",), ("words.txt"
 ])
 def test_graphs(changes: dict[str, object], rule: str) -> None:
     verdict = diff.compare(INFO, replace(INFO, **changes))
-    assert [(r.rule, r.level) for r in verdict.reasons] == [(rule, Level.CARE)]
+    assert [(r.rule, r.level) for r in verdict.reasons] == [(rule, Level.REVIEW)]
 
 
 @pytest.mark.parametrize("changes", [{"producer": Producer("2.20.1", 2400)}, {"producer": Producer("2.9.0", 2400)},
@@ -118,7 +118,7 @@ def test_vocabularies(tmp_path: Path) -> None:
 
     one, other = assets("the\nfox"), assets("the\nquick\nfox\n")
     verdict = diff.compare(Subject(default(), INFO, one), Subject(default(), INFO, other))
-    assert [(r.rule, r.level) for r in verdict.reasons] == [("vocabulary-changed", Level.CARE)]
+    assert [(r.rule, r.level) for r in verdict.reasons] == [("vocabulary-changed", Level.REVIEW)]
     assert "2 lines before, 3 now" in verdict.reasons[0].what
     rules = [r.rule for r in diff.compare(Subject(default(), INFO, one), Subject(default(), INFO, {})).reasons]
     assert rules == ["asset-removed"]
