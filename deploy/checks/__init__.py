@@ -5,6 +5,17 @@
 
 Everything is read as data: no TensorFlow, nothing is run, memory doesn't grow with the file. Rules have stable names
 (`RULES`); a finding is refused, unless the spec or the command line allows its rule with a reason.
+
+    checking        from a path to a report; the same as a gate
+    rules           all rules by name, and what a finding is; report: all findings about one model
+    targets         the server that is to load it: its ops, kernels, libraries; oplists/: of TensorFlow's releases
+    policy          which rule looks at which op, by what that can touch
+    files           rules about files: whole, inside of the version; warm-up requests; TFLite
+    signatures      rules about signatures, methods, batching
+    graph           rules about what ops do, and who reaches them; reachability: what runs when
+    filenames       which files ops touch; origins: where a name comes from; variables: what is assigned to them
+    loading         rules about what a server has to know, and calls that come to an end
+    keras_archives  rules about Keras files; keras_members: what stands in them
 """
 
 from __future__ import annotations

@@ -81,10 +81,10 @@ def check(path: str | Path, target: Target | None = None, allow: Mapping[str, st
     if path.name == reader.GRAPH and path.is_file():
         path = path.parent
     try:
-        found, info = _examined(path, target)
+        findings, info = _examined(path, target)
     except OSError as error:
         raise _unreadable(path, error) from error
-    return report.make(str(path), str(target), found, allowed, info)
+    return report.make(str(path), str(target), findings, allowed, info)
 
 
 def _examined(path: Path, target: Target) -> tuple[list[Finding], SavedModelInfo | None]:
@@ -101,18 +101,18 @@ def _examined(path: Path, target: Target) -> tuple[list[Finding], SavedModelInfo
 
 def _saved_model(directory: Path, target: Target) -> tuple[list[Finding], SavedModelInfo | None]:
     file, info = directory / reader.GRAPH, None
-    found = list(files.size(file))
-    if not any(finding.severity is RULES["graph-size"].severity for finding in found):
+    findings = list(files.size(file))
+    if not any(finding.severity is RULES["graph-size"].severity for finding in findings):
         try:
             read = graph.Graph(file, target)
             for finding in _judged(directory, read):
-                found.append(finding)
+                findings.append(finding)
             info = reader.described(directory, read.file, read.outline)
         except (IncompleteVersion, BadReply) as error:  # a dtype that doesn't exist is a reply's error elsewhere
-            found.append(RULES["complete"].found(error.message, Where(file=file.name)))
+            findings.append(RULES["complete"].found(error.message, Where(file=file.name)))
     if (directory / tflite.FILE).is_file():  # served instead of the graph with --prefer_tflite_model
-        found += files.tflite_beside(directory, target)
-    return found, info
+        findings += files.tflite_beside(directory, target)
+    return findings, info
 
 
 def _judged(directory: Path, read: graph.Graph) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from deploy.checks import policy
-from deploy.checks.graph import Graph, Place, told, unreached
+from deploy.checks.graph import Graph, Place, finding_at, unreached
 from deploy.checks.origins import Names, Origin, Source
 from deploy.checks.rules import RULES, Finding, Severity
 from deploy.savedmodel import flow
@@ -22,7 +22,7 @@ _PRINTS = "prints"
 _DESCRIPTORS = "descriptor_source"
 
 
-class Said(NamedTuple):
+class FileAccess(NamedTuple):
     """A rule, what is seen, how bad it is, and the name of the file, if there is one."""
 
     rule: str
@@ -33,22 +33,22 @@ class Said(NamedTuple):
 
 def check(graph: Graph) -> Iterator[Finding]:
     """Files that are touched, and aren't the version's own."""
-    found: dict[Said, list[Place]] = defaultdict(list)
+    places_by: dict[FileAccess, list[Place]] = defaultdict(list)
     nodes = list(graph.nodes(frozenset(policy.names_of())))
     names = Names(graph, {scope for scope, _ in nodes}) if any(_inputs(node) for _, node in nodes) else None
     for scope, node in nodes:
         place = graph.place(node.op, scope, node.name)
-        for said in (*_attributes(node, place), *(_named(names, scope, node, place) if names else ())):
-            found[said].append(place)
-    for said, places in found.items():
-        yield from told(said.rule, said.seen, places, said.severity, said.file)
+        for access in (*_attributes(node, place), *(_named(names, scope, node, place) if names else ())):
+            places_by[access].append(place)
+    for access, places in places_by.items():
+        yield from finding_at(access.rule, access.seen, places, access.severity, access.file)
 
 
 def _inputs(node: NodeDef) -> list[int]:
     return [name for name in policy.effect(node.op).names if isinstance(name, int)]
 
 
-def _attributes(node: NodeDef, place: Place) -> Iterator[Said]:
+def _attributes(node: NodeDef, place: Place) -> Iterator[FileAccess]:
     """Files that an attribute names."""
     effect = policy.effect(node.op)
     severity = _severity(place)
@@ -57,67 +57,67 @@ def _attributes(node: NodeDef, place: Place) -> Iterator[Said]:
             continue
         value = node.attr[name].s.decode(errors="replace")
         if node.attr[name].placeholder:
-            yield Said("file-read", f"which file {node.op} uses can't be known: its attribute {name} is filled in by "
-                       "the caller", severity)
+            yield FileAccess("file-read", f"which file {node.op} uses can't be known: its attribute {name} is filled "
+                             "in by the caller", severity)
         elif effect.does == _PRINTS:
             if value.startswith("file:"):
-                yield Said("file-write", f"{node.op} prints to {value!r}", severity)
+                yield FileAccess("file-write", f"{node.op} prints to {value!r}", severity)
         elif value and not (name == _DESCRIPTORS and value.startswith(("local://", "bytes://"))):
-            yield Said("file-read", f"{node.op} reads {value!r}, which its attribute {name} names", severity)
+            yield FileAccess("file-read", f"{node.op} reads {value!r}, which its attribute {name} names", severity)
 
 
-def _named(names: Names, scope: str, node: NodeDef, place: Place) -> Iterator[Said]:
+def _named(names: Names, scope: str, node: NodeDef, place: Place) -> Iterator[FileAccess]:
     """Files that inputs name."""
     does = policy.effect(node.op).does
     for position in _inputs(node):
         sources = names.sources(scope, node, position, computed=node.op in policy.FORESTS)
         sources = {source for source in sources if source != Source(Origin.LITERAL)} or (
             set() if sources else {Source(Origin.UNKNOWN, "it comes from nowhere")})
-        judge: Callable[[NodeDef, Place, set[Source]], Iterator[Said]] = \
+        judge: Callable[[NodeDef, Place, set[Source]], Iterator[FileAccess]] = \
             _restored if does == policy.RESTORES else _cached if does == _CACHES else _read
         yield from judge(node, place, sources)
 
 
-def _read(node: NodeDef, place: Place, sources: set[Source]) -> Iterator[Said]:
+def _read(node: NodeDef, place: Place, sources: set[Source]) -> Iterator[FileAccess]:
     severity = _severity(place)
     outside = sources - {Source(Origin.ASSET)}
     if severity is None or not outside:
         return
-    origin, what = _gravest(outside)
+    origin, what = _worst(outside)
     if node.op in policy.FORESTS and origin is Origin.LITERAL and Source(Origin.ASSET) in sources:
-        yield Said("file-read", f"{node.op} reads a directory whose name the graph makes from an asset's",
+        yield FileAccess("file-read", f"{node.op} reads a directory whose name the graph makes from an asset's",
                    Severity.WARNING)
     elif origin is Origin.CALLER:
         if severity is not Severity.ERROR and node.op not in flow.TABLE_FILES:
-            yield Said("file-read", f"{node.op} reads the file that its caller names", severity)
+            yield FileAccess("file-read", f"{node.op} reads the file that its caller names", severity)
         elif place.reached.request or place.reached.load:
-            yield Said("file-read", f"which file {node.op} reads can't be known: nothing says it", severity)
+            yield FileAccess("file-read", f"which file {node.op} reads can't be known: nothing says it", severity)
     elif origin is Origin.LITERAL:
-        yield Said("asset-path", f"{node.op} reads {what!r}, which is no asset of the version", severity, what)
+        yield FileAccess("asset-path", f"{node.op} reads {what!r}, which is no asset of the version", severity, what)
     else:
-        yield Said("file-read", _seen(node.op, "reads", origin, what), severity)
+        yield FileAccess("file-read", _seen(node.op, "reads", origin, what), severity)
 
 
-def _restored(node: NodeDef, place: Place, sources: set[Source]) -> Iterator[Said]:
+def _restored(node: NodeDef, place: Place, sources: set[Source]) -> Iterator[FileAccess]:
     """Restoring reads the version's own variables, at load; only then the server says where they are."""
     reached = place.reached
     if reached.request or reached.instead:
-        yield Said("file-read", f"{node.op} reads files", Severity.ERROR)
+        yield FileAccess("file-read", f"{node.op} reads files", Severity.ERROR)
     elif reached.load:
         outside = sources - ({Source(Origin.CHECKPOINT)} if not reached.initialize else set()) - {Source(Origin.ASSET)}
         if outside:
-            origin, what = _gravest(outside)
-            yield Said("file-read", f"{_seen(node.op, 'restores', origin, what)}: not the version's variables",
+            origin, what = _worst(outside)
+            yield FileAccess("file-read", f"{_seen(node.op, 'restores', origin, what)}: not the version's variables",
                        Severity.ERROR)
 
 
-def _cached(node: NodeDef, place: Place, sources: set[Source]) -> Iterator[Said]:
+def _cached(node: NodeDef, place: Place, sources: set[Source]) -> Iterator[FileAccess]:
     severity = _severity(place)
     if sources and severity is not None and sources != {Source(Origin.CALLER)}:
-        yield Said("file-write", _seen(node.op, "writes", *_gravest(sources)), severity)
+        yield FileAccess("file-write", _seen(node.op, "writes", *_worst(sources)), severity)
 
 
-def _gravest(sources: Iterable[Source]) -> tuple[Origin, str]:
+def _worst(sources: Iterable[Source]) -> tuple[Origin, str]:
     order = list(Origin)
     worst = min(sources, key=lambda source: (order.index(source.origin), source.what))
     return worst.origin, worst.what

@@ -36,11 +36,11 @@ _REGISTERED = frozenset({"ParseExample", "ParseExampleV2"})
 
 def size(path: Path) -> Iterator[Finding]:
     """saved_model.pb against protobuf's limit; looked at before it is read."""
-    seen, where = path.stat().st_size, Where(file=path.name)
-    if seen > LIMIT:
-        yield RULES["graph-size"].found(f"it has {seen:,} bytes, and protobuf reads at most {LIMIT:,}", where)
-    elif seen > _NEAR:
-        yield RULES["graph-size"].found(f"it has {seen:,} bytes of the {LIMIT:,} that protobuf reads", where,
+    size_now, where = path.stat().st_size, Where(file=path.name)
+    if size_now > LIMIT:
+        yield RULES["graph-size"].found(f"it has {size_now:,} bytes, and protobuf reads at most {LIMIT:,}", where)
+    elif size_now > _NEAR:
+        yield RULES["graph-size"].found(f"it has {size_now:,} bytes of the {LIMIT:,} that protobuf reads", where,
                                         severity=Severity.WARNING)
 
 
@@ -105,13 +105,13 @@ def tflite_beside(directory: Path, target: Target) -> Iterator[Finding]:
     path = directory / tflite.FILE
     yield from tflite_file(path, target)
     try:
-        found = warmup.for_tflite(directory)
+        problems = warmup.for_tflite(directory)
     except (IncompleteVersion, BadReply):  # told above
         return
-    if found:
-        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+    if problems:
+        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
         severity = Severity.ERROR if target.prefers_tflite else Severity.WARNING
-        yield RULES["tflite-warmup"].found(f"{found[0]}{more}", Where(file=path.name), severity=severity)
+        yield RULES["tflite-warmup"].found(f"{problems[0]}{more}", Where(file=path.name), severity=severity)
 
 
 def tflite_file(path: Path, target: Target) -> Iterator[Finding]:

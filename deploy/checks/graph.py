@@ -62,7 +62,7 @@ class Graph:
                                                   frozenset(target.oplist.ops), limits=self.kernels.limits)
 
     @functools.cached_property
-    def reach(self) -> Reachability:
+    def reachability(self) -> Reachability:
         """Who reaches what."""
         return Reachability(self.outline, self.main_inputs, self.callees)
 
@@ -84,14 +84,14 @@ class Graph:
 
     def place(self, op: str, scope: str, node: str) -> Place:
         """A node and who reaches it."""
-        return Place(op, scope, node, self.reach.of(scope, node))
+        return Place(op, scope, node, self.reachability.of(scope, node))
 
     def places(self, op: str) -> Iterator[Place]:
         """Nodes of `op`: each one of the main graph, the first one of each function."""
         main = {node.name for scope, node in self.outline.kept if scope == MAIN and node.op == op}
-        for scope, found in self.outline.scopes.items():
-            if op in found.ops:
-                for node in sorted(main | {found.ops[op]}) if scope == MAIN else [found.ops[op]]:
+        for scope, members in self.outline.scopes.items():
+            if op in members.ops:
+                for node in sorted(main | {members.ops[op]}) if scope == MAIN else [members.ops[op]]:
                     yield self.place(op, scope, node)
 
     def nodes(self, wanted: frozenset[str]) -> Iterator[tuple[str, NodeDef]]:
@@ -133,11 +133,11 @@ def _judged(rule: str, seen: str, places: list[Place]) -> Iterator[Finding]:
         severity = _severity(rule, place)
         if severity is not None:
             by[severity].append(place)
-    for severity, found in by.items():
-        yield from told(rule, seen, found, severity)
+    for severity, same in by.items():
+        yield from finding_at(rule, seen, same, severity)
 
 
-def told(rule: str, seen: str, places: list[Place], severity: Severity, subject: str = "") -> Iterator[Finding]:
+def finding_at(rule: str, seen: str, places: list[Place], severity: Severity, subject: str = "") -> Iterator[Finding]:
     """One finding about the first of several places."""
     more = f"; so in {len(places) - 1} more place{'s' * (len(places) > 2)}" if len(places) > 1 else ""
     yield RULES[rule].found(f"{seen}, {_when(places[0])}{more}", places[0].where, severity=severity,
@@ -207,18 +207,19 @@ def _state(graph: Graph, op: str, does: str) -> Iterator[Finding]:
             whole = {node.attr[key].type for key in ("dtype", "T") if key in node.attr} & _WHOLE
             by[Severity.NOTE if whole else Severity.WARNING].append(place)
     for severity, places in by.items():
-        yield from told(_STATE, f"{op} {does}", places, severity)
+        yield from finding_at(_STATE, f"{op} {does}", places, severity)
 
 
 def _batch_norms(graph: Graph) -> Iterator[Finding]:
     """Batch normalization with the batch's own statistics; `is_training` is true where it isn't said."""
     places = [graph.place(node.op, scope, node.name) for scope, node in graph.nodes(policy.BATCH_NORMS)
               if "is_training" not in node.attr or node.attr["is_training"].b]
-    asked = [place for place in places if place.reached.request]
-    if asked:
+    reached = [place for place in places if place.reached.request]
+    if reached:
         yield RULES["training-op"].found(
-            f"{asked[0].op} normalizes with the statistics of the request's batch ({len(asked)} of them), "
-            f"{_when(asked[0])}: a row's answer depends on the other rows", asked[0].where, severity=Severity.WARNING)
+            f"{reached[0].op} normalizes with the statistics of the request's batch ({len(reached)} of them), "
+            f"{_when(reached[0])}: a row's answer depends on the other rows", reached[0].where,
+            severity=Severity.WARNING)
 
 
 def _modules(graph: Graph) -> Iterator[Finding]:
@@ -240,9 +241,9 @@ def _bytes_out(graph: Graph) -> Iterator[Finding]:
              for name, signature in graph.outline.graph.signature_def.items()}
     for name in sorted(name for name, plain in texts.items() if plain)[:_FOLLOWED]:
         plain = texts[name]
-        found = [(scope, op) for scope in sorted(graph.reach.scopes_of(name))
+        encoders = [(scope, op) for scope in sorted(graph.reachability.scopes_of(name))
                  for op in graph.outline.scopes[scope].ops.keys() & policy.ENCODERS]
-        if found:
+        if encoders:
             yield RULES["rest-reachable"].found(
-                f"{found[0][1]} makes bytes, and output {plain[0]!r} goes out as text over REST", Where(name),
+                f"{encoders[0][1]} makes bytes, and output {plain[0]!r} goes out as text over REST", Where(name),
                 fix=f"if it holds bytes, call it {plain[0]}{BYTES_SUFFIX}: then it goes out as base64")

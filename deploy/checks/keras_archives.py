@@ -36,10 +36,10 @@ def check(path: Path) -> Iterator[Finding]:
                 yield from list(_members(archive))
         else:
             with files.open_regular(path) as file:
-                found = list(keras_members.problems(file))
+                problems = list(keras_members.problems(file))
             rule = "keras-pickle" if is_pickle(path) else "keras-code"
-            yield from (RULES[rule].found(f"{path.name} {what}", Where(file=path.name)) for what in found)
-            if found:
+            yield from (RULES[rule].found(f"{path.name} {what}", Where(file=path.name)) for what in problems)
+            if problems:
                 return
     where = Where(file="config.json" if zipped else path.name)
     for node in nodes(config(path)):

@@ -62,15 +62,15 @@ def is_pickle(head: bytes) -> bool:
     """Whether bytes begin as a pickle does: of protocol 2 to 5 by its mark, an older one by what it says."""
     if len(head) > 1 and head[0] == 0x80 and head[1] in range(2, 6):
         return True
-    seen = set()
+    opcodes = set()
     try:
         for number, (opcode, _, _) in enumerate(pickletools.genops(head)):
-            seen.add(opcode.name)
+            opcodes.add(opcode.name)
             if number > 10_000:
                 break
     except Exception:  # it isn't one, or doesn't end here
         return False
-    return "STOP" in seen and not _IMPORTS.isdisjoint(seen)
+    return "STOP" in opcodes and not _IMPORTS.isdisjoint(opcodes)
 
 
 def _objects(head: bytes) -> bool:
@@ -105,7 +105,7 @@ def _links(file: IO[bytes]) -> Iterator[str]:
 
 
 def _walk(h5py: Any, opened: Any) -> Iterator[str]:
-    pending, seen, count = [opened], set(), 0
+    pending, visited, count = [opened], set(), 0
     while pending:
         group = pending.pop()
         for name in group:
@@ -121,9 +121,9 @@ def _walk(h5py: Any, opened: Any) -> Iterator[str]:
                 continue
             item = group[name]
             where = h5py.h5o.get_info(item.id).addr
-            if where in seen:
+            if where in visited:
                 continue
-            seen.add(where)
+            visited.add(where)
             if isinstance(item, h5py.Group):
                 pending.append(item)
             elif isinstance(item, h5py.Dataset):
@@ -145,8 +145,8 @@ def objection(node: Mapping[str, Any]) -> str:
     named = inner if function and isinstance(inner, str) else name
     module = node.get("module")
     if isinstance(module, str) and module and not _may_be(module, named, node, function=function):
-        kind = "function" if function else "class"
-        return f"the file names the {kind} {module}.{named}, which Keras's safe mode wouldn't build"
+        what = "function" if function else "class"
+        return f"the file names the {what} {module}.{named}, which Keras's safe mode wouldn't build"
     if isinstance(inner, Mapping):
         for key in _FILES:
             if isinstance(inner.get(key), str) and inner[key]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from deploy.checks import policy, targets
-from deploy.checks.graph import Graph, Place, told
+from deploy.checks.graph import Graph, Place, finding_at
 from deploy.checks.reachability import Reached
 from deploy.checks.rules import RULES, Finding, Severity, Where
 from deploy.savedmodel.flow import MAIN
@@ -78,36 +78,38 @@ def _source(op: str) -> tuple[str, str]:
 
 
 def _versions(graph: Graph, unknown: bool) -> Iterator[Finding]:
-    asked, server = graph.outline.graph.graph_def.versions, graph.target.oplist
+    versions, server = graph.outline.graph.graph_def.versions, graph.target.oplist
     where = Where(file="saved_model.pb")
-    said = f"graph version {server.graph} (TensorFlow {server.tensorflow})"
-    if asked.min_consumer > server.graph:
+    server_has = f"graph version {server.graph} (TensorFlow {server.tensorflow})"
+    if versions.min_consumer > server.graph:
         yield RULES["graph-version"].found(
-            f"it needs graph version {asked.min_consumer}, and the server has {said}", where)
-    if server.graph in asked.bad_consumers:
-        yield RULES["graph-version"].found(f"it names {said}, the server's, as one that mustn't load it", where)
-    if asked.producer < server.min_producer:
-        yield RULES["graph-version"].found(f"its graph version {asked.producer} is older than the server reads", where)
-    if asked.producer <= server.graph:
+            f"it needs graph version {versions.min_consumer}, and the server has {server_has}", where)
+    if server.graph in versions.bad_consumers:
+        yield RULES["graph-version"].found(f"it names {server_has}, the server's, as one that mustn't load it",
+                                           where)
+    if versions.producer < server.min_producer:
+        yield RULES["graph-version"].found(f"its graph version {versions.producer} is older than the server reads",
+                                           where)
+    if versions.producer <= server.graph:
         return
     attributes = list(_unknown_attributes(graph))
     yield from attributes
     by = graph.outline.graph.meta_info_def.tensorflow_version
-    listed_too = asked.producer <= targets.op_list(targets.versions()[-1]).graph
+    listed_too = versions.producer <= targets.op_list(targets.versions()[-1]).graph
     all_known = "; all its ops and attributes are known there" if listed_too and not (unknown or attributes) else ""
     yield RULES["producer-newer"].found(
-        f"TensorFlow {by} wrote graph version {asked.producer}, and the server has {said}{all_known}", where,
+        f"TensorFlow {by} wrote graph version {versions.producer}, and the server has {server_has}{all_known}", where,
         severity=Severity.NOTE if listed_too else Severity.WARNING)
 
 
 def _unknown_attributes(graph: Graph) -> Iterator[Finding]:
     known = graph.target.oplist.ops
-    seen: dict[tuple[str, str], tuple[str, str]] = {}
+    first_nodes: dict[tuple[str, str], tuple[str, str]] = {}
     for scope, node in graph.nodes(graph.grown):
         for name in node.attr.keys() - known[node.op]:
             if not name.startswith("_"):  # those are notes for the runtime
-                seen.setdefault((node.op, name), (scope, node.name))
-    for (op, name), (scope, node_name) in sorted(seen.items()):
+                first_nodes.setdefault((node.op, name), (scope, node.name))
+    for (op, name), (scope, node_name) in sorted(first_nodes.items()):
         place = graph.place(op, scope, node_name)
         severity = Severity.ERROR if scope == MAIN or _runs(place.reached) else Severity.WARNING
         yield RULES["unknown-attribute"].found(f"{op} has the attribute {name!r}, which {graph.target} doesn't know",
@@ -132,9 +134,9 @@ def _kernels(graph: Graph) -> Iterator[Finding]:
 def _without_kernel(graph: Graph, seen: str, places: Iterable[Place]) -> Iterator[Finding]:
     """Compiled functions have kernels of their own, which aren't listed."""
     reached = [place for place in places if (place.reached.request or place.reached.load)
-               and (place.scope == MAIN or place.scope not in graph.reach.compiled)]
+               and (place.scope == MAIN or place.scope not in graph.reachability.compiled)]
     if reached:
-        yield from told("no-kernel", seen, reached, RULES["no-kernel"].severity)
+        yield from finding_at("no-kernel", seen, reached, RULES["no-kernel"].severity)
 
 
 def _calls(graph: Graph) -> Iterator[Finding]:

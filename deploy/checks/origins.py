@@ -32,7 +32,7 @@ _MOST_OF_ALL = 100_000  # tensors behind all names of a graph
 
 
 class Origin(enum.Enum):
-    """Where the name of a file comes from; the gravest first."""
+    """Where the name of a file comes from; the worst first."""
 
     REQUEST = "the request"
     LITERAL = "a constant"
@@ -75,23 +75,23 @@ class Names:
 
     def sources(self, scope: str, node: NodeDef, position: int, *, computed: bool = False) -> set[Source]:
         """All ends of the way to an input of a node. computed: follow computations, too."""
-        reached = self._graph.reach.of(scope, node.name)
+        reached = self._graph.reachability.of(scope, node.name)
         request = reached.request or reached.instead
-        pending, seen, found = [Step(scope, input_of(node, position), request)], set[Step](), set[Source]()
+        pending, visited, ends = [Step(scope, input_of(node, position), request)], set[Step](), set[Source]()
         while pending:
             step = pending.pop()
-            if step in seen:
+            if step in visited:
                 continue
-            seen.add(step)
+            visited.add(step)
             self._left -= 1
-            if len(seen) > _MOST or self._left < 0:
-                return {*found, Source(Origin.UNKNOWN, "too much lies behind it")}
+            if len(visited) > _MOST or self._left < 0:
+                return {*ends, Source(Origin.UNKNOWN, "too much lies behind it")}
             for end in self._followed(step, computed):
                 if isinstance(end, Source):
-                    found.add(end)
+                    ends.add(end)
                 else:
                     pending.append(end)
-        return found
+        return ends
 
     def _followed(self, step: Step, computed: bool) -> Iterator[Source | Step]:
         try:
@@ -131,7 +131,7 @@ class Names:
         elif node.op in _COLLECT:
             yield from (Step(step.scope, name, step.request) for name in data if not self._is_number(step.scope, name))
         elif node.op == flow.VARIABLE:
-            yield from (Step(scope, input_of(assign, 1), self._graph.reach.of(scope, assign.name).request)
+            yield from (Step(scope, input_of(assign, 1), self._graph.reachability.of(scope, assign.name).request)
                         for scope, assign in self._variables.assigned(step.scope, node))
         elif (branches := self._bodies.called(node)) is not None:
             yield from (Step(name, result, step.request) for name in branches
@@ -150,7 +150,7 @@ class Names:
         if not callers:
             yield Source(Origin.CALLER)
         for scope, call, shift in callers:
-            request = self._graph.reach.of(scope, call.name).request
+            request = self._graph.reachability.of(scope, call.name).request
             yield Step(scope, input_of(call, argument + shift), request)
             if self._bodies.is_loop(call):
                 yield from (Step(name, self._bodies.result(name, argument), request)

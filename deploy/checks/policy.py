@@ -79,13 +79,13 @@ def rule(op: str) -> tuple[str, str] | None:
 @functools.cache
 def interesting() -> Mapping[str, tuple[str, str]]:
     """op -> (rule, what it does), of all ops in the table that aren't harmless."""
-    return {op: found for op in effects.table() if (found := rule(op))}
+    return {op: judged for op in effects.table() if (judged := rule(op))}
 
 
 @functools.cache
 def names_of() -> Mapping[str, tuple[int | str, ...]]:
     """op -> what names the files that it touches: positions of inputs, and attributes."""
-    return {op: found.names for op, found in effects.table().items() if found.names}
+    return {op: effect_of.names for op, effect_of in effects.table().items() if effect_of.names}
 
 
 def needs_gpu(op: str) -> bool:

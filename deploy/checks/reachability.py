@@ -131,12 +131,12 @@ def _marked(root: Root, starts: Iterable[str], marks: dict[str, list[Root]], mor
 def callees(outline: Outline) -> dict[str, set[str]]:
     """The functions that each scope names, also as an op, as TensorFlow 1 did, and the gradients of functions."""
     there = frozenset(outline.scopes) - {MAIN}
-    found = {name: {function for _, function in scope.calls if function in there} | there.intersection(scope.ops)
+    called = {name: {function for _, function in scope.calls if function in there} | there.intersection(scope.ops)
              for name, scope in outline.scopes.items()}
     for function, gradient in outline.gradients:
-        if function in found and gradient in there:
-            found[function].add(gradient)
-    return found
+        if function in called and gradient in there:
+            called[function].add(gradient)
+    return called
 
 
 def _roots(graph: MetaGraphDef) -> dict[Root, list[str]]:

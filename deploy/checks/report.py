@@ -17,7 +17,7 @@ _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
 class Report:
     """What the checks say of the model at `path`, for the server `target`.
 
-    findings: the gravest first. unused: allowed rules that found nothing.
+    findings: the worst first. unused: allowed rules that found nothing.
     info: what the SavedModel holds, as it was read for this; None for other files, and for a graph that can't be read.
     """
 
@@ -67,10 +67,10 @@ class Report:
                 "findings": [finding.to_json() for finding in self.findings]}
 
 
-def make(path: str, target: str, found: Iterable[Finding], allow: Mapping[str, str],
+def make(path: str, target: str, all_findings: Iterable[Finding], allow: Mapping[str, str],
          info: SavedModelInfo | None = None) -> Report:
     """A report in which what `allow` (rule: reason) names is allowed."""
-    findings = sorted((dataclasses.replace(finding, allowed=allow.get(finding.rule)) for finding in found),
+    findings = sorted((dataclasses.replace(finding, allowed=allow.get(finding.rule)) for finding in all_findings),
                       key=_rank)
     unused = tuple(sorted(allow.keys() - {finding.rule for finding in findings}))
     return Report(path, target, tuple(findings), unused, info)

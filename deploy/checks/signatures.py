@@ -66,9 +66,9 @@ def _sendable(signature: Signature, graph: MetaGraphDef) -> Iterator[Finding]:
     places = (("input", signature.inputs, infos.inputs), ("output", signature.outputs, infos.outputs))
     for place, specs, named in places:
         for spec in specs:
-            kind = named[spec.name].WhichOneof("encoding")
-            if kind in ("coo_sparse", "composite_tensor"):
-                seen = "a sparse tensor" if kind == "coo_sparse" else "a composite tensor"
+            encoding = named[spec.name].WhichOneof("encoding")
+            if encoding in ("coo_sparse", "composite_tensor"):
+                seen = "a sparse tensor" if encoding == "coo_sparse" else "a composite tensor"
             elif spec.dtype.removesuffix("_ref") not in SENDABLE:
                 seen = f"a {spec.dtype} tensor"
             else:
@@ -144,8 +144,8 @@ def _method(signature: Signature, graph: MetaGraphDef) -> Iterator[Finding]:
                          where, severity=severity)
     elif method in _KNOWN:
         short = method.rpartition("/")[2]
-        for said in (*_examples(signature, graph), *_answers(signature, graph)):
-            yield rule.found(f"it is for {short}, which {said}", where, severity=severity)
+        for problem in (*_examples(signature, graph), *_answers(signature, graph)):
+            yield rule.found(f"it is for {short}, which {problem}", where, severity=severity)
 
 
 def _examples(signature: Signature, graph: MetaGraphDef) -> Iterator[str]:

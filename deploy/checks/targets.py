@@ -192,10 +192,10 @@ def kernels(target: Target) -> Kernels:
     there = [target.oplist.kernels[device] for device in ("CPU", "GPU")[:1 + target.gpu]]
     by_op = {op: tuple(device[op] for device in there if op in device)
              for op in {op for device in there for op in device}}
-    limits = {op: {name: frozenset(NUMBERS[dtype] for device in found for dtype in device[name])
-                   for name in set[str].intersection(*(set(device) for device in found))}
-              for op, found in by_op.items()}
-    return Kernels(by_op, {op: found for op, found in limits.items() if found})
+    limits = {op: {name: frozenset(NUMBERS[dtype] for device in devices for dtype in device[name])
+                   for name in set[str].intersection(*(set(device) for device in devices))}
+              for op, devices in by_op.items()}
+    return Kernels(by_op, {op: devices for op, devices in limits.items() if devices})
 
 
 @functools.cache
@@ -213,12 +213,12 @@ def op_list(version: str) -> OpList:
 
 
 def _kernels(text: str) -> Mapping[str, Mapping[str, Mapping[str, frozenset[str]]]]:
-    found: dict[str, dict[str, Mapping[str, frozenset[str]]]] = {"CPU": {}, "GPU": {}}
+    by_device: dict[str, dict[str, Mapping[str, frozenset[str]]]] = {"CPU": {}, "GPU": {}}
     for line in text.splitlines():
         op, device, *limits = line.split(" ")
-        found[device][op] = {name: frozenset(types.split(","))
+        by_device[device][op] = {name: frozenset(types.split(","))
                              for name, types in (limit.split("=") for limit in limits)} if limits else {}
-    return found
+    return by_device
 
 
 @functools.cache

@@ -77,11 +77,11 @@ class Bodies:
                 texts = [node.name for place, node in self._graph.nodes(frozenset({flow.VARIABLE}))
                          if place == MAIN and node.attr["dtype"].type in _TEXTS]
                 self._read_main({user for text in texts for user, _ in users.get(text, ())})
-        found = self._users[scope].get(name, [])
-        missing = {user for user, _ in found} - self._main.keys() if scope == MAIN else set()
+        users_here = self._users[scope].get(name, [])
+        missing = {user for user, _ in users_here} - self._main.keys() if scope == MAIN else set()
         if missing:
             self._read_main(missing)
-        return [(node, position) for user, position in found if (node := self.node(scope, user)) is not None]
+        return [(node, position) for user, position in users_here if (node := self.node(scope, user)) is not None]
 
     def _read_main(self, names: set[str]) -> None:
         """Read nodes of the main graph, and what lies behind them: the whole graph may be big."""
@@ -137,7 +137,7 @@ class Bodies:
 
     def callers(self, function: str) -> list[tuple[str, NodeDef, int]]:
         """(scope, node, how many of its inputs come before the first argument). Raises Unfollowed for odd callers."""
-        found = []
+        calls = []
         for scope, name in self._callers.get(function, ()):
             node = self.node(scope, name)
             functions = self.called(node) if node else None
@@ -145,19 +145,19 @@ class Bodies:
                 functions = [*(functions or ()), node.attr["cond"].func.name]
             if node is None or functions is None or function not in functions:
                 raise Unfollowed(f"{function} is called by {node.op if node else 'an attribute'}")
-            found.append((scope, node, int(node.op in _BRANCHES)))
-        return found
+            calls.append((scope, node, int(node.op in _BRANCHES)))
+        return calls
 
     def _with_callers(self, scopes: set[str]) -> set[str]:
         """These functions, and all that call them, directly or not."""
-        seen: set[str] = set()
+        visited: set[str] = set()
         pending = list(scopes)
         while pending:
             scope = pending.pop()
-            if scope not in seen:
-                seen.add(scope)
+            if scope not in visited:
+                visited.add(scope)
                 pending += [caller for caller, _ in self._callers.get(scope, ())]
-        return seen
+        return visited
 
     @staticmethod
     def is_loop(node: NodeDef) -> bool:
@@ -167,11 +167,11 @@ class Bodies:
     @functools.cached_property
     def _callers(self) -> dict[str, set[tuple[str, str]]]:
         callers: dict[str, set[tuple[str, str]]] = defaultdict(set)
-        for scope, found in self._graph.outline.scopes.items():
-            for node, function in found.calls:
+        for scope, members in self._graph.outline.scopes.items():
+            for node, function in members.calls:
                 callers[function].add((scope, node))
-            for op in found.ops.keys() & self._graph.outline.scopes.keys():
-                callers[op].add((scope, found.ops[op]))
+            for op in members.ops.keys() & self._graph.outline.scopes.keys():
+                callers[op].add((scope, members.ops[op]))
         return callers
 
 
@@ -186,21 +186,21 @@ class Assignments:
         key = _key(variable)
         same = [(scope, variable)] if key is None else \
             [(place, node) for place, node in self._graph.nodes(frozenset({flow.VARIABLE})) if _key(node) == key]
-        found: dict[tuple[str, str], NodeDef] = {}
-        pending, seen = [(place, node.name) for place, node in same], set[tuple[str, str]]()
+        assignments: dict[tuple[str, str], NodeDef] = {}
+        pending, visited = [(place, node.name) for place, node in same], set[tuple[str, str]]()
         while pending:
             place, name = handle = pending.pop()
-            if handle not in seen:
-                seen.add(handle)
+            if handle not in visited:
+                visited.add(handle)
                 self._check_kept(place, name)
                 for user, position in self._bodies.users(place, name):
                     if user.op == _ASSIGN and position == 0:
-                        found[place, user.name] = user
+                        assignments[place, user.name] = user
                     elif user.op not in _LOOKS:
                         pending += self._passed_on(place, user, position)
-        if not found:
+        if not assignments:
             raise Unfollowed(f"nothing assigns to the variable {variable.name}")
-        return [(place, node) for (place, _), node in found.items()]
+        return [(place, node) for (place, _), node in assignments.items()]
 
     def _check_kept(self, function: str, handle: str) -> None:
         body = self._bodies.get(function)

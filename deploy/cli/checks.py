@@ -129,12 +129,14 @@ def _target(spec: Spec | None, version: str | None, image: str | None) -> Target
     from deploy import checks, serving
 
     described = serving.target_of(spec) if spec else None
-    known = checks.of_image(_base_of(image)) if image else described
-    found = known or checks.default()
+    named = checks.of_image(_base_of(image)) if image else described
+    target = named or checks.default()
     if version is not None:
-        found = checks.of_version(version) if known is None else \
-            checks.of_version(version, libraries=known.libraries, gpu=known.gpu)
-    return replace(found, batching=described.batching, prefers_tflite=described.prefers_tflite) if described else found
+        target = checks.of_version(version) if named is None else \
+            checks.of_version(version, libraries=named.libraries, gpu=named.gpu)
+    if described is None:
+        return target
+    return replace(target, batching=described.batching, prefers_tflite=described.prefers_tflite)
 
 
 def _allowed(spec: Spec | None, model: str, given: tuple[str, ...]) -> Mapping[str, str]:

@@ -98,26 +98,26 @@ def _summary(exported: Exported) -> object:
     return Group(*lines, signatures_table(exported.contract), *small, *notes)
 
 
-def _sibling_table(made: Sibling) -> list[RenderableType]:
-    shown = table("", "", ">SavedModel", f">model.tflite ({made.mode})", ">apart", ">argmax flips")
-    shown.add_row("bytes", f"{made.saved_size:,}", f"{made.size:,}", "", "")
-    for name, seconds in made.latency.items():
-        outputs = [output for output in made.drift.outputs if output.signature == name]
+def _sibling_table(sibling: Sibling) -> list[RenderableType]:
+    shown = table("", "", ">SavedModel", f">model.tflite ({sibling.mode})", ">apart", ">argmax flips")
+    shown.add_row("bytes", f"{sibling.saved_size:,}", f"{sibling.size:,}", "", "")
+    for name, seconds in sibling.latency.items():
+        outputs = [output for output in sibling.drift.outputs if output.signature == name]
         flips, rows = sum(o.flips for o in outputs), sum(o.decisions for o in outputs)
-        shown.add_row(f"{name}, one call", f"{made.saved_latency[name] * 1e6:,.0f} us", f"{seconds * 1e6:,.0f} us",
+        shown.add_row(f"{name}, one call", f"{sibling.saved_latency[name] * 1e6:,.0f} us", f"{seconds * 1e6:,.0f} us",
                       f"{max((o.max for o in outputs), default=0.0):.2g}", f"{flips} of {rows}" if rows else "")
-    return ["", shown, f"run by {made.runtime}; allowed apart: {made.limit:g} of the outputs' largest magnitude"]
+    return ["", shown, f"run by {sibling.runtime}; allowed apart: {sibling.limit:g} of the outputs' largest magnitude"]
 
 
-def _plot(made: Sibling) -> str:
+def _plot(sibling: Sibling) -> str:
     from deploy.report.html import BarGroup, bars, svg_file
 
     def pair(one: float, other: float, unit: str) -> list[tuple[str, float, str]]:
-        return [("SavedModel", one, f"{one:,.0f} {unit}"), (f"TFLite, {made.mode}", other, f"{other:,.0f} {unit}")]
+        return [("SavedModel", one, f"{one:,.0f} {unit}"), (f"TFLite, {sibling.mode}", other, f"{other:,.0f} {unit}")]
 
-    calls = [BarGroup(f"one call of {name}", pair(made.saved_latency[name] * 1e6, seconds * 1e6, "us"))
-             for name, seconds in made.latency.items()]
-    return svg_file(bars("SavedModel and TFLite", [BarGroup("size", pair(made.saved_size, made.size, "bytes")),
+    calls = [BarGroup(f"one call of {name}", pair(sibling.saved_latency[name] * 1e6, seconds * 1e6, "us"))
+             for name, seconds in sibling.latency.items()]
+    return svg_file(bars("SavedModel and TFLite", [BarGroup("size", pair(sibling.saved_size, sibling.size, "bytes")),
                                                    *calls]))
 
 
@@ -167,7 +167,7 @@ def _tolerances(given: tuple[str, ...]) -> dict[str, dict[str, float]] | None:
     """`1e-4`, `scale=1e-3`, `scale/total=1e-3,1e-2`, as export takes them. Raises SpecError."""
     from deploy.errors import SpecError
 
-    made: dict[str, dict[str, float]] = {}
+    by_name: dict[str, dict[str, float]] = {}
     for text in given:
         name, _, numbers = text.rpartition("=")
         try:
@@ -177,8 +177,8 @@ def _tolerances(given: tuple[str, ...]) -> dict[str, dict[str, float]] | None:
         if len(values) not in (1, 2) or not all(0 <= value < float("inf") for value in values):
             raise SpecError(f"tolerance {text!r} is not valid", hint="write 1e-4, or SIGNATURE/OUTPUT=1e-4, or "
                             "SIGNATURE/OUTPUT=1e-4,1e-3 for absolute and relative")
-        made[name or "default"] = {"absolute": values[0], "relative": values[-1]}
-    return made or None
+        by_name[name or "default"] = {"absolute": values[0], "relative": values[-1]}
+    return by_name or None
 
 
 def _batches(text: str | None, spec_path: Path | None) -> tuple[int, ...] | None:

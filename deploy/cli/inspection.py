@@ -52,33 +52,33 @@ def register(app: click.Group) -> None:
 
         path, mv = place(repository, what)
         server = ServerAddress(grpc_target, rest_url.rstrip("/")) if with_calls or markdown else None
-        found = inspect_version(path, mv, server=server, ref=ref)
+        inspection = inspect_version(path, mv, server=server, ref=ref)
         if markdown and not as_json:
-            click.echo(to_markdown(found))
+            click.echo(to_markdown(inspection))
             return
-        tell(found.to_json(), as_json, lambda: _shown(found))
-        for text in () if as_json else _call_lines(found):
+        tell(inspection.to_json(), as_json, lambda: _shown(inspection))
+        for text in () if as_json else _call_lines(inspection):
             click.echo(text)
 
 
-def _facts(found: Inspection) -> dict[str, str]:
+def _facts(inspection: Inspection) -> dict[str, str]:
     """The lines above the signatures."""
-    rows = {"path": str(found.path)}
-    info, manifest = found.info, found.manifest
+    rows = {"path": str(inspection.path)}
+    info, manifest = inspection.info, inspection.manifest
     if info:
         rows["producer"] = f"TensorFlow {info.producer.tensorflow}, graph version {info.producer.graph}"
         rows["tags"] = ", ".join(info.tags)
         rows["size"] = f"{info.size:,} bytes"
-        rows["variables"] = (f"{found.variables.count}, {found.variables.parameters:,} numbers in all, "
-                             f"{found.variables.bytes:,} bytes")
+        rows["variables"] = (f"{inspection.variables.count}, {inspection.variables.parameters:,} numbers in all, "
+                             f"{inspection.variables.bytes:,} bytes")
         rows["assets"] = ", ".join(info.assets) or "none"
         names = sorted(info.ops)
         rows["ops"] = f"{len(names)}: {', '.join(names[:_OPS_SHOWN])}{', ...' if len(names) > _OPS_SHOWN else ''}"
-    if found.tflite:
-        rows["TFLite"] = (f"{found.tflite.size:,} bytes, {found.tflite.operations} operations: "
-                          f"{', '.join(map(str, found.tflite.operators)) or 'none'}")
-    if found.path.is_dir():
-        rows["goldens"] = _goldens(found.warmup)
+    if inspection.tflite:
+        rows["TFLite"] = (f"{inspection.tflite.size:,} bytes, {inspection.tflite.operations} operations: "
+                          f"{', '.join(map(str, inspection.tflite.operators)) or 'none'}")
+    if inspection.path.is_dir():
+        rows["goldens"] = _goldens(inspection.warmup)
     if manifest:
         rows["published"] = f"{manifest.created}, {len(manifest.files)} files"
         rows["digest"] = manifest.digest
@@ -94,7 +94,7 @@ def _goldens(warmup: Checked | None) -> str:
     return f"{warmup.goldens} of {warmup.records} warm-up requests have their answer{wrong}"
 
 
-def _shown(found: Inspection) -> object:
+def _shown(inspection: Inspection) -> object:
     from rich.console import Group
     from rich.text import Text
 
@@ -102,9 +102,9 @@ def _shown(found: Inspection) -> object:
 
     shown = table("", "", "")
     shown.show_header = False
-    for name, value in _facts(found).items():
+    for name, value in _facts(inspection).items():
         shown.add_row(name, Text(line(value)))
-    return Group(shown, "", signatures_table(found.contract))
+    return Group(shown, "", signatures_table(inspection.contract))
 
 
 def _rest_lines(calls: CallSnippets) -> Iterator[str]:
@@ -137,48 +137,48 @@ def _written(body: bytes) -> Path | None:
     return None
 
 
-def _call_lines(found: Inspection) -> Iterator[str]:
+def _call_lines(inspection: Inspection) -> Iterator[str]:
     """Whole lines, however long: they are there to be pasted."""
-    for name, calls in found.calls.items():
+    for name, calls in inspection.calls.items():
         yield f"\n# {line(name)}"
         yield from _rest_lines(calls)
         if calls.python:
             yield f"\n{calls.python}"
-        if name in found.devices:
-            yield f"\n{found.devices[name]}"
+        if name in inspection.devices:
+            yield f"\n{inspection.devices[name]}"
 
 
-def to_markdown(found: Inspection) -> str:
+def to_markdown(inspection: Inspection) -> str:
     """Facts, signatures, and the calls of each."""
-    return "\n".join(_markdown(found))
+    return "\n".join(_markdown(inspection))
 
 
-def _markdown(found: Inspection) -> Iterator[str]:
-    yield f"# {_cell(str(found.mv or found.path.name))}"
+def _markdown(inspection: Inspection) -> Iterator[str]:
+    yield f"# {_cell(str(inspection.mv or inspection.path.name))}"
     yield ""
     yield "| | |"
     yield "|---|---|"
-    for name, value in _facts(found).items():
+    for name, value in _facts(inspection).items():
         yield f"| {name} | {_cell(value)} |"
-    for signature in found.contract.values():
+    for signature in inspection.contract.values():
         yield from ("", f"## {_cell(signature.name)}", "", f"Method: {_code(signature.method_name or 'none')}", "")
         yield from _tensors(signature)
-        calls = found.calls[signature.name]
+        calls = inspection.calls[signature.name]
         if calls.curl:
             yield from ("", "```sh", calls.curl, "```")
         elif calls.why:
             yield from ("", f"Not over REST: {_cell(calls.why)}.")
         if calls.python:
             yield from ("", "```python", calls.python, "```")
-        if signature.name in found.devices:
-            yield from ("", "On a device:", "", "```python", found.devices[signature.name], "```")
-    if found.manifest and found.manifest.tolerances:
+        if signature.name in inspection.devices:
+            yield from ("", "On a device:", "", "```python", inspection.devices[signature.name], "```")
+    if inspection.manifest and inspection.manifest.tolerances:
         yield from ("", "## Tolerances of the golden answers", "", "| output | absolute | relative |", "|---|---|---|")
-        for name, values in found.manifest.tolerances.items():
+        for name, values in inspection.manifest.tolerances.items():
             yield f"| {_cell(name)} | {values.get('absolute', 0):g} | {values.get('relative', 0):g} |"
-    if found.manifest:
-        yield from ("", "## Files", "", f"| file | bytes | {_cell(found.manifest.algorithm)} |", "|---|---|---|")
-        for name, record in sorted(found.manifest.files.items()):
+    if inspection.manifest:
+        yield from ("", "## Files", "", f"| file | bytes | {_cell(inspection.manifest.algorithm)} |", "|---|---|---|")
+        for name, record in sorted(inspection.manifest.files.items()):
             yield f"| {_cell(name)} | {record.size:,} | {_code(record.digest)} |"
 
 

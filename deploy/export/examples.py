@@ -49,15 +49,15 @@ def cases(given: object, contract: Contract, features: Mapping[str, Sequence[Ten
     Raises ExportError for what doesn't fit.
     """
     by_signature = _by_signature(loaded(given), contract)
-    made = []
+    requests = []
     for name, signature in contract.items():
         if name not in by_signature:
-            made += [Golden(name, generated.generate(signature, size, seed, features, free))
+            requests += [Golden(name, generated.generate(signature, size, seed, features, free))
                      for seed, size in enumerate(_sizes(signature, batches))]
         else:
-            found = _batches(by_signature[name], signature, encoders.get(name))
-            made += [Golden(name, _checked(batch, signature)) for batch in found]
-    return made
+            batches_given = _batches(by_signature[name], signature, encoders.get(name))
+            requests += [Golden(name, _checked(batch, signature)) for batch in batches_given]
+    return requests
 
 
 def seen(given: object) -> tuple[TensorSpec, ...] | None:
@@ -153,12 +153,12 @@ def _are_rows(items: Sequence[Mapping[str, Any]], signature: Signature) -> bool:
 
 
 def _checked(batch: Mapping[str, Any], signature: Signature) -> dict[str, Array]:
-    wanted = {spec.name: spec for spec in signature.inputs}
-    if set(batch) != set(wanted):
+    specs_by_name = {spec.name: spec for spec in signature.inputs}
+    if set(batch) != set(specs_by_name):
         seen, takes = ", ".join(map(str, batch)) or "nothing", ", ".join(map(str, signature.inputs))
         raise ExportError(f"examples for signature {signature.name!r} have {seen}, and it takes {takes}", hint=FORMS)
     try:
-        return {name: tensors.as_array(batch[name], spec) for name, spec in wanted.items()}
+        return {name: tensors.as_array(batch[name], spec) for name, spec in specs_by_name.items()}
     except BadRequest as error:
         raise ExportError(f"examples for signature {signature.name!r}: {error.message}",
                           hint=error.hint or FORMS) from error
@@ -170,15 +170,15 @@ def loaded(given: object) -> object:
         return given
     path = Path(given)
     try:
-        found = _json(path) if path.suffix.lower() == ".json" else _archive(path)
+        content = _json(path) if path.suffix.lower() == ".json" else _archive(path)
     except (OSError, ValueError, RecursionError, zipfile.BadZipFile) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else \
             error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ExportError(f"examples can't be read from {path}: {why}", hint=f"{FORMS}; {_TEXT}") from error
-    if not isinstance(found, Mapping | list):
-        raise ExportError(f"examples can't be read from {path}: expected an object or a list, got {found!r:.50}",
+    if not isinstance(content, Mapping | list):
+        raise ExportError(f"examples can't be read from {path}: expected an object or a list, got {content!r:.50}",
                           hint=f"{FORMS}; {_TEXT}")
-    return found
+    return content
 
 
 def signature_of(given: object) -> str:
@@ -194,10 +194,10 @@ def unpacked(given: object, inputs: Sequence[str]) -> object:
         return given
     if set(given) == set(inputs) and not any(isinstance(value, Mapping) for value in given.values()):
         return given
-    found = _BODY & set(given)
-    if len(found) != 1 or not set(given) <= found | {"signature_name", "context"}:
+    body_keys = _BODY & set(given)
+    if len(body_keys) != 1 or not set(given) <= body_keys | {"signature_name", "context"}:
         return given
-    return given[next(iter(found))]
+    return given[next(iter(body_keys))]
 
 
 def _json(path: Path) -> object:

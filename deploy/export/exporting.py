@@ -133,16 +133,16 @@ def export_model(model: object, repository: Repository | str | Path, name: str |
 def _saved(source: Exportable, directory: Path, gate: Gate, say: Progress,
            methods: Mapping[str, str] | None = None) -> _Saved:
     """A Python object, saved. methods: signature -> method name, where the object lost it."""
-    found = [replace(each, method_name=(methods or {}).get(each.name, each.method_name))
+    endpoints = [replace(each, method_name=(methods or {}).get(each.name, each.method_name))
              for each in signatures.find(source)]
-    say(f"tracing {', '.join(each.name for each in found)}")
-    functions = [saving.trace(each) for each in found]
+    say(f"tracing {', '.join(each.name for each in endpoints)}")
+    functions = [saving.trace(each) for each in endpoints]
     say("saving")
-    saving.save(found, functions, directory)
+    saving.save(endpoints, functions, directory)
     info, notes = judging.accepted(gate, directory)
     producer = {"tensorflow": info.producer.tensorflow, "keras": _version("keras")}
-    return _Saved(info, producer, (*(note for each in found for note in each.notes), *notes),
-                  {each.name: each for each in found})
+    return _Saved(info, producer, (*(note for each in endpoints for note in each.notes), *notes),
+                  {each.name: each for each in endpoints})
 
 
 def _copied(source: Exportable, origin: Path, directory: Path, gate: Gate, say: Progress) -> _Saved:

@@ -81,27 +81,27 @@ def _missing_name(error: NameError) -> str:
 def _hint(error: BaseException) -> str:
     if isinstance(error, NameError):
         return _missing_name(error)
-    known = next((told for start, told in _KNOWN if re.match(start, str(error), re.DOTALL)), "")
+    known = next((advice for start, advice in _KNOWN if re.match(start, str(error), re.DOTALL)), "")
     return backend_hint() if isinstance(error, ImportError) else known
 
 
 def _sentence(error: BaseException) -> str:
     """The exception's type and its reason in one line."""
-    line, kind = _reason(error).rstrip("."), type(error).__name__
-    return line if not line or line.startswith(f"{kind}: ") else f"{kind}: {line}"
+    line, class_name = _reason(error).rstrip("."), type(error).__name__
+    return line if not line or line.startswith(f"{class_name}: ") else f"{class_name}: {line}"
 
 
 def _reason(error: BaseException) -> str:
     """The first line, or what stands behind a traceback (of AutoGraph, of a graph's execution)."""
     text = _NOISE.sub("", str(error)).strip()
-    said = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
     if first := _FIRST_ROOT.search(text):
         return first[1].strip()
-    if hasattr(error, "ag_error_metadata") or said[0] == "in user code:":
-        return said[-1]
-    if said[0] == "Graph execution error:":
+    if hasattr(error, "ag_error_metadata") or lines[0] == "in user code:":
+        return lines[-1]
+    if lines[0] == "Graph execution error:":
         reason = [line.strip() for line in text.split("\n\n")[-1].splitlines() if line.strip()]
-        return reason[0] if reason else said[-1]
-    if (called := _CALLED.fullmatch(said[0])) and len(said) > 1:
-        return f"{called[1]}: {said[1]}"
-    return said[0]
+        return reason[0] if reason else lines[-1]
+    if (called := _CALLED.fullmatch(lines[0])) and len(lines) > 1:
+        return f"{called[1]}: {lines[1]}"
+    return lines[0]

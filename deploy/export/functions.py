@@ -34,13 +34,13 @@ def endpoint(function: Any, name: str, inputs: object, output_names: OutputNames
         raise ExportError(f"signature {name!r} doesn't say what it takes", hint=_HOW)
     parameters = _parameters(function)
     if own is None:
-        found = _named(specs.parse(inputs), parameters, name)
-        call = _positional(_converted(tf, function), found, parameters)
+        input_specs = _named(specs.parse(inputs), parameters, name)
+        call = _positional(_converted(tf, function), input_specs, parameters)
     else:
-        found, pack = specs.flat(own, parameters, name)
-        found = found if inputs is None else _repinned(found, specs.parse(inputs), name)
-        call = _packed(function, [spec.name for spec in found], pack)
-    return SignatureFunction(name, found, call, rename=output_names, holders=holders)
+        input_specs, pack = specs.flat(own, parameters, name)
+        input_specs = input_specs if inputs is None else _repinned(input_specs, specs.parse(inputs), name)
+        call = _packed(function, [spec.name for spec in input_specs], pack)
+    return SignatureFunction(name, input_specs, call, rename=output_names, holders=holders)
 
 
 def endpoints(module: Any, inputs: object, output_names: OutputNames | None) -> list[SignatureFunction]:
@@ -53,43 +53,45 @@ def endpoints(module: Any, inputs: object, output_names: OutputNames | None) -> 
     loaded = getattr(module, "signatures", None)
     if isinstance(loaded, Mapping) and loaded:  # what tf.saved_model.load returns
         return [_of_concrete(function, name, output_names, (module,)) for name, function in loaded.items()]
-    found = {name: value for name in ("__call__", *_public(module)) if _is_function(tf, value := _get(module, name))}
-    ready = {name: value for name, value in found.items() if inputs is not None or _input_signature(value) is not None}
+    functions = {name: value for name in ("__call__", *_public(module))
+                 if _is_function(tf, value := _get(module, name))}
+    ready = {name: value for name, value in functions.items()
+             if inputs is not None or _input_signature(value) is not None}
     if not ready:
-        raise _nothing(module, found, inputs)
+        raise _nothing(module, functions, inputs)
     default = next((name for name in _DEFAULTS if name in ready), next(iter(ready)) if len(ready) == 1 else None)
     if inputs is not None:
         chosen = default or next(iter(ready))
         return [endpoint(ready[chosen], DEFAULT_SIGNATURE, inputs, output_names, module)]
-    made = [endpoint(value, DEFAULT_SIGNATURE if name == default else name, None, output_names, module)
-            for name, value in ready.items() if name == default or not name.startswith("_")]
+    endpoints_here = [endpoint(value, DEFAULT_SIGNATURE if name == default else name, None, output_names, module)
+                      for name, value in ready.items() if name == default or not name.startswith("_")]
     if default is None:
         raise ExportError(
             f"the {type(module).__name__} has the tf.functions {', '.join(ready)}, and none is the default",
             hint=f"call one of them {DEFAULT_SIGNATURE}, or give signatures={{{DEFAULT_SIGNATURE!r}: ...}}")
-    return made
+    return endpoints_here
 
 
 def held(function: Any) -> tuple[object, ...]:
     """What a function refers to: its instance, what it closes over, and the globals that it names."""
     plain = getattr(function, "python_function", function)
     plain = inspect.unwrap(plain)
-    found = [owner for f in (function, plain) if (owner := getattr(f, "__self__", None)) is not None]
+    referenced = [owner for f in (function, plain) if (owner := getattr(f, "__self__", None)) is not None]
     code = getattr(plain, "__func__", plain)
     if inspect.isfunction(code):
-        found += [cell.cell_contents for cell in code.__closure__ or () if _filled(cell)]
-        found += [code.__globals__[name] for name in code.__code__.co_names if name in code.__globals__]
-        found += list(code.__defaults__ or ())
-    return tuple(item for value in found for item in _items(value))
+        referenced += [cell.cell_contents for cell in code.__closure__ or () if _filled(cell)]
+        referenced += [code.__globals__[name] for name in code.__code__.co_names if name in code.__globals__]
+        referenced += list(code.__defaults__ or ())
+    return tuple(item for value in referenced for item in _items(value))
 
 
-def _nothing(module: object, found: Mapping[str, object], inputs: object) -> ExportError:
-    kind = type(module).__name__
-    if found:
-        return ExportError(f"no tf.function of the {kind} says what it takes ({', '.join(found)})", hint=_HOW)
+def _nothing(module: object, functions: Mapping[str, object], inputs: object) -> ExportError:
+    class_name = type(module).__name__
+    if functions:
+        return ExportError(f"no tf.function of the {class_name} says what it takes ({', '.join(functions)})", hint=_HOW)
     if callable(module) and inputs is None:
-        return ExportError(f"the {kind} has no tf.function with an input_signature", hint=_HOW)
-    return ExportError(f"the {kind} has no tf.function to serve",
+        return ExportError(f"the {class_name} has no tf.function with an input_signature", hint=_HOW)
+    return ExportError(f"the {class_name} has no tf.function to serve",
                        hint="decorate a method with @tf.function(input_signature=[tf.TensorSpec(...)])")
 
 
@@ -98,13 +100,13 @@ def _of_concrete(function: Any, name: str, output_names: OutputNames | None,
     """A function that is traced already."""
     positional, keywords = function.structured_input_signature
     arguments = [*positional, *keywords.values()]
-    found, pack = specs.flat(arguments, [*(f"input_{i}" for i in range(len(positional))), *keywords], name)
+    input_specs, pack = specs.flat(arguments, [*(f"input_{i}" for i in range(len(positional))), *keywords], name)
 
     def call(*given: Any) -> Any:
         return function(*given[:len(positional)], **dict(zip(keywords, given[len(positional):], strict=True)))
 
-    return SignatureFunction(name, found, _packed(call, [spec.name for spec in found], pack), rename=output_names,
-                    holders=(*holders, function))
+    return SignatureFunction(name, input_specs, _packed(call, [spec.name for spec in input_specs], pack),
+                             rename=output_names, holders=(*holders, function))
 
 
 def _packed(function: Callable[..., Any], names: Sequence[str],
@@ -112,10 +114,10 @@ def _packed(function: Callable[..., Any], names: Sequence[str],
     return lambda tensors: function(*pack({name: tensors[name] for name in names}))
 
 
-def _positional(function: Callable[..., Any], found: Sequence[TensorSpec],
+def _positional(function: Callable[..., Any], input_specs: Sequence[TensorSpec],
                 parameters: Sequence[str]) -> Callable[[Mapping[str, Any]], Any]:
     """By position; by keyword if the names are the function's own; as one dict if it takes a single argument."""
-    names = [spec.name for spec in found]
+    names = [spec.name for spec in input_specs]
     keywords = set(names) <= set(parameters)
     as_dict = not keywords and len(names) > 1 and len(parameters) == 1
 
@@ -134,26 +136,26 @@ def _converted(tf: Any, function: Any) -> Any:
     return tf.__internal__.autograph.tf_convert(function, tf.__internal__.autograph.control_status_ctx())
 
 
-def _named(found: tuple[TensorSpec, ...], parameters: Sequence[str], name: str) -> tuple[TensorSpec, ...]:
+def _named(input_specs: tuple[TensorSpec, ...], parameters: Sequence[str], name: str) -> tuple[TensorSpec, ...]:
     """Unnamed inputs are called as the function's parameters are."""
-    if len(found) > len(parameters) and not (len(parameters) == 1 and all(spec.name for spec in found)):
-        raise ExportError(f"signature {name!r} is given {len(found)} inputs, and its function takes {len(parameters)}",
-                          hint="describe each parameter once")
+    if len(input_specs) > len(parameters) and not (len(parameters) == 1 and all(spec.name for spec in input_specs)):
+        raise ExportError(f"signature {name!r} is given {len(input_specs)} inputs, and its function takes "
+                          f"{len(parameters)}", hint="describe each parameter once")
     return tuple(spec if spec.name else TensorSpec(parameters[index], spec.dtype, spec.shape)
-                 for index, spec in enumerate(found))
+                 for index, spec in enumerate(input_specs))
 
 
-def _repinned(found: tuple[TensorSpec, ...], pinned: tuple[TensorSpec, ...], name: str) -> tuple[TensorSpec, ...]:
+def _repinned(input_specs: tuple[TensorSpec, ...], pinned: tuple[TensorSpec, ...], name: str) -> tuple[TensorSpec, ...]:
     """An input_signature stands; the caller may give its inputs other names."""
     by_name = {spec.name: spec for spec in pinned}
-    if set(by_name) == {spec.name for spec in found}:
-        pinned = tuple(by_name[spec.name] for spec in found)
-    fits = len(found) == len(pinned) and all(
-        a.dtype == b.dtype and specs.compatible(a.shape, b.shape) for a, b in zip(found, pinned, strict=True))
+    if set(by_name) == {spec.name for spec in input_specs}:
+        pinned = tuple(by_name[spec.name] for spec in input_specs)
+    fits = len(input_specs) == len(pinned) and all(
+        a.dtype == b.dtype and specs.compatible(a.shape, b.shape) for a, b in zip(input_specs, pinned, strict=True))
     if not fits:
-        raise ExportError(f"signature {name!r} has the input_signature {'; '.join(map(str, found))}, "
+        raise ExportError(f"signature {name!r} has the input_signature {'; '.join(map(str, input_specs))}, "
                           f"and the input spec says {'; '.join(map(str, pinned))}", hint="leave the input spec out")
-    return tuple(TensorSpec(b.name or a.name, a.dtype, b.shape) for a, b in zip(found, pinned, strict=True))
+    return tuple(TensorSpec(b.name or a.name, a.dtype, b.shape) for a, b in zip(input_specs, pinned, strict=True))
 
 
 def _input_signature(function: Any) -> tuple[Any, ...] | None:

@@ -15,14 +15,14 @@ NOTE = "this is a model of Keras 2 (tf_keras), exported as it is"
 
 def is_model(value: object) -> bool:
     """Whether `value` is a model or layer of Keras 2. Doesn't import it."""
-    return any(kind.__name__ == "Layer" and kind.__module__.startswith(("tf_keras.", "keras.engine."))
-               for kind in type(value).__mro__)
+    return any(base.__name__ == "Layer" and base.__module__.startswith(("tf_keras.", "keras.engine."))
+               for base in type(value).__mro__)
 
 
 def serving(model: object) -> Any:
     """The tf.function `serving` with its own input_signature, as Hugging Face's models have it; else None."""
-    found = getattr(model, "serving", None) if is_model(model) else None
-    return found if getattr(found, "input_signature", None) is not None else None
+    function = getattr(model, "serving", None) if is_model(model) else None
+    return function if getattr(function, "input_signature", None) is not None else None
 
 
 def known(model: Any) -> Invocation | None:
@@ -37,7 +37,7 @@ def known(model: Any) -> Invocation | None:
     own = list(zip((tensor.name for tensor in tensors), ("InputLayer" for _ in tensors), strict=True))
     free = type(model).__name__ == "Sequential" and not getattr(model, "_has_explicit_input_shape", True)
     chosen = _keys(struct) or specs.stable("input", [("" if free else name, kind) for name, kind in own])
-    found = tuple(_input(name, tensor, free=free) for name, tensor in zip(chosen, tensors, strict=True))
+    input_specs = tuple(_input(name, tensor, free=free) for name, tensor in zip(chosen, tensors, strict=True))
     classes = {layer.name: type(layer).__name__ for layer in model.layers}
     results = [(name, classes.get(name, "")) for name in model.output_names]
     outputs = specs.stable("output", results)
@@ -48,7 +48,7 @@ def known(model: Any) -> Invocation | None:
     def bind(named: Mapping[str, Any]) -> Arguments:
         return (tf.nest.pack_sequence_as(struct, [named[key] for key in chosen]),), {}
 
-    return Invocation(found, bind, outputs, notes)
+    return Invocation(input_specs, bind, outputs, notes)
 
 
 def recorded(model: Any) -> Invocation | None:
@@ -62,16 +62,16 @@ def recorded(model: Any) -> Invocation | None:
         keywords = {key: value for key, value in keywords.items() if hasattr(value, "shape")}
         arguments = [*positional, *keywords.values()]
     names = [*_parameters(model, len(positional)), *keywords]
-    found, pack = specs.flat(arguments, names, "serving_default")
+    input_specs, pack = specs.flat(arguments, names, "serving_default")
     if len(positional) == 1 and hasattr(positional[0], "shape"):  # its recorded name, input_1, is Keras's own
-        found = (TensorSpec(names[0], found[0].dtype, found[0].shape), *found[1:])
-    order = [spec.name for spec in found]
+        input_specs = (TensorSpec(names[0], input_specs[0].dtype, input_specs[0].shape), *input_specs[1:])
+    order = [spec.name for spec in input_specs]
 
     def bind(named: Mapping[str, Any]) -> Arguments:
         given = pack({name: named[name] for name in order})
         return tuple(given[:len(positional)]), dict(zip(keywords, given[len(positional):], strict=True))
 
-    return Invocation(found, bind)
+    return Invocation(input_specs, bind)
 
 
 def _input(name: str, tensor: Any, *, free: bool) -> TensorSpec:
@@ -79,8 +79,8 @@ def _input(name: str, tensor: Any, *, free: bool) -> TensorSpec:
     if type(spec).__name__ in ("RaggedTensorSpec", "SparseTensorSpec"):
         raise ExportError(f"input {tensor.name!r} of the model is sparse or ragged, and a request holds dense tensors",
                           hint="wrap the model in a tf.function that makes the sparse tensor from dense inputs")
-    made = specs.one(spec)
-    return TensorSpec(name, made.dtype, specs.free_batch(made.shape) if free else made.shape)
+    described = specs.one(spec)
+    return TensorSpec(name, described.dtype, specs.free_batch(described.shape) if free else described.shape)
 
 
 def _parameters(model: Any, count: int) -> Sequence[str]:

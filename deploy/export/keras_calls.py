@@ -58,9 +58,9 @@ class Parameters:
 
 def parameters(model: Any) -> Parameters:
     """Of the model's own `call`."""
-    found = inspect.signature(model.call).parameters.values()
-    kinds = {p.kind for p in found}
-    named = [p for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    all_parameters = inspect.signature(model.call).parameters.values()
+    kinds = {p.kind for p in all_parameters}
+    named = [p for p in all_parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     own = not str(getattr(model.call, "__module__", "")).startswith(("keras.", "tf_keras."))
     tensors = [p for p in named if p.name not in _OWN]
     return Parameters(tuple(p.name for p in tensors if p.default is p.empty),
@@ -73,8 +73,8 @@ def parameters(model: Any) -> Parameters:
 
 def trains(model: Any) -> bool:
     """Whether `call` can be told to train or not; Keras 3 takes the argument for any model, Keras 2 doesn't."""
-    found = inspect.signature(model.call).parameters
-    return "training" in found or any(p.kind is p.VAR_KEYWORD for p in found.values())
+    all_parameters = inspect.signature(model.call).parameters
+    return "training" in all_parameters or any(p.kind is p.VAR_KEYWORD for p in all_parameters.values())
 
 
 def single(name: str, takes: Parameters) -> Bind:
@@ -116,37 +116,38 @@ def ways(model: Any, names: Sequence[str]) -> list[Bind]:
     takes = parameters(model)
     if len(names) == 1:
         return [single(names[0], takes)]
-    known = {*takes.by_name, *takes.by_place}
-    if set(names) <= known or (takes.anything and set(takes.needed) <= set(names)):
+    argument_names = {*takes.by_name, *takes.by_place}
+    if set(names) <= argument_names or (takes.anything and set(takes.needed) <= set(names)):
         return [each_argument(names, takes)]
     if takes.rest and not takes.names:
         return [every_argument(names)]
-    found, further = [one_argument(names, as_dict=True)], [name for name in names if name in takes.optional]
+    binds, further = [one_argument(names, as_dict=True)], [name for name in names if name in takes.optional]
     inner = [name for name in names if name not in further]
     if inner and further:  # before the dict of all: a model doesn't complain of keys that it doesn't look at
-        found.insert(0, with_arguments(one_argument(inner, as_dict=len(inner) > 1), further))
-    return found
+        binds.insert(0, with_arguments(one_argument(inner, as_dict=len(inner) > 1), further))
+    return binds
 
 
 def with_arguments(base: Bind, names: Sequence[str]) -> Bind:
     """`base`, and further inputs as the arguments of their names."""
 
     def bind(tensors: Tensors) -> Arguments:
-        given, named = base(tensors)
-        return given, {**named, **{name: tensors[name] for name in names}}
+        positional, named = base(tensors)
+        return positional, {**named, **{name: tensors[name] for name in names}}
 
     return bind
 
 
-def extended(model: Any, made: Invocation, told: Sequence[TensorSpec]) -> Invocation:
+def extended(model: Any, invocation: Invocation, input_specs: Sequence[TensorSpec]) -> Invocation:
     """`made`, and those of the told inputs that are further optional arguments of `call`."""
-    takes, known = parameters(model), {spec.name for spec in made.inputs}
-    if len(told) <= len(made.inputs):
-        return made
-    further = tuple(spec for spec in told if spec.name and spec.name not in known and
+    takes, input_names = parameters(model), {spec.name for spec in invocation.inputs}
+    if len(input_specs) <= len(invocation.inputs):
+        return invocation
+    further = tuple(spec for spec in input_specs if spec.name and spec.name not in input_names and
                     (takes.anything or spec.name in takes.by_name) and spec.name != takes.first)
     names = [spec.name for spec in further]
-    return Invocation((*made.inputs, *further), with_arguments(made.bind, names), made.outputs, made.notes)
+    return Invocation((*invocation.inputs, *further), with_arguments(invocation.bind, names), invocation.outputs,
+                      invocation.notes)
 
 
 def left_out(model: Any, inputs: Sequence[TensorSpec]) -> tuple[str, ...]:

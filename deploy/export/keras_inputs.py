@@ -48,19 +48,19 @@ def known(model: Any) -> Invocation | None:
     notes = specs.replaced("input", own, chosen)
     if not isinstance(graph.output, Mapping):
         notes += specs.replaced("output", results, outputs)
-    found = []
+    input_specs = []
     for name, tensor in zip(chosen, tensors, strict=True):
         shape = tuple(tensor.shape)
         if remembered(model, tensor):
             notes += (_FREED.format(name, shape[0]),)
             shape = (None, *shape[1:])
-        found.append(TensorSpec(name, str(tensor.dtype), shape))
+        input_specs.append(TensorSpec(name, str(tensor.dtype), shape))
     struct = graph.input
 
     def bind(named: Mapping[str, Any]) -> Arguments:
         return (keras.tree.pack_sequence_as(struct, [named[key] for key in chosen]),), {}
 
-    return Invocation(tuple(found), bind, outputs, notes)
+    return Invocation(tuple(input_specs), bind, outputs, notes)
 
 
 def remembered(model: Any, tensor: Any) -> bool:
@@ -83,12 +83,12 @@ def remembered(model: Any, tensor: Any) -> bool:
         if held and held[0].shape and held[0].shape[0] is not None:
             return remembered(first, held[0])
     layer = tensor._keras_history.operation
-    said: Mapping[str, Any] = getattr(getattr(layer, "_auto_config", None), "config", None) or {}
-    if said.get("batch_size") is not None or said.get("dtype") is None:
+    config: Mapping[str, Any] = getattr(getattr(layer, "_auto_config", None), "config", None) or {}
+    if config.get("batch_size") is not None or config.get("dtype") is None:
         return False
     if layer.name.endswith("CLONE"):  # the input of a model cut out of another one
         return True
-    live = said.get("sparse") is None  # else it comes from a configuration, as a file holds it
+    live = config.get("sparse") is None  # else it comes from a configuration, as a file holds it
     first = model.layers[0].name if isinstance(model, keras.Sequential) and model.layers else ""
     made_up = specs.automatic(layer.name, type(layer).__name__) or layer.name == f"{first}_input"  # as in Keras 2
     return made_up and (live or isinstance(model, keras.Sequential))
@@ -108,9 +108,9 @@ def recorded(model: Any) -> Invocation | None:
         leaves = {key.removesuffix("_shape"): shape for key, shape in shapes.items() if shape is not None}
     if leaves is None or not all(_is_shape(shape) for shape in leaves.values()):
         return None
-    found = tuple(TensorSpec(key, dtype, specs.free_batch(shape)) for key, shape in leaves.items())
+    input_specs = tuple(TensorSpec(key, dtype, specs.free_batch(shape)) for key, shape in leaves.items())
     note = f"inputs are taken as {dtype}: a subclassed model doesn't record dtypes; pin inputs to change it"
-    return Invocation(found, _bind(takes, list(leaves), struct), notes=(note,))
+    return Invocation(input_specs, _bind(takes, list(leaves), struct), notes=(note,))
 
 
 def _bind(takes: Parameters, names: list[str], struct: object) -> Bind:

@@ -29,7 +29,7 @@ _OLD = "pip install tf_keras, which loads it, and try again; or load it where it
 
 def is_model(value: object) -> bool:
     """Whether `value` is a model or layer of Keras 3 or 2. Doesn't import Keras."""
-    three = any(kind.__name__ == "Layer" and kind.__module__.startswith("keras.") for kind in type(value).__mro__)
+    three = any(base.__name__ == "Layer" and base.__module__.startswith("keras.") for base in type(value).__mro__)
     return three or keras2.is_model(value)
 
 
@@ -46,90 +46,92 @@ def endpoint(model: Any, name: str, inputs: object, output_names: OutputNames | 
         quiet.keras()
     training = {"training": False} if source is keras_inputs or keras_calls.trains(model) else {}
     pinned = None if inputs is None else specs.parse(inputs)
-    told = pinned or seen
-    built = _build(model, told) if told and not model.built else None
-    made = source.known(model)
-    if made is None:
-        made, pinned = built or source.recorded(model) or _told(model, told), told
-    made = keras_calls.extended(model, made, told or ())
+    described = pinned or seen
+    built = _build(model, described) if described and not model.built else None
+    invocation = source.known(model)
+    if invocation is None:
+        invocation, pinned = built or source.recorded(model) or _described(model, described), described
+    invocation = keras_calls.extended(model, invocation, described or ())
     if pinned:
-        made = _pin(made, pinned)
-    notes = (*made.notes, *keras_calls.left_out(model, made.inputs), *([_UNTRAINED] if built else []),
+        invocation = _pin(invocation, pinned)
+    notes = (*invocation.notes, *keras_calls.left_out(model, invocation.inputs), *([_UNTRAINED] if built else []),
              *([keras2.NOTE] if source is keras2 else []))
 
     def call(tensors: Mapping[str, Any]) -> Any:
-        given, named = made.bind(tensors)
-        return model(*given, **named, **training)
+        positional, named = invocation.bind(tensors)
+        return model(*positional, **named, **training)
 
-    return SignatureFunction(name, made.inputs, call, made.outputs, rename=output_names, holders=(model,), notes=notes)
+    return SignatureFunction(name, invocation.inputs, call, invocation.outputs, rename=output_names, holders=(model,),
+                             notes=notes)
 
 
-def _told(model: Any, told: tuple[TensorSpec, ...] | None) -> Invocation:
+def _described(model: Any, described: tuple[TensorSpec, ...] | None) -> Invocation:
     """A model that knows nothing about its inputs: the caller says it all."""
-    if told is None:
-        kind = type(model).__name__
+    if described is None:
+        class_name = type(model).__name__
         if not model.built:
-            raise ExportError(f"the {kind} model {model.name!r} isn't built, so its input shapes are unknown",
+            raise ExportError(f"the {class_name} model {model.name!r} isn't built, so its input shapes are unknown",
                               hint=f"fit it or call it on data first, or say what it takes: {_HOW}")
-        raise ExportError(f"the {kind} model {model.name!r} doesn't tell its inputs", hint=f"say what it takes: {_HOW}")
-    found = _complete(model, told)
-    return Invocation(found, keras_calls.ways(model, [spec.name for spec in found])[0])
+        raise ExportError(f"the {class_name} model {model.name!r} doesn't tell its inputs",
+                          hint=f"say what it takes: {_HOW}")
+    input_specs = _complete(model, described)
+    return Invocation(input_specs, keras_calls.ways(model, [spec.name for spec in input_specs])[0])
 
 
-def _build(model: Any, told: tuple[TensorSpec, ...]) -> Invocation:
+def _build(model: Any, described: tuple[TensorSpec, ...]) -> Invocation:
     """Create the weights by calling the model once, in the first way that it accepts."""
     import tensorflow as tf
 
-    found = _complete(model, told)
-    arrays = examples.generate(Signature("build", found, ()), 1)
+    input_specs = _complete(model, described)
+    arrays = examples.generate(Signature("build", input_specs, ()), 1)
     tensors = {name: tf.constant(array) for name, array in arrays.items()}
     failed: Exception | None = None
     for bind in keras_calls.ways(model, list(tensors)):
         try:
             with quiet.muted():
-                given, named = bind(tensors)
-                model(*given, **named)
-                return Invocation(found, bind)
+                positional, named = bind(tensors)
+                model(*positional, **named)
+                return Invocation(input_specs, bind)
         except Exception as error:
             failed = failed or error
     assert failed is not None
-    said = "; ".join(map(str, found))
-    raise user_error(f"building the model by calling it with {said}", failed,
+    described_inputs = "; ".join(map(str, input_specs))
+    raise user_error(f"building the model by calling it with {described_inputs}", failed,
                      "give the input spec that it takes") from failed
 
 
-def _complete(model: Any, told: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+def _complete(model: Any, described: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
     """Names for those that have none: the call's argument for a single input, or positional ones."""
-    if len(told) == 1 and not told[0].name:
-        return (replace(told[0], name=keras_calls.parameters(model).first),)
-    return tuple(spec if spec.name else replace(spec, name=f"input_{index}") for index, spec in enumerate(told))
+    if len(described) == 1 and not described[0].name:
+        return (replace(described[0], name=keras_calls.parameters(model).first),)
+    return tuple(spec if spec.name else replace(spec, name=f"input_{index}") for index, spec in enumerate(described))
 
 
-def _pin(made: Invocation, pinned: tuple[TensorSpec, ...]) -> Invocation:
+def _pin(invocation: Invocation, pinned: tuple[TensorSpec, ...]) -> Invocation:
     """The caller's names, dtypes and shapes over the model's: by name if the names are the same, else by position."""
-    if len(pinned) != len(made.inputs):
-        takes = "; ".join(map(str, made.inputs))
-        raise ExportError(f"the model has {len(made.inputs)} inputs ({takes}), and {len(pinned)} are given",
+    if len(pinned) != len(invocation.inputs):
+        takes = "; ".join(map(str, invocation.inputs))
+        raise ExportError(f"the model has {len(invocation.inputs)} inputs ({takes}), and {len(pinned)} are given",
                           hint="describe each of them")
     by_name = {spec.name: spec for spec in pinned}
-    same = set(by_name) == {spec.name for spec in made.inputs}
-    pairs = [(own, by_name[own.name] if same else other) for own, other in zip(made.inputs, pinned, strict=True)]
+    same = set(by_name) == {spec.name for spec in invocation.inputs}
+    pairs = [(own, by_name[own.name] if same else other) for own, other in zip(invocation.inputs, pinned, strict=True)]
     for own, other in pairs:
         if not specs.compatible(own.shape, other.shape):
             raise ExportError(f"the model's input is {own}, and the input spec says {other}",
                               hint="shapes include the batch dimension: (None, 784)")
-    found = tuple(replace(other, name=other.name or own.name) for own, other in pairs)
-    back = {spec.name: own for (own, _), spec in zip(pairs, found, strict=True)}
+    input_specs = tuple(replace(other, name=other.name or own.name) for own, other in pairs)
+    back = {spec.name: own for (own, _), spec in zip(pairs, input_specs, strict=True)}
 
     def bind(tensors: Mapping[str, Any]) -> keras_calls.Arguments:
         import tensorflow as tf
 
-        return made.bind({back[name].name: tensor if tensor.dtype.name == back[name].dtype or
+        return invocation.bind({back[name].name: tensor if tensor.dtype.name == back[name].dtype or
                           "string" in (tensor.dtype.name, back[name].dtype) else tf.cast(tensor, back[name].dtype)
                           for name, tensor in tensors.items()})
 
-    notes = tuple(note for note in made.notes if not note.startswith(keras_inputs.DERIVED))
-    return Invocation(found, bind, made.outputs, notes)
+    notes = tuple(note for note in invocation.notes if not note.startswith(keras_inputs.DERIVED))
+    return Invocation(input_specs, bind, invocation.outputs, notes)
 
 
 def load_file(path: Path, custom_objects: Mapping[str, object]) -> object:
@@ -166,10 +168,10 @@ def load_file(path: Path, custom_objects: Mapping[str, object]) -> object:
 def _custom(config: Mapping[str, Any]) -> set[str]:
     """Names of classes and functions in the file that Keras doesn't know. HDF5 names layers without their module."""
     keras = quiet.keras()
-    found = set()
+    names = set()
     for node in keras_archives.nodes(config):
         name, module = node.get("class_name"), node.get("module")
         if isinstance(name, str) and not str(module or "").startswith(("keras", "builtins")) and \
                 not hasattr(keras.layers, name) and not hasattr(keras, name):
-            found.add(str(node.get("config")) if name == "function" else name)
-    return found
+            names.add(str(node.get("config")) if name == "function" else name)
+    return names

@@ -77,8 +77,8 @@ class Exportable:
 
     def filled(self, other: Exportable) -> Exportable:
         """This, and what only `other` says."""
-        said = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
-        return replace(other, **{**said, "model": other.model})
+        own = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
+        return replace(other, **{**own, "model": other.model})
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +140,14 @@ class SignatureFunction:
 
 def identifiers(names: Sequence[str]) -> dict[str, str]:
     """Each name as a Python identifier, all different."""
-    made: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     for name in names:
         base = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in name) or "_"
         if base[0].isdigit() or base[0] == "_" or keyword.iskeyword(base):
             base = f"arg_{base.lstrip('_')}"
         candidate, number = base, 1
-        while candidate in made.values():
+        while candidate in by_name.values():
             candidate, number = f"{base}_{number}", number + 1
-        made[name] = candidate
-    return made
+        by_name[name] = candidate
+    return by_name
 

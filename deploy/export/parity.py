@@ -74,13 +74,13 @@ def tolerances(given: object, contract: Contract) -> dict[str, Tolerance]:
         return {"default": DEFAULT, **halves}
     if not isinstance(given, Mapping) or set(given) <= {"absolute", "relative"}:
         return {"default": _tolerance(given)}
-    made = {str(name): _tolerance(value) for name, value in given.items()}
+    limits = {str(name): _tolerance(value) for name, value in given.items()}
     known = {"default", *contract, *(f"{s.name}/{o.name}" for s in contract.values() for o in s.outputs)}
-    unknown = sorted(set(made) - known)
+    unknown = sorted(set(limits) - known)
     if unknown:
         raise ExportError(f"tolerance for {unknown[0]!r}, which is no signature or signature/output of the model",
                           hint=f"possible: {', '.join(sorted(known))}")
-    return {"default": DEFAULT, **made}
+    return {"default": DEFAULT, **limits}
 
 
 def changing(cases: Sequence[Golden], first: Answers, last: Answers, limits: Tolerances) -> tuple[str, ...]:
@@ -92,16 +92,16 @@ def changing(cases: Sequence[Golden], first: Answers, last: Answers, limits: Tol
 def compare(cases: Sequence[Golden], answers: Answers, limits: Tolerances, unrepeatable: tuple[str, ...]) -> Parity:
     """The cases' outputs against the saved model's. Raises ParityError with a table of differences."""
     wrong, exact, worst, count = [], True, 0.0, 0
-    for number, (case, seen) in enumerate(zip(cases, answers, strict=True)):
+    for number, (case, answer) in enumerate(zip(cases, answers, strict=True)):
         if case.signature in unrepeatable:
             continue
         count += 1
-        found = differences(case.signature, case.outputs, seen, limits)
-        wrong += [f"{case.signature}, example {number}: {text}" for text in found]
-        if not found:
-            exact = exact and all(case.outputs[name].tobytes() == seen[name].tobytes() for name in seen
-                                  if seen[name].dtype != object)
-            worst = max([worst, *(_apart(case.outputs[name], seen[name]) for name in seen)])
+        deviations = differences(case.signature, case.outputs, answer, limits)
+        wrong += [f"{case.signature}, example {number}: {text}" for text in deviations]
+        if not deviations:
+            exact = exact and all(case.outputs[name].tobytes() == answer[name].tobytes() for name in answer
+                                  if answer[name].dtype != object)
+            worst = max([worst, *(_apart(case.outputs[name], answer[name]) for name in answer)])
     if wrong:
         raise ParityError(f"the saved model answers differently than the live object: {wrong[0]}",
                           hint="nothing was published; see the differences, or state a tolerance if they are rounding",
@@ -162,8 +162,8 @@ def prove(directory: Path, info: SavedModelInfo, live: Mapping[str, SignatureFun
     first, last = replay.ask(directory, cases)
     cases = [case if case.outputs else replace(case, outputs=answer) for case, answer in zip(cases, last, strict=True)]
     unrepeatable = changing(cases, first, last, limits)
-    found = compare(cases, first, limits, unrepeatable)
-    return Proof([case for case in cases if case.signature not in unrepeatable], found,
+    parity = compare(cases, first, limits, unrepeatable)
+    return Proof([case for case in cases if case.signature not in unrepeatable], parity,
                  (*notes, *(_changing_note(name, info) for name in unrepeatable)))
 
 

@@ -63,15 +63,15 @@ class Replay:
         with directory() as place:
             requests, answers = place / "requests", place / "answers"
             replay.write_requests(requests, cases)
-            said = self._said({"directory": str(model), "requests": str(requests), "answers": str(answers)})
-            if said.get("error"):
-                raise _refused(str(said["error"]), said.get("request"), cases)
-            found = replay.read_answers(answers)
-        return found[:len(cases)], found[len(cases):]
+            reply = self._reply({"directory": str(model), "requests": str(requests), "answers": str(answers)})
+            if reply.get("error"):
+                raise _refused(str(reply["error"]), reply.get("request"), cases)
+            outputs = replay.read_answers(answers)
+        return outputs[:len(cases)], outputs[len(cases):]
 
-    def _said(self, asked: Mapping[str, str]) -> dict[str, object]:
+    def _reply(self, request: Mapping[str, str]) -> dict[str, object]:
         try:
-            out, err = self._process.communicate(json.dumps(asked) + "\n", self._timeout)
+            out, err = self._process.communicate(json.dumps(request) + "\n", self._timeout)
         except subprocess.TimeoutExpired:
             raise ExportError(f"the saved model didn't answer its examples within {self._timeout:g} s",
                               hint="give smaller examples") from None
@@ -80,8 +80,8 @@ class Replay:
             code = self._process.returncode
             raise ExportError(f"the process that loaded the saved model ended with exit code {code}",
                               hint="the model can't be served like this", details={"logs": err[-_LOG_TAIL:]})
-        said: dict[str, object] = json.loads(lines[-1])
-        return said
+        reply: dict[str, object] = json.loads(lines[-1])
+        return reply
 
 
 def environment() -> dict[str, str]:
@@ -90,13 +90,13 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in (here, os.environ.get("PYTHONPATH", "")) if p)}
 
 
-def run(module: str, asked: Mapping[str, object], doing: str, timeout: float) -> dict[str, Any]:
+def run(module: str, request: Mapping[str, object], doing: str, timeout: float) -> dict[str, Any]:
     """Run a module of ours with a line of JSON; its last line is the answer. doing: what it does, for errors.
 
     Raises ExportError if it takes too long, or ends without an answer.
     """
     try:
-        done = subprocess.run([sys.executable, "-m", module], input=json.dumps(asked) + "\n",
+        done = subprocess.run([sys.executable, "-m", module], input=json.dumps(request) + "\n",
                               capture_output=True, text=True, timeout=timeout, check=False, env=environment())
     except subprocess.TimeoutExpired:
         raise ExportError(f"{doing} didn't end within {timeout:g} s") from None
@@ -132,12 +132,12 @@ def remove_abandoned(parent: Path) -> None:
 def _abandoned(entry: os.DirEntry[str]) -> bool:
     """The kernel lets go of a lock when its process ends, however it ends, and in whatever container it ran."""
     try:
-        seen = entry.stat(follow_symlinks=False)
-        if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid() or time.time() - seen.st_mtime < _SETTLED:
+        status = entry.stat(follow_symlinks=False)
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or time.time() - status.st_mtime < _SETTLED:
             return False
         lock = os.open(Path(entry.path, _LOCK), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:  # killed before it had a lock, or made by an older release
-        return time.time() - seen.st_mtime > 24 * 3600
+        return time.time() - status.st_mtime > 24 * 3600
     except OSError:
         return False
     try:

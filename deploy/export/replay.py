@@ -32,9 +32,9 @@ def main() -> int:
     line = sys.stdin.readline()
     if not line.strip():  # nobody needs us any more
         return 0
-    asked = json.loads(line)
-    said = _answer(asked["directory"], Path(asked["requests"]), Path(asked["answers"]))
-    print(json.dumps(said), flush=True)  # noqa: T201
+    request = json.loads(line)
+    reply = _answer(request["directory"], Path(request["requests"]), Path(request["answers"]))
+    print(json.dumps(reply), flush=True)  # noqa: T201
     return 0
 
 

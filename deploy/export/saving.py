@@ -39,8 +39,8 @@ def trace(endpoint: SignatureFunction) -> Any:
     except ExportError:
         raise
     except Exception as error:
-        told = "; ".join(map(str, endpoint.inputs)) or "no inputs"
-        raise user_error(f"tracing signature {endpoint.name!r} with {told}", error) from error
+        described = "; ".join(map(str, endpoint.inputs)) or "no inputs"
+        raise user_error(f"tracing signature {endpoint.name!r} with {described}", error) from error
 
 
 def answer(endpoint: SignatureFunction, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -81,10 +81,10 @@ def _resources(endpoints: Sequence[SignatureFunction]) -> Iterator[Any]:
     """Tables and assets below the objects that the endpoints hold."""
     tf = quiet.tensorflow()
     kinds = (tf.saved_model.experimental.TrackableResource, tf.saved_model.Asset)
-    seen: set[int] = set()
+    visited: set[int] = set()
     for holder in [holder for endpoint in endpoints for holder in endpoint.holders]:
-        if id(holder) not in seen and isinstance(holder, tf.__internal__.tracking.Trackable):
-            seen.add(id(holder))
+        if id(holder) not in visited and isinstance(holder, tf.__internal__.tracking.Trackable):
+            visited.add(id(holder))
             yield from (node for node in tf.train.TrackableView(holder).descendants() if isinstance(node, kinds))
 
 
@@ -176,13 +176,13 @@ def _pinned(wanted: str, tensor: Any) -> tuple[str, Any]:
     return spec.name, tf.cast(tensor, spec.dtype)
 
 
-def _distinct(made: Mapping[str, tuple[str, Any]], signature: str) -> dict[str, Any]:
-    names = [name for name, _ in made.values()]
+def _distinct(renamed: Mapping[str, tuple[str, Any]], signature: str) -> dict[str, Any]:
+    names = [name for name, _ in renamed.values()]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ExportError(f"two outputs of signature {signature!r} would be called {twice[0]!r}",
                           hint="give every output its own name")
-    return dict(made.values())
+    return dict(renamed.values())
 
 
 def save(endpoints: Sequence[SignatureFunction], functions: Sequence[Any], directory: Path) -> None:

@@ -27,36 +27,36 @@ _ON_THE_WIRE = {"float": "float32", "bfloat": "float32", "int": "int64", "uint":
                 "string": "string"}
 
 
-def find(servable: Exportable) -> list[SignatureFunction]:
+def find(source: Exportable) -> list[SignatureFunction]:
     """The endpoints of an object: those asked for, or those that it offers itself. Raises ExportError."""
-    model, asked = servable.model, servable.signatures
-    if asked is not None:
-        if not asked:
+    model, chosen = source.model, source.signatures
+    if chosen is not None:
+        if not chosen:
             raise ExportError("no signature is given: signatures is empty", hint="leave it out, or name what to serve")
-        if servable.inputs is not None or servable.output_names is not None:
+        if source.inputs is not None or source.output_names is not None:
             raise ExportError("both signatures and inputs or output_names are given",
                               hint="say them in each signature: Predict(function, inputs=..., outputs=[...])")
-        return [_asked(name, value, model) for name, value in asked.items()]
+        return [_chosen(name, value, model) for name, value in chosen.items()]
     if isinstance(model, Predict | Classify | Regress):
-        return [_asked(DEFAULT_SIGNATURE, model, None)]
+        return [_chosen(DEFAULT_SIGNATURE, model, None)]
     if (serving := keras2.serving(model)) is not None:
-        return [functions.endpoint(serving, DEFAULT_SIGNATURE, servable.inputs, servable.output_names, model)]
+        return [functions.endpoint(serving, DEFAULT_SIGNATURE, source.inputs, source.output_names, model)]
     if keras_models.is_model(model):
-        seen = examples.seen(servable.examples)
-        return [keras_models.endpoint(model, DEFAULT_SIGNATURE, servable.inputs, servable.output_names, seen)]
-    return _offered(servable)
+        seen = examples.seen(source.examples)
+        return [keras_models.endpoint(model, DEFAULT_SIGNATURE, source.inputs, source.output_names, seen)]
+    return _offered(source)
 
 
-def _asked(name: object, value: object, owner: object) -> SignatureFunction:
+def _chosen(name: object, value: object, owner: object) -> SignatureFunction:
     if not isinstance(name, str) or not name or name.startswith("__saved_model"):
         raise ExportError(f"{name!r} can't be a signature's name", hint=f"name it in letters, like {DEFAULT_SIGNATURE}")
     if isinstance(value, Classify | Regress):
         base = _one(name, value.function, value.features or _examples(value), None)
-        made = classify(base, value.labels) if isinstance(value, Classify) else regress(base)
-        return _held(made, owner)
+        endpoint = classify(base, value.labels) if isinstance(value, Classify) else regress(base)
+        return _owned(endpoint, owner)
     if isinstance(value, Predict):
-        return _held(_one(name, value.function, value.inputs, value.outputs), owner)
-    return _held(_one(name, value, None, None), owner)
+        return _owned(_one(name, value.function, value.inputs, value.outputs), owner)
+    return _owned(_one(name, value, None, None), owner)
 
 
 def _examples(value: Classify | Regress) -> str | None:
@@ -71,23 +71,23 @@ def _one(name: str, function: object, inputs: object, outputs: OutputNames | Non
     return functions.endpoint(function, name, inputs, outputs)
 
 
-def _held(endpoint: SignatureFunction, owner: object) -> SignatureFunction:
+def _owned(endpoint: SignatureFunction, owner: object) -> SignatureFunction:
     return endpoint if owner is None else replace(endpoint, holders=(*endpoint.holders, owner))
 
 
-def _offered(servable: Exportable) -> list[SignatureFunction]:
+def _offered(source: Exportable) -> list[SignatureFunction]:
     tf = quiet.tensorflow()
-    model = servable.model
+    model = source.model
     kinds = tf.types.experimental
     if isinstance(model, kinds.GenericFunction | kinds.ConcreteFunction):
-        return [functions.endpoint(model, DEFAULT_SIGNATURE, servable.inputs, servable.output_names)]
+        return [functions.endpoint(model, DEFAULT_SIGNATURE, source.inputs, source.output_names)]
     if isinstance(model, tf.train.Checkpoint | tf.Module | tf.__internal__.tracking.Trackable):
-        if servable.inputs is not None and callable(model) and not isinstance(model.__call__, kinds.GenericFunction):
-            plain = functions.endpoint(model.__call__, DEFAULT_SIGNATURE, servable.inputs, servable.output_names)
-            return [_held(plain, model)]
-        return functions.endpoints(model, servable.inputs, servable.output_names)
+        if source.inputs is not None and callable(model) and not isinstance(model.__call__, kinds.GenericFunction):
+            plain = functions.endpoint(model.__call__, DEFAULT_SIGNATURE, source.inputs, source.output_names)
+            return [_owned(plain, model)]
+        return functions.endpoints(model, source.inputs, source.output_names)
     if callable(model) and not isinstance(model, type):
-        return [functions.endpoint(model, DEFAULT_SIGNATURE, servable.inputs, servable.output_names)]
+        return [functions.endpoint(model, DEFAULT_SIGNATURE, source.inputs, source.output_names)]
     what = "None" if model is None else f"the class {model.__name__}" if isinstance(model, type) else \
         f"a {type(model).__name__}"
     hint = _WHAT if not isinstance(model, Mapping) else f"{_WHAT}; a dict of functions goes to signatures="
@@ -201,10 +201,10 @@ def _parsed(examples: Any, features: Sequence[TensorSpec]) -> dict[str, Any]:
 
 
 def _wire_dtype(spec: TensorSpec) -> str:
-    kind = spec.dtype.rstrip("0123456789")
-    if kind not in _ON_THE_WIRE:
+    family = spec.dtype.rstrip("0123456789")
+    if family not in _ON_THE_WIRE:
         raise ExportError(f"a tf.Example can't hold the feature {spec}", hint="it holds numbers and strings")
-    return _ON_THE_WIRE[kind]
+    return _ON_THE_WIRE[family]
 
 
 def _class_names(labels: Sequence[str], count: int | None, name: str) -> list[str]:

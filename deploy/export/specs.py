@@ -42,8 +42,8 @@ def parse(described: object) -> tuple[TensorSpec, ...]:
     if isinstance(described, Mapping):
         return tuple(_named(name, one(value)) for name, value in described.items())
     if isinstance(described, list | tuple) and not _is_shape(described):
-        made = tuple(spec for value in described for spec in parse(value))
-        return _distinct(made)
+        parsed = tuple(spec for value in described for spec in parse(value))
+        return _distinct(parsed)
     return (one(described),)
 
 
@@ -113,12 +113,12 @@ def _named(name: object, spec: TensorSpec) -> TensorSpec:
     return TensorSpec(name, spec.dtype, spec.shape)
 
 
-def _distinct(made: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
-    names = [spec.name for spec in made if spec.name]
+def _distinct(parsed: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+    names = [spec.name for spec in parsed if spec.name]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ExportError(f"two inputs are called {twice[0]!r}", hint="give every input its own name")
-    return made
+    return parsed
 
 
 def flat(arguments: Sequence[object], names: Sequence[str], signature: str) -> tuple[tuple[TensorSpec, ...], Pack]:
@@ -131,11 +131,11 @@ def flat(arguments: Sequence[object], names: Sequence[str], signature: str) -> t
               for path, spec in _leaves(argument, (name,))]
     for path, spec in leaves:
         _check(spec, path, signature)
-    given = [str(spec.name or "").partition(":")[0] for _, spec in leaves]
+    own_names = [str(spec.name or "").partition(":")[0] for _, spec in leaves]
     keys = [_key(path) for path, _ in leaves]
-    called = [own if own and given.count(own) == 1 else key if keys.count(key) == 1 and key not in given else
-              "_".join(path) for (path, _), own, key in zip(leaves, given, keys, strict=True)]
-    found = tuple(TensorSpec(name, each.dtype, each.shape) for name, (_, spec) in zip(called, leaves, strict=True)
+    called = [own if own and own_names.count(own) == 1 else key if keys.count(key) == 1 and key not in own_names else
+              "_".join(path) for (path, _), own, key in zip(leaves, own_names, keys, strict=True)]
+    input_specs = tuple(TensorSpec(name, each.dtype, each.shape) for name, (_, spec) in zip(called, leaves, strict=True)
                   for each in [one(spec)])
 
     def pack(tensors: Mapping[str, Any]) -> list[Any]:
@@ -143,7 +143,7 @@ def flat(arguments: Sequence[object], names: Sequence[str], signature: str) -> t
 
         return list(tf.nest.pack_sequence_as(list(arguments), list(tensors.values())))
 
-    return found, pack
+    return input_specs, pack
 
 
 def _leaves(structure: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -167,12 +167,12 @@ def _key(path: tuple[str, ...]) -> str:
 
 
 def _check(spec: Any, path: tuple[str, ...], signature: str) -> None:
-    kind = type(spec).__name__
-    if kind in _DENSE:
+    class_name = type(spec).__name__
+    if class_name in _DENSE:
         return
     place = path[0] + "".join(f"[{key}]" if key.isdecimal() else f"[{key!r}]" for key in path[1:])
     raise ExportError(f"argument {place} of signature {signature!r} is {spec!r:.200}, which is no dense tensor",
-                      hint=_HINTS.get(kind, _PLAIN))
+                      hint=_HINTS.get(class_name, _PLAIN))
 
 
 def snake(class_name: str) -> str:

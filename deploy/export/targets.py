@@ -119,15 +119,15 @@ def load_custom_objects(described: Mapping[str, object] | Sequence[str] | None) 
     """Custom objects by name; `pkg.module:Class` strings are imported. Raises ExportError."""
     if described is None or isinstance(described, Mapping):
         return dict(described or {})
-    made = {}
+    by_name = {}
     for text in described:
         module, colon, attribute = text.rpartition(":")
         if not colon or not module or not attribute:
             raise ExportError(f"custom object {text!r} isn't module:name",
                               hint="for example my_package.layers:CustomDense")
         with importing(module):
-            made[attribute.rpartition(".")[2]] = _attribute(PythonObject(module, attribute))
-    return made
+            by_name[attribute.rpartition(".")[2]] = _attribute(PythonObject(module, attribute))
+    return by_name
 
 
 def built(found: object, where: str) -> object:
@@ -153,7 +153,7 @@ def exportable(value: object) -> bool:
     """Whether it is a model, or stands for one. Told by its classes' modules, so TensorFlow isn't needed."""
     if isinstance(value, Exportable | Predict | Classify | Regress | str | Path):
         return True
-    return any(kind.__module__.split(".")[0] in _PACKAGES for kind in type(value).__mro__)
+    return any(base.__module__.split(".")[0] in _PACKAGES for base in type(value).__mro__)
 
 
 @contextlib.contextmanager
@@ -184,15 +184,15 @@ def _directory(path: Path) -> SavedModelDirectory:
 
 
 def _attribute(target: PythonObject) -> object:
-    found: object = _module(target.module)
+    value: object = _module(target.module)
     for name in target.attribute.split("."):
-        if not hasattr(found, name):
-            public = [n for n in dir(found) if not n.startswith("_")]
+        if not hasattr(value, name):
+            public = [n for n in dir(value) if not n.startswith("_")]
             close = difflib.get_close_matches(name, public, 3)
             hint = f"did you mean {' or '.join(close)}?" if close else f"it has: {', '.join(public[:12]) or 'nothing'}"
             raise ExportError(f"{target.module} has no attribute {target.attribute!r}", hint=hint)
-        found = getattr(found, name)
-    return found
+        value = getattr(value, name)
+    return value
 
 
 def _module(name: str) -> ModuleType:

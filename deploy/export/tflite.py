@@ -71,12 +71,12 @@ class Sibling:
 
     def tolerances(self, saved: Tolerances) -> dict[str, Tolerance]:
         """How far a server's answers from this file may be apart; never less than the SavedModel's own, `saved`."""
-        made = {}
+        limits = {}
         for key, limit in self.limits.items():
             signature, _, output = key.partition("/")
             own = narrowest(saved, signature, output)
-            made[key] = Tolerance(max(limit.absolute, own.absolute), own.relative)
-        return made
+            limits[key] = Tolerance(max(limit.absolute, own.absolute), own.relative)
+        return limits
 
     def notes(self, contract: Contract, examples: object) -> Iterator[str]:
         """What its user should know. contract: the SavedModel's. examples: those that were given, None if none were."""
@@ -108,30 +108,30 @@ def convert(directory: Path, contract: Contract, cases: Sequence[Golden], mode: 
         raise ExportError("a TFLite model can't be proven without examples", hint="give some, or let them be generated")
     share = SHARES[mode] if limit is None else limit
     try:
-        said, answers = _run({"directory": str(directory), "mode": mode, "signatures": _ordered(contract),
+        reply, answers = _run({"directory": str(directory), "mode": mode, "signatures": _ordered(contract),
                               "model": str(target), "repeats": REPEATS}, cases, timeout)
         _check_contract(contract, tflite.read(target))
         limits = _limits(cases, share)
-        found = drift.measure(_pairs(cases, answers), limits)
-        _check_parity(found, mode, share)
+        measured = drift.measure(_pairs(cases, answers), limits)
+        _check_parity(measured, mode, share)
     except BaseException:
         target.unlink(missing_ok=True)
         raise
-    return Sibling(mode, target, target.stat().st_size, _saved_size(directory), found, share, str(said["runtime"]),
-                   tuple(tflite.signature_defs(target)), said["latency"], said["saved_latency"], limits)
+    return Sibling(mode, target, target.stat().st_size, _saved_size(directory), measured, share, str(reply["runtime"]),
+                   tuple(tflite.signature_defs(target)), reply["latency"], reply["saved_latency"], limits)
 
 
-def _run(asked: Mapping[str, object], cases: Sequence[Golden],
+def _run(request: Mapping[str, object], cases: Sequence[Golden],
          timeout: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     with processes.directory() as place:
         requests, answers = place / "requests", place / "answers"
         replay.write_requests(requests, cases)
-        said = processes.run("deploy.export.tflite_process", {**asked, "requests": str(requests),
+        reply = processes.run("deploy.export.tflite_process", {**request, "requests": str(requests),
                                                               "answers": str(answers)},
                              "converting to TFLite", timeout)
-        if "error" in said:
-            raise _refused(said, Path(str(asked["directory"])))
-        return said, replay.read_answers(answers)
+        if "error" in reply:
+            raise _refused(reply, Path(str(request["directory"])))
+        return reply, replay.read_answers(answers)
 
 
 def _ordered(contract: Contract) -> list[str]:
@@ -139,44 +139,44 @@ def _ordered(contract: Contract) -> list[str]:
     return sorted(contract, key=lambda name: (name != DEFAULT_SIGNATURE, name))
 
 
-def _refused(said: Mapping[str, Any], directory: Path) -> ExportError:
-    narrow = _unsupported_floats(directory, frozenset(said["ops"]))
+def _refused(reply: Mapping[str, Any], directory: Path) -> ExportError:
+    narrow = _unsupported_floats(directory, frozenset(reply["ops"]))
     if narrow:
         named = " and ".join(narrow)
-        what = f"TFLite has no operators for {', '.join(said['ops'])} in {named}" if said["ops"] else \
-            f"the model can't be {said['doing']} as TFLite: {said['error']}"
+        what = f"TFLite has no operators for {', '.join(reply['ops'])} in {named}" if reply["ops"] else \
+            f"the model can't be {reply['doing']} as TFLite: {reply['error']}"
         return ExportError(f"{what}: the model computes in {named}", hint=_IN_FLOAT32)
-    if said["ops"]:
-        loops = all(str(op).startswith("TensorList") for op in said["ops"])
-        return ExportError(f"TFLite has no operators for {', '.join(said['ops'])}: they would be custom or Select-TF "
+    if reply["ops"]:
+        loops = all(str(op).startswith("TensorList") for op in reply["ops"])
+        return ExportError(f"TFLite has no operators for {', '.join(reply['ops'])}: they would be custom or Select-TF "
                            "operators", hint=_UNROLL if loops else _KEEP_OUT)
-    doing = "converted to" if said["doing"] == "converted" else "run as"
-    return ExportError(f"the model can't be {doing} TFLite: {said['error']}", hint="export without --tflite")
+    doing = "converted to" if reply["doing"] == "converted" else "run as"
+    return ExportError(f"the model can't be {doing} TFLite: {reply['error']}", hint="export without --tflite")
 
 
 def _unsupported_floats(directory: Path, ops: frozenset[str]) -> list[str]:
     """The dtypes other than float32 in which these ops, or if there are none any ops, of the SavedModel compute."""
-    found = set()
+    dtypes = set()
     graph = GraphFile(directory / GRAPH)
     for body in graph.bodies(graph.outline().scopes).values():
         for node in body.nodes.values():
             if node.op in ops or (not ops and node.op not in _MOVES):
-                found |= {_FLOATS[value.type] for value in node.attr.values() if value.type in _FLOATS}
-    return sorted(found)
+                dtypes |= {_FLOATS[value.type] for value in node.attr.values() if value.type in _FLOATS}
+    return sorted(dtypes)
 
 
-def _check_contract(contract: Contract, made: tflite.TfliteInfo) -> None:
+def _check_contract(contract: Contract, converted: tflite.TfliteInfo) -> None:
     """Signatures, names and dtypes have to be the SavedModel's; unknown shapes may have become known."""
     for signature in contract.values():
-        if signature.name not in made.contract:
+        if signature.name not in converted.contract:
             raise ExportError(f"the TFLite model lacks the signature {signature.name!r}")
-        other = made.contract[signature.name]
-        for kind, specs, found in (("input", signature.inputs, other.inputs),
+        other = converted.contract[signature.name]
+        for side_name, specs, converted_specs in (("input", signature.inputs, other.inputs),
                                    ("output", signature.outputs, other.outputs)):
-            wanted, seen = ({s.name: s.dtype for s in side} for side in (specs, found))
-            if wanted != seen:
-                raise ExportError(f"the TFLite model's {kind}s of {signature.name!r} are {seen}, the SavedModel's "
-                                  f"{wanted}", hint="an input that no output needs is dropped: remove it")
+            wanted, actual = ({s.name: s.dtype for s in side} for side in (specs, converted_specs))
+            if wanted != actual:
+                raise ExportError(f"the TFLite model's {side_name}s of {signature.name!r} are {actual}, the "
+                                  f"SavedModel's {wanted}", hint="an input that no output needs is dropped: remove it")
 
 
 def _pairs(cases: Sequence[Golden], answers: Sequence[Mapping[str, Any]]) -> Iterator[AnswerPair]:
@@ -201,8 +201,8 @@ def _magnitude(array: Any) -> float:
     return float(finite.max()) if finite.size else 0.0
 
 
-def _check_parity(found: AnswerDrift, mode: str, share: float) -> None:
-    outside = [f"{o.signature}: {text}" for o in found.outputs for text in o.outside]
+def _check_parity(measured: AnswerDrift, mode: str, share: float) -> None:
+    outside = [f"{o.signature}: {text}" for o in measured.outputs for text in o.outside]
     if outside:
         raise ParityError(
             f"the TFLite model ({mode}) answers differently, by more than {share:g} of the outputs' largest magnitude: "

@@ -37,31 +37,31 @@ ROWS = 500  # for calibration; more change nothing but the time it takes
 
 
 def main() -> int:
-    asked = json.loads(sys.stdin.readline())
-    cases = [read_request(data) for data in records.read(asked["requests"])]
-    said = _convert(asked, cases) or _ask(asked, cases)
-    print(json.dumps(said), flush=True)  # noqa: T201
+    request = json.loads(sys.stdin.readline())
+    cases = [read_request(data) for data in records.read(request["requests"])]
+    reply = _convert(request, cases) or _ask(request, cases)
+    print(json.dumps(reply), flush=True)  # noqa: T201
     return 0
 
 
-def _convert(asked: Mapping[str, Any], cases: Sequence[Golden]) -> dict[str, object] | None:
+def _convert(request: Mapping[str, Any], cases: Sequence[Golden]) -> dict[str, object] | None:
     """Writes the model. What stands in the way, if something does."""
-    target = Path(asked["model"])
+    target = Path(request["model"])
     try:
-        if asked["mode"] == "int8":  # calibration knows the signatures only that conversion leaves
-            target.write_bytes(_converter({**asked, "mode": "none"}, []).convert())
+        if request["mode"] == "int8":  # calibration knows the signatures only that conversion leaves
+            target.write_bytes(_converter({**request, "mode": "none"}, []).convert())
             kept = set(tflite.read(target).contract)
             cases = [case for case in cases if case.signature in kept]
-        target.write_bytes(_described(_converter(asked, cases).convert(), asked))
+        target.write_bytes(_described(_converter(request, cases).convert(), request))
         return None
     except Exception as error:
         why = str(error).strip().splitlines() or [type(error).__name__]
-    return {"error": why[0], "doing": "converted", "ops": _foreign(asked, target)}
+    return {"error": why[0], "doing": "converted", "ops": _foreign(request, target)}
 
 
-def _foreign(asked: Mapping[str, Any], target: Path) -> list[str]:
+def _foreign(request: Mapping[str, Any], target: Path) -> list[str]:
     """The ops that keep it from being converted, found by allowing all."""
-    lenient = _converter({**asked, "mode": "none"}, [])
+    lenient = _converter({**request, "mode": "none"}, [])
     allowed = _tensorflow().lite.OpsSet
     lenient.target_spec.supported_ops = [allowed.TFLITE_BUILTINS, allowed.SELECT_TF_OPS]
     lenient.allow_custom_ops = True
@@ -72,7 +72,7 @@ def _foreign(asked: Mapping[str, Any], target: Path) -> list[str]:
         return []
 
 
-def _described(model: bytes, asked: Mapping[str, Any]) -> bytes:
+def _described(model: bytes, request: Mapping[str, Any]) -> bytes:
     """The model with all signatures: those that the converter merged, and in the form that TensorFlow Serving reads.
 
     LiteRT reads the model's table of signatures; TensorFlow Serving a map of SignatureDefs in the metadata, of its
@@ -82,16 +82,16 @@ def _described(model: bytes, asked: Mapping[str, Any]) -> bytes:
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.tools import flatbuffer_utils
 
-    contract = savedmodel.read(asked["directory"]).contract
+    contract = savedmodel.read(request["directory"]).contract
     changed = flatbuffer_utils.convert_bytearray_to_object(bytearray(model))
-    _add_aliases(changed, contract, asked["signatures"])
-    _put_first(changed, asked["signatures"][0])
-    Path(asked["model"]).write_bytes(flatbuffer_utils.convert_object_to_bytearray(changed))
-    found = tflite.read(asked["model"]).contract  # with the tensors' names in this file
-    first = [_key(made) for made in changed.signatureDefs if not made.subgraphIndex]
+    _add_aliases(changed, contract, request["signatures"])
+    _put_first(changed, request["signatures"][0])
+    Path(request["model"]).write_bytes(flatbuffer_utils.convert_object_to_bytearray(changed))
+    converted = tflite.read(request["model"]).contract  # with the tensors' names in this file
+    first = [_key(definition) for definition in changed.signatureDefs if not definition.subgraphIndex]
     buffer, entry = schema.BufferT(), schema.MetadataT()
-    buffer.data = _flexbuffer({name: signature_to_proto(replace(found[name], method_name=contract[name].method_name))
-                               for name in first})
+    buffer.data = _flexbuffer({
+        name: signature_to_proto(replace(converted[name], method_name=contract[name].method_name)) for name in first})
     entry.name, entry.buffer = tflite.SIGNATURES, len(changed.buffers)
     changed.buffers.append(buffer)
     changed.metadata = [*(changed.metadata or []), entry]
@@ -100,9 +100,9 @@ def _described(model: bytes, asked: Mapping[str, Any]) -> bytes:
 
 def _add_aliases(model: Any, contract: Contract, names: Sequence[str]) -> None:
     """Two signatures of one function become one when converted. The other names are put back."""
-    have = {_key(made): made for made in model.signatureDefs or ()}
+    have = {_key(definition): definition for definition in model.signatureDefs or ()}
     for name in names:
-        twins = [made for key, made in have.items() if (contract[key].inputs, contract[key].outputs) ==
+        twins = [definition for key, definition in have.items() if (contract[key].inputs, contract[key].outputs) ==
                  (contract[name].inputs, contract[name].outputs)]
         if name not in have and twins:
             alias = copy.copy(twins[0])
@@ -112,12 +112,12 @@ def _add_aliases(model: Any, contract: Contract, names: Sequence[str]) -> None:
 
 def _put_first(model: Any, name: str) -> None:
     """Make the graph of this signature the first one, and let all that refers to graphs by number follow."""
-    place = next((made.subgraphIndex for made in model.signatureDefs if _key(made) == name), 0)
+    place = next((definition.subgraphIndex for definition in model.signatureDefs if _key(definition) == name), 0)
     moved = {0: place, place: 0}
     graphs = model.subgraphs
     graphs[0], graphs[place] = graphs[place], graphs[0]
-    for made in model.signatureDefs:
-        made.subgraphIndex = moved.get(made.subgraphIndex, made.subgraphIndex)
+    for definition in model.signatureDefs:
+        definition.subgraphIndex = moved.get(definition.subgraphIndex, definition.subgraphIndex)
     for operator in (operator for graph in graphs for operator in graph.operators or ()):
         for options in (operator.builtinOptions, getattr(operator, "builtinOptions2", None)):
             for field, value in vars(options).items() if options is not None else ():
@@ -147,16 +147,16 @@ class _Raw:
         return self.data
 
 
-def _key(made: Any) -> str:
-    key = made.signatureKey
+def _key(definition: Any) -> str:
+    key = definition.signatureKey
     return key.decode() if isinstance(key, bytes) else str(key)
 
 
-def _converter(asked: Mapping[str, Any], cases: Sequence[Golden]) -> Any:
+def _converter(request: Mapping[str, Any], cases: Sequence[Golden]) -> Any:
     """Inputs and outputs keep their dtypes in every mode, so that the signatures stay those of the SavedModel."""
     tf = _tensorflow()
-    converter = tf.lite.TFLiteConverter.from_saved_model(asked["directory"], signature_keys=asked["signatures"])
-    mode, builtins = asked["mode"], tf.lite.OpsSet
+    converter = tf.lite.TFLiteConverter.from_saved_model(request["directory"], signature_keys=request["signatures"])
+    mode, builtins = request["mode"], tf.lite.OpsSet
     if mode != "none":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if mode == "float16":
@@ -182,23 +182,23 @@ def _rows(cases: Sequence[Golden], several: bool) -> Iterator[Any]:
             yield (case.signature, inputs) if several else inputs
 
 
-def _ask(asked: Mapping[str, Any], cases: Sequence[Golden]) -> dict[str, object]:
-    runtime, interpreter = _interpreter(asked["model"])
+def _ask(request: Mapping[str, Any], cases: Sequence[Golden]) -> dict[str, object]:
+    runtime, interpreter = _interpreter(request["model"])
     try:
-        runners = {name: interpreter.get_signature_runner(name) for name in asked["signatures"]}
+        runners = {name: interpreter.get_signature_runner(name) for name in request["signatures"]}
         answers = [runners[case.signature](**case.inputs) for case in cases]
     except (ValueError, RuntimeError) as error:
         return {"error": str(error), "doing": "run", "ops": []}
-    records.write(asked["answers"], [write_response(answer) for answer in answers])
+    records.write(request["answers"], [write_response(answer) for answer in answers])
     small = {case.signature: case for case in sorted(cases, key=lambda c: -_size(c.inputs))}
-    repeats = int(asked["repeats"])
+    repeats = int(request["repeats"])
     latency = {name: _clock(lambda c=case: runners[c.signature](**c.inputs), repeats)  # type: ignore[misc]
                for name, case in small.items()}
-    return {"runtime": runtime, "latency": latency, "saved_latency": _saved_latency(asked, small, repeats)}
+    return {"runtime": runtime, "latency": latency, "saved_latency": _saved_latency(request, small, repeats)}
 
 
-def _saved_latency(asked: Mapping[str, Any], small: Mapping[str, Golden], repeats: int) -> dict[str, float]:
-    with engine.load(asked["directory"]) as session:
+def _saved_latency(request: Mapping[str, Any], small: Mapping[str, Golden], repeats: int) -> dict[str, float]:
+    with engine.load(request["directory"]) as session:
         contract = session.contract
         return {name: _clock(lambda c=case: session.call(contract[c.signature], c.inputs), repeats)  # type: ignore[misc]
                 for name, case in small.items()}

@@ -71,12 +71,12 @@ class Flow:
 
     def sources(self, scope: str, tensor: str, inputs: Inputs) -> Iterator[tuple[str, str, NodeDef]]:
         """(scope, tensor, node) of all that flows into `tensor`, the node that gives it first, each tensor once."""
-        pending, seen = [(scope, tensor)], set()
+        pending, visited = [(scope, tensor)], set()
         while pending:
             place = scope, tensor = pending.pop()
-            if place in seen:
+            if place in visited:
                 continue
-            seen.add(place)
+            visited.add(place)
             node = self.node(scope, tensor)
             if node is None:
                 pending += self._passed(scope, _node(tensor))
@@ -94,8 +94,8 @@ class Flow:
     @functools.cached_property
     def _callers(self) -> Mapping[str, list[tuple[str, NodeDef]]]:
         callers: dict[str, list[tuple[str, NodeDef]]] = defaultdict(list)
-        for scope, found in self._bodies.items():
-            for node in found.nodes.values():
+        for scope, members in self._bodies.items():
+            for node in members.nodes.values():
                 if node.op in CALLS:
                     callers[node.attr["f"].func.name].append((scope, node))
         return callers

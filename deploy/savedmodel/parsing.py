@@ -47,13 +47,13 @@ def _with_callers(outline: Outline, scopes: Iterable[str]) -> set[str]:
     for name, scope in outline.scopes.items():
         for _, function in scope.calls:
             callers[function].add(name)
-    found, pending = set[str](), list(scopes)
+    visited, pending = set[str](), list(scopes)
     while pending:
         name = pending.pop()
-        if name not in found:
-            found.add(name)
+        if name not in visited:
+            visited.add(name)
             pending += callers[name]
-    return found
+    return visited
 
 
 def _serialized(flow: Flow, scope: str, source: str, steps: Iterator[int]) -> Iterator[str]:

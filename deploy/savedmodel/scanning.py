@@ -91,17 +91,17 @@ class GraphFile:
 
     def bodies(self, scopes: Container[str]) -> dict[str, Body]:
         """Some scopes with all of their nodes, without big constants."""
-        found: dict[str, Body] = {}
+        bodies: dict[str, Body] = {}
         with self._readable():
             if MAIN in scopes:
-                found[MAIN] = Body({node.name: node for piece in self._main()
+                bodies[MAIN] = Body({node.name: node for piece in self._main()
                                     for node in GraphDef.FromString(piece).node})
             for name, (start, stop) in self._functions.items():
                 if name in scopes:
                     nodes = {node.name: node for piece in _pieces(self._data, start, stop, 3)
                              for node in FunctionDef.FromString(piece).node_def}
-                    found[name] = body(FunctionDef.FromString(_head(self._data, start, stop, 1, 4)), nodes)
-        return found
+                    bodies[name] = body(FunctionDef.FromString(_head(self._data, start, stop, 1, 4)), nodes)
+        return bodies
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -117,12 +117,12 @@ class GraphFile:
 
     def _chosen(self, tags: frozenset[str]) -> tuple[bytes, list[_Span]]:
         """A meta graph without its GraphDef and object graph, and where the GraphDef lies."""
-        found = [(set(MetaGraphDef.FromString(rest).meta_info_def.tags), rest, spans) for rest, spans in
+        graphs = [(set(MetaGraphDef.FromString(rest).meta_info_def.tags), rest, spans) for rest, spans in
                  self._meta_graphs()]
-        if not found:
+        if not graphs:
             raise DecodeError(f"{len(self._data)} bytes without a graph")
-        exact = (each for each in found if each[0] == tags)
-        return (next(exact, None) or next((each for each in found if each[0] >= tags), found[0]))[1:]
+        exact = (each for each in graphs if each[0] == tags)
+        return (next(exact, None) or next((each for each in graphs if each[0] >= tags), graphs[0]))[1:]
 
     def _meta_graphs(self) -> Iterator[tuple[bytes, list[_Span]]]:
         for number, _, start, stop in fields(self._data, 0, len(self._data)):
@@ -254,8 +254,8 @@ def _let_go(data: Data, begin: int, end: int) -> None:
 
 def _pieces(data: Data, start: int, stop: int, number: int) -> Iterator[bytes]:
     """All fields `number` of a message, nodes, as pieces of that message."""
-    for found, begin, end, at in runs(data, start, stop, number):
-        if found == number:
+    for field, begin, end, at in runs(data, start, stop, number):
+        if field == number:
             yield _piece(data, begin, end, at, number)
 
 

@@ -47,28 +47,28 @@ class Reason:
 
 def contract_differences(expected: Contract, actual: Contract) -> list[str]:
     """One sentence per difference, none if both promise the same. The graphs' tensor names don't matter."""
-    found = [f"signature {name!r} is missing" for name in expected if name not in actual]
-    found += [f"signature {name!r} is not expected" for name in actual if name not in expected]
+    sentences = [f"signature {name!r} is missing" for name in expected if name not in actual]
+    sentences += [f"signature {name!r} is not expected" for name in actual if name not in expected]
     for name in expected:
         if name in actual:
-            found += [f"signature {name!r}: {text}" for text in _differs(expected[name], actual[name])]
-    return found
+            sentences += [f"signature {name!r}: {text}" for text in _differs(expected[name], actual[name])]
+    return sentences
 
 
 def _differs(expected: Signature, actual: Signature) -> list[str]:
-    found = []
+    sentences = []
     if expected.method_name != actual.method_name:
-        found.append(f"method: expected {expected.method_name or 'none'}, got {actual.method_name or 'none'}")
-    return [*found, *_differ("input", expected.inputs, actual.inputs),
+        sentences.append(f"method: expected {expected.method_name or 'none'}, got {actual.method_name or 'none'}")
+    return [*sentences, *_differ("input", expected.inputs, actual.inputs),
             *_differ("output", expected.outputs, actual.outputs)]
 
 
-def _differ(kind: str, expected: Iterable[TensorSpec], actual: Iterable[TensorSpec]) -> list[str]:
-    wanted, seen = {spec.name: spec for spec in expected}, {spec.name: spec for spec in actual}
-    found = [f"{kind} {name!r} is missing" for name in wanted if name not in seen]
-    found += [f"{kind} {name!r} is not expected" for name in seen if name not in wanted]
-    return found + [f"{kind}: expected {wanted[name]}, got {seen[name]}"
-                    for name in wanted if name in seen and wanted[name] != seen[name]]
+def _differ(side: str, expected: Iterable[TensorSpec], actual: Iterable[TensorSpec]) -> list[str]:
+    wanted, others = {spec.name: spec for spec in expected}, {spec.name: spec for spec in actual}
+    sentences = [f"{side} {name!r} is missing" for name in wanted if name not in others]
+    sentences += [f"{side} {name!r} is not expected" for name in others if name not in wanted]
+    return sentences + [f"{side}: expected {wanted[name]}, got {others[name]}"
+                    for name in wanted if name in others and wanted[name] != others[name]]
 
 
 def changes(before: Contract, after: Contract) -> Iterator[Reason]:
@@ -102,8 +102,8 @@ def feature_changes(before: SavedModelInfo, after: SavedModelInfo) -> Iterator[R
 
 
 def _features(info: SavedModelInfo, name: str) -> Specs | None:
-    found = [info.features[spec.tensor] for spec in info.contract[name].inputs if spec.tensor in info.features]
-    return {spec.name: spec for specs in found for spec in specs} if found else None
+    parsed = [info.features[spec.tensor] for spec in info.contract[name].inputs if spec.tensor in info.features]
+    return {spec.name: spec for specs in parsed for spec in specs} if parsed else None
 
 
 def _gone(name: str, after: Contract) -> Reason:
@@ -195,40 +195,40 @@ def _tensor(kind: Kind, where: str, before: TensorSpec, after: TensorSpec) -> It
                      f"{kind} {before.name!r} is {after.dtype}, before {before.dtype}")
     if before.shape == after.shape:
         return
-    said = f"{kind} {before.name!r} is {_what(after)}, before {_what(before)}"
+    change = f"{kind} {before.name!r} is {_what(after)}, before {_what(before)}"
     if before.shape is None or after.shape is None:
-        yield _rank(kind, where, before, said)
+        yield _rank(kind, where, before, change)
     elif len(before.shape) != len(after.shape):
-        yield Reason(Level.BREAKING, f"{kind}-rank", where, f"{said}: {len(after.shape)} dimensions, before "
+        yield Reason(Level.BREAKING, f"{kind}-rank", where, f"{change}: {len(after.shape)} dimensions, before "
                      f"{len(before.shape)}")
     else:
-        yield from _dimensions(kind, where, before.shape, after.shape, said)
+        yield from _dimensions(kind, where, before.shape, after.shape, change)
 
 
-def _rank(kind: Kind, where: str, before: TensorSpec, said: str) -> Reason:
+def _rank(kind: Kind, where: str, before: TensorSpec, change: str) -> Reason:
     """The rank is known on one side only."""
     if kind == "input" and before.shape is None:
-        return Reason(Level.REVIEW, "input-rank", where, f"{said}: shapes that were allowed may be refused")
+        return Reason(Level.REVIEW, "input-rank", where, f"{change}: shapes that were allowed may be refused")
     if kind == "output" and before.shape is not None:
-        return Reason(Level.REVIEW, "output-rank", where, f"{said}: clients may count on the rank")
-    return Reason(Level.COMPATIBLE, f"{kind}-rank", where, said)
+        return Reason(Level.REVIEW, "output-rank", where, f"{change}: clients may count on the rank")
+    return Reason(Level.COMPATIBLE, f"{kind}-rank", where, change)
 
 
 def _dimensions(kind: Kind, where: str, before: tuple[int | None, ...], after: tuple[int | None, ...],
-                said: str) -> Iterator[Reason]:
+                change: str) -> Iterator[Reason]:
     for axis, (one, other) in enumerate(zip(before, after, strict=True)):
         if one == other:
             continue
         if axis == 0 and one is None:
             yield Reason(Level.BREAKING, "batch-dimension-lost", where,
-                         f"{said}: the batch dimension isn't free any more, so only batches of {other} work")
+                         f"{change}: the batch dimension isn't free any more, so only batches of {other} work")
         elif one is not None and other is not None:
-            yield Reason(Level.BREAKING, f"{kind}-size", where, f"{said}: dimension {axis} is {other}, before {one}")
+            yield Reason(Level.BREAKING, f"{kind}-size", where, f"{change}: dimension {axis} is {other}, before {one}")
         elif (other is None) == (kind == "input"):
-            yield Reason(Level.COMPATIBLE, f"{kind}-size", where, f"{said}: dimension {axis} is "
+            yield Reason(Level.COMPATIBLE, f"{kind}-size", where, f"{change}: dimension {axis} is "
                          f"{'free' if other is None else other} now")
         else:
-            yield Reason(Level.REVIEW, f"{kind}-size", where, f"{said}: " + (
+            yield Reason(Level.REVIEW, f"{kind}-size", where, f"{change}: " + (
                 f"dimension {axis} has to be {other} now" if kind == "input" else
                 f"dimension {axis} can have any size now, clients may count on {one}"))
 

@@ -124,10 +124,10 @@ def served(path: str | Path) -> Contract:
     Raises IncompleteVersion, BadReply for a dtype that TensorFlow doesn't define.
     """
     try:
-        found = signature_defs(path)
+        definitions = signature_defs(path)
     except ModuleNotFoundError:  # without flatbuffers: signatures of the first graph are those that `tfs export` names
         return read(path, first=True).contract
-    return contract_from_map(found) if found else read(path, invented=True).contract
+    return contract_from_map(definitions) if definitions else read(path, invented=True).contract
 
 
 def served_beside(version_dir: Path, contract: Contract) -> Contract:
@@ -135,8 +135,8 @@ def served_beside(version_dir: Path, contract: Contract) -> Contract:
     path = version_dir / FILE
     if not path.is_file():
         return contract
-    found = served(path)
-    return Contract(tuple(contract.get(name) or signature for name, signature in found.items()))
+    contract_served = served(path)
+    return Contract(tuple(contract.get(name) or signature for name, signature in contract_served.items()))
 
 
 def _model(model: Table, size: int, *, first: bool, invented: bool) -> TfliteInfo:
@@ -191,7 +191,7 @@ def _spec(tensor: Table, called: str = "") -> TensorSpec:
     A tensor without dimensions is a scalar only if has_rank says so; old converters didn't set that.
     """
     shape = tensor.numbers(7) or tensor.numbers(0) or (() if tensor.number(8, "<B") else None)
-    kind, name = tensor.number(1, "<b"), tensor.text(3)
-    dtype = DTYPES[kind] if 0 <= kind < len(DTYPES) else f"tflite_{kind}"
+    type_code, name = tensor.number(1, "<b"), tensor.text(3)
+    dtype = DTYPES[type_code] if 0 <= type_code < len(DTYPES) else f"tflite_{type_code}"
     known = None if shape is None else tuple(None if size < 0 else size for size in shape)
     return TensorSpec(called or name, dtype, known, name)

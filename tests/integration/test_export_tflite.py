@@ -139,7 +139,8 @@ def test_a_server_that_prefers_the_sibling_answers_from_it(models: Path, tmp_pat
         drift = regression.replay(known.goldens, ask, {"default": Tolerance(SHARES["dynamic"])})
         assert drift.within
         assert 1e-6 < max(output.max for output in drift.outputs) < 0.05  # quantized: not the SavedModel's own answers
-        calls = inspect(exported.path, exported.model_version, server=ServerAddress(f"127.0.0.1:{running.port}", f"http://127.0.0.1:{running.rest_port}")).calls
+        address = ServerAddress(f"127.0.0.1:{running.port}", f"http://127.0.0.1:{running.rest_port}")
+        calls = inspect(exported.path, exported.model_version, server=address).calls
         for call in calls.values():
             said = subprocess.run(["bash", "-c", call.curl], capture_output=True, text=True, check=True).stdout
             assert "outputs" in said or "predictions" in said
