@@ -6,6 +6,7 @@
 from .checks import check as check
 from .client import connect as connect
 from .export import export_model as export_model
+from .inspection import inspect as inspect
 from .repository import Repository as Repository
 from .rollout import plan_rollback as plan_rollback
 from .rollout import plan_rollout as plan_rollout
@@ -17,6 +18,12 @@ from .smoke import smoke_test as smoke_test
 from .spec import load_spec as load_spec
 
 # Values
+from .export import Classify as Classify
+from .export import Exportable as Exportable
+from .export import Predict as Predict
+from .export import Recording as Recording
+from .export import Regress as Regress
+from .export import TFLite as TFLite
 from .types import All as All
 from .types import Contract as Contract
 from .types import Endpoint as Endpoint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,13 +23,26 @@ from deploy import (  # noqa: E402
     goldens,
     savedmodel,
 )
-from deploy.export import Classify, Exportable, Exported, Predict, Regress, export_model, load_target  # noqa: E402
+from deploy.errors import ExportError  # noqa: E402
+from deploy.export import (  # noqa: E402
+    Classify,
+    Exportable,
+    Exported,
+    Predict,
+    Recording,
+    Regress,
+    export_model,
+    load_target,
+    parity,
+    saving,
+)
 from deploy.goldens.compare import Tolerance, differences  # noqa: E402
 from deploy.repository import Repository  # noqa: E402
 from deploy.types import CLASSIFY_METHOD, REGRESS_METHOD  # noqa: E402
 from deploy.wire import example_pb2  # noqa: E402
 
-EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "docs" / "examples"
 
 
 class Scale(keras.layers.Layer):
@@ -414,3 +428,55 @@ def test_the_published_version_has_no_traces_of_this_machine(tmp_path: Path) -> 
     exported = export_model(load_target(f"{EXAMPLES / 'reviews.py'}:build"), tmp_path, "reviews")
     data = (exported.path / "saved_model.pb").read_bytes()
     assert not re.search(re.escape(str(EXAMPLES)).encode(), data)
+
+
+def test_the_graph_is_read_once(models: Path, tmp_path: Path) -> None:
+    """The gate's look at it says what the SavedModel holds, too; publishing digests it, and a copy is a copy."""
+    code = """
+import os, sys
+opened = []
+sys.addaudithook(lambda event, args: opened.append(args) if event == "open" and isinstance(args[0], (str, bytes)) and
+                 os.fsdecode(args[0]).endswith("saved_model.pb") else None)
+import deploy, keras
+if sys.argv[1] == "live":
+    model = keras.Sequential([keras.Input((2,), name="x"), keras.layers.Dense(1)])
+else:
+    model = sys.argv[1]
+deploy.export_model(model, "models", "m")
+print(len(opened))
+"""
+    for model, opens in (("live", 2), (str(models / "classes"), 4)):
+        done = subprocess.run([sys.executable, "-c", code, model], cwd=tmp_path, check=True, capture_output=True,
+                              text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        assert int(done.stdout) == opens
+
+
+def test_what_changes_after_the_gate_is_not_published(models: Path, tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    source = shutil.copytree(models / "mnist", tmp_path / "mnist")
+    real_copy, real_prove = saving.copy, parity.prove
+
+    def copy(origin: Path, target: Path) -> None:
+        real_copy(origin, target)
+        (origin / "variables" / "extra").write_bytes(b"1")
+
+    def prove(directory: Path, *rest: Any) -> Any:
+        (directory / "saved_model.pb").touch()
+        return real_prove(directory, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(ExportError, match="was changed while it was exported"):
+        patch.setattr(saving, "copy", copy)
+        export_model(source, tmp_path / "models", "m")
+    with monkeypatch.context() as patch, pytest.raises(ExportError, match="changed after it was checked"):
+        patch.setattr(parity, "prove", prove)
+        export_model(source, tmp_path / "models", "m")
+    assert Repository(tmp_path / "models").models() == []
+
+
+def test_small_values_say_the_same_as_keywords(tmp_path: Path) -> None:
+    double = tf.function(lambda x: {"y": x * 2}, [tf.TensorSpec([None], tf.float32, name="x")])
+    recording = Recording(examples={"x": np.ones(3, "f4")}, tolerance=0.5)
+    exported = export_model(Exportable(double, output_names=["z"]), tmp_path, "m", recording=recording)
+    again = export_model(double, tmp_path, "m", output_names=["z"], examples={"x": np.ones(3, "f4")}, tolerance=0.5)
+    assert (exported.goldens, exported.contract, exported.parity) == (again.goldens, again.contract, again.parity)
+    assert exported.parity.tolerances["default"].absolute == 0.5
