@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deploy.engine.denormals import flushes
 from deploy.engine.library import EngineError, Library, Output, library
 from deploy.engine.loading import load_model
 from deploy.engine.memory import give_back
@@ -112,8 +113,8 @@ class Session:
         arrays = [np.asanyarray(array) for array in feeds.values()]
         pace = plan.paces.of(arrays)
         self._enter()
-        status, run = tf.NewStatus(), object()
-        if not pace.short:
+        status, run = tf.NewStatus(), None if pace.short else object()
+        if run is not None:
             tf.long_runs.add(run)
         try:
             for index, array in enumerate(arrays):
@@ -124,7 +125,8 @@ class Session:
             pace.ran(whole, own, elements(made))
             return made
         finally:
-            tf.long_runs.discard(run)
+            if run is not None:
+                tf.long_runs.discard(run)
             self._leave()
             for value in values:
                 if value:
@@ -182,9 +184,11 @@ class Session:
         """
         watched = timeout is not None and not self._foreseeable and (timeout < _SOON or not pace.known)
         if pace.brief and not watched and self._tf.flushing.available:
+            if flushes():
+                return self._run(plan, self._here, *arguments, timed=not pace.short)
             mode = self._tf.flushing.start()
             try:
-                return self._run(plan, self._here, *arguments)
+                return self._run(plan, self._here, *arguments, timed=not pace.short)
             finally:
                 self._tf.flushing.stop(mode)
         if timeout is None:
@@ -196,12 +200,17 @@ class Session:
         finally:
             self._tf.DeleteBuffer(options)
 
-    def _run(self, plan: _Plan, options: int | None, values: Any, results: Any, status: int) -> tuple[float, float]:
-        """Run; returns the seconds it took, and those of this thread's own work."""
-        own, start = time.thread_time(), time.perf_counter()
+    def _run(self, plan: _Plan, options: int | None, values: Any, results: Any, status: int, *,
+             timed: bool = True) -> tuple[float, float]:
+        """Run; returns the seconds it took, and those of this thread's own work.
+
+        timed: whether to ask the system for the latter. It takes a microsecond, and they are at most the former.
+        """
+        own, start = time.thread_time() if timed else 0.0, time.perf_counter()
         self._tf.SessionRun(self._loaded.session, options, plan.inputs, values, len(values),
                             plan.outputs, results, len(results), None, 0, None, status)
-        return time.perf_counter() - start, time.thread_time() - own
+        took = time.perf_counter() - start
+        return took, time.thread_time() - own if timed else took
 
     def _plan(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> _Plan:
         plan = self._plans.get((feeds, fetches))

@@ -2,7 +2,7 @@
 
 A small array is copied. A large one is handed over where it lies if it is aligned as TensorFlow wants it (64 bytes),
 and is kept alive until TensorFlow lets go of it, which a model with state may do long after the run.
-A result is a view of TensorFlow's memory, which is freed with the last array that looks at it.
+A result that isn't small is a view of TensorFlow's memory, which is freed with the last array that looks at it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from deploy.wire.dtypes import Array
 from deploy.wire.tensors import dims, shaped
 
 _SMALL = 1 << 17  # bytes; below this a copy is cheaper than a call back
+_COPIED = 1 << 12  # bytes of a result; below this a copy is cheaper than an object that lends TensorFlow's memory
 _STRING = 7
 _INVALID, _UNIMPLEMENTED = 3, 12  # TF_Code
 _NUMBERS: dict[np.dtype[Any], int] = {np.dtype(kind): number for kind, number in (
@@ -45,8 +46,7 @@ def to_tensor(tf: Library, array: Array) -> int:
         return int(tf.NewTensor(number, sizes, len(sizes), _address(array), array.nbytes, tf.release, tf.keep(array)))
     tensor = tf.AllocateTensor(number, sizes, len(sizes), array.nbytes)
     if array.nbytes:
-        array = np.ascontiguousarray(array)
-        ctypes.memmove(tf.TensorData(tensor), _address(array), array.nbytes)
+        ctypes.memmove(tf.TensorData(tensor), array.tobytes(), array.nbytes)
     return int(tensor)
 
 
@@ -64,6 +64,10 @@ def from_tensor(tf: Library, tensor: int) -> Array:
     if not size:
         tf.DeleteTensor(tensor)
         return shaped(np.empty(0, dtype), shape)
+    if size <= _COPIED:
+        content = bytearray(ctypes.string_at(tf.TensorData(tensor), size))
+        tf.DeleteTensor(tensor)
+        return shaped(np.frombuffer(content, dtype), shape)
     array = shaped(np.asarray(_Memory(tf, tensor, size)).view(dtype), shape)
     # Not the only owner: a constant, a variable, or a fed array that the graph hands through. Those stay untouched.
     return array if tf.TensorMaybeMove(tensor) else shaped(array.ravel().copy(), shape)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from deploy.modelserver import tensors
 from deploy.modelserver.core import Core
 from deploy.modelserver.examples import Examples
 from deploy.modelserver.lifecycle import Servable
-from deploy.modelserver.metrics import Metrics
+from deploy.modelserver.metrics import Counted, Metrics
 from deploy.modelserver.predict import Encode, predict
 from deploy.modelserver.status import invalid
 from deploy.wire import serving_pb2 as pb
@@ -29,15 +28,15 @@ class Calls:
 
     def predict(self, request: pb.PredictRequest, at_once: bool = False) -> bytes:
         """at_once: raise Postponed if it isn't sure to be short."""
-        with self._servable(request, "Predict") as servable:
+        with self._counted(request, "Predict"), self._servable(request) as servable:
             return predict(servable, request, self.encode, method_check=self.examples.method_check, at_once=at_once)
 
     def classify(self, request: pb.ClassificationRequest) -> pb.ClassificationResponse:
-        with self._servable(request, "Classify") as servable:
+        with self._counted(request, "Classify"), self._servable(request) as servable:
             return self.examples.classify(servable, request)
 
     def regress(self, request: pb.RegressionRequest) -> pb.RegressionResponse:
-        with self._servable(request, "Regress") as servable:
+        with self._counted(request, "Regress"), self._servable(request) as servable:
             return self.examples.regress(servable, request)
 
     def multi_inference(self, request: pb.MultiInferenceRequest) -> pb.MultiInferenceResponse:
@@ -49,13 +48,13 @@ class Calls:
                               or len(given.example_list_with_context.examples))
         return reply
 
-    @contextmanager
-    def _servable(self, request: ModelRequest, api: str) -> Iterator[Servable]:
-        with self.metrics.request(request.model_spec.name, api, "GRPC"):
-            if not request.HasField("model_spec"):
-                raise invalid("Missing ModelSpec")
-            with self.core.servable(request.model_spec) as servable:
-                yield servable
+    def _counted(self, request: ModelRequest, api: str) -> Counted:
+        return self.metrics.request(request.model_spec.name, api, "GRPC")
+
+    def _servable(self, request: ModelRequest) -> Servable:
+        if not request.HasField("model_spec"):
+            raise invalid("Missing ModelSpec")
+        return self.core.servable(request.model_spec)
 
 
 def reload(core: Core) -> Callable[[pb.ReloadConfigRequest], pb.ReloadConfigResponse]:

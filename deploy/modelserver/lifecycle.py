@@ -42,10 +42,13 @@ class Servable:
     id: Id
     model: Model
     holders: int = 0
-    idle: threading.Condition = field(default_factory=threading.Condition)
     plans: Mapping[str, Plan] = field(init=False)  # by signature
+    _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
+    _idle: threading.Condition = field(init=False)
+    _awaited: bool = field(init=False, default=False)  # somebody waits until nobody holds it
 
     def __post_init__(self) -> None:
+        self._idle = threading.Condition(self._lock)
         self.plans = plans(self.id, self.model.signatures)
 
     def __enter__(self) -> Servable:
@@ -56,19 +59,20 @@ class Servable:
         self.release()
 
     def hold(self) -> None:
-        with self.idle:
+        with self._lock:
             self.holders += 1
 
     def release(self) -> None:
-        with self.idle:
+        with self._lock:
             self.holders -= 1
-            if not self.holders:
-                self.idle.notify_all()
+            if self._awaited and not self.holders:
+                self._idle.notify_all()
 
     def wait_idle(self, timeout: float | None = None) -> bool:
         """Whether no request holds it any more, after at most `timeout` seconds."""
-        with self.idle:
-            return self.idle.wait_for(lambda: not self.holders, timeout)
+        with self._idle:
+            self._awaited = True
+            return self._idle.wait_for(lambda: not self.holders, timeout)
 
 
 class Lifecycle:

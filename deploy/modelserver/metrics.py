@@ -66,6 +66,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._counters: dict[str, dict[Labels, float]] = {}
         self._histograms: dict[str, dict[Labels, _Histogram]] = {}
+        self._answered: dict[tuple[str, str, str], tuple[dict[Labels, float], Labels, _Histogram]] = {}
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""
@@ -87,6 +88,24 @@ class Metrics:
                     return
                 histogram = values[key] = _Histogram(bounds)
             histogram.add(value)
+
+    def answered(self, model: str, api: str, entrypoint: str, microseconds: float) -> None:
+        """Count a request that went well: what nearly all do, so its series are looked up once."""
+        series = self._answered.get((model, api, entrypoint))
+        if series is not None:
+            counts, key, latencies = series
+            with self._lock:
+                counts[key] += 1
+                latencies.add(microseconds)
+            return
+        labels = {"model_name": model, "API": api, "entrypoint": entrypoint}
+        self.count("serving:request_count", model_name=model, status="OK")
+        self.observe("serving:request_latency", microseconds, **labels)
+        counted = self._counters["serving:request_count"]
+        key, latency = (("model_name", model), ("status", "OK")), tuple(labels.items())
+        observed = self._histograms.get("serving:request_latency", {})
+        if key in counted and latency in observed:
+            self._answered[model, api, entrypoint] = counted, key, observed[latency]
 
     def examples(self, model: str, number: int) -> None:
         """Count a MultiInference's examples; those of Classify and Regress aren't counted by the real server either."""
@@ -128,11 +147,12 @@ class Counted:
                  trace: TracebackType | None) -> None:
         if isinstance(error, (NeverAnswered, Postponed)):
             return
-        code = Code.OK if error is None else error.code if isinstance(error, StatusError) else Code.INTERNAL
-        self._metrics.count("serving:request_count", model_name=self._model, status=code.name)
         if error is None:
-            self._metrics.observe("serving:request_latency", (time.perf_counter() - self._started) * 1e6,
-                                  model_name=self._model, API=self._api, entrypoint=self._entrypoint)
+            self._metrics.answered(self._model, self._api, self._entrypoint,
+                                   (time.perf_counter() - self._started) * 1e6)
+        else:
+            code = error.code if isinstance(error, StatusError) else Code.INTERNAL
+            self._metrics.count("serving:request_count", model_name=self._model, status=code.name)
 
 
 def _fits(key: Labels, values: Mapping[Labels, object]) -> bool:
