@@ -33,6 +33,7 @@ from deploy.errors import (
     VersionNotFound,
 )
 from deploy.spec import Spec
+from deploy.state import Ledger
 from deploy.wire import model_pb2
 from tests.servers_support import (
     FAKE,
@@ -262,6 +263,17 @@ def test_what_could_never_be_served_is_refused_before_anything_starts(
     with pytest.raises(error, match="half"):
         serving.up(spec)
     nothing_left(spec)
+
+
+def test_up_reads_the_ledger_once(repository: Path, tmp_path: Path, started: list[Spec],
+                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds the lock, so that nobody writes meanwhile."""
+    spec, reads, read = spec_at(tmp_path, TWO_MODELS, backend="embedded", flags=ECHO), list[Path](), Ledger.read
+    started.append(spec)
+    monkeypatch.setattr(Ledger, "read", lambda ledger: reads.append(ledger.path) or read(ledger))
+    serving.up(spec)
+    assert len(reads) == 1
+    assert serving.down(spec) is True
 
 
 def test_the_dry_run_starts_nothing(repository: Path, tmp_path: Path) -> None:
