@@ -40,6 +40,10 @@ class ContainerBackend:
         """connect: makes the connection to the engine. Raises BackendMissing."""
         self._connect = connect
 
+    def engine(self, spec: Spec) -> Engine:
+        """The engine that the spec's server runs on. Raises BackendMissing."""
+        return self._connect()
+
     @property
     def user(self) -> str | None:
         return container_user()
@@ -50,7 +54,7 @@ class ContainerBackend:
         return uid, gid
 
     def offer(self, spec: Spec, progress: Progress, *, pull: bool) -> str:
-        image, engine = spec.server.image, self._connect()
+        image, engine = spec.server.image, self.engine(spec)
         if engine.machine and spec.server.host.startswith(_HERE):
             raise ServerError(f"the Docker engine is on another machine, {engine.machine}, and server/host is this one")
         if engine.has_image(image):
@@ -86,7 +90,7 @@ class ContainerBackend:
 
     def server(self, launch: Launch, progress: Progress = silent) -> Server:
         assert isinstance(launch.options, ContainerOptions)
-        return ContainerServer(launch.options, progress=progress)
+        return ContainerServer(launch.options, progress=progress, connect=self._connect)
 
     def trial(self, spec: Spec, image: str, engine: Engine, progress: Progress = silent) -> ContainerServer:
         """A server for trying an image that carries its models: as the image is, nothing mounted, on free ports."""
@@ -96,7 +100,7 @@ class ContainerBackend:
         return ContainerServer(options, progress=progress, engine=engine)
 
     def find(self, spec: Spec) -> Server | None:
-        return container_server.find(spec.name, str(spec.state_dir), engine=self._connect())
+        return container_server.find(spec.name, str(spec.state_dir), engine=self.engine(spec))
 
     def logs(self, spec: Spec, tail: int) -> str | None:
         return None  # they go with the container, and one that is there is found
@@ -111,5 +115,5 @@ class ContainerBackend:
         return LocalConfig.of(spec, self.reader)
 
     def surroundings(self, spec: Spec) -> Surroundings:
-        here = image_platform(spec.server.image, engine=self._connect())
+        here = image_platform(spec.server.image, engine=self.engine(spec))
         return Surroundings(image=spec.server.image, image_here=here is not None, image_platform=here or "")

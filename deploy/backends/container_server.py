@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -41,10 +41,10 @@ class ContainerServer(Scoped):
     """A server in a container of its own. See base.Server."""
 
     def __init__(self, options: ContainerOptions, *, progress: Progress = silent, engine: Engine | None = None,
-                 found: Container | None = None) -> None:
+                 connect: Callable[[], Engine] = connect, found: Container | None = None) -> None:
         """engine: None connects at start(). found: the container of a server that runs already (see find)."""
         self.options = options
-        self._progress, self._engine, self._container = progress, engine, found
+        self._progress, self._engine, self._connect, self._container = progress, engine, connect, found
         self._run = found.labels.get(RUN_LABEL, "") if found is not None else uuid.uuid4().hex
         self._endpoint = reachable(Endpoint(options.host, options.grpc_port, options.rest_port), options.labels)
         self._detached = self._started = found is not None
@@ -76,7 +76,7 @@ class ContainerServer(Scoped):
         if self._started:
             raise ServerError(f"server {self.name!r} was started before", argv=self.argv)
         self._started = True
-        self._engine = self._engine or connect()
+        self._engine = self._engine or self._connect()
         self._reach(self._engine)
         self._check_ports()
         self._engine.require_image(self.options.image, self._progress)
