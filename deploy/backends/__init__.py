@@ -20,7 +20,7 @@ Whoever asks a server something asks its backend's capabilities, and never what 
 """
 
 from deploy.backends.backend import Backend, Capabilities, ConfigStore, Launch
-from deploy.backends.base import Memory, Progress, Replica, Server, silent
+from deploy.backends.base import MemoryUse, Progress, Replica, Server, silent
 from deploy.backends.registry import (
     AUTO,
     BACKENDS,
@@ -34,5 +34,5 @@ from deploy.backends.registry import (
     preferred,
 )
 
-__all__ = ["AUTO", "BACKENDS", "Backend", "Capabilities", "ConfigStore", "Launch", "Memory", "Progress", "Replica",
+__all__ = ["AUTO", "BACKENDS", "Backend", "Capabilities", "ConfigStore", "Launch", "MemoryUse", "Progress", "Replica",
            "Server", "backend_of", "base_paths", "config", "find", "forget", "left", "logs", "preferred", "silent"]

@@ -18,7 +18,7 @@ TLS_LABEL = f"{LABEL}.tls"
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class MemoryUse:
     """Bytes that a server uses, and may use at most (its container's limit, or what the machine has left for it)."""
 
     used: int
@@ -125,7 +125,7 @@ class Server(Protocol):
     def missing(self, paths: Sequence[str]) -> list[str]:
         """Those of the paths that aren't there where the server looks. Raises ServerError."""
 
-    def memory(self) -> Memory | None:
+    def memory(self) -> MemoryUse | None:
         """None where nobody can know. Doesn't raise for a server that is gone."""
 
     def detach(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from deploy.backends import inspecting
-from deploy.backends.base import EVERY, Inspected, Memory, Progress, Replica, Scoped, described, reachable, silent
+from deploy.backends.base import EVERY, Inspected, MemoryUse, Progress, Replica, Scoped, described, reachable, silent
 from deploy.backends.container_options import (
     DIGEST_LABEL,
     GRPC_PORT,
@@ -155,14 +155,14 @@ class ContainerServer(Scoped):
                     found.append(path)
         return found
 
-    def memory(self) -> Memory | None:
+    def memory(self) -> MemoryUse | None:
         if self._container is None:
             return None
         with suppress(ServerError, KeyError), translated(f"ask for the memory of {self.options.container_name}"):
             stats: Any = self._container.stats(stream=False, one_shot=True)
             # The files that it has read can be dropped any time, so they don't count
             memory = stats["memory_stats"]
-            return Memory(memory["usage"] - memory.get("stats", {}).get("inactive_file", 0), memory["limit"])
+            return MemoryUse(memory["usage"] - memory.get("stats", {}).get("inactive_file", 0), memory["limit"])
         return None
 
     def _locate(self) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from deploy.backends import record
-from deploy.backends.base import Inspected, Memory, ProcessOptions, Replica, Scoped, described, reachable
+from deploy.backends.base import Inspected, MemoryUse, ProcessOptions, Replica, Scoped, described, reachable
 from deploy.backends.ports import listened
 from deploy.backends.record import RunRecord
 from deploy.errors import BackendMissing, ServerError, StartFailed
@@ -140,13 +140,13 @@ class ProcessServer(Scoped):
     def missing(self, paths: Sequence[str]) -> list[str]:
         return [path for path in paths if not os.access(path, os.R_OK)]
 
-    def memory(self) -> Memory | None:
+    def memory(self) -> MemoryUse | None:
         process = self._process()
         if process is None:
             return None
         with suppress(psutil.Error):
             used = sum(p.memory_info().rss for p in _family(process))
-            return Memory(used, used + psutil.virtual_memory().available)
+            return MemoryUse(used, used + psutil.virtual_memory().available)
         return None
 
     def stop(self, grace: float = 10.0) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from deploy.backends import Memory, backend_of
+from deploy.backends import MemoryUse, backend_of
 from deploy.errors import DeployError, RolloutError, SpecError
 from deploy.repository import StoredVersion, versions_of
 from deploy.rollout import configs
@@ -30,7 +30,7 @@ class Forecast:
 
     needed: int
     measured: bool
-    memory: Memory | None
+    memory: MemoryUse | None
 
     @property
     def fits(self) -> bool:

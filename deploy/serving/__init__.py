@@ -3,7 +3,7 @@
     planning, flags, certificates, preflight   what would be started, and whether it can be
     resolving      which versions the spec wants, of those on disk
     known_good     what a restart serves, when rollouts have changed what the spec says
-    starting, stopping, start_record   up and down, and what they remember
+    start_stop, start_record   up and down, and what they remember
     startup        wait until a started server is ready, or say why not
     snapshot       ask a server what it serves, over each protocol: what deploy.readiness judges
     ready, healthz   is it ready now? as a value, and over HTTP
@@ -21,9 +21,8 @@ from deploy.serving.observe import find, logs, status
 from deploy.serving.planning import Choice, ServerPlan, choose_backend, plan, target_of
 from deploy.serving.resolving import Wanted, wanted
 from deploy.serving.start_record import last_started
-from deploy.serving.starting import Running, up
-from deploy.serving.stopping import down
+from deploy.serving.start_stop import RunningServer, down, up
 
-__all__ = ["BuiltImage", "Choice", "Running", "ServerPlan", "Wanted", "as_proven", "base_of", "build_image",
+__all__ = ["BuiltImage", "Choice", "RunningServer", "ServerPlan", "Wanted", "as_proven", "base_of", "build_image",
            "certificates", "choose_backend", "down", "find", "last_started", "logs", "misspelled", "plan", "status",
            "target_of", "up", "wanted"]

@@ -45,7 +45,7 @@ def spec(where: Path, tls: str, backend: str = "embedded", **server: object) -> 
 
 
 @contextmanager
-def running(made: Spec) -> Iterator[serving.Running]:
+def running(made: Spec) -> Iterator[serving.RunningServer]:
     try:
         yield serving.up(made)
     finally:

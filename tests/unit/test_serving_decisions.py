@@ -26,7 +26,7 @@ from deploy.errors import (
     VersionNotFound,
 )
 from deploy.locks import locked
-from deploy.serving import planning, preflight, stopping
+from deploy.serving import planning, preflight, start_stop
 from deploy.serving.flags import number
 from deploy.serving.planning import Choice, choose_backend
 from deploy.serving.resolving import Wanted, resolve
@@ -211,7 +211,7 @@ def test_only_one_at_a_time(tmp_path: Path) -> None:
 
 def drain(control: FakeControl, seconds: float = 10) -> tuple[bool, list[str]]:
     told: list[str] = []
-    return stopping.drain(control, ["m"], Deadline(seconds, FakeClock()), told.append), told
+    return start_stop.drain(control, ["m"], Deadline(seconds, FakeClock()), told.append), told
 
 
 def test_draining_unloads_everything_and_waits_for_the_last_request() -> None:

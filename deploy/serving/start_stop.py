@@ -1,0 +1,198 @@
+"""`up`: from a spec to a server that serves exactly what the spec wants, or to nothing and a reason.
+`down`: let running requests finish, then stop what we started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from deploy import backends, client
+from deploy.backends import Progress, Server, silent
+from deploy.backends.base import endpoint_json
+from deploy.client import Client
+from deploy.client.interfaces import Control, ReloadControl
+from deploy.errors import ClientError, DeployError, Rejected, ServerError, SpecError
+from deploy.locks import locked
+from deploy.render import models_config
+from deploy.serving import preflight, snapshot, startup
+from deploy.serving.drift import read_config
+from deploy.serving.known_good import as_proven, differences, note_start
+from deploy.serving.planning import CONFIG_LABEL, choose_backend, digest, make
+from deploy.serving.resolving import Wanted, wanted
+from deploy.serving.snapshot import Connect, connected, open_release
+from deploy.serving.start_record import remember_failure, remember_start
+from deploy.spec import Spec
+from deploy.state import Ledger
+from deploy.state.ledger import Line
+from deploy.types import Endpoint, ModelRef, VersionState
+from deploy.waiting import Deadline, poll
+
+_HASTY = 0.5  # seconds of grace for a server that never served
+_GRACE = 5.0  # seconds from SIGTERM to SIGKILL, once running requests are done
+_REPLIES = 0.2  # seconds for replies on their way: the model is unloaded before the last one is written
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that is ready. `already`: it was running before, with the same configuration."""
+
+    endpoint: Endpoint
+    server: Server
+    backend: str
+    why: str
+    seconds: float
+    models: tuple[Wanted, ...]
+    already: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.server.name, "endpoint": endpoint_json(self.endpoint), "backend": self.backend,
+                "why": self.why, "seconds": round(self.seconds, 3), "already": self.already,
+                "models": {m.name: {"versions": sorted(m.versions), "labels": dict(m.labels)} for m in self.models}}
+
+
+def up(spec: Spec, *, progress: Progress | None = None, connect: Connect = snapshot.connect) -> RunningServer:
+    """Start the spec's server and return when it is ready; from then on it outlives this process.
+
+    One that is running already with the same configuration is returned once it's ready. What rollouts have proven since
+    the spec was written is started instead of what it says (see known_good). progress: gets a sentence per step.
+    connect: makes the controls that readiness asks.
+
+    Raises SpecError, RepositoryError, LockHeld, BackendMissing, PortTaken, StartFailed, NotReady or ServerError.
+    Whatever it raises, KeyboardInterrupt included, nothing that it started is left.
+    """
+    progress = progress or silent
+    with locked(spec.state_dir, "up"):
+        deadline = Deadline(spec.server.start_timeout)
+        server = _running(spec)
+        try:
+            lines = Ledger(spec.state_dir).read()
+            proven = as_proven(spec, lines)
+            for difference in differences(spec, proven) if server is None else ():
+                progress(difference)
+            models = wanted(proven)
+            if server is None:
+                return _start(spec, proven, models, lines, progress=progress, connect=connect)
+        except DeployError as e:
+            remember_failure(spec, e)
+            raise
+        with connected(connect, server.endpoint) as controls:
+            releases = {m.name: r for m in models if (r := open_release(lines, m.name)) is not None}
+            startup.wait(server, controls, models, deadline, progress, changes=releases)
+        why = "it is running already, with this configuration"
+        return RunningServer(server.endpoint, server, server.kind, why, deadline.waited, models, already=True)
+
+
+def _running(spec: Spec) -> Server | None:
+    """The spec's server if it runs. Raises ServerError for one that was started with another configuration."""
+    server = _alive(spec)
+    if server is not None and server.labels.get(CONFIG_LABEL) != digest(spec):
+        raise ServerError(f"{spec.name} is running already, with another configuration than {spec.path.name} has now",
+                          argv=server.argv, hint="stop it first: tfs down")
+    return server
+
+
+def _alive(spec: Spec, *, certain: bool = False) -> Server | None:
+    """The spec's server if it runs; what is left of one that ended is removed. certain: see backends.find."""
+    server = backends.find(spec, certain=certain)
+    if server is not None and server.alive():
+        return server
+    if server is not None:
+        server.stop(0)
+    backends.forget(spec)
+    return None
+
+
+def _start(spec: Spec, proven: Spec, models: tuple[Wanted, ...], lines: Sequence[Line], *,
+           progress: Progress, connect: Connect) -> RunningServer:
+    """proven, lines: what the ledger says, read once: this process holds the lock."""
+    choice = choose_backend(spec, progress)
+    backend = choice.backend
+    progress(f"backend {backend.name}: {choice.why}")
+    preflight.check_readable(models, backend.user)
+    plan = make(backend.prepared(proven), choice, models, config=digest(spec))
+    backend.config(spec).write(plan.launch.files, plan.secrets)
+    server, deadline = backend.server(plan.launch, progress), Deadline(spec.server.start_timeout)
+    try:
+        endpoint = server.start()
+        deadline = Deadline(spec.server.start_timeout)  # a pull has its own pace
+        if not server.alive():
+            raise startup.ended(server)
+        progress(f"started, gRPC {endpoint.grpc_target}, REST {endpoint.rest_url}")
+        with connected(connect, endpoint) as controls:
+            startup.wait(server, controls, models, deadline, progress)
+        note_start(spec, models, lines)
+        remember_start(spec)
+        server.detach()
+    except BaseException:
+        server.stop(_HASTY)
+        raise
+    return RunningServer(endpoint, server, backend.name, choice.why, deadline.waited, models)
+
+
+def _connect_grpc(endpoint: Endpoint) -> Client:
+    return client.connect(replace(endpoint, rest_port=None))
+
+
+def down(spec: Spec, *, progress: Progress | None = None, connect: Callable[[Endpoint], Client] = _connect_grpc
+         ) -> bool:
+    """Stop the spec's server; False if it wasn't running. Only what carries this spec's name and state is touched.
+
+    RunningServer requests get server/drain seconds. A server that doesn't drain by itself (tensorflow_model_server cuts
+    requests off) is first told to unload every model: requests that run finish, new ones get NOT_FOUND.
+
+    Raises LockHeld, ServerError, or BackendMissing if the backend that the spec names can't be asked.
+    """
+    with locked(spec.state_dir, "down"):
+        server = _alive(spec, certain=True)
+        if server is None:
+            return False
+        if backends.backend_of(server).capabilities.drains:
+            server.stop(spec.server.drain + _GRACE)
+            return True
+        if spec.server.drain > 0:
+            names, deadline = _served(spec), Deadline(spec.server.drain)
+            with closing(connect(server.endpoint)) as control:
+                drain(control, names, deadline, progress or silent)
+        server.stop(_GRACE)
+        return True
+
+
+def _served(spec: Spec) -> list[str]:
+    """The models of the server: also of one whose spec can't be read any more."""
+    if spec.models:
+        return [model.name for model in spec.models]
+    with suppress(SpecError):
+        config = read_config(backends.config(spec))
+        return [entry.name for entry in config.model_config_list.config] if config else []
+    return []
+
+
+def drain(control: ReloadControl, models: Iterable[str], deadline: Deadline, progress: Progress = silent) -> bool:
+    """Unload every model and wait until none has a request left; False if that can't be known or takes too long."""
+    names = list(models)
+    progress("letting running requests finish")
+    try:
+        control.reload(models_config([], {}), timeout=max(0.1, deadline.left))
+        done = poll(lambda: None if _busy(control, names, deadline) else True, deadline)
+    except ClientError as e:
+        progress(f"can't wait for running requests: {e.message}")
+        return False
+    if done:
+        deadline.sleep(_REPLIES)
+    return bool(done)
+
+
+def _busy(control: Control, models: Iterable[str], deadline: Deadline) -> bool:
+    for name in models:
+        try:
+            statuses = control.status(ModelRef(name), timeout=max(0.1, deadline.left))
+        except Rejected as e:
+            if e.code == "RESOURCE_EXHAUSTED":  # all threads are at work
+                return True
+            continue  # unknown by now
+        if any(s.state is not VersionState.END for s in statuses):
+            return True
+    return False
