@@ -4,7 +4,8 @@
         outputs = session.call(session.contract["serving_default"], {"pixels": pixels})
 
 `available()` says why not, if the engine can't be used. `quiet()`, at a process's start, silences TensorFlow's log.
-`confined` does it in a process of its own, for models that somebody else made.
+`confined` does it in a process of its own, for models that somebody else made; `python -m deploy.engine.replay` answers
+a file of requests.
 The library is opened by the first call that needs it (0.2 s), with local symbol visibility.
 """
 

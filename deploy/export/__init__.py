@@ -13,7 +13,7 @@ before. On the way:
     saving        signatures -> a SavedModel
     judging       what the gate in front of the repository says of it
     parity        does it answer as the live object did?
-    processes     those that are asked: replay, tflite_process
+    processes     those that are asked: engine.replay, tflite_process
     tflite        a TFLite model beside it
     failures      exceptions of the user's code in one sentence; quiet: TensorFlow without its chatter
 """

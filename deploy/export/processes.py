@@ -22,8 +22,8 @@ from types import TracebackType
 from typing import Any
 
 import deploy
+from deploy.engine import replay
 from deploy.errors import ExportError
-from deploy.export import replay
 from deploy.goldens import Golden
 from deploy.goldens.compare import Arrays
 
@@ -44,7 +44,7 @@ class Replay:
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "deploy.export.replay"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-m", "deploy.engine.replay"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, env=environment())
 
     def __enter__(self) -> Replay:
@@ -62,7 +62,7 @@ class Replay:
         """
         with directory() as place:
             requests, answers = place / "requests", place / "answers"
-            replay.write_requests(requests, cases)
+            replay.write_requests(requests, ((case.signature, case.inputs) for case in cases))
             reply = self._reply({"directory": str(model), "requests": str(requests), "answers": str(answers)})
             if reply.get("error"):
                 raise _refused(str(reply["error"]), reply.get("request"), cases)

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from deploy.engine import replay
 from deploy.errors import ExportError, ParityError
-from deploy.export import processes, replay
+from deploy.export import processes
 from deploy.goldens import Golden, drift
 from deploy.goldens.compare import Tolerance, Tolerances, narrowest
 from deploy.goldens.drift import AnswerDrift, AnswerPair
@@ -125,7 +126,7 @@ def _run(request: Mapping[str, object], cases: Sequence[Golden],
          timeout: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     with processes.directory() as place:
         requests, answers = place / "requests", place / "answers"
-        replay.write_requests(requests, cases)
+        replay.write_requests(requests, ((case.signature, case.inputs) for case in cases))
         reply = processes.run("deploy.export.tflite_process", {**request, "requests": str(requests),
                                                               "answers": str(answers)},
                              "converting to TFLite", timeout)

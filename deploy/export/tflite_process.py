@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from deploy import engine, savedmodel
+from deploy.engine.replay import read_request, write_response
 from deploy.export import quiet
-from deploy.export.replay import read_request, write_response
 from deploy.goldens import Golden
 from deploy.goldens.compare import Arrays
 from deploy.goldens.timing import timed
@@ -38,7 +38,7 @@ ROWS = 500  # for calibration; more change nothing but the time it takes
 
 def main() -> int:
     request = json.loads(sys.stdin.readline())
-    cases = [read_request(data) for data in records.read(request["requests"])]
+    cases = [Golden(*read_request(data)) for data in records.read(request["requests"])]
     reply = _convert(request, cases) or _ask(request, cases)
     print(json.dumps(reply), flush=True)  # noqa: T201
     return 0
