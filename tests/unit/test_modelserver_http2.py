@@ -67,6 +67,56 @@ def test_however_it_is_cut(bodies: list[tuple[bytes, int, bool]], chance: random
     assert [s.headers[b":path"] for s in client.served] == [b"/a/B"] * len(bodies)
 
 
+FORMS = {
+    "a call": lambda c, n: c.call(n, b"12345"),
+    "an empty call": lambda c, n: c.call(n, b""),
+    "a long call": lambda c, n: c.call(n, bytes(16_000)),
+    "one of another method": lambda c, n: c.call(n, b"12345", _path="/a/C"),
+    "an unknown method": lambda c, n: c.call(n, b"12345", _path="/no/Such"),
+    "no call": lambda c, n: c.call(n, b"12345", _method="GET"),
+    "a malformed one": lambda c, n: c.call(n, b"12345", _path=""),
+    "many header fields": lambda c, n: c.call(n, b"12345", x="a" * 17_000),
+    "a content-length": lambda c, n: c.call(n, b"12345", **{"content-length": "5"}),
+    "another content-length": lambda c, n: c.call(n, b"12345", **{"content-length": "4"}),
+    "a body in two frames": lambda c, n: c.headers(n) + frame(http2.DATA, 0, n, b"123") + frame(
+        http2.DATA, http2.END_STREAM, n, b"45"),
+    "a body that doesn't end": lambda c, n: c.headers(n) + frame(http2.DATA, 0, n, b"12345"),
+    "a body with padding": lambda c, n: request(c, n, b"12345", padded=True),
+    "trailers": lambda c, n: c.headers(n) + frame(http2.DATA, 0, n, b"12345") + frame(
+        http2.HEADERS, END, n, c.encoder.encode([("x", "y")])),
+    "no body": lambda c, n: c.headers(n, END),
+    "somebody else's body": lambda c, n: c.headers(n) + frame(http2.DATA, http2.END_STREAM, n - 2, b"12345"),
+    "an even number": lambda c, n: c.call(n + 1, b"12345"),
+    "a number that was": lambda c, n: c.call(1, b"12345"),
+    "a number passed over": lambda c, n: c.call(n + 4, b"12345") + c.call(n + 2, b"12345"),
+    "a reserved bit": lambda c, n: c.call(n | 1 << 31, b"12345"),
+    "a message that is too long": lambda c, n: c.headers(n) + frame(http2.DATA, http2.END_STREAM, n, bytes(16_100)),
+    "a frame that is too long": lambda c, n: c.headers(n) + frame(http2.DATA, http2.END_STREAM, n, bytes(16_385)),
+}
+
+
+@pytest.mark.parametrize("answer", [True, False])
+@given(forms=st.lists(st.sampled_from(sorted(FORMS)), min_size=1, max_size=8))
+@settings(max_examples=150, deadline=None)
+def test_calls_in_one_read_are_what_their_frames_are_one_by_one(answer: bool, forms: list[str]) -> None:
+    outcomes = []
+    for whole in (True, False):
+        client = Client(Limits(streams=6, message=16_050), answer=answer).greet()
+        client.send(client.call(1), client.call(3))  # the block is known from now on
+        data = b"".join(FORMS[form](client, 5 + 6 * index) for index, form in enumerate(forms))
+        if whole:
+            client.send(data)
+        while data and not whole:
+            end = 9 + int.from_bytes(data[:3], "big")
+            client.send(data[:end])
+            data = data[end:]
+        seen = client.connection
+        outcomes.append((client.frames(), client.transport.closed, [bytes(s.body) for s in client.served],
+                         [(s.number, s.state, s.accepted, s.held) for s in client.served], seen._budget, seen.held,
+                         seen._unreturned, seen._answering, seen._last, sorted(seen._streams), client.memory.total))
+    assert outcomes[0] == outcomes[1]
+
+
 def test_a_reply_waits_for_the_windows() -> None:
     client = Client()
     client.greet(b"\0\x04" + (10).to_bytes(4, "big"))

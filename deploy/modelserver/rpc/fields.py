@@ -21,7 +21,7 @@ _HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"tr
 class Block:
     """One header block. request, trailers: whether it may begin a request, or end one. length: its content-length.
 
-    size: bytes of its fields, and 32 for each (RFC 7541, 4.1).
+    size: bytes of its fields, and 32 for each (RFC 7541, 4.1). any_length: it may begin a request with any body.
     """
 
     fields: dict[bytes, bytes]
@@ -29,6 +29,7 @@ class Block:
     trailers: bool
     length: int | None = None
     size: int = 0
+    any_length: bool = False
 
 
 def checked(pairs: Iterable[tuple[bytes, bytes]]) -> Block:
@@ -49,8 +50,9 @@ def checked(pairs: Iterable[tuple[bytes, bytes]]) -> Block:
     length = fields.get(b"content-length")
     sound = sound and (length is None or (length.isdigit() and len(length) < 20))
     pseudo = fields.keys() & _PSEUDO
-    return Block(fields, sound and _whole(fields), sound and not pseudo,
-                 int(length) if sound and length is not None else None, size)
+    request = sound and _whole(fields)
+    return Block(fields, request, sound and not pseudo, int(length) if sound and length is not None else None, size,
+                 request and length is None)
 
 
 def _whole(fields: dict[bytes, bytes]) -> bool:

@@ -14,6 +14,7 @@ from deploy.modelserver.rpc.frames import (
     ACK,
     CONTINUATION,
     DATA,
+    END_HEADERS,
     ENHANCE_YOUR_CALM,
     FRAME,
     FRAME_SIZE_ERROR,
@@ -196,6 +197,10 @@ class Connection(Receiver, asyncio.Protocol):
                 raise Failed(FRAME_SIZE_ERROR)
             if end < stop:
                 break
+            if kind == HEADERS and flags == END_HEADERS and end - stop > 9 and (after := self._call(
+                    view, at + 9, stop, number)):
+                at = after
+                continue
             self._work += FRAME_WORK
             self._take(kind, flags, number & MOST, view[at + 9:stop])
             at = stop

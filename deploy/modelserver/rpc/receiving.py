@@ -8,11 +8,14 @@ from deploy.modelserver.rpc import limits as cost
 from deploy.modelserver.rpc.control import Control
 from deploy.modelserver.rpc.fields import Block, Blocks
 from deploy.modelserver.rpc.frames import (
+    DATA,
     END_HEADERS,
     END_STREAM,
     ENHANCE_YOUR_CALM,
     FLOW_CONTROL_ERROR,
     FRAME,
+    HEAD,
+    MOST,
     NO_ERROR,
     PADDED,
     PRIORITIZED,
@@ -27,7 +30,15 @@ from deploy.modelserver.rpc.frames import (
     parameters,
     unpadded,
 )
-from deploy.modelserver.rpc.limits import CALL_WORK, LEAST_RETURNED, RECEIVE_WINDOW, SMALL, STREAM_WINDOW, Limits
+from deploy.modelserver.rpc.limits import (
+    CALL_WORK,
+    FRAME_WORK,
+    LEAST_RETURNED,
+    RECEIVE_WINDOW,
+    SMALL,
+    STREAM_WINDOW,
+    Limits,
+)
 from deploy.modelserver.rpc.sending import CLIENT_ENDED, OPEN, WE_ENDED, Service
 from deploy.modelserver.rpc.streams import End, Stream
 
@@ -44,6 +55,40 @@ class Receiver(Control):
         self._continuations = 0
         self._longest, self._longest_block = limits.message + 5, max(cost.MOST_BLOCK, limits.block)
         self.quiet = 0  # ticks without a call
+
+    def _call(self, view: memoryview, begin: int, end: int, number: int) -> int:
+        """Take a call that is what nearly all are: a known header block, here, and all of its body in the frame behind.
+
+        Returns where that frame ends; 0: it's something else, and nothing was taken.
+        """
+        known = self._blocks.remembered.get(bytes(view[begin:end]))
+        if known is None or not known.any_length or known.size > self._limits.block:
+            return 0
+        high, low, kind, flags, same = HEAD.unpack_from(view, end)
+        size, begin = high << 8 | low, end + 9
+        end = begin + size
+        if (kind != DATA or flags != END_STREAM or same != number or end > len(view)
+                or size > FRAME or size > self._longest or self._unreturned + size > RECEIVE_WINDOW
+                or not self._last < number <= MOST or not number & 1 or self._continued is not None
+                or self._leaving or len(self._streams) + self._orphans // 4 >= self._limits.streams):
+            return 0
+        self._last, self.quiet = number, 0
+        self._work += CALL_WORK + 2 * FRAME_WORK
+        stream = self._streams[number] = Stream(number, known.fields, None, self._stream_window)
+        self._service.accept(self, stream)
+        if stream.begun or stream.state is not OPEN:
+            self._spend(cost.REFUSAL_PRICE)
+            self._data(flags, number, view[begin:end])
+        else:
+            stream.accepted, stream.body, stream.state = True, bytearray(view[begin:end]), CLIENT_ENDED
+            self._unreturned += size
+            self._service.serve(self, stream)
+            if stream.state is CLIENT_ENDED and not stream.begun:
+                self._answering += size
+                self.hold(stream, size)
+            if self._unreturned >= LEAST_RETURNED:
+                self._give_window()
+        return end
 
     def _data(self, flags: int, number: int, payload: memoryview) -> None:
         size = len(payload)

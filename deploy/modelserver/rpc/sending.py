@@ -37,6 +37,7 @@ from deploy.modelserver.rpc.limits import (
 from deploy.modelserver.rpc.streams import Closed, End, State, Stream
 
 OPEN, CLIENT_ENDED, WE_ENDED, CLOSED = State
+BOTH_ENDED = End.BOTH_ENDED
 _NOTHING = bytearray()  # in place of a body that isn't needed any more
 
 
@@ -91,16 +92,18 @@ class Sender:
 
     def reply(self, stream: Stream, headers: bytes, body: bytes, trailers: bytes) -> None:
         """Answer a request: header block, body, block of trailers (b"": none). Too late: nothing happens."""
-        if stream.begun or self._over or stream.closed:
+        state = stream.state
+        if stream.begun or self._over or state is CLOSED or state is WE_ENDED:
             return
         number, size = stream.number, len(body)
-        if (stream.state is CLIENT_ENDED and size <= self._window and size <= stream.window and size <= self._frame
+        if (state is CLIENT_ENDED and size <= self._window and size <= stream.window and size <= self._frame
                 and trailers and not self._full):
             self._window -= size
-            self._write(three(number, headers, body, trailers))
+            if not self._transport.is_closing():
+                self._transport.write(three(number, headers, body, trailers))
             if self._budget < MOST_BUDGET:
                 self._budget += PER_CALL
-            self._close(stream, End.BOTH_ENDED)
+            self._close(stream, BOTH_ENDED)
             return
         self._write(frame(HEADERS, END_HEADERS, number, headers))
         self._release(stream)
@@ -171,7 +174,8 @@ class Sender:
     # -- ends
 
     def _close(self, stream: Stream, end: End) -> None:
-        if stream.state is not WE_ENDED and stream.state is not CLOSED:
+        state = stream.state
+        if state is not WE_ENDED and state is not CLOSED:
             self._let_go(stream)
         stream.state = CLOSED
         self._streams.pop(stream.number, None)
@@ -188,7 +192,10 @@ class Sender:
         if stream.pending is not None or stream.begun:
             stream.pending = None
             self._sending.pop(stream.number, None)
-        self._release(stream)
+        if stream.held:
+            self._release(stream)
+        else:
+            stream.body = _NOTHING
         if stream.on_close is not None:
             stream.on_close()
 
