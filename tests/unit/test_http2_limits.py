@@ -44,6 +44,8 @@ FLOODS = {
     "rapid reset": resets,
     "rapid reset without a body": lambda c, n: c.headers(n) + reset(n),
     "refused calls": lambda c, n: c.headers(n, END, _path="/no"),
+    "refused calls without a message": lambda c, n: c.call(n, b"", _path="/no"),
+    "refused calls that are reset": lambda c, n: c.headers(n, _path="/no") + reset(n),
     "requests that aren't calls": lambda c, n: c.headers(n, END, _method="GET"),
     "malformed requests": lambda c, n: c.headers(n, END, _path=""),
     "more streams than allowed": lambda c, n: c.headers(n),
@@ -82,6 +84,22 @@ def test_a_client_that_gives_window_for_each_frame_of_a_long_reply_goes_on() -> 
         for part in parts:
             client.send(window(1, len(part.payload)), window(0, 1))
     assert (sent, client.transport.closed) == (64 * MIB, False)
+
+
+def test_calls_of_an_unknown_method_cost_what_answered_calls_do() -> None:
+    """A client that is older or newer than the server may ask for such a method as fast as it gets the answers."""
+    client = Client().greet()
+    client.send(b"".join(client.call(n, b"\0\0\0\0\0", _path="/no/Such") for n in range(1, 10_001, 2)))
+    assert [f.number for f in client.frames()] == list(range(1, 10_001, 2))
+    assert not client.transport.closed
+
+
+def test_refused_calls_take_as_much_of_a_turn_as_others() -> None:
+    client = Client().greet()
+    client.send(client.call(1, _path="/no/Such"))
+    client.frames()
+    client.connection.data_received(b"".join(client.call(n, _path="/no/Such") for n in range(3, 403, 2)))
+    assert 0 < len(client.frames()) <= limits.TURN // limits.CALL_WORK
 
 
 def test_time_fills_the_budget() -> None:

@@ -20,6 +20,8 @@ TURN, FRAME_WORK, CALL_WORK = 2048, 4, 128
 BUDGET, MOST_BUDGET, PER_SECOND, PER_CALL = 1000, 10_000, 100, 8
 RESET_PRICE, REFUSAL_PRICE, SMALL = 5, 2, 128  # SMALL: bytes of DATA that are too few to be a call's
 
+EMPTY_MESSAGE = 5  # bytes of DATA; a call has at least these
+
 STREAM_WINDOW, RECEIVE_WINDOW = 16 * MIB, 64 * MIB  # bytes that a client may send ahead, of a call, of all of its calls
 LEAST_RETURNED = 1 * MIB  # of a window at once
 BURST, WRITE_BUFFER = 1 << 18, 1 << 19  # bytes of a reply that are written at once, that may wait to be sent

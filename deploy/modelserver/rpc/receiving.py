@@ -32,6 +32,7 @@ from deploy.modelserver.rpc.frames import (
 )
 from deploy.modelserver.rpc.limits import (
     CALL_WORK,
+    EMPTY_MESSAGE,
     FRAME_WORK,
     LEAST_RETURNED,
     RECEIVE_WINDOW,
@@ -147,6 +148,8 @@ class Receiver(Control):
 
     def _complete(self, stream: Stream) -> None:
         if stream.state is WE_ENDED:
+            if not stream.accepted and stream.unreturned >= EMPTY_MESSAGE:
+                self._earn(cost.REFUSAL_PRICE)  # a whole call that was refused: no flood, if answered calls are none
             self._close(stream, End.BOTH_ENDED)
             return
         stream.state = CLIENT_ENDED
@@ -240,6 +243,7 @@ class Receiver(Control):
         else:
             self._service.accept(self, stream)
         if stream.closed or stream.begun:
+            self._work += CALL_WORK
             self._spend(cost.REFUSAL_PRICE)
             return
         stream.accepted = True
