@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy import checks
+from deploy import checks, goldens
 from deploy.errors import ExportError, ParityError, SpecError
 from deploy.export import (
     Exportable,
@@ -24,14 +24,15 @@ from deploy.export import (
     signatures,
     specs,
 )
-from deploy.goldens import Golden
+from deploy.goldens import SERVER, Golden
 from deploy.goldens.compare import Tolerance
-from deploy.savedmodel import flow
+from deploy.savedmodel import flow, read
 from deploy.types import Contract, Signature, TensorSpec
 from deploy.wire import tensors
 from deploy.wire.example_pb2 import Example
 from deploy.wire.model_pb2 import MetaGraphDef, NodeDef
 from tests import savedmodel_support as support
+from tests.repository_support import savedmodel
 
 X = TensorSpec("x", "float32", (None, 2))
 DOUBLE = Contract((Signature("serving_default", (X,), (TensorSpec("y", "float32", (None, 2)),)),))
@@ -167,6 +168,20 @@ def test_the_comparison_says_how_close_it_was() -> None:
     assert parity.compare(cases, [{"y": np.array([1.0, 3.0], "f4")}], limits, ("serving_default",)).cases == 0
     with pytest.raises(ParityError, match="missing"):
         parity.compare(cases, [{}], limits, ())
+
+
+def test_whose_answer_a_golden_is_is_kept_when_a_saved_model_is_exported_again(tmp_path: Path) -> None:
+    x = np.float32([1.0])
+    recorded = Golden("serving_default", {"x": x}, {"y": x}, SERVER)
+    directory = savedmodel(tmp_path / "model")
+    goldens.write(directory, [recorded], "m")
+
+    class Repeats:
+        def ask(self, _: Path, cases: list[Golden]) -> object:
+            return ([case.outputs for case in cases],) * 2
+
+    proof = parity.prove(directory, read(directory), {}, Repeats(), Recording())  # type: ignore[arg-type]
+    assert [case.origin for case in proof.cases] == [SERVER]
 
 
 def graph_with_function(op: str, *, outer: bool, path: str = "/data/words.txt") -> MetaGraphDef:
