@@ -4,16 +4,35 @@ from __future__ import annotations
 
 import re
 import zlib
+from typing import Protocol
 
-from deploy.modelserver.status import Code, StatusError
 from deploy.net.inflate import DEFLATE, GZIP, TooLong, inflated
 
 Message = bytes | memoryview
 
+RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 8, 12, 13  # of google.rpc.Code
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _FIRST = 0x0A  # tag of a message's field 1 that has a length
 _UNSAFE = re.compile(rb"[^\x20-\x24\x26-\x7e]")
+
+
+class Failure(Protocol):
+    """What a failed call is answered with: a google.rpc code and a text."""
+
+    @property
+    def code(self) -> int: ...
+
+    @property
+    def message(self) -> str: ...
+
+
+class Unreadable(Exception):
+    """A request that is answered with this code and text, since no message can be read from it."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code, self.message = code, message
 
 
 def field(name: bytes, value: bytes) -> bytes:
@@ -43,9 +62,9 @@ NOT_POST = field(b":status", b"405") + field(b"allow", b"POST") + _TEXT
 SPEAKS_GRPC = b"This port speaks gRPC: POST, with content-type application/grpc.\n"
 
 
-def failure(error: StatusError) -> bytes:
+def failure(error: Failure) -> bytes:
     """A failed call's trailers."""
-    block = field(b"grpc-status", str(int(error.code)).encode())
+    block = field(b"grpc-status", b"%d" % error.code)
     if not error.message:
         return block
     text = _UNSAFE.sub(lambda m: b"%%%02X" % m[0][0], error.message.encode("utf-8", "surrogateescape"))
@@ -59,25 +78,25 @@ def timeout(headers: dict[bytes, bytes]) -> float | None:
 
 
 def unpacked(headers: dict[bytes, bytes], body: bytearray, most: int) -> Message:
-    """The request's message, where it lies in the body unless it is compressed. Raises StatusError."""
+    """The request's message, where it lies in the body unless it is compressed. Raises Unreadable."""
     message = memoryview(body)[5:]
     if len(body) < 5 or int.from_bytes(body[1:5], "big") != len(message):
-        raise StatusError(Code.INTERNAL, "")
+        raise Unreadable(INTERNAL, "")
     if not body[0]:
         return message
     encoding = headers.get(b"grpc-encoding", b"identity")
     if encoding not in (b"gzip", b"deflate"):
-        raise StatusError(Code.UNIMPLEMENTED, f"Compression algorithm '{encoding.decode('latin-1')}' is not supported")
+        raise Unreadable(UNIMPLEMENTED, f"Compression algorithm '{encoding.decode('latin-1')}' is not supported")
     try:
         return inflated(message, GZIP if encoding == b"gzip" else DEFLATE, most)
     except TooLong as error:
         raise too_long(error.args[0] + 1, error.args[0]) from error
     except zlib.error as error:
-        raise StatusError(Code.INTERNAL, "") from error
+        raise Unreadable(INTERNAL, "") from error
 
 
-def too_long(size: int, most: int) -> StatusError:
-    return StatusError(Code.RESOURCE_EXHAUSTED, f"SERVER: Received message larger than max ({size} vs. {most})")
+def too_long(size: int, most: int) -> Unreadable:
+    return Unreadable(RESOURCE_EXHAUSTED, f"SERVER: Received message larger than max ({size} vs. {most})")
 
 
 def model_of(body: bytearray) -> bytes:

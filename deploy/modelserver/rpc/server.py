@@ -176,7 +176,7 @@ class GrpcServer:
 
     def _refuse(self, connection: Connection, stream: Stream, error: Exception) -> None:
         """Answer a call by a failure; an error that isn't meant for clients is logged, too."""
-        if not isinstance(error, StatusError):
+        if not isinstance(error, StatusError | messages.Unreadable):
             log.error("a call failed", exc_info=error)
             error = StatusError(Code.INTERNAL, f"{type(error).__name__}: {error}")
         connection.refuse(stream, messages.FAILED, messages.failure(error))
