@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 from hpack import Encoder
 
-from deploy.modelserver.rpc import frames as http2
-from deploy.modelserver.rpc import messages
-from deploy.modelserver.rpc.frames import frame, number32
-from deploy.modelserver.rpc.http2 import Connection
-from deploy.modelserver.rpc.limits import Limits, Memory
-from deploy.modelserver.rpc.streams import Stream
 from deploy.modelserver.status import Code, StatusError
+from deploy.net.http2 import frames as http2
+from deploy.net.http2 import messages
+from deploy.net.http2.connection import Connection
+from deploy.net.http2.frames import frame, number32
+from deploy.net.http2.limits import Limits, Memory
+from deploy.net.http2.streams import Stream
 
 SETTINGS = frame(http2.SETTINGS, 0, 0)
 END = http2.END_STREAM | http2.END_HEADERS

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from deploy.modelserver.rpc.messages import Message as Buffer
 from deploy.modelserver.rpc.server import Handler
 from deploy.modelserver.status import Code, Postponed, StatusError
+from deploy.net.http2.messages import Message as Buffer
 from deploy.wire import health_pb2
 
 Request = TypeVar("Request", bound=Message)

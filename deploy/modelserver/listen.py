@@ -19,11 +19,11 @@ from deploy.modelserver.metrics import Metrics
 from deploy.modelserver.rest import encode, routes
 from deploy.modelserver.rest import examples as rest_examples
 from deploy.modelserver.rest.http import RestServer
-from deploy.modelserver.rpc import limits
 from deploy.modelserver.rpc.server import GrpcServer, Handler
 from deploy.modelserver.rpc.sockets import tls_context
 from deploy.net.http1.limits import Limits
 from deploy.net.http1.messages import Request, Response
+from deploy.net.http2 import limits
 from deploy.wire import config_pb2, methods
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.flags import Options

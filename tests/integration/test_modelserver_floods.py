@@ -15,8 +15,8 @@ import psutil
 import pytest
 from hpack import Encoder
 
-from deploy.modelserver.rpc import frames as http2
-from deploy.modelserver.rpc.frames import frame, number32, parameters
+from deploy.net.http2 import frames as http2
+from deploy.net.http2.frames import frame, number32, parameters
 from deploy.waiting import Deadline, poll
 from deploy.wire import methods, tensors
 from deploy.wire import serving_pb2 as pb

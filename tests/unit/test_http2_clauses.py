@@ -14,9 +14,9 @@ from collections.abc import Callable
 import pytest
 from hpack import Encoder
 
-from deploy.modelserver.rpc import frames as http2
-from deploy.modelserver.rpc.frames import END_HEADERS, END_STREAM, frame, number32
-from deploy.modelserver.rpc.limits import RECEIVE_WINDOW, Limits
+from deploy.net.http2 import frames as http2
+from deploy.net.http2.frames import END_HEADERS, END_STREAM, frame, number32
+from deploy.net.http2.limits import RECEIVE_WINDOW, Limits
 from tests.http2_support import END, Client, Frame, reset, window
 
 Sent = Callable[[Client], "bytes | list[bytes]"]

@@ -14,9 +14,9 @@ import h2.settings
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from deploy.modelserver.rpc import frames as http2
-from deploy.modelserver.rpc import messages
-from deploy.modelserver.rpc.frames import END_HEADERS, END_STREAM, frame, number32
+from deploy.net.http2 import frames as http2
+from deploy.net.http2 import messages
+from deploy.net.http2.frames import END_HEADERS, END_STREAM, frame, number32
 from tests.http2_support import FIELDS, Client, reset, window
 
 bounded = partial(settings, derandomize=True, deadline=None, database=None)

@@ -8,13 +8,13 @@ import zlib
 import pytest
 
 from deploy.modelserver.pool import Exhausted, RefusingPool
-from deploy.modelserver.rpc import frames as http2
-from deploy.modelserver.rpc import limits, messages
-from deploy.modelserver.rpc.frames import frame, number32
-from deploy.modelserver.rpc.limits import Limits
-from deploy.modelserver.rpc.streams import State
 from deploy.modelserver.status import Code
 from deploy.net import inflate
+from deploy.net.http2 import frames as http2
+from deploy.net.http2 import limits, messages
+from deploy.net.http2.frames import frame, number32
+from deploy.net.http2.limits import Limits
+from deploy.net.http2.streams import State
 from tests.http2_support import END, Client, Frame, reset, window
 
 CALM = http2.ENHANCE_YOUR_CALM

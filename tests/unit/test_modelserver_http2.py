@@ -11,14 +11,14 @@ from hpack import Decoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.modelserver.rpc import frames as http2
-from deploy.modelserver.rpc import messages
-from deploy.modelserver.rpc.frames import frame
-from deploy.modelserver.rpc.http2 import Connection
-from deploy.modelserver.rpc.limits import Limits
 from deploy.modelserver.rpc.server import GrpcServer
-from deploy.modelserver.rpc.streams import Stream
 from deploy.modelserver.status import Code, StatusError
+from deploy.net.http2 import frames as http2
+from deploy.net.http2 import messages
+from deploy.net.http2.connection import Connection
+from deploy.net.http2.frames import frame
+from deploy.net.http2.limits import Limits
+from deploy.net.http2.streams import Stream
 from tests.http2_support import END, FIELDS, SETTINGS, Client, Frame
 
 

@@ -15,13 +15,13 @@ from deploy.modelserver import patience
 from deploy.modelserver.haste import Haste
 from deploy.modelserver.loops import new_loop
 from deploy.modelserver.pool import Exhausted, RefusingPool
-from deploy.modelserver.rpc import messages
-from deploy.modelserver.rpc.frames import ENHANCE_YOUR_CALM
-from deploy.modelserver.rpc.http2 import Connection
-from deploy.modelserver.rpc.limits import Limits, Memory
 from deploy.modelserver.rpc.sockets import listening
-from deploy.modelserver.rpc.streams import Stream
 from deploy.modelserver.status import Code, NeverAnswered, StatusError
+from deploy.net.http2 import messages
+from deploy.net.http2.connection import Connection
+from deploy.net.http2.frames import ENHANCE_YOUR_CALM
+from deploy.net.http2.limits import Limits, Memory
+from deploy.net.http2.streams import Stream
 
 log = logging.getLogger("modelserver")
 

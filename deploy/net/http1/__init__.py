@@ -7,3 +7,7 @@
     uri         request targets
     limits      what a client may take
 """
+
+from deploy import extras
+
+extras.require("server", "the model server")

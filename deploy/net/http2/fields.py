@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hpack import Decoder
 from hpack.exceptions import HPACKError, OversizedHeaderListError
 
-from deploy.modelserver.rpc.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, Failed
+from deploy.net.http2.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, Failed
 
 _REMEMBERED, _MEMORABLE = 64, 1 << 10
 _NAME = re.compile(rb"[!-9;-@\[-~]+")  # no capitals, no colon

@@ -1,7 +1,6 @@
-"""HTTP/2 (RFC 9113) as a gRPC server needs it: a request with a body comes in; headers, one body and trailers go out.
+"""A connection: a request with a body comes in; headers, one body and trailers go out.
 
-Own code since it has to be fast: a call costs a few microseconds here, some 200 in Python's h2, which the tests have as
-the other side. Clauses and what happens at each are a table in tests/unit/test_http2_clauses.py.
+Clauses and what happens at each are a table in tests/unit/test_http2_clauses.py.
 """
 
 from __future__ import annotations
@@ -9,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from deploy.modelserver.rpc import limits as cost
-from deploy.modelserver.rpc.frames import (
+from deploy.net.http2 import limits as cost
+from deploy.net.http2.frames import (
     ACK,
     CONTINUATION,
     DATA,
@@ -33,9 +32,9 @@ from deploy.modelserver.rpc.frames import (
     number32,
     parameters,
 )
-from deploy.modelserver.rpc.limits import FRAME_WORK, LONG_READ, TURN, WRITE_BUFFER, Limits
-from deploy.modelserver.rpc.receiving import Receiver
-from deploy.modelserver.rpc.sending import CLIENT_ENDED, Service
+from deploy.net.http2.limits import FRAME_WORK, LONG_READ, TURN, WRITE_BUFFER, Limits
+from deploy.net.http2.receiving import Receiver
+from deploy.net.http2.sending import CLIENT_ENDED, Service
 
 
 class Connection(Receiver, asyncio.Protocol):

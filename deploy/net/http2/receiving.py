@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from deploy.modelserver.rpc import limits as cost
-from deploy.modelserver.rpc.control import Control
-from deploy.modelserver.rpc.fields import Block, Blocks
-from deploy.modelserver.rpc.frames import (
+from deploy.net.http2 import limits as cost
+from deploy.net.http2.control import Control
+from deploy.net.http2.fields import Block, Blocks
+from deploy.net.http2.frames import (
     DATA,
     END_HEADERS,
     END_STREAM,
@@ -30,7 +30,7 @@ from deploy.modelserver.rpc.frames import (
     parameters,
     unpadded,
 )
-from deploy.modelserver.rpc.limits import (
+from deploy.net.http2.limits import (
     CALL_WORK,
     EMPTY_MESSAGE,
     FRAME_WORK,
@@ -40,8 +40,8 @@ from deploy.modelserver.rpc.limits import (
     STREAM_WINDOW,
     Limits,
 )
-from deploy.modelserver.rpc.sending import CLIENT_ENDED, OPEN, WE_ENDED, Service
-from deploy.modelserver.rpc.streams import End, Stream
+from deploy.net.http2.sending import CLIENT_ENDED, OPEN, WE_ENDED, Service
+from deploy.net.http2.streams import End, Stream
 
 _MORE = PADDED | PRIORITIZED
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from deploy.modelserver.rpc.frames import (
+from deploy.net.http2.frames import (
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -23,7 +23,7 @@ from deploy.modelserver.rpc.frames import (
     number32,
     three,
 )
-from deploy.modelserver.rpc.limits import (
+from deploy.net.http2.limits import (
     BUDGET,
     BURST,
     LEAST_RETURNED,
@@ -34,7 +34,7 @@ from deploy.modelserver.rpc.limits import (
     Limits,
     Memory,
 )
-from deploy.modelserver.rpc.streams import Closed, End, State, Stream
+from deploy.net.http2.streams import Closed, End, State, Stream
 
 OPEN, CLIENT_ENDED, WE_ENDED, CLOSED = State
 BOTH_ENDED = End.BOTH_ENDED

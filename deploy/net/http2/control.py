@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from deploy.modelserver.rpc import limits as cost
-from deploy.modelserver.rpc.frames import (
+from deploy.net.http2 import limits as cost
+from deploy.net.http2.frames import (
     ACK,
     ENHANCE_YOUR_CALM,
     FLOW_CONTROL_ERROR,
@@ -23,8 +23,8 @@ from deploy.modelserver.rpc.frames import (
     frame,
     settings,
 )
-from deploy.modelserver.rpc.sending import Sender
-from deploy.modelserver.rpc.streams import End, Stream
+from deploy.net.http2.sending import Sender
+from deploy.net.http2.streams import End, Stream
 
 
 class Control(Sender):
