@@ -6,7 +6,6 @@
     versions     a version in a listing; a version against its manifest
     facts        VersionFacts: what is known of a version, by its manifest, its recorded requests and its graph
     manifest     what a version is made of, kept inside it
-    digests      of files
     survey       what a directory holds, before a byte of it is read
     copying      one pass over the bytes: copied, hashed, made durable
     naming       what the names in a repository mean

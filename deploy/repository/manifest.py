@@ -1,21 +1,49 @@
-"""The manifest: what a version is made of, kept inside it in assets.extra/tfs_manifest.json."""
+"""The manifest: what a version is made of, kept inside it in assets.extra/tfs_manifest.json.
+
+Digests are BLAKE3 when publishing, SHA-256 as well when reading. Measured on two cores of an AMD EPYC with SHA
+extensions, one thread: BLAKE3 4.9 GB/s (9.7 on both cores), SHA-256 (OpenSSL) 1.8 GB/s. Copying in the kernel does
+4 GB/s, so only BLAKE3 keeps up with it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
+
+from blake3 import blake3
 
 from deploy import files
-from deploy.errors import Malformed, SpecError
+from deploy.errors import Malformed, RepositoryError, SpecError
 from deploy.goldens.compare import Tolerance, from_json
-from deploy.repository import digests, naming
+from deploy.repository import naming
 from deploy.types import Contract, ModelVersion
 
 FORMAT = 1
+DEFAULT = "blake3"
+ALGORITHMS = ("blake3", "sha256")
 _MOST = 64 << 20  # bytes of a manifest: 100,000 files have 20 MB
+
+
+class Hasher(Protocol):
+    """What hashlib and blake3 have in common. `update` releases the GIL for large data."""
+
+    def update(self, data: Any, /) -> object: ...
+
+    def hexdigest(self) -> str: ...
+
+
+def hasher(algorithm: str = DEFAULT) -> Hasher:
+    """A new hasher. Raises RepositoryError for an algorithm that this release doesn't know."""
+    if algorithm == "blake3":
+        return blake3()
+    if algorithm == "sha256":
+        return hashlib.sha256()
+    raise RepositoryError(f"digest algorithm {algorithm!r} is unknown",
+                          hint=f"this release knows {' and '.join(ALGORITHMS)}; a newer one may know more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +73,7 @@ class Manifest:
     producer: Mapping[str, str] = field(default_factory=dict)
     goldens: int = 0
     tolerances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    algorithm: str = digests.DEFAULT
+    algorithm: str = DEFAULT
     tflite_tolerances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
@@ -56,7 +84,7 @@ class Manifest:
     @property
     def digest(self) -> str:
         """`<algorithm>:<hex>` over names, sizes and digests of all files: equal contents, equal digest."""
-        tree = digests.hasher(self.algorithm)
+        tree = hasher(self.algorithm)
         for path, record in sorted(self.files.items()):
             tree.update(f"{path}\0{record.size}\0{record.digest}\0".encode())
         return f"{self.algorithm}:{tree.hexdigest()}"

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from deploy.errors import RepositoryError, VersionExists, VersionNotFound
-from deploy.repository import digests, failures, naming, survey, versions
+from deploy.repository import failures, naming, survey, versions
 from deploy.repository.copying import Progress
 from deploy.repository.facts import VersionFacts, read_facts
-from deploy.repository.manifest import Manifest
+from deploy.repository.manifest import DEFAULT, Manifest, hasher
 from deploy.repository.publishing import Facts, Published, VersionStage
 from deploy.repository.stores import Item, Store
 from deploy.repository.stores.directory import DirectoryStore
@@ -31,8 +31,8 @@ class Repository:
     root: the directory, or a store. digest: algorithm for new manifests, `blake3` or `sha256`.
     """
 
-    def __init__(self, root: str | Path | Store, *, digest: str = digests.DEFAULT) -> None:
-        digests.hasher(digest)
+    def __init__(self, root: str | Path | Store, *, digest: str = DEFAULT) -> None:
+        hasher(digest)
         self.store = DirectoryStore(Path(root).absolute()) if isinstance(root, str | Path) else root
         self._publisher = self.store.publisher(digest)
 
@@ -48,7 +48,7 @@ class Repository:
         """Models that have a version, sorted."""
         with self._reading():
             names = [_last(item) for item in self.store.list() if item.prefix]
-            models = [name for name in names if naming.is_model(name) and self._spellings(name)]
+            models = [name for name in names if naming.is_model(name) and self.numbered(name)]
         root = self.store.local_path("")
         if not models and root is not None and (advice := placement.not_a_repository(root)):
             raise RepositoryError(f"{root} is no model repository", hint=advice)
@@ -181,7 +181,7 @@ class Repository:
         chosen = self.models() if model is None else [check_name(model)]
         with self._reading():
             return [versions.entry(self.store, f"{name}/{spelling}", ModelVersion(name, number)) for name in chosen
-                    for number, spelling in self._spellings(name).items()]
+                    for number, spelling in self.numbered(name).items()]
 
     def clean(self, older_than: float = 3600.0) -> list[PurePath]:
         """Remove what crashed publishers left; returns the paths.
@@ -198,18 +198,14 @@ class Repository:
             return by_version(_last(item) for item in self.store.list(model))
 
     def numbered(self, model: str) -> dict[int, str]:
-        """The model's versions, ascending -> how their numbers are spelled."""
-        with self._reading():
-            return self._spellings(model)
-
-    def _spellings(self, model: str) -> dict[int, str]:
         """Version -> how its number is spelled, ascending. Of several spellings the canonical one counts."""
         there: dict[int, str] = {}
-        for item in self.store.list(model):
-            name = _last(item)
-            number = version_number(name) if item.prefix else None
-            if number and number > 0 and (number not in there or name == str(number)) and self._whole(item):
-                there[number] = name
+        with self._reading():
+            for item in self.store.list(model):
+                name = _last(item)
+                number = version_number(name) if item.prefix else None
+                if number and number > 0 and (number not in there or name == str(number)) and self._whole(item):
+                    there[number] = name
         return dict(sorted(there.items()))
 
     def _whole(self, version: Item) -> bool:

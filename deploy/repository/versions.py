@@ -10,9 +10,9 @@ from pathlib import Path
 
 from deploy import files
 from deploy.errors import DigestMismatch, RepositoryError
-from deploy.repository import copying, digests, naming
+from deploy.repository import copying, naming
 from deploy.repository.copying import Progress
-from deploy.repository.manifest import FileRecord, Manifest, load
+from deploy.repository.manifest import FileRecord, Manifest, hasher, load
 from deploy.repository.stores import Store
 from deploy.repository.survey import Survey, survey
 from deploy.types import ModelVersion
@@ -128,14 +128,14 @@ class _Elsewhere:
     def digested(self, names: Collection[str], algorithm: str, progress: Progress | None) -> dict[str, FileRecord]:
         records, done, total = {}, 0, sum(self.sizes[name] for name in names)
         for name in sorted(names):
-            hasher, size = digests.hasher(algorithm), 0
+            digest, size = hasher(algorithm), 0
             with self._store.open(self._start + name) as file:
                 while piece := file.read(_PIECE):
-                    hasher.update(piece)
+                    digest.update(piece)
                     size, done = size + len(piece), done + len(piece)
                     if progress:
                         progress(done, total)
-            records[name] = FileRecord(size, hasher.hexdigest())
+            records[name] = FileRecord(size, digest.hexdigest())
         return records
 
 

@@ -1,16 +1,14 @@
 """Change what is served: one version in, another one out, so that nobody notices; and back.
 
     running      roll_out, roll_back, go_on, abort, history, repair
-    context      what a release works with: the spec's server, found and connected
+    context      what a release works with: the spec's server, found and connected; a rollback while it is down
     goals        from what is desired and a strategy to a goal; releases begun and read back
     actions      goal, snapshot, actions, canary trial: values
     policy       what to do next, from a snapshot: pure
     driver       observe, decide, apply one thing, confirm it, write it down
     progress     how far a run is: one frozen value
-    live_server  the live server, seen for one model, and when a change of it is done
+    live_server  the live server, seen for one model; when a change of it is done; back to what its file names
     configs      a model's entry in the file that the server starts from
-    restoring    a live server back to what that file names
-    offline      a rollback while the server is down
     preflight    what can be known before anything is changed
     plan         plan_rollout, plan_rollback: what a release would do, as plain data
     checks       smoke test, comparison, bake times, confirmation
@@ -23,11 +21,10 @@ from deploy.rollout.actions import CanaryTrial, Checks, Goal, Observed
 from deploy.rollout.configs import ConfigFile
 from deploy.rollout.driver import Driver, Unfinished
 from deploy.rollout.goals import Strategy, backward, begin, forward, goal_of
-from deploy.rollout.live_server import LiveServer, Timeouts, drift
+from deploy.rollout.live_server import LiveServer, Timeouts, drift, restore
 from deploy.rollout.plan import RolloutPlan, plan_rollback, plan_rollout
 from deploy.rollout.policy import next_action
 from deploy.rollout.progress import RolloutOutcome, RolloutProgress
-from deploy.rollout.restoring import restore
 from deploy.rollout.running import (
     Released,
     abort,

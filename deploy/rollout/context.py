@@ -1,4 +1,5 @@
-"""What a release works with: the server of a spec, found and connected, with its config file and ledger."""
+"""What a release works with: the server of a spec, found and connected, with its config file and ledger; or, while the
+server is down, what it starts from."""
 
 from __future__ import annotations
 
@@ -9,14 +10,19 @@ from dataclasses import dataclass
 from deploy import backends, client, serving
 from deploy.backends import Server
 from deploy.client import Client
-from deploy.errors import ServerError, SpecError
+from deploy.errors import RolloutError, ServerError, SpecError
+from deploy.repository import versions_of
 from deploy.rollout import configs
+from deploy.rollout.actions import Goal
 from deploy.rollout.configs import ConfigFile
+from deploy.rollout.goals import begin
 from deploy.rollout.live_server import LiveServer, Timeouts
 from deploy.spec import Spec
-from deploy.state import Ledger, Serving, started_from
-from deploy.state.releases import entry
+from deploy.state import Ledger, Release, Serving, releases, started_from
+from deploy.state.releases import Outcome, entry
 from deploy.types import ServedModel
+
+_DOWN = "the server was down: it starts with this"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +96,49 @@ def rollout_context(spec: Spec, name: str) -> Iterator[RolloutContext]:
             others=[connected.rest] if connected.rest else [], memory=memory, gone=gone, instance=server.instance,
             timeouts=Timeouts(reload=part.reload_timeout, load=part.load_timeout, patience=part.patience))
         yield RolloutContext(spec, model, server, connected, live_server, Ledger(spec.state_dir))
+
+
+# -- while the server is down, perhaps because of the very version that was rolled out: what it starts from
+
+def known_good_of(spec: Spec, model: ServedModel) -> Serving:
+    """What the server would start with. Raises RolloutError if no release has changed anything since the spec."""
+    serving = started_from(Ledger(spec.state_dir).read(), model)
+    if serving is None:
+        raise RolloutError(f"{spec.name} isn't running, and would start {model.name} as {spec.path.name} says: "
+                           "there is nothing to go back to", hint="edit the file, or start it: tfs up")
+    return serving
+
+
+def roll_back_offline(spec: Spec, model: ServedModel, goal: Goal, note: str) -> Release:
+    """Let the next start serve the goal. Whoever calls holds the lock. Raises RepositoryError, RolloutError."""
+    _verify(model, goal.to)
+    release = begin(Ledger(spec.state_dir), model.name, "rollback", goal, note=note, spec=entry(model))
+    return _settle(spec, model, release, goal.to, outcome="done", reason=_DOWN)
+
+
+def undo_offline(spec: Spec, model: ServedModel, release: Release, reason: str) -> Release:
+    """Let the next start serve what was served before an open release. As `roll_back_offline`."""
+    _verify(model, release.before)
+    Ledger(spec.state_dir).append("undo", release=release.id, reason=reason)
+    return _settle(spec, model, release, release.before, outcome="undone", reason=f"{reason}; the server was down")
+
+
+def finish_offline(spec: Spec, model: ServedModel, release: Release) -> Release:
+    """Let the next start serve what an open rollback aims at. As `roll_back_offline`."""
+    _verify(model, release.goal)
+    return _settle(spec, model, release, release.goal, outcome="done", reason=_DOWN)
+
+
+def _verify(model: ServedModel, serving: Serving) -> None:
+    for version in serving.versions:
+        versions_of(model).version(version).check()
+
+
+def _settle(spec: Spec, model: ServedModel, release: Release, serving: Serving, *, outcome: Outcome, reason: str
+            ) -> Release:
+    file, ledger = ConfigFile(backends.config(spec)), Ledger(spec.state_dir)
+    if file.exists:  # a container starts again by itself from this file
+        file.change(model.name, serving)
+    ledger.append("known_good", release=release.id, model=model.name, serving=serving.to_json(), spec=entry(model))
+    ledger.append("end", release=release.id, outcome=outcome, reason=reason)
+    return next(r for r in releases(ledger.read()) if r.id == release.id)

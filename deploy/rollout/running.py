@@ -11,15 +11,23 @@ import msgspec
 from deploy.backends.base import Progress, silent
 from deploy.errors import LockHeld, RolloutError
 from deploy.locks import locked, whoami
-from deploy.rollout import offline
 from deploy.rollout.actions import Goal
 from deploy.rollout.checks import BAKE_TIMES, checks
-from deploy.rollout.context import RolloutContext, model_of, rollout_context, running
+from deploy.rollout.context import (
+    RolloutContext,
+    finish_offline,
+    known_good_of,
+    model_of,
+    roll_back_offline,
+    rollout_context,
+    running,
+    undo_offline,
+)
 from deploy.rollout.driver import Driver
 from deploy.rollout.goals import begin, forward, goal_of
+from deploy.rollout.live_server import restore
 from deploy.rollout.plan import GoalFor, RolloutPlan, backward_goal, make_plan, strategy_of
 from deploy.rollout.progress import RolloutOutcome
-from deploy.rollout.restoring import restore
 from deploy.spec import Spec
 from deploy.state import Ledger, Release, Serving, releases
 from deploy.state.ledger import Line
@@ -90,8 +98,8 @@ def roll_back(spec: Spec, model: str, to: int | None = None, *, note: str = "", 
     if not running(spec):
         with locked(spec.state_dir, f"rollback of {model}"):
             served = model_of(spec, model)
-            aim = goal(Ledger(spec.state_dir), offline.known_good_of(spec, served))
-            return Released(offline.roll_back(spec, served, aim, note), RolloutOutcome("done"))
+            aim = goal(Ledger(spec.state_dir), known_good_of(spec, served))
+            return Released(roll_back_offline(spec, served, aim, note), RolloutOutcome("done"))
     return _release(spec, model, "rollback", goal, note=note, progress=progress or silent, planned=planned)
 
 
@@ -105,7 +113,7 @@ def abort(spec: Spec, model: str, reason: str = "aborted", *, progress: Progress
     if none is open."""
     if not running(spec):
         with locked(spec.state_dir, f"rollback of {model}"):
-            undone = offline.undo(spec, model_of(spec, model), _required(Ledger(spec.state_dir), model), reason)
+            undone = undo_offline(spec, model_of(spec, model), _required(Ledger(spec.state_dir), model), reason)
             return Released(undone, RolloutOutcome("undone", undone.reason))
     return _resume(spec, model, reason, progress or silent)
 
@@ -114,7 +122,7 @@ def _finish_rollback(spec: Spec, model: str, progress: Progress) -> Released:
     if not running(spec):
         with locked(spec.state_dir, f"rollback of {model}"):
             open_one = _required(Ledger(spec.state_dir), model)
-            return Released(offline.finish(spec, model_of(spec, model), open_one), RolloutOutcome("done"))
+            return Released(finish_offline(spec, model_of(spec, model), open_one), RolloutOutcome("done"))
     return _resume(spec, model, "", progress)
 
 
