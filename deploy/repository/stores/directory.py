@@ -60,11 +60,16 @@ class DirectoryStore:
                     if stat.S_ISREG(status.st_mode):
                         yield Item(start + name, status.st_size, status.st_mtime)
             return
-        for name in sorted(naming.names(below)):
-            with suppress(FileNotFoundError, NotADirectoryError):
-                status = (below / name).stat()
-                yield Item(f"{start}{name}/") if stat.S_ISDIR(status.st_mode) else \
-                    Item(start + name, status.st_size, status.st_mtime)
+        for entry in _entries(below):
+            if entry.is_dir():
+                yield Item(f"{start}{entry.name}/")
+                continue
+            try:
+                status = entry.stat()
+            except OSError:  # a link to nothing, or to itself: its name is taken all the same
+                yield Item(start + entry.name)
+            else:
+                yield Item(start + entry.name, status.st_size, status.st_mtime)
 
     def open(self, name: str) -> BinaryIO:
         return files.open_regular(self.root / name)
@@ -200,6 +205,15 @@ class _DirectoryStage(VersionStage):
             f"exists as {spelling!r}"
         raise VersionExists(f"{self.model}/{version} {why} in {self._root}; published versions never change",
                             hint=f"the next free version is {_next_number(self._directory, numbers.highest, own)}")
+
+
+def _entries(directory: Path) -> list[os.DirEntry[str]]:
+    """Sorted by name; none if there is no such directory."""
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _next_number(model_directory: Path, highest: int, but: Path | None = None) -> int:
