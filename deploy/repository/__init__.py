@@ -1,6 +1,7 @@
 """Versions at rest: staged, verified, shown by one atomic step, listed, and never changed.
 
-    repository   Repository; a model's versions, one version; where those of a served model are
+    repository   Repository
+    stored       a model's versions, one version, with their repository; where those of a served model are
     publishing   from a stage to a version
     stores/      where the files are: one protocol, a local directory, memory
     versions     a version in a listing; a version against its manifest
@@ -17,7 +18,8 @@ from __future__ import annotations
 from deploy.repository.facts import VersionFacts, read_facts
 from deploy.repository.manifest import FileRecord, Manifest, read_manifest
 from deploy.repository.publishing import Published, VersionStage
-from deploy.repository.repository import ModelVersions, Repository, StoredVersion, versions_of
+from deploy.repository.repository import Repository
+from deploy.repository.stored import ModelVersions, StoredVersion, versions_of
 from deploy.repository.stores import Store
 from deploy.repository.versions import VersionEntry
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from deploy.errors import RepositoryError, VersionExists, VersionNotFound
@@ -17,8 +16,8 @@ from deploy.repository.publishing import Facts, Published, VersionStage
 from deploy.repository.stores import Item, Store
 from deploy.repository.stores.directory import DirectoryStore
 from deploy.repository.versions import VersionEntry
-from deploy.savedmodel import check_complete, placement
-from deploy.types import ModelVersion, ServedModel, check_name, check_version
+from deploy.savedmodel import placement
+from deploy.types import ModelVersion, check_name, check_version
 from deploy.wire.model_config import by_version, version_number
 
 
@@ -56,7 +55,7 @@ class Repository:
 
     def versions(self, model: str) -> list[int]:
         """The model's versions, ascending; none if there is no such model. Versions of other tools count."""
-        return self.model(check_name(model)).numbers()
+        return list(self.numbered(check_name(model)))
 
     def latest(self, model: str) -> int | None:
         """The highest version, None if there is none."""
@@ -100,14 +99,6 @@ class Repository:
             raise VersionNotFound(f"there is no {mv} in {self.store}",
                                   hint=f"there are {numbers}" if there else f"there is {numbers}")
         return f"{mv.name}/{there[mv.version]}"
-
-    def model(self, name: str) -> ModelVersions:
-        """The versions of one model."""
-        return ModelVersions(self, name)
-
-    def version(self, mv: ModelVersion) -> StoredVersion:
-        """One version; nothing is looked at yet."""
-        return StoredVersion(self, mv)
 
     def stage(self, model: str, version: int | None = None) -> VersionStage:
         """A directory to save a version into, which `Stage.publish` shows without a copy. Use it in a `with`.
@@ -230,81 +221,3 @@ class Repository:
 
 def _last(item: Item) -> str:
     return item.name.rstrip("/").rpartition("/")[2]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelVersions:
-    """The versions of one model in its repository. name: the model's there; a spec may serve it under another one."""
-
-    repository: Repository
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.repository.store}/{self.name}"
-
-    @property
-    def here(self) -> bool:
-        """Whether there is such a model on this machine."""
-        path = self.repository.store.local_path(self.name)
-        return path is not None and path.is_dir()
-
-    def numbers(self) -> list[int]:
-        """Ascending; none if there is no such model. Raises RepositoryError."""
-        return list(self.repository.numbered(self.name))
-
-    def paths(self) -> dict[int, Path]:
-        """Version -> its directory on this machine, ascending. Raises RepositoryError."""
-        return self.repository.paths(self.name)
-
-    def spellings(self) -> dict[int, str]:
-        """See Repository.spellings."""
-        return self.repository.spellings(self.name)
-
-    def find_facts(self, number: int, *, tflite: bool = False) -> VersionFacts | None:
-        """`Repository.facts` of one of them; None for one that isn't there, or if the model isn't on this machine."""
-        try:
-            return self.repository.facts(ModelVersion(self.name, number), tflite=tflite) if self.here else None
-        except VersionNotFound:
-            return None
-
-    def version(self, number: int) -> StoredVersion:
-        """One of them; nothing is looked at yet."""
-        return StoredVersion(self.repository, ModelVersion(self.name, number))
-
-
-@dataclass(frozen=True, slots=True)
-class StoredVersion:
-    """A version, and the repository that it is in. Everything raises VersionNotFound, RepositoryError."""
-
-    repository: Repository
-    mv: ModelVersion
-
-    def __str__(self) -> str:
-        return str(self.mv)
-
-    @property
-    def path(self) -> Path:
-        """Its directory on this machine."""
-        return self.repository.path(self.mv)
-
-    def find_manifest(self) -> Manifest | None:
-        """What it says of itself; None for versions of other tools."""
-        return self.repository.find_manifest(self.mv)
-
-    def check(self, progress: Progress | None = None) -> bool:
-        """Raises unless every byte is as published; without a manifest, unless it is a whole SavedModel: then False."""
-        if self.find_manifest() is not None:
-            self.repository.verify(self.mv, progress=progress)
-            return True
-        check_complete(self.path)
-        return False
-
-    def below(self, base_path: str) -> str:
-        """Where a server sees it that sees its model's directory as `base_path`."""
-        return f"{base_path}/{self.repository.name(self.mv).rpartition('/')[2]}"
-
-
-def versions_of(model: ServedModel) -> ModelVersions:
-    """Where the versions of a served model are kept: the one place that takes a base path apart."""
-    base = Path(model.base_path)
-    return Repository(base.parent).model(base.name)

@@ -14,7 +14,7 @@ from deploy.client import Client, monitoring
 from deploy.client.monitoring import Warmed
 from deploy.errors import ClientError, RepositoryError
 from deploy.goldens.compare import overridden
-from deploy.repository import Repository, VersionFacts, versions_of
+from deploy.repository import ModelVersions, Repository, VersionFacts, versions_of
 from deploy.smoke.addressing import check_errors, check_label, check_resolves, check_unknown_model
 from deploy.smoke.asking import BOTH, REST, RPC, CheckRun, SmokedServer, passed_if
 from deploy.smoke.report import Latency, SmokeReport
@@ -188,7 +188,7 @@ def from_repository(repository: Repository, *, tflite: bool = False) -> Source:
 
     tflite: the server prefers the model.tflite of a version that has one.
     """
-    return lambda mv: repository.model(mv.name).find_facts(mv.version, tflite=tflite)
+    return lambda mv: ModelVersions(repository, mv.name).find_facts(mv.version, tflite=tflite)
 
 
 # What the server says of its own warm-up
