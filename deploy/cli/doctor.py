@@ -91,9 +91,9 @@ def _sentence(answer: Answer) -> str:
     if len(answer.checked) <= _ONE_LINE:
         return f"ready ({'; '.join(answer.checked)})"
     by_model = dict[str, list[str]]()
-    for said in answer.checked:
-        by_model.setdefault(said.partition(":")[0].partition("/")[0], []).append(said)
-    return _listed("ready:", ["; ".join(said) for said in by_model.values()])
+    for sentence in answer.checked:
+        by_model.setdefault(sentence.partition(":")[0].partition("/")[0], []).append(sentence)
+    return _listed("ready:", ["; ".join(sentences) for sentences in by_model.values()])
 
 
 def _listed(head: str, lines: Sequence[str]) -> str:

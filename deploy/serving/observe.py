@@ -148,7 +148,8 @@ class _Site:
 
     @classmethod
     def of(cls, spec: Spec) -> _Site:
-        made = cls(spec, as_proven(spec), Ledger(spec.state_dir).read(), None)
+        lines = Ledger(spec.state_dir).read()
+        made = cls(spec, as_proven(spec, lines), lines, None)
         try:
             made.config = read_config(backends.config(spec))
         except SpecError as e:

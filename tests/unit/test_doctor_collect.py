@@ -49,7 +49,7 @@ def test_what_lies_there(tmp_path: Path) -> None:
     (tmp_path / "models/m/7").write_text("")
     (tmp_path / "models/m/2").mkdir()
     found = seen(tmp_path / "models/m")
-    assert found.strange == ("7",) and list(found.broken) == [2]
+    assert found.unexpected == ("7",) and list(found.broken) == [2]
     assert seen(tmp_path / "models/m", policy=Specific((1,))).broken == {}
 
 

@@ -94,7 +94,7 @@ CASES: dict[str, tuple[Evidence, str, str, str]] = {
     "half-copied and served": (
         model(broken={1: "no variables"}, statuses=(VersionStatus(1, VersionState.AVAILABLE),)), "half-copied",
         "served nevertheless", "next number"),
-    "a file called 2": (model(strange=("2",)), "odd-version", "takes 2 in", "move it away"),
+    "a file called 2": (model(unexpected=("2",)), "odd-version", "takes 2 in", "move it away"),
     "unreadable": (model(unreadable="/srv/m/1/saved_model.pb"), "permission-denied", "isn't readable",
                    "chmod -R a+rX /srv/m"),
     "unreadable, by the log": (log("E /models/m/1/saved_model.pb; Permission denied", user="65534:65534"),
@@ -275,10 +275,10 @@ CASES: dict[str, tuple[Evidence, str, str, str]] = {
     "never started": (Evidence(state="created", name="c"), "not-started", "never started", "docker start c"),
     "no GPU": (Evidence(state="created", start_error='could not select device driver "" with capabilities: [[gpu]]'),
                "no-gpu", "could not select device driver", "NVIDIA Container Toolkit"),
-    "no GPU, said by up": (Evidence(told='could not select device driver "nvidia" with capabilities: [[gpu]]'),
+    "no GPU, said by up": (Evidence(up_error='could not select device driver "nvidia" with capabilities: [[gpu]]'),
                            "no-gpu", "could not select", "--gpus"),
     "another machine's engine, said by up": (
-        Evidence(told='the Docker engine says: invalid mount config for type "bind": bind source path does not exist: '
+        Evidence(up_error='the Docker engine says: invalid mount config for type "bind": bind source path does not exist: '
                  "/srv/m"), "engine-elsewhere", "bind source path", "tfs image build"),
     "a command that is no flag": (
         Evidence(state="created", start_error='exec: "bash2": executable file not found in $PATH: unknown'),
@@ -301,7 +301,7 @@ CASES: dict[str, tuple[Evidence, str, str, str]] = {
                                     "docker run --init"),
     "port not published": (Evidence(running=True, ports=(Port("REST", 9001, unpublished=True),)), "port-unpublished",
                            "not its REST port 9001", "-p 9001:9001"),
-    "what up said": (Evidence(told="it isn't ready after 120 s", told_hint="raise it"), "told", "after 120 s",
+    "what up said": (Evidence(up_error="it isn't ready after 120 s", up_hint="raise it"), "told", "after 120 s",
                      "raise it"),
     "what status says": (Evidence(running=True, problems=("model 'm' serves nothing",)), "not-served", "serves nothing",
                          "tfs status"),
@@ -446,7 +446,7 @@ def test_a_volume_that_holds_the_models_is_no_fault() -> None:
 
 
 def test_no_advice_points_to_findings_that_arent_there() -> None:
-    for evidence in (Evidence(told="it failed"), Evidence(running=True, problems=("m serves nothing",))):
+    for evidence in (Evidence(up_error="it failed"), Evidence(running=True, problems=("m serves nothing",))):
         (only,) = examine(evidence).causes
         assert "other findings" not in only.fix and "logs" in only.fix
 
@@ -457,7 +457,7 @@ def test_hardware_that_is_missing_is_no_missing_permission() -> None:
 
 
 def test_symptoms_are_left_out_beside_their_cause() -> None:
-    evidence = Evidence(exit_code=255, argv=FLAGS, told="it ended", log=("Failed to start server. Error: x",),
+    evidence = Evidence(exit_code=255, argv=FLAGS, up_error="it ended", log=("Failed to start server. Error: x",),
                         models=(Model("m", "/models/m", "/srv/m", found=EMPTY),), problems=("m isn't running",))
     assert [c.rule for c in examine(evidence).causes] == ["base-path-empty"]
 

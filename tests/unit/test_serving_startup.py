@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from deploy.errors import NotReady, Rejected, StartFailed, TimedOut, Unreachable
+from deploy.readiness import Desired
 from deploy.serving import startup
 from deploy.serving.resolving import Wanted
-from deploy.types import Contract, Signature, TensorSpec, VersionState, VersionStatus
+from deploy.serving.snapshot import look
+from deploy.state import Release
+from deploy.types import Contract, Serving, Signature, TensorSpec, VersionState, VersionStatus
 from deploy.waiting import Deadline
 from tests.serving_support import AVAILABLE, END, LOADING, FakeClock, FakeControl, FakeServer, available
 
@@ -30,6 +33,21 @@ def wait(server: FakeServer, grpc: FakeControl, rest: FakeControl | None = None,
 
 def test_ready_at_once() -> None:
     assert wait(FakeServer(), control(available(1, 2))) == []
+
+
+def test_a_step_of_an_open_release_is_ready() -> None:
+    before = Serving(frozenset({1, 2}), {"stable": 1})
+    release = Release("r1", "m", "rollout", 3, before, Serving(frozenset({3}), {"stable": 3}), {}, "2026-01-01")
+    controls = {protocol: control(available(1, 2, 3)) for protocol in ("REST", "gRPC")}
+    startup.wait(FakeServer(), controls, [M], Deadline(10, FakeClock()), changes={"m": release})  # type: ignore[arg-type]
+    with pytest.raises(NotReady):
+        startup.wait(FakeServer(), controls, [M], Deadline(10, FakeClock()))  # type: ignore[arg-type]
+
+
+def test_a_server_that_does_not_answer_is_asked_once() -> None:
+    closed = control(CLOSED)
+    seen = look({"REST": closed, "gRPC": control(available(1))}, [Desired("m"), Desired("n")])
+    assert [len(snapshots) for snapshots in seen.values()] == [1, 0] and not seen["m"][0].answered
 
 
 def test_history_of_unloaded_versions_is_no_failure() -> None:

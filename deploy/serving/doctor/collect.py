@@ -67,7 +67,7 @@ def _of_record(spec: Spec) -> Evidence | None:
     try:
         found = backends.left(spec, TAIL)
     except ServerError:
-        return None  # told already
+        return None  # find() has said so
     if found is None:
         return None
     backend, seen = found
@@ -76,15 +76,15 @@ def _of_record(spec: Spec) -> Evidence | None:
 
 def _of_failure(spec: Spec) -> Evidence:
     """What the last start left: its error, or at least the log of a process."""
-    told, backend = failure(spec), spec.server.backend
+    error, backend = failure(spec), spec.server.backend
     kind = "unknown" if backend == "auto" else backend
-    if told is None:
+    if error is None:
         return Evidence(kind=kind)
-    details = told.get("details") or {}
+    details = error.get("details") or {}
     log = str(details.get("logs") or "")
     return Evidence(kind=details.get("kind") or kind, argv=tuple(map(str, details.get("argv") or ())),
-                    exit_code=details.get("returncode"), log=tuple(log.splitlines()), told=str(told.get("message", "")),
-                    told_hint=str(told.get("hint", "")))
+                    exit_code=details.get("returncode"), log=tuple(log.splitlines()),
+                    up_error=str(error.get("message", "")), up_hint=str(error.get("hint", "")))
 
 
 def _surroundings(e: Evidence, spec: Spec, lost: str) -> Evidence:

@@ -51,7 +51,7 @@ def looked_at(model: Model, user: str | None, target: Target | None = None) -> M
     whole = {v: p for v, p in chosen.items() if v not in broken}
     refused = _refused(whole, target) if target and not bad else {}
     made = replace(model, there=there, found=frozenset(paths), unreadable=str(bad or ""), broken=broken,
-                   refused=refused, strange=tuple(spelled[v] for v in sorted(spelled.keys() - paths.keys())),
+                   refused=refused, unexpected=tuple(spelled[v] for v in sorted(spelled.keys() - paths.keys())),
                    is_version=any((path / name).exists() for name in _GRAPHS))
     return made if paths else _without_versions(made, path)
 
@@ -106,9 +106,9 @@ def _refused(paths: Mapping[int, Path], target: Target) -> dict[int, tuple[str, 
             findings = checks.check(path, target).findings
         except DeployError:
             continue
-        said = tuple(f.message for f in findings if f.rule in _FATAL and f.refuses)
-        if said:
-            found[version] = said
+        messages = tuple(f.message for f in findings if f.rule in _FATAL and f.refuses)
+        if messages:
+            found[version] = messages
     return found
 
 

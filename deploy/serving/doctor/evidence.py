@@ -18,7 +18,7 @@ There = Literal["directory", "file", "missing", "unmounted"]
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model: what the server was told, and what lies where it looks.
+    """One model: what the server's configuration says, and what lies where it looks.
 
     base_path: as the server sees it. path: the same on this machine, "" if nothing of this machine is there.
     policy: which versions the server has to serve. found: the versions on disk.
@@ -26,7 +26,7 @@ class Model:
     in it directly. unnumbered: SavedModels in it whose directory isn't a number. others: model files of other forms.
     beside: where it is missing, directories next to it that hold versions. above: the one above it holds versions.
     engine_lacks: a version that lies on this machine and not where the container looks.
-    strange: names that the server takes for versions, though they are none. broken: version -> what is missing.
+    unexpected: names that the server takes for versions, though they are none. broken: version -> what is missing.
     refused: version -> what `tfs check` says of it. unreadable: the first path that the server's user can't read.
     """
 
@@ -45,7 +45,7 @@ class Model:
     beside: tuple[str, ...] = ()
     above: bool = False
     engine_lacks: str = ""
-    strange: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
     broken: Mapping[int, str] = field(default_factory=dict)
     refused: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     unreadable: str = ""
@@ -89,7 +89,7 @@ class Evidence:
     files: flag -> why the file that it names can't be used. config_error: the same of --model_config_file.
     image_here: None if nobody asked. image_platform, machine: as `amd64`, `arm64`.
     engine_error, program_error: why there is no Docker engine, or why the embedded server or the binary can't run.
-    told, told_hint: what `tfs up` said when it failed. problems, drift, changes: what `tfs status` says of it.
+    up_error, up_hint: what `tfs up` said when it failed. problems, drift, changes: what `tfs status` says of it.
     """
 
     name: str = "server"
@@ -117,8 +117,8 @@ class Evidence:
     machine: str = ""
     engine_error: str = ""
     program_error: str = ""
-    told: str = ""
-    told_hint: str = ""
+    up_error: str = ""
+    up_hint: str = ""
     problems: tuple[str, ...] = ()
     drift: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
@@ -158,8 +158,8 @@ class Evidence:
         What INFO lines say is no complaint, nor is what is over (see server_log); usage text begins with a flag.
         """
         wanted = [p.lower() for p in phrases]
-        said = (c.text for c in reversed(complaints(self.log)) if self.concerns(failed_version(c.text)))
-        return next((shortened(t) for t in said if all(p in t.lower() for p in wanted)), "")
+        texts = (c.text for c in reversed(complaints(self.log)) if self.concerns(failed_version(c.text)))
+        return next((shortened(t) for t in texts if all(p in t.lower() for p in wanted)), "")
 
 
 @dataclass(frozen=True, slots=True)

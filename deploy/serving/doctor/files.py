@@ -153,11 +153,11 @@ def half_copied(e: Evidence) -> Iterator[Cause]:
                         e.line(f"{m.name}", "failed"))
 
 
-def odd_names(e: Evidence) -> Iterator[Cause]:
+def unexpected_names(e: Evidence) -> Iterator[Cause]:
     """Names that the server takes for versions."""
     for m in e.models:
-        if m.strange and not m.named:
-            yield Cause("odd-version", 70, f"model {m.name!r}: the server takes {', '.join(m.strange)} in "
+        if m.unexpected and not m.named:
+            yield Cause("odd-version", 70, f"model {m.name!r}: the server takes {', '.join(m.unexpected)} in "
                         f"{m.path or m.base_path} for a version", "move it away, or name the versions in the spec")
 
 
@@ -186,7 +186,7 @@ def shared_machine(e: Evidence) -> Iterator[Cause]:
                         "slash is a volume to Docker, not a directory", f"write the absolute path: $PWD/{source}")
 
 
-def odd_model_names(e: Evidence) -> Iterator[Cause]:
+def unusable_model_names(e: Evidence) -> Iterator[Cause]:
     """Names that no client will ask for."""
     for m in e.models:
         if m.found and (m.name != m.name.strip(_AROUND) or not m.name or "/" in m.name):
@@ -195,4 +195,5 @@ def odd_model_names(e: Evidence) -> Iterator[Cause]:
                         "correct its name in the config file or flags")
 
 
-RULES = (base_path, no_versions, wanted_versions, half_copied, odd_names, permissions, shared_machine, odd_model_names)
+RULES = (base_path, no_versions, wanted_versions, half_copied, unexpected_names, permissions, shared_machine,
+         unusable_model_names)

@@ -92,12 +92,12 @@ _DAMAGE = frozenset({"damaged", "half-copied", "no-saved-model"})
 
 def phrases(e: Evidence) -> Iterator[Cause]:
     """What TensorFlow says when it can't load a graph."""
-    told = set[str]()
+    rules = set[str]()
     errors = [s.error for m in e.models for s in m.statuses if s.failed and m.wants(s.version)]
     for phrase, (rule, cause, fix) in _PHRASES.items():
         line = e.line(phrase) or next((shortened(error) for error in errors if phrase in error.lower()), "")
-        if line and rule not in told:
-            told.add(rule)
+        if line and rule not in rules:
+            rules.add(rule)
             yield Cause(rule, 92, cause, fix, line)
 
 
@@ -136,7 +136,7 @@ def checked(e: Evidence) -> Iterator[Cause]:
                         f"see all of it: tfs check {m.path or m.base_path}/{version}")
 
 
-def burnt(e: Evidence) -> Iterator[Cause]:
+def failed_versions(e: Evidence) -> Iterator[Cause]:
     """A version that failed once isn't tried again, even if it is whole by now."""
     for m in e.models:
         for s in m.statuses:
@@ -147,7 +147,7 @@ def burnt(e: Evidence) -> Iterator[Cause]:
             weight = 90 if not repaired else 93 if _of_files(s.error) else 86
             yield Cause("version-burnt" if repaired else "version-failed", weight,
                         f"{m.name}/{s.version} failed to load{fixed}: {sentence(s.error)}",
-                        f"publish it under the next number, or restart the server; {s.version} is burnt until then")
+                        f"publish it under the next number, or restart the server: then {s.version} is tried again")
 
 
 def _of_files(error: str) -> bool:
@@ -157,12 +157,12 @@ def _of_files(error: str) -> bool:
 
 def drifted(e: Evidence) -> Iterator[Cause]:
     """Spec, ledger, config file and server disagree."""
-    for said in e.drift:
-        cause, _, fix = said.rpartition("; ")
-        yield Cause("drift", 70, cause or said, fix if cause else "see tfs status")
-    for said in e.changes:
-        yield Cause("spec-changed", 40, f"the spec was changed since the server was started: {said}",
+    for message in e.drift:
+        cause, _, fix = message.rpartition("; ")
+        yield Cause("drift", 70, cause or message, fix if cause else "see tfs status")
+    for change in e.changes:
+        yield Cause("spec-changed", 40, f"the spec was changed since the server was started: {change}",
                     "tfs down, then tfs up")
 
 
-RULES = (phrases, failing, warming, checked, burnt, drifted)
+RULES = (phrases, failing, warming, checked, failed_versions, drifted)

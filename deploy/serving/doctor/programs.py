@@ -49,11 +49,11 @@ def never_started(e: Evidence) -> Iterator[Cause]:
     """A container that was created, and that the engine couldn't start, or wasn't asked to."""
     if e.state == "created" and not e.start_error:
         yield Cause("not-started", 60, "the container was created, and never started", f"docker start {e.name}")
-    for said in [e.start_error] if e.start_error else [e.told] if e.exit_code is None else []:
-        line = said.lower()
+    for message in [e.start_error] if e.start_error else [e.up_error] if e.exit_code is None else []:
+        line = message.lower()
         rule, fix = next((v for k, v in _NOT_STARTED.items() if k in line), ("not-started", "correct what it names"))
         if e.start_error or rule in ("no-gpu", "engine-elsewhere", "mount-mismatch"):
-            yield Cause(rule, 96, f"the engine couldn't start it: {shortened(said)}", fix)
+            yield Cause(rule, 96, f"the engine couldn't start it: {shortened(message)}", fix)
 
 
 def engine(e: Evidence) -> Iterator[Cause]:
@@ -64,7 +64,7 @@ def engine(e: Evidence) -> Iterator[Cause]:
         yield Cause("program-missing", 96, e.program_error,
                     "pip install 'tfs-deploy[tensorflow]' for the embedded server, or set server/binary or image")
     if e.image_here is False and not e.running:
-        yield Cause("image-missing", 60 if not e.told else 80, f"the image {e.image} isn't on this machine",
+        yield Cause("image-missing", 60 if not e.up_error else 80, f"the image {e.image} isn't on this machine",
                     f"docker pull {e.image}; for private registries docker login first")
     machine = _ARCHITECTURES.get(e.machine, e.machine)
     other = bool(e.image_platform and machine and e.image_platform != machine)
@@ -80,9 +80,9 @@ def engine(e: Evidence) -> Iterator[Cause]:
 def exits(e: Evidence) -> Iterator[Cause]:
     """How it ended."""
     if e.unstopped and not e.exit_code and not e.out_of_memory:  # else the code says more
-        said = last_words(e.log)
+        last = last_words(e.log)
         yield Cause("not-stopped", 50, "it ended without being stopped: killed, crashed, or with its machine",
-                    "see what it said last (tfs logs), then start it again: tfs up", said)
+                    "see what it said last (tfs logs), then start it again: tfs up", last)
     if e.running or (e.exit_code is None and not e.out_of_memory):
         return
     if e.out_of_memory:
@@ -146,10 +146,10 @@ def taken_ports(e: Evidence) -> Iterator[Cause]:
                     "without REST", "stop the other program, or choose another port", line)
 
 
-def told(e: Evidence) -> Iterator[Cause]:
+def symptoms(e: Evidence) -> Iterator[Cause]:
     """What `tfs up` and `tfs status` say: the least that is known."""
-    if e.told:
-        yield Cause("told", 45, f"the last start failed: {e.told}", e.told_hint or f"see {_log_of(e)}")
+    if e.up_error:
+        yield Cause("told", 45, f"the last start failed: {e.up_error}", e.up_hint or f"see {_log_of(e)}")
     for sentence in e.problems if e.running else ():  # that it doesn't run isn't news
         yield Cause("not-served", 30, sentence, f"tfs status shows each version; see {_log_of(e)}")
 
@@ -185,4 +185,4 @@ def start_failed(e: Evidence) -> Iterator[Cause]:
         yield Cause("crashed", 60, f"it ended by itself: {shown}", "correct what it names", shown)
 
 
-RULES = (engine, never_started, exits, restarting, start_failed, taken_ports, told)
+RULES = (engine, never_started, exits, restarting, start_failed, taken_ports, symptoms)
