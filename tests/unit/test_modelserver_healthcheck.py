@@ -42,6 +42,15 @@ def test_healthy_is_what_the_configuration_names(server: testing.Running, tmp_pa
     assert list(problems(options(server, tmp_path / "models.config", policy, labels))) == why
 
 
+def test_a_version_that_fails_says_why(tmp_path: Path) -> None:
+    with testing.serve({"m": {1: None}}) as made:
+        made.break_version("m", 2, "out of memory")
+        file = tmp_path / "models.config"
+        assert list(problems(options(made, file, Specific((1, 2)), {}))) == [
+            "m/2 can't be loaded: out of memory", "m serves 1, wanted 1, 2"]
+        assert list(problems(options(made, file, Latest(1), {}))) == [], "its predecessor serves"
+
+
 def test_closed_ports_strangers_and_broken_files(server: testing.Running, tmp_path: Path) -> None:
     grpc, rest = free_ports()
     found = list(problems(Options(port=grpc, rest_api_port=rest, model_name="m", model_base_path="/m")))
