@@ -23,7 +23,7 @@ ASK = 5.0
 Timeout = Callable[[], float | None]
 
 
-class Connection(Control, Asked, Protocol):
+class ProtocolClient(Control, Asked, Protocol):
     """A server over one protocol."""
 
     def close(self) -> None:
@@ -31,7 +31,7 @@ class Connection(Control, Asked, Protocol):
         ...
 
 
-Controls = Mapping[str, Connection]
+Controls = Mapping[str, ProtocolClient]
 """By the protocol's name, in the order in which they are asked."""
 Connect = Callable[[Endpoint], Controls]
 

@@ -13,7 +13,7 @@ from deploy.errors import ServerError
 from deploy.serving.doctor import collect
 from deploy.serving.doctor.collect import _reader
 from deploy.serving.doctor.disk import configured, located, looked_at, named_files
-from deploy.serving.doctor.evidence import Evidence, Model
+from deploy.serving.doctor.evidence import Evidence, ModelEvidence
 from deploy.serving.doctor.examine import examine
 from deploy.serving.doctor.server_files import Files, host_path
 from deploy.types import All, Latest, Specific, VersionPolicy, VersionState, VersionStatus
@@ -35,8 +35,8 @@ def version(directory: Path) -> None:
     (directory / "saved_model.pb").write_bytes(saved.SerializeToString())
 
 
-def seen(path: Path, user: str | None = None, policy: VersionPolicy | None = None) -> Model:
-    return looked_at(Model("m", "/models/m", str(path), policy or Latest()), user)
+def seen(path: Path, user: str | None = None, policy: VersionPolicy | None = None) -> ModelEvidence:
+    return looked_at(ModelEvidence("m", "/models/m", str(path), policy or Latest()), user)
 
 
 def test_what_lies_there(tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_mounts_are_translated() -> None:
     assert host_path("/models/m/1", mounts) == "/srv/models/m/1"
     assert host_path("/models/o/1", mounts) == "/srv/other/1"
     assert host_path("/modelsm", mounts) is None
-    assert located(Model("m", "/x"), Files(mounts), None).there == "unmounted"
-    assert located(Model("m", "/v/m"), Files({"a-volume": "/v"}), None).found == {1}  # not to be seen from here
+    assert located(ModelEvidence("m", "/x"), Files(mounts), None).there == "unmounted"
+    assert located(ModelEvidence("m", "/v/m"), Files({"a-volume": "/v"}), None).found == {1}  # not to be seen from here
 
 
 def test_what_is_beside_a_base_path_that_isnt_there(tmp_path: Path) -> None:
@@ -128,17 +128,17 @@ BAKED = Inside("directory", frozenset({"1", "1/saved_model.pb", "1/variables"}))
 def test_files_that_are_baked_into_an_image() -> None:
     config = Inside("file", text=CONFIG.replace("%s", "/models/m").encode())
     files = Files({}, Image(models_m=BAKED, etc_tfs_models=config))
-    baked = located(Model("m", "/models/m"), files, None)
+    baked = located(ModelEvidence("m", "/models/m"), files, None)
     assert (baked.there, baked.found, baked.path) == ("directory", {1}, "")
-    assert located(Model("n", "/models/n"), files, None).there == "unmounted"
+    assert located(ModelEvidence("n", "/models/n"), files, None).there == "unmounted"
     models, error = configured(parse(["--model_config_file=/etc/tfs/models"], FLAGS), files)
     assert error == "" and [m.name for m in models] == ["m", "n"]
     assert "nothing is mounted" in configured(parse(["--model_config_file=/etc/none"], FLAGS), files)[1]
     around = Files({}, Image(models=Inside("directory", frozenset({"half", "half/1", "notes"}))))
-    assert located(Model("hal", "/models/hal"), around, None).beside == ("half",)
+    assert located(ModelEvidence("hal", "/models/hal"), around, None).beside == ("half",)
     volume = Files({"vol": "/models"}, Image(models_m=BAKED))
-    assert located(Model("m", "/models/m"), volume, None).found == {1}
-    assert located(Model("x", "/models/x"), volume, None).there == "missing"
+    assert located(ModelEvidence("m", "/models/m"), volume, None).found == {1}
+    assert located(ModelEvidence("x", "/models/x"), volume, None).there == "missing"
 
 
 @pytest.mark.parametrize(("inside", "field", "value"), [
@@ -149,26 +149,26 @@ def test_files_that_are_baked_into_an_image() -> None:
     (Inside("directory", frozenset({"notes"})), "found", frozenset()),
     (Inside("directory", frozenset({"2", "2/variables"}), complete=False), "found", frozenset({2}))])
 def test_a_directory_of_an_image(inside: Inside, field: str, value: object) -> None:
-    assert getattr(located(Model("m", "/models/m"), Files({}, Image(models_m=inside)), None), field) == value
+    assert getattr(located(ModelEvidence("m", "/models/m"), Files({}, Image(models_m=inside)), None), field) == value
 
 
 def test_a_large_directory_of_an_image_is_given_the_benefit_of_doubt() -> None:
     large = Inside("directory", frozenset({"notes"}), complete=False)
-    assert located(Model("m", "/models/m"), Files({}, Image(models_m=large)), None).found
+    assert located(ModelEvidence("m", "/models/m"), Files({}, Image(models_m=large)), None).found
 
 
 def test_an_engine_that_sees_other_files(tmp_path: Path) -> None:
     version(tmp_path / "m/1")
     mounts = {str(tmp_path / "m"): "/models/m"}
-    elsewhere = located(Model("m", "/models/m"), Files(mounts, Image(models_m=Inside("directory"))), "")
+    elsewhere = located(ModelEvidence("m", "/models/m"), Files(mounts, Image(models_m=Inside("directory"))), "")
     assert elsewhere.engine_lacks == str(tmp_path / "m/1")
     here = Files(mounts, Image(models_m=BAKED, models_m_1=Inside("directory")))
-    assert located(Model("m", "/models/m"), here, "").engine_lacks == ""
+    assert located(ModelEvidence("m", "/models/m"), here, "").engine_lacks == ""
     version(tmp_path / "n/00000123")
     padded = Files({str(tmp_path / "n"): "/n"}, Image(n=BAKED, n_00000123=Inside("directory")))
-    assert located(Model("n", "/n"), padded, "").engine_lacks == ""
+    assert located(ModelEvidence("n", "/n"), padded, "").engine_lacks == ""
     remote = Files({"/there/m": "/models/m"}, Image(models_m=BAKED))
-    assert located(Model("m", "/models/m"), remote, "").found == {1}, "a directory of the engine's machine"
+    assert located(ModelEvidence("m", "/models/m"), remote, "").found == {1}, "a directory of the engine's machine"
 
 
 @pytest.mark.parametrize(("data", "why"), [

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deploy.serving.doctor.evidence import Evidence, Model, Port
+from deploy.serving.doctor.evidence import Evidence, ModelEvidence, Port
 from deploy.serving.doctor.examine import RULES, examine
 from deploy.types import Specific, VersionState, VersionStatus
 from deploy.wire.flags import FLAGS as FLAG_TABLE
@@ -35,11 +35,11 @@ EMPTY = frozenset[int]()
 
 
 def model(**given: Any) -> Evidence:
-    return Evidence(argv=FLAGS, models=(Model(**{"name": "m", "base_path": "/models/m", "path": "/srv/m", **given}),))
+    return Evidence(argv=FLAGS, models=(ModelEvidence(**{"name": "m", "base_path": "/models/m", "path": "/srv/m", **given}),))
 
 
 def argv(*flags: str, of: tuple[str, ...] = FLAGS, **given: Any) -> Evidence:
-    return Evidence(argv=(*of, *flags), models=(Model("m", "/models/m", "/srv/m"),), **given)
+    return Evidence(argv=(*of, *flags), models=(ModelEvidence("m", "/models/m", "/srv/m"),), **given)
 
 
 def lines(text: str) -> tuple[str, ...]:
@@ -49,7 +49,7 @@ def lines(text: str) -> tuple[str, ...]:
 def entry_point(name: str, environment: dict[str, str] | None = None, **given: Any) -> Evidence:
     """A container whose image's own entry point gives the model, and whose path isn't there."""
     base = given.pop("base_path", f"/models/{name}")
-    made = Model(**{"name": name, "base_path": base, "path": f"/srv{base}", "there": "missing", "found": EMPTY, **given})
+    made = ModelEvidence(**{"name": name, "base_path": base, "path": f"/srv{base}", "there": "missing", "found": EMPTY, **given})
     return Evidence(argv=("tensorflow_model_server", "--port=8500", "--rest_api_port=8501", f"--model_name={name}",
                           f"--model_base_path={base}"), added=4, mounts={"/srv/half": "/models/half"}, models=(made,),
                     environment={"MODEL_NAME": name} if environment is None else environment)
@@ -80,7 +80,7 @@ CASES: dict[str, tuple[Evidence, str, str, str]] = {
     "base path missing": (model(there="missing", found=EMPTY), "base-path-missing", "/srv/m doesn't exist", "publish"),
     "base path is a file": (model(there="file", found=EMPTY), "base-path-file", "is a file", "directory"),
     "nothing mounted there": (
-        Evidence(argv=FLAGS, mounts={"/srv/x": "/models/x"}, models=(Model("m", "/models/m", there="unmounted"),)),
+        Evidence(argv=FLAGS, mounts={"/srv/x": "/models/x"}, models=(ModelEvidence("m", "/models/m", there="unmounted"),)),
         "not-mounted", "mounted: /srv/x at /models/x", "-v /path/to/m:/models/m:ro"),
     "a volume by accident": (Evidence(argv=FLAGS, mounts={"models": "/models"}), "relative-mount", "a volume", "$PWD"),
     "no versions, by the log alone": (log(NO_VERSIONS), "no-versions", "one level off", "whose children are 1, 2"),
@@ -136,7 +136,7 @@ CASES: dict[str, tuple[Evidence, str, str, str]] = {
     "one port for both": (argv("--rest_api_port=8500"), "same-port", "same port 8500", "--rest_api_port=8501"),
     "no REST port": (argv(of=without(FLAGS, "rest_api_port")), "no-rest", "no REST API", "--rest_api_port=8501"),
     "labels without the flag": (
-        Evidence(argv=without(FLAGS, "allow_version"), models=(Model("m", "/models/m", "/m", labels={"stable": 1}),)),
+        Evidence(argv=without(FLAGS, "allow_version"), models=(ModelEvidence("m", "/models/m", "/m", labels={"stable": 1}),)),
         "labels-at-start", "m@stable", "--allow_version_labels_for_unavailable_models=true"),
     "label refused later": (log("Request to assign label to version 2 of model m, which is not currently available for "
                                 "inference"), "label-refused", "isn't loaded", "second reload"),
@@ -148,7 +148,7 @@ CASES: dict[str, tuple[Evidence, str, str, str]] = {
     "platform unknown": (model(platform="onnx"), "platform-unknown", "'onnx'", "reload once without"),
     "platform poisoned": (log("INVALID_ARGUMENT: Illegal to change a model's platform. For model m platform was x"),
                           "platform-poisoned", "left a wrong platform", "without that model"),
-    "listed twice": (Evidence(argv=FLAGS, models=(Model("m", "/m"), Model("m", "/n"))), "duplicate-name", "2 times",
+    "listed twice": (Evidence(argv=FLAGS, models=(ModelEvidence("m", "/m"), ModelEvidence("m", "/n"))), "duplicate-name", "2 times",
                      "leave one"),
     "monitoring file": (Evidence(argv=FLAGS, files={"monitoring_config_file": "no such file"}), "file-unusable",
                         "without REST, for good", "as the server sees it"),
@@ -390,7 +390,7 @@ def test_the_guide_names_every_rule() -> None:
 
 
 def test_a_healthy_server_has_nothing() -> None:
-    healthy = Evidence(running=True, argv=FLAGS, models=(Model("m", "/models/m", "/srv/m", labels={"stable": 1}),),
+    healthy = Evidence(running=True, argv=FLAGS, models=(ModelEvidence("m", "/models/m", "/srv/m", labels={"stable": 1}),),
                        ports=(Port("gRPC", 8500), Port("REST", 8501)), image="a:1", image_here=True,
                        image_platform="amd64", machine="x86_64")
     found = examine(healthy)
@@ -416,7 +416,7 @@ def test_a_version_that_failed_and_was_given_up_is_past(given: Any) -> None:
     """After a rollout that went back: version 2 isn't wanted any more, or is gone."""
     text = HEALTHY["plain"] + f"{STAMP}W tensorflow/core/framework/op_kernel.cc:1857] OP_REQUIRES failed: DATA_LOSS: bad\n" \
         + RETRIED.replace("version: 1", "version: 2")
-    found = examine(Evidence(running=True, log=lines(text), models=(Model("m", "/models/m", "/srv/m", **given),)))
+    found = examine(Evidence(running=True, log=lines(text), models=(ModelEvidence("m", "/models/m", "/srv/m", **given),)))
     assert found.causes == ()
     assert not examine(Evidence(running=True, log=lines(text))).well
 
@@ -428,7 +428,7 @@ def test_the_usage_text_is_no_complaint() -> None:
 
 def test_what_an_entry_point_adds_is_nobodys_mistake() -> None:
     """A container as the documentation starts it: the image's entry point, and a config file after it."""
-    started = Evidence(running=True, argv=(*SINGLE, "--model_config_file=/c"), added=4, models=(Model("m", "/models/m"),))
+    started = Evidence(running=True, argv=(*SINGLE, "--model_config_file=/c"), added=4, models=(ModelEvidence("m", "/models/m"),))
     assert examine(started).causes == ()
     assert [c.rule for c in examine(replace(started, added=0)).causes] == ["ignored-flags"]
 
@@ -441,7 +441,7 @@ def test_what_is_deliberate_is_worth_a_look_and_no_fault() -> None:
 
 
 def test_a_volume_that_holds_the_models_is_no_fault() -> None:
-    held = Evidence(running=True, argv=SINGLE, mounts={"models": "/models"}, models=(Model("m", "/models/m"),))
+    held = Evidence(running=True, argv=SINGLE, mounts={"models": "/models"}, models=(ModelEvidence("m", "/models/m"),))
     assert examine(held).causes == ()
 
 
@@ -458,7 +458,7 @@ def test_hardware_that_is_missing_is_no_missing_permission() -> None:
 
 def test_symptoms_are_left_out_beside_their_cause() -> None:
     evidence = Evidence(exit_code=255, argv=FLAGS, up_error="it ended", log=("Failed to start server. Error: x",),
-                        models=(Model("m", "/models/m", "/srv/m", found=EMPTY),), problems=("m isn't running",))
+                        models=(ModelEvidence("m", "/models/m", "/srv/m", found=EMPTY),), problems=("m isn't running",))
     assert [c.rule for c in examine(evidence).causes] == ["base-path-empty"]
 
 

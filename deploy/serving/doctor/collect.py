@@ -16,7 +16,7 @@ from deploy.backends.ports import listens, owners
 from deploy.errors import ServerError
 from deploy.serving import snapshot
 from deploy.serving.doctor.disk import configured, located, looked_at, named_files
-from deploy.serving.doctor.evidence import Evidence, Model, Port, PortName
+from deploy.serving.doctor.evidence import Evidence, ModelEvidence, Port, PortName
 from deploy.serving.doctor.server_files import Files
 from deploy.serving.observe import ServerStatus
 from deploy.serving.snapshot import Connect
@@ -118,13 +118,13 @@ def _others(number: int, found: Server | None) -> tuple[str, ...]:
     return () if found is not None and forwarded and number in found.listening() else owners(number)
 
 
-def _models(spec: Spec, status: ServerStatus | None, backend: Backend) -> list[Model]:
+def _models(spec: Spec, status: ServerStatus | None, backend: Backend) -> list[ModelEvidence]:
     layout, target = backend.layout(spec), serving.target_of(spec)
     found = []
     statuses = {m.name: m.statuses for m in status.models} if status is not None else {}
     for model in serving.as_proven(spec).models:
-        made = Model(model.name, layout.base_paths[model.name], model.base_path, model.versions, dict(model.labels),
-                     statuses=statuses.get(model.name, ()))
+        made = ModelEvidence(model.name, layout.base_paths[model.name], model.base_path, model.versions,
+                             dict(model.labels), statuses=statuses.get(model.name, ()))
         found.append(looked_at(made, backend.user, target))
     return found
 

@@ -12,7 +12,7 @@ from deploy.checks import Target
 from deploy.errors import DeployError, SpecError
 from deploy.repository.naming import names, taken, version_paths
 from deploy.serving import preflight
-from deploy.serving.doctor.evidence import Model, There
+from deploy.serving.doctor.evidence import ModelEvidence, There
 from deploy.serving.doctor.server_files import Files
 from deploy.wire import config_pb2
 from deploy.wire import serving_pb2 as pb
@@ -30,7 +30,7 @@ _FILES: Mapping[str, type] = {"monitoring_config_file": pb.MonitoringConfig,
                               "platform_config_file": pb.PlatformConfigMap}
 
 
-def looked_at(model: Model, user: str | None, target: Target | None = None) -> Model:
+def looked_at(model: ModelEvidence, user: str | None, target: Target | None = None) -> ModelEvidence:
     """The model with what is on disk.
 
     user: `uid:gid` of a container; None for this process; "" if it can read everything, or nobody knows.
@@ -56,7 +56,7 @@ def looked_at(model: Model, user: str | None, target: Target | None = None) -> M
     return made if paths else _without_versions(made, path)
 
 
-def _without_versions(model: Model, path: Path) -> Model:
+def _without_versions(model: ModelEvidence, path: Path) -> ModelEvidence:
     """What lies there instead of versions."""
     children = _children(path)
     deeper = [f"{name}/{below}" for name in children for below in _holders(path / name)]
@@ -125,11 +125,11 @@ def named_files(flags: Parsed, files: Files) -> dict[str, str]:
     return found
 
 
-def configured(flags: Parsed, files: Files) -> tuple[tuple[Model, ...], str]:
+def configured(flags: Parsed, files: Files) -> tuple[tuple[ModelEvidence, ...], str]:
     """The models that a command line names, and why its config file can't be used."""
     file, base = str(flags.values["model_config_file"]), str(flags.values["model_base_path"])
     if not file:
-        return ((Model(str(flags.values["model_name"]), base),) if base else ()), ""
+        return ((ModelEvidence(str(flags.values["model_name"]), base),) if base else ()), ""
     try:
         config = from_text(files.read(file), config_pb2.ModelServerConfig, file)
     except SpecError as e:
@@ -137,12 +137,12 @@ def configured(flags: Parsed, files: Files) -> tuple[tuple[Model, ...], str]:
     return tuple(_entry(e) for e in config.model_config_list.config), ""
 
 
-def _entry(e: config_pb2.ModelConfig) -> Model:
+def _entry(e: config_pb2.ModelConfig) -> ModelEvidence:
     platform = e.model_platform or ("tensorflow" if e.model_type == config_pb2.TENSORFLOW else "")
-    return Model(e.name, e.base_path, policy=policy_of(e), labels=dict(e.version_labels), platform=platform)
+    return ModelEvidence(e.name, e.base_path, policy=policy_of(e), labels=dict(e.version_labels), platform=platform)
 
 
-def located(model: Model, files: Files, user: str | None) -> Model:
+def located(model: ModelEvidence, files: Files, user: str | None) -> ModelEvidence:
     """The model with what the server sees of it: on this machine's disk, or in the container."""
     if not model.base_path.startswith("/"):
         return model
@@ -164,7 +164,7 @@ def located(model: Model, files: Files, user: str | None) -> Model:
     return replace(model, there="unmounted", found=frozenset(), beside=beside)
 
 
-def _lacking(model: Model, files: Files) -> str:
+def _lacking(model: ModelEvidence, files: Files) -> str:
     """A version of this machine that isn't in the container: its engine is on another machine."""
     if files.mounts is None or not model.found or model.unreadable:
         return ""
@@ -173,7 +173,7 @@ def _lacking(model: Model, files: Files) -> str:
     return str(path[0]) if seen is not None and seen.kind == "missing" else ""
 
 
-def _of_inside(model: Model, seen: Inside) -> Model:
+def _of_inside(model: ModelEvidence, seen: Inside) -> ModelEvidence:
     """By the names that were read; of a large model these aren't all."""
     if seen.kind == "file":
         return replace(model, there="file", found=frozenset())

@@ -17,7 +17,7 @@ There = Literal["directory", "file", "missing", "unmounted"]
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ModelEvidence:
     """One model: what the server's configuration says, and what lies where it looks.
 
     base_path: as the server sees it. path: the same on this machine, "" if nothing of this machine is there.
@@ -107,7 +107,7 @@ class Evidence:
     log: tuple[str, ...] = ()
     user: str = ""
     mounts: Mapping[str, str] = field(default_factory=dict)
-    models: tuple[Model, ...] = ()
+    models: tuple[ModelEvidence, ...] = ()
     ports: tuple[Port, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     config_error: str = ""

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-from deploy.serving.doctor.evidence import Cause, Evidence, Model
+from deploy.serving.doctor.evidence import Cause, Evidence, ModelEvidence
 
 _ELSEWHERE = ("keep the models where the engine sees them, under the same path, or bake them into an image (tfs image "
               "build), or use backend: embedded")
@@ -20,7 +20,7 @@ def base_path(e: Evidence) -> Iterator[Cause]:
         yield from _base_path(e, m)
 
 
-def _base_path(e: Evidence, m: Model) -> Iterator[Cause]:
+def _base_path(e: Evidence, m: ModelEvidence) -> Iterator[Cause]:
     where = m.path or m.base_path
     if not m.base_path.startswith("/") and "://" not in m.base_path:
         return  # a rule of its own
@@ -42,7 +42,7 @@ def _base_path(e: Evidence, m: Model) -> Iterator[Cause]:
         yield _nothing_found(e, m, where, line)
 
 
-def _nothing_found(e: Evidence, m: Model, where: str, line: str) -> Cause:
+def _nothing_found(e: Evidence, m: ModelEvidence, where: str, line: str) -> Cause:
     """A directory, and no version in it."""
     if m.is_version:
         return Cause("one-level-too-deep", 95, f"model {m.name!r}: {where} is itself a version (saved_model.pb lies in "
@@ -75,7 +75,7 @@ def near(name: str, names: Sequence[str]) -> str:
     return plain[close[0]] if close else names[0] if len(names) == 1 else ""
 
 
-def _name_says(e: Evidence, m: Model) -> str:
+def _name_says(e: Evidence, m: ModelEvidence) -> str:
     """What is wrong with a name, as far as the name itself shows it."""
     source = "MODEL_NAME" if e.added and m.name == e.environment.get("MODEL_NAME", "model") else "its name"
     if m.name != m.name.strip("\"'"):
@@ -86,7 +86,7 @@ def _name_says(e: Evidence, m: Model) -> str:
     return "; MODEL_NAME isn't set" if source == "MODEL_NAME" and m.name == "model" else ""
 
 
-def _meant(e: Evidence, m: Model) -> str:
+def _meant(e: Evidence, m: ModelEvidence) -> str:
     """What to write instead of a base path that doesn't exist."""
     directory, name = str(PurePosixPath(m.base_path).parent), near(m.name, m.beside)
     if m.above:
@@ -105,7 +105,7 @@ def _meant(e: Evidence, m: Model) -> str:
     return "publish a version there (tfs publish), or correct the spec's repository or base_path"
 
 
-def _mount(e: Evidence, m: Model) -> str:
+def _mount(e: Evidence, m: ModelEvidence) -> str:
     """How to bring a model into a container that has something else mounted."""
     parent = PurePosixPath(m.base_path).parent
     beside = [PurePosixPath(t).name for t in e.mounts.values() if PurePosixPath(t).parent == parent]
