@@ -167,7 +167,7 @@ def test_blank_lines_before_a_head_are_none() -> None:
 
 @pytest.mark.parametrize("late", [False, True])
 def test_a_known_head_without_its_body_is_a_request_that_arrives(late: bool) -> None:
-    server = Server()
+    server = Server(Limits(stall=60))
     data = request(body=b"abc")
     client = Client(server)
     client.send(data)

@@ -29,17 +29,17 @@ MOST_RATIO = 100  # bytes unpacked of one, beyond that
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Those that have flags. Bytes and seconds; 0: none.
+    """Those that have flags, which have the defaults (deploy/wire/flags.py). Bytes and seconds; 0: none.
 
     body: of one request; bodies: of all requests together. values: numbers and strings in a body of JSON.
     head: until a request's headers are complete. idle: between two requests. stall: in which nothing of a body arrives,
     or nothing of a reply is taken.
     """
 
-    body: int = 256 << 20
-    bodies: int = 1 << 30
-    values: int = 1 << 24
-    connections: int = 8192
-    head: float = 60.0
-    idle: float = 600.0
-    stall: float = 60.0
+    body: int = 0
+    bodies: int = 0
+    values: int = 0
+    connections: int = 0
+    head: float = 0.0
+    idle: float = 0.0
+    stall: float = 0.0
