@@ -70,7 +70,7 @@ class ProcessServer(Scoped):
         program, e = _program(self.argv[0]), self.options.endpoint
         planned = RunRecord(self.name, self.kind, 0, 0.0, uuid.uuid4().hex, self.argv, e.host, e.grpc_port, e.rest_port,
                             str(self.log), dict(self.labels))
-        with _uninterrupted():
+        with uninterrupted():
             self._child = self._spawn(program, planned)
             try:
                 self._remember(planned)
@@ -249,8 +249,9 @@ def _kill(processes: list[psutil.Process]) -> None:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back while a child runs that isn't written down yet."""
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back while a child runs that isn't written down yet, or where the interpreter would lose it: in
+    imports, whose garbage collection drops what is raised in it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

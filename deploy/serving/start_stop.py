@@ -7,11 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from deploy import backends, client
 from deploy.backends import Progress, Server, silent
 from deploy.backends.base import endpoint_json
+from deploy.backends.process_server import uninterrupted
 from deploy.client import Client
 from deploy.client.interfaces import Control, ReloadControl
 from deploy.errors import ClientError, DeployError, Rejected, ServerError, SpecError
@@ -22,7 +24,7 @@ from deploy.serving.drift import read_config
 from deploy.serving.known_good import as_proven, differences, note_start
 from deploy.serving.planning import CONFIG_LABEL, choose_backend, digest, make
 from deploy.serving.resolving import Wanted, wanted
-from deploy.serving.snapshot import Connect, connected, open_release
+from deploy.serving.snapshot import Connect, Controls, connected, open_release
 from deploy.serving.start_record import remember_failure, remember_start
 from deploy.spec import Spec
 from deploy.state import Ledger
@@ -121,7 +123,7 @@ def _start(spec: Spec, proven: Spec, models: tuple[Wanted, ...], lines: Sequence
         if not server.alive():
             raise startup.ended(server)
         progress(f"started, gRPC {endpoint.grpc_target}, REST {endpoint.rest_url}")
-        with connected(connect, endpoint) as controls:
+        with connected(partial(_uninterrupted, connect), endpoint) as controls:
             startup.wait(server, controls, models, deadline, progress)
         note_start(spec, models, lines)
         remember_start(spec)
@@ -130,6 +132,12 @@ def _start(spec: Spec, proven: Spec, models: tuple[Wanted, ...], lines: Sequence
         server.stop(_HASTY)
         raise
     return RunningServer(endpoint, server, backend.name, choice.why, deadline.waited, models)
+
+
+def _uninterrupted(connect: Connect, endpoint: Endpoint) -> Controls:
+    """What `connect` makes. It imports gRPC, and a Ctrl-C that arrives meanwhile must not get lost."""
+    with uninterrupted():
+        return connect(endpoint)
 
 
 def _connect_grpc(endpoint: Endpoint) -> Client:
