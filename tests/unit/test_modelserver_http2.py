@@ -130,6 +130,15 @@ def test_a_reply_waits_for_the_windows() -> None:
     assert kinds == [(http2.SETTINGS, b""), (http2.DATA, b"x" * 12), (http2.HEADERS, messages.TRAILERS)]
 
 
+def test_a_refused_request_whose_answer_waits_for_the_window_is_not_served() -> None:
+    client = Client().greet(b"\0\x04" + bytes(4))
+    client.send(client.headers(1, _method="GET"), frame(http2.DATA, http2.END_STREAM, 1, b"x"))
+    assert (client.served, len(client.frames())) == ([], 1)
+    client.send(frame(http2.WINDOW_UPDATE, 0, 1, (1000).to_bytes(4, "big")))
+    assert [f.payload for f in client.frames()] == [messages.SPEAKS_GRPC, b""]
+    assert not client.connection._streams
+
+
 def test_a_long_reply_takes_the_connection_s_window() -> None:
     client = Client()
     client.greet(b"\0\x04" + (2**31 - 1).to_bytes(4, "big"))

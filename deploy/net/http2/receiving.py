@@ -119,14 +119,15 @@ class Receiver(Control):
 
     def _body(self, stream: Stream, payload: memoryview, flags: int) -> None:
         """DATA that is as it should be."""
-        if stream.state is OPEN:
+        unanswered = stream.state is OPEN and not stream.begun
+        if unanswered:
             stream.body += payload
         if flags & END_STREAM:
             self._complete(stream)
             return
         if len(payload) < SMALL:
             self._spend(1)
-        if stream.state is OPEN:
+        if unanswered:
             self._go_on(stream, len(payload))
         elif stream.unreturned > cost.LATE_DATA:
             self.reset(stream, NO_ERROR)
@@ -153,6 +154,8 @@ class Receiver(Control):
             self._close(stream, End.BOTH_ENDED)
             return
         stream.state = CLIENT_ENDED
+        if stream.begun:
+            return  # it is being answered, as a request that isn't a call
         self._answering += stream.held
         self._work += CALL_WORK
         size = len(stream.body)
