@@ -94,11 +94,12 @@ check: $(READY) ## lint, types, architecture, generated files
 	@$(MAKE) configs
 	@git diff --exit-code --stat -- serving_configs docs/cli.md || { echo "generated files are out of date: commit what 'make configs' wrote" >&2; exit 1; }
 
-configs: $(READY) ## regenerate serving_configs/generated, the JSON Schema and docs/cli.md
+configs: $(READY) ## regenerate serving_configs/generated, the JSON Schema, docs/cli.md and docs/api.md
 	@for spec in serving_configs/samples/*.yaml; do \
 	  $(TFS) configure --spec $$spec --out serving_configs/generated/$$(basename $$spec .yaml) > /dev/null; done
 	@$(TFS) schema > serving_configs/serving.schema.json
 	@$(BIN)/python docs/cli_reference.py > docs/cli.md
+	@$(BIN)/python docs/api_reference.py > docs/api.md
 
 soak: $(READY) ## load, version swaps and config reloads against the embedded server: [MINUTES=10]
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)

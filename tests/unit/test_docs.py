@@ -38,10 +38,15 @@ def test_every_command_has_help_with_an_example_and_json(path: str) -> None:
     assert any("--json" in option.opts for option in command.params)
 
 
-def test_the_command_reference_is_current() -> None:
-    made = subprocess.run([sys.executable, str(ROOT / "docs" / "cli_reference.py")], check=True, capture_output=True,
-                          text=True, cwd=ROOT).stdout
-    assert (ROOT / "docs" / "cli.md").read_text() == made, "run `make configs`"
+@pytest.mark.parametrize("page", ["cli", "api"])
+def test_the_references_are_current(page: str) -> None:
+    made = subprocess.run([sys.executable, str(ROOT / "docs" / f"{page}_reference.py")], check=True,
+                          capture_output=True, text=True, cwd=ROOT).stdout
+    assert (ROOT / "docs" / f"{page}.md").read_text() == made, "run `make configs`"
+
+
+def test_every_public_name_is_explained() -> None:
+    assert not [name for name in deploy.__all__ if not name.startswith("_") and not getattr(deploy, name).__doc__]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
