@@ -10,13 +10,13 @@ from deploy.client.addresses import grpc_target, is_url
 from deploy.client.addresses import rest_url as checked_url
 from deploy.client.headers import Given, Headers
 from deploy.client.interfaces import Features, Inputs, Metadata, Prediction
+from deploy.client.rest import RestClient
+from deploy.client.rpc import RpcClient
 from deploy.errors import BadRequest, SpecError
 from deploy.types import DEFAULT_SIGNATURE, Endpoint, ModelRef, ModelVersion, Signature, Tls, VersionStatus
 from deploy.wire.dtypes import Array
 
 if TYPE_CHECKING:
-    from deploy.client.rest import RestClient
-    from deploy.client.rpc import RpcClient
     from deploy.wire import serving_pb2 as pb
 
 
@@ -110,12 +110,8 @@ def connect(target: str | Endpoint, *, rest: str | None = None, timeout: float =
     options: dict[str, Any] = {"timeout": timeout, "tls": tls, "metadata": Headers(metadata), "attempts": attempts}
     rpc_client, rest_client = None, None
     if rpc_target is not None:
-        from deploy.client.rpc import RpcClient
-
         rpc_client = RpcClient(rpc_target, **options)
     if rest_url is not None:
-        from deploy.client.rest import RestClient
-
         rest_client = RestClient(rest_url, **options)
     return Client(rpc_client, rest_client)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from deploy.client import curl, encoding, examples, forms
 from deploy.types import CLASSIFY_METHOD, REGRESS_METHOD, Endpoint, ModelRef, Signature
+from deploy.wire import serving_pb2 as pb
 
 if TYPE_CHECKING:
     from deploy.client.interfaces import Feature, Features
@@ -134,8 +135,6 @@ def _zeros(array: Array, plain: bool) -> str:
 
 
 def _features(data: bytes) -> Features:
-    from deploy.wire import serving_pb2 as pb
-
     found: dict[str, Feature] = {}
     for name, feature in sorted(pb.Example.FromString(data).features.feature.items()):
         kind = feature.WhichOneof("kind")

@@ -23,6 +23,8 @@ from typing import IO
 from deploy import files
 from deploy.engine.library import EngineError, available
 from deploy.errors import BackendMissing, BadReply, BadRequest
+from deploy.wire import frames
+from deploy.wire import serving_pb2 as pb
 from deploy.wire.dtypes import Array
 
 LOAD_SECONDS, ANSWER_SECONDS = 60.0, 60.0
@@ -84,9 +86,6 @@ class Confined:
 
     def ask(self, signature: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs of a signature by name. Raises EngineError, BadRequest for inputs that don't fit."""
-        from deploy.wire import frames
-        from deploy.wire import serving_pb2 as pb
-
         data = frames.write_predict_request(pb.ModelSpec(signature_name=signature), inputs)
         deadline = time.monotonic() + ANSWER_SECONDS
         self._write(ASK + len(data).to_bytes(8, "little") + data, deadline)

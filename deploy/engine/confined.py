@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from deploy.engine import confining, library
+from deploy.engine import child, confining, library, session
+from deploy.errors import BackendMissing, BadReply, BadRequest
+from deploy.wire import frames
+from deploy.wire import serving_pb2 as pb
 
 
 def main(asked: dict[str, Any]) -> NoReturn:
@@ -25,9 +28,6 @@ def main(asked: dict[str, Any]) -> NoReturn:
 
 
 def _serve(directory: str, answers: int) -> None:
-    from deploy.engine import child, session
-    from deploy.errors import BackendMissing, BadReply, BadRequest
-
     try:
         library.library()  # opened first: afterwards nothing more may be
         confining.no_calls()
@@ -50,10 +50,6 @@ def _serve(directory: str, answers: int) -> None:
 
 
 def _answer(model: Any, data: bytes) -> bytes:
-    from deploy.errors import BadRequest
-    from deploy.wire import frames
-    from deploy.wire import serving_pb2 as pb
-
     request, inputs = frames.read_predict_request(data)
     name, contract = request.model_spec.signature_name, model.contract
     if name not in contract:

@@ -20,6 +20,7 @@ from typing import Any
 
 from deploy.engine.denormals import Flushing
 from deploy.errors import BackendMissing, DeployError
+from deploy.wire import model_pb2
 
 _INSTALL = "pip install 'tfs-deploy[tensorflow]'"
 _P, _I, _N, _S = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t, ctypes.c_char_p
@@ -202,8 +203,6 @@ def version() -> str:
 
 def ops() -> list[str]:
     """Names of all ops that this TensorFlow knows, sorted."""
-    from deploy.wire import model_pb2
-
     tf = library()
     known = model_pb2.OpList.FromString(tf.take(tf.GetAllOpList()))
     return sorted(op.name for op in known.op)

@@ -11,6 +11,8 @@ from pathlib import Path
 from deploy.engine.library import EngineError, Library
 from deploy.engine.unregistered import Unregistered, is_unregistered
 from deploy.engine.unregistered import load as load_in_part
+from deploy.wire.session_pb2 import ConfigProto
+from deploy.wire.spans import fields
 
 _GRAPH_DEF, _OBJECT_GRAPH_DEF = 2, 7  # numbers of MetaGraphDef's fields
 
@@ -44,8 +46,6 @@ def load_model(tf: Library, directory: str | Path, tags: Sequence[str], intra_op
 
 def _options(tf: Library, intra_op: int, inter_op: int) -> int:
     """TF_SessionOptions."""
-    from deploy.wire.session_pb2 import ConfigProto
-
     config = ConfigProto(intra_op_parallelism_threads=intra_op,
                          inter_op_parallelism_threads=inter_op).SerializeToString()
     status, options = tf.NewStatus(), tf.NewSessionOptions()
@@ -88,7 +88,5 @@ def _load_in_part(tf: Library, directory: str | Path, tags: Sequence[str], optio
 
 def _without_graph(data: bytes) -> bytes:
     """A serialized MetaGraphDef without graph_def and object_graph_def, which TensorFlow keeps in its own form."""
-    from deploy.wire.spans import fields
-
     return b"".join([data[start:end] for number, start, _, end in fields(data, 0, len(data), skip=_GRAPH_DEF)
                      if number != _OBJECT_GRAPH_DEF])

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import google_crc32c
+
 from deploy import files
 from deploy.errors import Malformed, RepositoryError
 
@@ -69,7 +71,5 @@ def _record(file: BinaryIO, size: int, where: str) -> bytes:
 
 def _checksum(data: bytes) -> bytes:
     """Masked as TensorFlow does, so that the CRC of data that holds CRCs stays useful."""
-    import google_crc32c
-
     crc = google_crc32c.value(data)
     return _CHECKSUM.pack(((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF)
