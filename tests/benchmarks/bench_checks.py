@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 
 from deploy.wire.model_pb2 import MetaGraphDef, NodeDef
-from tests import checks_support as make
-from tests import savedmodel_support as support
+from tests.support import checks as make
+from tests.support import savedmodel as support
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 5

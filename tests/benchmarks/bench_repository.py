@@ -19,7 +19,7 @@ from pathlib import Path
 from unittest import mock
 
 from deploy.repository import Repository
-from tests.repository_support import savedmodel
+from tests.support.repository import savedmodel
 
 ROUNDS = 5
 GIGABYTE = 1_000_000_000

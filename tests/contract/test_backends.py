@@ -41,8 +41,8 @@ from deploy.backends.process_server import ProcessServer
 from deploy.errors import BackendMissing, PortTaken, ServerError, StartFailed
 from deploy.spec import BackendKind, Resources, Spec
 from deploy.types import Endpoint
-from tests.repository_support import savedmodel
-from tests.servers_support import (
+from tests.support.repository import savedmodel
+from tests.support.servers import (
     FAKE,
     STAND_IN,
     answers,
@@ -55,7 +55,7 @@ from tests.servers_support import (
     taken_port,
     until,
 )
-from tests.serving_support import spec_at
+from tests.support.serving import spec_at
 
 ROOT = Path(__file__).parents[2]
 needs_docker = pytest.mark.docker

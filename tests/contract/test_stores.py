@@ -19,7 +19,7 @@ from deploy.repository.stores.conditional import ConditionalPublisher
 from deploy.repository.stores.directory import DirectoryStore
 from deploy.repository.stores.memory import MemoryStore
 from deploy.types import ModelVersion
-from tests.repository_support import savedmodel
+from tests.support.repository import savedmodel
 
 ONE = ModelVersion("m", 1)
 

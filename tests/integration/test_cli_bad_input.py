@@ -21,8 +21,8 @@ from deploy import testing
 from deploy.backends.container_options import STATE_LABEL
 from deploy.cli.outcome import run
 from deploy.wire.model_pb2 import SavedModel
-from tests.repository_support import listing, savedmodel
-from tests.servers_support import FAKE, engine_or_skip, image_or_skip, taken_port, until
+from tests.support.repository import listing, savedmodel
+from tests.support.servers import FAKE, engine_or_skip, image_or_skip, taken_port, until
 
 ROOT = Path(__file__).parents[2]
 EMBEDDED = "server: {backend: embedded, grpc_port: 0, rest_port: 0, flags: {tfs_loader: echo}}"

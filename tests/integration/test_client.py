@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +17,7 @@ from deploy.client.rpc import RpcClient
 from deploy.errors import BadRequest, Rejected, TimedOut, Unreachable
 from deploy.types import All, Endpoint, ModelRef, ModelVersion, ServedModel, Specific, VersionState
 from deploy.wire.tensors import numpy_dtype
-
-_spec = importlib.util.spec_from_file_location("client_support", Path(__file__).parents[1] / "client_support.py")
-assert _spec and _spec.loader
-support = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(support)
+from tests.support import client as support
 
 pytestmark = pytest.mark.tensorflow
 

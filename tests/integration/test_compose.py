@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from deploy.cli.outcome import run
-from tests.servers_support import engine_or_skip, server_image_or_skip, until
+from tests.support.servers import engine_or_skip, server_image_or_skip, until
 
 FILE = Path(__file__).parents[2] / "docker/compose.yaml"
 

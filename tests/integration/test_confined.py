@@ -21,7 +21,7 @@ from deploy.regression import ComparedVersion
 from deploy.repository import Repository
 from deploy.types import ModelVersion
 from deploy.wire.model_pb2 import SavedModel
-from tests import savedmodel_support as support
+from tests.support import savedmodel as support
 
 pytestmark = pytest.mark.tensorflow
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers_support import engine_or_skip
+from tests.support.servers import engine_or_skip
 
 ROOT = Path(__file__).parents[2]
 

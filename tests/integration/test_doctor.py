@@ -22,8 +22,8 @@ from deploy.serving.doctor import collect
 from deploy.serving.doctor.examine import Diagnosis, examine
 from deploy.spec import Spec
 from deploy.types import ServedModel, Specific
-from tests.servers_support import engine_or_skip, free_ports, server_image_or_skip, taken_port, until
-from tests.serving_support import spec_at
+from tests.support.servers import engine_or_skip, free_ports, server_image_or_skip, taken_port, until
+from tests.support.serving import spec_at
 
 MODELS = "models: [{name: m, versions: [1], labels: {stable: 1}}]"
 ECHO = {"backend": "embedded", "flags": {"tfs_loader": "echo"}, "drain": 0.0, "start_timeout": 60.0}

@@ -28,7 +28,7 @@ from deploy.inspection import inspect
 from deploy.repository import Repository, read_facts
 from deploy.savedmodel import tflite
 from deploy.types import ModelRef
-from tests.modelserver_support import ROOT, server
+from tests.support.modelserver import ROOT, server
 
 pytestmark = pytest.mark.tensorflow
 

@@ -23,8 +23,8 @@ from deploy.repository import Repository
 from deploy.serving.snapshot import Controls
 from deploy.spec import Spec
 from deploy.types import Endpoint, ModelVersion
-from tests.servers_support import answers, engine_or_skip, image_or_skip, server_image_or_skip, until
-from tests.serving_support import FakeControl, available, spec_at
+from tests.support.servers import answers, engine_or_skip, image_or_skip, server_image_or_skip, until
+from tests.support.serving import FakeControl, available, spec_at
 
 TEXT = "models: [{name: half, versions: latest, labels: {stable: 2}}]"
 pytestmark = [pytest.mark.docker, pytest.mark.tensorflow]

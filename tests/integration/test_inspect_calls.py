@@ -19,7 +19,7 @@ from deploy.client.snippets import ServerAddress
 from deploy.errors import IncompleteVersion
 from deploy.inspection import Inspection, inspect
 from deploy.savedmodel import tflite
-from tests.modelserver_support import ROOT, Process, server
+from tests.support.modelserver import ROOT, Process, server
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")]
 

@@ -26,7 +26,7 @@ from deploy.waiting import Deadline, poll
 from deploy.wire import methods, tensors
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.flags import Options
-from tests.modelserver_support import ROOT, Process, echoable, free_port, is_open, publish, server
+from tests.support.modelserver import ROOT, Process, echoable, free_port, is_open, publish, server
 
 # -- on the engine
 

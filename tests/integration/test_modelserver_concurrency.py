@@ -26,7 +26,7 @@ from deploy.waiting import Deadline, poll
 from deploy.wire import config_pb2, methods, tensors
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.flags import Options
-from tests.modelserver_support import echoable, is_open, server
+from tests.support.modelserver import echoable, is_open, server
 
 Ask = Callable[[], float]
 

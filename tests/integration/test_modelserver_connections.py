@@ -16,7 +16,7 @@ import pytest
 from deploy import engine
 from deploy.testing import Running, serve
 from deploy.waiting import Deadline, poll
-from tests.modelserver_support import read_reply
+from tests.support.modelserver import read_reply
 
 PREDICT = "/v1/models/m:predict"
 GET = b"GET /v1/models/m HTTP/1.1\r\nHost: a\r\n\r\n"

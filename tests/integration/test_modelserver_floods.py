@@ -20,8 +20,8 @@ from deploy.net.http2.frames import frame, number32, parameters
 from deploy.waiting import Deadline, poll
 from deploy.wire import methods, tensors
 from deploy.wire import serving_pb2 as pb
-from tests.http2_support import END, FIELDS, reset, window
-from tests.modelserver_support import Process, server
+from tests.support.http2 import END, FIELDS, reset, window
+from tests.support.modelserver import Process, server
 
 GREETING = http2.PREFACE + frame(http2.SETTINGS, 0, 0)
 MOST = 200 << 20  # bytes of a flood

@@ -36,7 +36,7 @@ from deploy.modelserver.status import StatusError
 from deploy.modelserver.warmup import FILE, WarmingLoader
 from deploy.wire import config_pb2, methods, records
 from deploy.wire import serving_pb2 as pb
-from tests.modelserver_support import Process, server
+from tests.support.modelserver import Process, server
 
 bounded = partial(settings, derandomize=True, deadline=None, database=None,
                   suppress_health_check=list(HealthCheck))

@@ -17,7 +17,7 @@ from deploy.net.http1 import limits as most
 from deploy.net.http1.limits import Limits
 from deploy.net.http1.messages import Abandoned, Request, Response, html_error
 from deploy.waiting import Deadline, poll
-from tests.modelserver_support import read_reply
+from tests.support.modelserver import read_reply
 
 HOST = b"Host: a\r\n"
 

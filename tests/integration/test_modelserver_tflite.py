@@ -20,7 +20,7 @@ from deploy.modelserver.server import Server
 from deploy.modelserver.status import Code, StatusError
 from deploy.modelserver.tflite import TfliteLoader
 from deploy.wire.flags import Options
-from tests.tflite_support import FLOAT64, half_plus_two, signature
+from tests.support.tflite import FLOAT64, half_plus_two, signature
 
 HALF = signature({"x": "x:0"}, {"y": "y:0"})
 

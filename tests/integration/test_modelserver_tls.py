@@ -13,8 +13,8 @@ from deploy.errors import Unreachable
 from deploy.types import Tls
 from deploy.wire import methods, tensors
 from deploy.wire import serving_pb2 as pb
-from tests.modelserver_support import Process, echoable, server
-from tests.tls_support import self_signed
+from tests.support.modelserver import Process, echoable, server
+from tests.support.tls import self_signed
 
 X = {"x": np.float32([1, 2])}
 

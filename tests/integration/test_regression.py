@@ -22,7 +22,7 @@ from deploy.savedmodel.diff import Level
 from deploy.types import ModelRef, ModelVersion
 from deploy.wire import records, tensors
 from deploy.wire import serving_pb2 as pb
-from tests.modelserver_support import server
+from tests.support.modelserver import server
 
 pytestmark = pytest.mark.tensorflow
 

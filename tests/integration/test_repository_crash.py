@@ -16,7 +16,7 @@ import pytest
 from deploy.errors import RepositoryError
 from deploy.repository import Repository, copying, naming
 from deploy.types import ModelVersion
-from tests.repository_support import listing, savedmodel
+from tests.support.repository import listing, savedmodel
 
 SYSCALLS = ["copy_file_range", "fchmod", "fdopen", "fsync", "open", "posix_fadvise", "pwrite", "write", "close"]
 STEPS = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "fcntl.flock", "os.scandir", "shutil.rmtree"}

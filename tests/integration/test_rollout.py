@@ -28,8 +28,8 @@ from deploy.rollout.running import Released
 from deploy.spec import Monitoring, Resources, Spec
 from deploy.state import Ledger
 from deploy.types import ServedModel, Specific
-from tests.servers_support import engine_or_skip, server_image_or_skip, until
-from tests.serving_support import spec_at
+from tests.support.servers import engine_or_skip, server_image_or_skip, until
+from tests.support.serving import spec_at
 
 pytestmark = pytest.mark.tensorflow
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.rollout_support import NEW, OLD, PASSING, Bench, bench, refuses
+from tests.support.rollout import NEW, OLD, PASSING, Bench, bench, refuses
 
 
 class Killed(BaseException):

@@ -35,7 +35,7 @@ from deploy.errors import (
 from deploy.spec import Spec
 from deploy.state import Ledger
 from deploy.wire import model_pb2
-from tests.servers_support import (
+from tests.support.servers import (
     FAKE,
     engine_or_skip,
     image_or_skip,
@@ -43,7 +43,7 @@ from tests.servers_support import (
     taken_port,
     until,
 )
-from tests.serving_support import spec_at
+from tests.support.serving import spec_at
 
 ROOT = Path(__file__).parents[2]
 TWO_MODELS = """

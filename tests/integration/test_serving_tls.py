@@ -20,10 +20,10 @@ from deploy.serving import ready
 from deploy.serving.planning import Choice, make
 from deploy.spec import Spec
 from deploy.types import Tls
-from tests.repository_support import savedmodel
-from tests.servers_support import engine_or_skip, server_image_or_skip
-from tests.serving_support import spec_at
-from tests.tls_support import self_signed
+from tests.support.repository import savedmodel
+from tests.support.servers import engine_or_skip, server_image_or_skip
+from tests.support.serving import spec_at
+from tests.support.tls import self_signed
 
 KINDS = ["embedded", pytest.param("container", marks=pytest.mark.docker)]
 

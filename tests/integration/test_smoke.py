@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -21,11 +20,7 @@ from deploy.report import junit
 from deploy.repository import Repository, VersionFacts
 from deploy.smoke import Outcome, Settings
 from deploy.types import All, Endpoint, Latest, ServedModel, Specific
-
-_spec = importlib.util.spec_from_file_location("client_support", Path(__file__).parents[1] / "client_support.py")
-assert _spec and _spec.loader
-support = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(support)
+from tests.support import client as support
 
 pytestmark = pytest.mark.tensorflow
 

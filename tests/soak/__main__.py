@@ -15,9 +15,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.modelserver_support import ROOT
 from tests.soak.chart import svg
 from tests.soak.running import build, soak
+from tests.support.modelserver import ROOT
 
 
 def main() -> int:

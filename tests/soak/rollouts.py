@@ -25,8 +25,8 @@ from deploy import rollout, serving
 from deploy.repository import Repository
 from deploy.spec import Spec, parse
 from deploy.types import Endpoint
-from tests.modelserver_support import ROOT
 from tests.soak.load import Ask, Load
+from tests.support.modelserver import ROOT
 
 SPEC = """
 models: [{name: labelled, versions: [1], labels: {stable: 1}}]

@@ -17,8 +17,8 @@ from deploy.types import VersionState
 from deploy.waiting import Deadline, poll
 from deploy.wire import config_pb2, methods
 from deploy.wire import serving_pb2 as pb
-from tests.modelserver_support import ROOT, Process, server
 from tests.soak.load import Load, Tally
+from tests.support.modelserver import ROOT, Process, server
 
 MIB = 1 << 20
 _SETTLE = 3.0  # seconds before memory is taken as what stays

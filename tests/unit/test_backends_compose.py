@@ -12,7 +12,7 @@ import yaml
 
 from deploy.backends.container import ContainerBackend
 from deploy.backends.container_options import docker_options
-from tests.serving_support import spec_at
+from tests.support.serving import spec_at
 
 FILE = Path(__file__).parents[2] / "docker/compose.yaml"
 LABELLED = "models: [{name: m, versions: [1], labels: {stable: 1}}]"

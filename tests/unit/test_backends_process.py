@@ -23,7 +23,7 @@ from deploy.backends.process_server import ProcessServer, forget, tail_of
 from deploy.backends.record import RunRecord
 from deploy.errors import BackendMissing, PortTaken, ServerError
 from deploy.types import Endpoint
-from tests.servers_support import limited_files, taken_port
+from tests.support.servers import limited_files, taken_port
 
 ME = psutil.Process()
 SLEEPER = (sys.executable, "-c", "import sys; print('up', flush=True); sys.stdin.read()")

@@ -12,9 +12,9 @@ from deploy.checks import Severity
 from deploy.wire import records
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.model_pb2 import MetaGraphDef
-from tests import checks_support as make
-from tests import savedmodel_support as support
-from tests.checks_support import SERVER, at_load, check, fine, found, refused
+from tests.support import checks as make
+from tests.support import savedmodel as support
+from tests.support.checks import SERVER, at_load, check, fine, found, refused
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 

@@ -20,9 +20,9 @@ from deploy.errors import CheckFailed, ExportError, IncompleteVersion, SpecError
 from deploy.report import sarif
 from deploy.repository import Repository
 from deploy.wire.model_pb2 import BundleEntryProto
-from tests import checks_support as make
-from tests import savedmodel_support as support
-from tests.checks_support import SERVER, check, found
+from tests.support import checks as make
+from tests.support import savedmodel as support
+from tests.support.checks import SERVER, check, found
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 

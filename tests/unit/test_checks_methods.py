@@ -11,9 +11,9 @@ from deploy import checks, serving, spec
 from deploy.checks import Severity, Target
 from deploy.checks.targets import ServerBatching
 from deploy.wire.model_pb2 import MetaGraphDef
-from tests import checks_support as make
-from tests import savedmodel_support as support
-from tests.checks_support import SERVER, check, found
+from tests.support import checks as make
+from tests.support import savedmodel as support
+from tests.support.checks import SERVER, check, found
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 FLOAT, INT, STRING = 1, 3, 7

@@ -9,8 +9,8 @@ import pytest
 
 from deploy.checks import policy
 from deploy.wire.model_pb2 import AssetFileDef, MetaGraphDef, TensorInfo
-from tests import checks_support as make
-from tests.checks_support import at_load, fine, refused, with_asset
+from tests.support import checks as make
+from tests.support.checks import at_load, fine, refused, with_asset
 
 Names = Callable[[MetaGraphDef], str]
 

@@ -10,8 +10,8 @@ from deploy import checks
 from deploy.checks import Severity, policy, targets
 from deploy.checks.oplists import effects, make_oplist
 from deploy.wire.model_pb2 import KernelDef, NodeDef, OpDef
-from tests import checks_support as make
-from tests.checks_support import check, fine, found, refused
+from tests.support import checks as make
+from tests.support.checks import check, fine, found, refused
 
 ERROR = Severity.ERROR
 

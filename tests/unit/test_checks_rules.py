@@ -10,9 +10,9 @@ from deploy import checks
 from deploy.checks import RULES, Severity, policy, targets
 from deploy.checks.files import escapes
 from deploy.savedmodel import flow
-from tests import checks_support as make
-from tests import savedmodel_support as support
-from tests.checks_support import SERVER, check, found
+from tests.support import checks as make
+from tests.support import savedmodel as support
+from tests.support.checks import SERVER, check, found
 
 ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 

@@ -12,7 +12,7 @@ import pytest
 from deploy.cli import escaping
 from deploy.cli.console import SafeConsole
 from deploy.cli.outcome import run
-from tests import savedmodel_support as support
+from tests.support import savedmodel as support
 
 EVIL = "a\x1b]0;pwned\x07\x1b[2J\x9b31m\u202egnp.exe\u200b\r[red]x[/] <script>alert(1)</script> `|[y](http://z)"
 STEERING = ("\x1b", "\x07", "\x9b", "\u202e", "\u200b", "\r")

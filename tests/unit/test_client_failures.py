@@ -16,7 +16,7 @@ from deploy.client.failures import Call
 from deploy.errors import BadReply, BadRequest, ClientError, DeployError, Rejected, TimedOut, Unreachable
 from deploy.types import ModelRef
 from deploy.waiting import Deadline
-from tests.serving_support import FakeClock
+from tests.support.serving import FakeClock
 
 CALL = Call("predict of m/1", "http://h:1", ModelRef("m", 1), 3.0)
 

@@ -23,7 +23,7 @@ from deploy.waiting import Deadline, poll
 from deploy.wire import frames, methods
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.contracts import contract_to_map, pack_signatures
-from tests.tls_support import self_signed
+from tests.support.tls import self_signed
 
 X, Y = TensorSpec("x", "float32", (None,)), TensorSpec("y", "float32", (None,))
 SIGNATURE = Signature("serving_default", (X,), (Y,))

@@ -14,7 +14,7 @@ from deploy.serving.doctor.examine import RULES, examine
 from deploy.types import Specific, VersionState, VersionStatus
 from deploy.wire.flags import FLAGS as FLAG_TABLE
 from deploy.wire.flags import usage
-from tests.server_logs import (
+from tests.support.server_logs import (
     ENDED,
     EXHAUSTED,
     HEALTHY,

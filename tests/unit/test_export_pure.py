@@ -31,8 +31,8 @@ from deploy.types import Contract, Signature, TensorSpec
 from deploy.wire import tensors
 from deploy.wire.example_pb2 import Example
 from deploy.wire.model_pb2 import MetaGraphDef, NodeDef
-from tests import savedmodel_support as support
-from tests.repository_support import savedmodel
+from tests.support import savedmodel as support
+from tests.support.repository import savedmodel
 
 X = TensorSpec("x", "float32", (None, 2))
 DOUBLE = Contract((Signature("serving_default", (X,), (TensorSpec("y", "float32", (None, 2)),)),))

@@ -10,7 +10,7 @@ import pytest
 
 from deploy import extras
 from deploy.errors import BackendMissing
-from tests.repository_support import savedmodel
+from tests.support.repository import savedmodel
 
 HIDE = """
 import importlib.abc, sys

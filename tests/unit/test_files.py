@@ -11,7 +11,7 @@ import pytest
 from deploy import files
 from deploy.errors import RepositoryError, VersionExists
 from deploy.repository import Repository
-from tests import repository_support
+from tests.support import repository as repository_support
 
 
 def test_regular_files_only(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import hostile_support
+from tests.support import hostile as hostile_support
 
 MEMORY = 3 << 30  # bytes of address space; the interpreter with its libraries takes half of one
 SECONDS = 100  # a bound for slow machines; a group takes ten

@@ -17,7 +17,7 @@ from hpack import Encoder
 from deploy.net.http2 import frames as http2
 from deploy.net.http2.frames import END_HEADERS, END_STREAM, frame, number32
 from deploy.net.http2.limits import RECEIVE_WINDOW, Limits
-from tests.http2_support import END, Client, Frame, reset, window
+from tests.support.http2 import END, Client, Frame, reset, window
 
 Sent = Callable[[Client], "bytes | list[bytes]"]
 PING = frame(http2.PING, 0, 0, b"12345678")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from deploy.net.http2 import frames as http2
 from deploy.net.http2 import messages
 from deploy.net.http2.frames import END_HEADERS, END_STREAM, frame, number32
-from tests.http2_support import FIELDS, Client, reset, window
+from tests.support.http2 import FIELDS, Client, reset, window
 
 bounded = partial(settings, derandomize=True, deadline=None, database=None)
 

@@ -15,7 +15,7 @@ from deploy.net.http2 import limits, messages
 from deploy.net.http2.frames import frame, number32
 from deploy.net.http2.limits import Limits
 from deploy.net.http2.streams import State
-from tests.http2_support import END, Client, Frame, reset, window
+from tests.support.http2 import END, Client, Frame, reset, window
 
 CALM = http2.ENHANCE_YOUR_CALM
 MIB = 1 << 20

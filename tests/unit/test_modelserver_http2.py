@@ -19,7 +19,7 @@ from deploy.net.http2.connection import Connection
 from deploy.net.http2.frames import frame
 from deploy.net.http2.limits import Limits
 from deploy.net.http2.streams import Stream
-from tests.http2_support import END, FIELDS, SETTINGS, Client, Frame
+from tests.support.http2 import END, FIELDS, SETTINGS, Client, Frame
 
 
 def request(client: Client, number: int, body: bytes, *, pieces: int = 1, padded: bool = False) -> bytes:

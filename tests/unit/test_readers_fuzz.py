@@ -22,7 +22,8 @@ from deploy.savedmodel import bundle, tflite
 from deploy.types import Contract
 from deploy.wire import records
 from deploy.wire.model_pb2 import BundleEntryProto
-from tests import savedmodel_support, tflite_support
+from tests.support import savedmodel as savedmodel_support
+from tests.support import tflite as tflite_support
 
 BOUNDED = settings(max_examples=150, derandomize=True, deadline=None, database=None,
                    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

@@ -15,7 +15,7 @@ from deploy.errors import DigestMismatch, RepositoryError, SpecError, VersionNot
 from deploy.repository import Repository, naming
 from deploy.repository.stores import staging
 from deploy.types import ModelVersion
-from tests.repository_support import listing, savedmodel
+from tests.support.repository import listing, savedmodel
 
 ONE = ModelVersion("m", 1)
 

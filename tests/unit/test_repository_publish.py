@@ -16,7 +16,7 @@ from deploy import __version__, repository
 from deploy.errors import IncompleteVersion, RepositoryError, SpecError, VersionExists
 from deploy.repository import Repository, copying
 from deploy.types import ModelVersion
-from tests.repository_support import listing, savedmodel
+from tests.support.repository import listing, savedmodel
 
 
 @pytest.fixture

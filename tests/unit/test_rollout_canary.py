@@ -19,7 +19,7 @@ from deploy.spec import ComparePart
 from deploy.types import Contract, ModelRef, Signature, TensorSpec
 from deploy.wire import records
 from deploy.wire.flags import Options
-from tests.serving_support import FakeClock
+from tests.support.serving import FakeClock
 
 ROWS = Contract((Signature("serving_default", (TensorSpec("x", "float32", (None, 3)),),
                            (TensorSpec("y", "float32", (None, 3)),)),))

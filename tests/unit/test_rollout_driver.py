@@ -16,8 +16,8 @@ from deploy.rollout.actions import PointLabel
 from deploy.rollout.configs import find, serving_of
 from deploy.rollout.live_server import confirm
 from deploy.state import Serving, releases
-from tests.rollout_support import BROKEN, MODEL, NEW, OLD, PASSING, STRATEGY, Bench, Busy, adds, bench, passes, refuses
-from tests.serving_support import FakeClock
+from tests.support.rollout import BROKEN, MODEL, NEW, OLD, PASSING, STRATEGY, Bench, Busy, adds, bench, passes, refuses
+from tests.support.serving import FakeClock
 
 
 @pytest.fixture

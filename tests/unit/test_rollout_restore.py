@@ -16,7 +16,7 @@ from deploy.types import ServedModel, Specific
 from deploy.waiting import Deadline
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.text import to_text
-from tests.rollout_support import MODEL, OLD, Busy, Hurried, adds, bench
+from tests.support.rollout import MODEL, OLD, Busy, Hurried, adds, bench
 
 
 def test_what_others_pushed_is_undone(tmp_path: Path) -> None:

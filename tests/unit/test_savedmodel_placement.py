@@ -13,7 +13,7 @@ from deploy.repository import Repository
 from deploy.savedmodel import check_complete
 from deploy.serving.resolving import resolve
 from deploy.types import Latest, ServedModel
-from tests.repository_support import savedmodel
+from tests.support.repository import savedmodel
 
 
 @pytest.fixture

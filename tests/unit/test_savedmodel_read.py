@@ -11,7 +11,7 @@ from deploy.errors import IncompleteVersion
 from deploy.savedmodel import bundle
 from deploy.types import Signature, TensorSpec
 from deploy.wire.model_pb2 import BundleEntryProto, FunctionDef
-from tests import savedmodel_support as support
+from tests.support import savedmodel as support
 
 
 @pytest.fixture

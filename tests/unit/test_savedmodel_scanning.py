@@ -13,7 +13,7 @@ from deploy.savedmodel.flow import MAIN, scopes
 from deploy.savedmodel.scanning import GraphFile
 from deploy.wire import spans
 from deploy.wire.model_pb2 import BundleEntryProto, BundleHeaderProto, MetaGraphDef
-from tests import savedmodel_support as support
+from tests.support import savedmodel as support
 
 BIG = spans.PIECE + 1000
 

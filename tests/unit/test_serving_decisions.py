@@ -33,7 +33,7 @@ from deploy.serving.resolving import Wanted, resolve
 from deploy.spec import Resources
 from deploy.types import All, Latest, ServedModel, Specific, VersionPolicy, VersionStatus
 from deploy.waiting import Deadline
-from tests.serving_support import AVAILABLE, END, UNLOADING, FakeClock, FakeControl, spec_at
+from tests.support.serving import AVAILABLE, END, UNLOADING, FakeClock, FakeControl, spec_at
 
 
 def base(directory: Path, *versions: str) -> str:

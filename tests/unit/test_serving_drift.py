@@ -21,7 +21,7 @@ from deploy.spec import ServerPart, Spec
 from deploy.state import Ledger, Release, Serving
 from deploy.types import Endpoint, ServedModel, Specific
 from deploy.wire.text import to_text
-from tests.serving_support import FakeControl, FakeServer, available, spec_at
+from tests.support.serving import FakeControl, FakeServer, available, spec_at
 
 ONE, TWO = Serving(frozenset({1}), {"stable": 1}), Serving(frozenset({2}), {"stable": 2})
 BOTH = Serving(frozenset({1, 2}), {"stable": 1})

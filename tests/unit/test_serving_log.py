@@ -7,7 +7,7 @@ import pytest
 from deploy.serving.flags import unreadable
 from deploy.serving.server_log import complaints, interrupted_warmup, last_words, load_failures
 from deploy.wire.status_text import sentence
-from tests.server_logs import (
+from tests.support.server_logs import (
     EMBEDDED,
     ENDED,
     EXHAUSTED,

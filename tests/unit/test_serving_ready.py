@@ -28,8 +28,8 @@ from deploy.serving.healthz import Cached, listen
 from deploy.serving.ready import Answer, Prober, expected_from, golden_of, missing
 from deploy.state import Release, Serving
 from deploy.types import Endpoint, ServedModel, Specific, VersionState, VersionStatus
-from tests.repository_support import savedmodel
-from tests.servers_support import free_ports, taken_port
+from tests.support.repository import savedmodel
+from tests.support.servers import free_ports, taken_port
 
 ONE, TWO = Serving(frozenset({1}), {"stable": 1}), Serving(frozenset({2}), {"stable": 2})
 OPEN = Release("r1", "m", "rollout", 2, ONE, TWO, {}, "2026-01-01T00:00:00+00:00")

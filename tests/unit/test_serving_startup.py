@@ -14,7 +14,7 @@ from deploy.serving.snapshot import look
 from deploy.state import Release
 from deploy.types import Contract, Serving, Signature, TensorSpec, VersionState, VersionStatus
 from deploy.waiting import Deadline
-from tests.serving_support import AVAILABLE, END, LOADING, FakeClock, FakeControl, FakeServer, available
+from tests.support.serving import AVAILABLE, END, LOADING, FakeClock, FakeControl, FakeServer, available
 
 M = Wanted("m", {1: Path("/m/1"), 2: Path("/m/2")}, {"stable": 1})
 CLOSED = Unreachable("nobody answers")

@@ -13,7 +13,7 @@ from deploy.serving import observe as looking
 from deploy.serving import planning
 from deploy.spec import Spec
 from deploy.types import Endpoint, VersionState, VersionStatus
-from tests.serving_support import FakeControl, FakeServer, available, spec_at
+from tests.support.serving import FakeControl, FakeServer, available, spec_at
 
 TEXT = "models: [{name: m, versions: latest, labels: {stable: 2}}]"
 

@@ -26,7 +26,7 @@ from deploy.serving.resolving import Wanted
 from deploy.state import Ledger, Serving, releases, started_from
 from deploy.state.releases import entry
 from deploy.types import Latest, ServedModel, Specific
-from tests.serving_support import spec_at
+from tests.support.serving import spec_at
 
 MODEL = ServedModel("m", "/models/m", Specific((1,)), {"stable": 1})
 KNOWN_GOOD = Serving(frozenset({2}), {"stable": 2})

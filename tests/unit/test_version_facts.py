@@ -15,8 +15,8 @@ from deploy.goldens.timing import Timings, timed
 from deploy.repository import Repository, VersionFacts, read_facts, versions_of
 from deploy.repository.naming import MANIFEST_FILE
 from deploy.types import All, ModelVersion, ServedModel
-from tests.repository_support import savedmodel
-from tests.serving_support import FakeClock
+from tests.support.repository import savedmodel
+from tests.support.serving import FakeClock
 
 X = np.float32([1.0])
 GOLDEN = Golden("serving_default", {"x": X}, {"y": X}, SERVER)

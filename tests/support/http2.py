@@ -152,7 +152,8 @@ class Client:
         return frame(http2.HEADERS, flags, number, self.block(**fields))
 
     def call(self, number: int, body: bytes = b"x", **fields: str | None) -> bytes:
-        return self.headers(number, **fields) + frame(http2.DATA, http2.END_STREAM, number, body)
+        return (frame(http2.HEADERS, http2.END_HEADERS, number, self.block(**fields))
+                + frame(http2.DATA, http2.END_STREAM, number, body))
 
     def body(self, number: int, body: bytes, flags: int = http2.END_STREAM) -> bytes:
         """DATA frames, as long as they may be from the first."""

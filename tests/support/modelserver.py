@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 import grpc
+from google.protobuf.message import Message
 
 from deploy.waiting import Deadline, poll
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 class Process:
@@ -47,7 +48,7 @@ class Process:
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read() or b"null")
 
-    def grpc(self, method: str, request: object, reply: type) -> object:
+    def grpc(self, method: str, request: object, reply: type[Message]) -> object:
         with grpc.insecure_channel(f"127.0.0.1:{self.port}") as channel:
             return channel.unary_unary(method, lambda m: m.SerializeToString(), reply.FromString)(request, timeout=30)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deploy.wire import serving_pb2 as pb
+from deploy.wire.tensor_pb2 import DataType
 
 
 def savedmodel(directory: Path, *, weights: int = 0, variable: bool = False) -> Path:
@@ -15,15 +16,15 @@ def savedmodel(directory: Path, *, weights: int = 0, variable: bool = False) -> 
     graph.meta_info_def.tensorflow_version = "2.21.0"
     graph.graph_def.versions.producer = 2000
     node = graph.graph_def.node.add(name="x", op="Placeholder")
-    node.attr["dtype"].type = 1
-    graph.graph_def.node.add(name="y", op="Identity", input=["x"]).attr["T"].type = 1
+    node.attr["dtype"].type = DataType.DT_FLOAT
+    graph.graph_def.node.add(name="y", op="Identity", input=["x"]).attr["T"].type = DataType.DT_FLOAT
     if variable:
-        graph.graph_def.node.add(name="v", op="VarHandleOp").attr["dtype"].type = 1
+        graph.graph_def.node.add(name="v", op="VarHandleOp").attr["dtype"].type = DataType.DT_FLOAT
         graph.saver_def.restore_op_name = "restore"
     signature = graph.signature_def["serving_default"]
     signature.method_name = "tensorflow/serving/predict"
     for side, name in ((signature.inputs["x"], "x:0"), (signature.outputs["y"], "y:0")):
-        side.name, side.dtype = name, 1
+        side.name, side.dtype = name, DataType.DT_FLOAT
         side.tensor_shape.dim.add(size=-1)
     directory.mkdir(parents=True)
     (directory / "saved_model.pb").write_bytes(model.SerializeToString())

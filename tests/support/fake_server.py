@@ -16,7 +16,7 @@ import subprocess
 import sys
 
 
-def listen(host, port):
+def listen(host: str, port: int) -> socket.socket:
     s = socket.socket()
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     s.bind((host, port))
@@ -24,7 +24,7 @@ def listen(host, port):
     return s
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
     flags = dict(a.lstrip("-").partition("=")[::2] for a in argv)
     print("arguments:", *argv, flush=True)
     print(f"uid {os.getuid()} pid {os.getpid()}", flush=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 from deploy import checks
 from deploy.checks import Report, Severity, Target
 from deploy.wire.model_pb2 import FunctionDef, MetaGraphDef, NodeDef
-from tests import savedmodel_support as support
+from deploy.wire.tensor_pb2 import DataType
+from tests.support import savedmodel as support
 
 SERVER = checks.of_version("2.20")
 
@@ -56,7 +57,7 @@ def serves(*ops: str) -> MetaGraphDef:
 
 
 def text(value: NodeDef, content: str) -> NodeDef:
-    value.attr["value"].tensor.dtype = 7
+    value.attr["value"].tensor.dtype = DataType.DT_STRING
     value.attr["value"].tensor.string_val.append(content.encode())
     return value
 

@@ -10,14 +10,17 @@ from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
 from deploy.wire import model_pb2
+from deploy.wire.tensor_pb2 import DataType
 
 FLOAT, STRING, FLOAT64 = schema.TensorType.FLOAT32, schema.TensorType.STRING, schema.TensorType.FLOAT64
 
 
 class _Raw(str):
+    data: bytes
+
     """A text whose bytes need not be one."""
 
-    def encode(self, *_: object) -> bytes:  # type: ignore[override]
+    def encode(self, *_: object) -> bytes:
         return self.data
 
 
@@ -54,7 +57,7 @@ def signature(inputs: Mapping[str, str], outputs: Mapping[str, str]) -> model_pb
     made = model_pb2.SignatureDef(method_name="tensorflow/serving/predict")
     for infos, named in ((made.inputs, inputs), (made.outputs, outputs)):
         for alias, name in named.items():
-            infos[alias].name, infos[alias].dtype = name, 1
+            infos[alias].name, infos[alias].dtype = name, DataType.DT_FLOAT
             for size in (-1, 1):
                 infos[alias].tensor_shape.dim.add(size=size)
     return made
@@ -94,7 +97,7 @@ def _map(signatures: Mapping[str, model_pb2.SignatureDef]) -> bytes:
     with builder.Map():
         for key, value in sorted(signatures.items()):
             text = _Raw()
-            text.data = value.SerializeToString()  # type: ignore[attr-defined]
+            text.data = value.SerializeToString()
             builder.Key(key)
             builder.String(text)
     return bytes(builder.Finish())

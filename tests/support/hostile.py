@@ -7,12 +7,14 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from deploy.goldens.recorded import FILE
 from deploy.wire import records, tensors
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.model_pb2 import BundleEntryProto, BundleHeaderProto
-from tests import savedmodel_support as support
+from deploy.wire.tensor_pb2 import DataType
+from tests.support import savedmodel as support
 
 Maker = Callable[[Path], None]
 MANIFEST = "assets.extra/tfs_manifest.json"
@@ -88,12 +90,13 @@ def _copies(directory: Path) -> None:
         (directory / "assets" / f"a{number}").symlink_to("big")
 
 
-def _many_variables(count: int, **entry: int) -> bytes:
-    return support.index(1, {f"v{number:07}": BundleEntryProto(dtype=1, **entry) for number in range(count)})
+def _many_variables(count: int, **entry: Any) -> bytes:
+    return support.index(1, {f"v{number:07}": BundleEntryProto(dtype=DataType.DT_FLOAT, **entry)
+                             for number in range(count)})
 
 
 def _shape(*sizes: int) -> bytes:
-    entry = BundleEntryProto(dtype=1, size=4)
+    entry = BundleEntryProto(dtype=DataType.DT_FLOAT, size=4)
     for size in sizes:
         entry.shape.dim.add(size=size)
     return support.index(1, {"v": entry})
@@ -118,7 +121,7 @@ def _filled(size: int) -> bytes:
 
 
 def _shards(number: int) -> bytes:
-    return support.index(number, {"v": BundleEntryProto(dtype=1)})
+    return support.index(number, {"v": BundleEntryProto(dtype=DataType.DT_FLOAT)})
 
 
 def _circle(directory: Path) -> None:

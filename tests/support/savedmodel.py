@@ -8,6 +8,7 @@ from pathlib import Path
 import google_crc32c
 
 from deploy.wire.model_pb2 import BundleEntryProto, BundleHeaderProto, MetaGraphDef, SavedModel
+from deploy.wire.tensor_pb2 import DataType
 
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 
@@ -25,7 +26,7 @@ def block(entries: Mapping[bytes, bytes]) -> bytes:
         previous = key
     data += (0).to_bytes(4, "little") + (1).to_bytes(4, "little") + b"\0"
     crc = google_crc32c.value(data)
-    return data + (((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF).to_bytes(4, "little")
+    return bytes(data + (((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF).to_bytes(4, "little"))
 
 
 def table(*blocks: Mapping[bytes, bytes]) -> bytes:
@@ -56,7 +57,7 @@ def graph(*ops: str, tags: tuple[str, ...] = ("serve",), restore: str = "") -> M
     signature = meta.signature_def["serving_default"]
     signature.method_name = "tensorflow/serving/predict"
     for place, name in ((signature.inputs, "x"), (signature.outputs, "y")):
-        place[name].name, place[name].dtype = f"{name}:0", 1
+        place[name].name, place[name].dtype = f"{name}:0", DataType.DT_FLOAT
         place[name].tensor_shape.dim.add(size=-1)
     return meta
 
@@ -74,7 +75,8 @@ def save_variables(directory: Path, shards: int = 1, size: int = 40) -> Path:
     folder.mkdir()
     entries = {}
     for shard in range(shards):
-        entry = entries[f"layer/{shard}"] = BundleEntryProto(dtype=1, shard_id=shard, offset=8, size=size - 8)
+        entry = entries[f"layer/{shard}"] = BundleEntryProto(dtype=DataType.DT_FLOAT, shard_id=shard, offset=8,
+                                                             size=size - 8)
         entry.shape.dim.add(size=(size - 8) // 4)
         (folder / f"variables.data-{shard:05d}-of-{shards:05d}").write_bytes(bytes(size))
     (folder / "variables.index").write_bytes(index(shards, entries))
