@@ -1,0 +1,29 @@
+"""Unit tests touch no network, start nothing, and never sleep: what does belongs into tests/functional."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from typing import Any, NoReturn
+
+import pytest
+
+_INTERNET = (socket.AF_INET, socket.AF_INET6)
+
+
+def _refused(what: str) -> NoReturn:
+    raise AssertionError(f"a unit test {what}: move it to tests/functional")
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("bind", "connect", "connect_ex"):
+        real = getattr(socket.socket, name)
+
+        def guarded(self: socket.socket, *args: Any, _real: Any = real) -> Any:
+            return _refused("uses the network") if self.family in _INTERNET else _real(self, *args)
+
+        monkeypatch.setattr(socket.socket, name, guarded)
+    monkeypatch.setattr(subprocess.Popen, "__init__", lambda *_, **__: _refused("starts a process"))
+    monkeypatch.setattr(time, "sleep", lambda _: _refused("sleeps"))
