@@ -65,7 +65,7 @@ def register(app: click.Group) -> None:
         does; questions and answers are kept in the version as golden cases. What `tfs check` refuses isn't published.
         """
         from deploy.export import Exportable, TFLite, default_name, export_model
-        from deploy.types import check_version
+        from deploy.naming import check_version
 
         number = None if version is None else check_version(version)
         if tflite is None and (tflite_out or tflite_plot or tflite_limit is not None):

@@ -289,6 +289,6 @@ def _edited(edited: Edited) -> str:
 
 
 def _checked_number(text: str | None) -> int | None:
-    from deploy.types import check_version
+    from deploy.naming import check_version
 
     return None if text is None else check_version(text)

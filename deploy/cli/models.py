@@ -45,8 +45,8 @@ def _publish(app: click.Group) -> None:
         It is checked (see `tfs check`), copied as it is, verified, synced to disk and made visible by one rename. For
         golden answers use `tfs export`.
         """
+        from deploy.naming import check_version
         from deploy.repository import Repository
-        from deploy.types import check_version
 
         number = None if version is None else check_version(version)
         notes = gate(name, spec_path, allowances)(directory)

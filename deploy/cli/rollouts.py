@@ -58,7 +58,7 @@ def _rollout(app: click.Group) -> None:
         where it is, what was loaded is unloaded, and the exit code is 8.
         """
         from deploy import rollout
-        from deploy.types import check_version
+        from deploy.naming import check_version
 
         load = load_spec_or_last if abort else load_spec
         spec = rollout.adjusted(load(spec_path), canary=canary, compare=compare, soak=soak, hold=hold)
@@ -114,7 +114,7 @@ def _rollback(app: click.Group) -> None:
         while the old version is still loaded, else it is loaded and smoke-tested first. An open rollout is undone.
         """
         from deploy import rollout
-        from deploy.types import check_version
+        from deploy.naming import check_version
 
         spec = load_spec(spec_path)
         version = None if to is None else check_version(to)

@@ -17,10 +17,11 @@ from deploy.export.examples import loaded
 from deploy.export.options import Exportable, OutputNames, Recording, SignatureFunction, TFLite
 from deploy.export.parity import Parity, Proof
 from deploy.export.tflite import Sibling
+from deploy.naming import check_name
 from deploy.repository import Repository, VersionStage
 from deploy.savedmodel import SavedModelInfo
 from deploy.savedmodel.tflite import FILE
-from deploy.types import Contract, ModelVersion, check_name
+from deploy.types import Contract, ModelVersion
 from deploy.version import __version__
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ import yaml
 
 from deploy import files
 from deploy.errors import SpecError
+from deploy.naming import check_name
 from deploy.spec import ModelSpec, SpecFile
 from deploy.spec.paths import local
-from deploy.types import All, Specific, check_name
+from deploy.types import All, Specific
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.model_config import policy_of
 from deploy.wire.text import from_text

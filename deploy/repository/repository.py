@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 
 from deploy.errors import RepositoryError, VersionExists, VersionNotFound
+from deploy.naming import check_name, check_version
 from deploy.repository import failures, naming, survey, versions
 from deploy.repository.copying import Progress
 from deploy.repository.facts import VersionFacts, read_facts
@@ -17,7 +18,7 @@ from deploy.repository.stores import Item, Store
 from deploy.repository.stores.directory import DirectoryStore
 from deploy.repository.versions import VersionEntry
 from deploy.savedmodel import placement
-from deploy.types import ModelVersion, check_name, check_version
+from deploy.types import ModelVersion
 from deploy.wire.model_config import by_version, version_number
 
 

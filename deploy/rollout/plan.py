@@ -9,6 +9,7 @@ from typing import Any
 from deploy.backends.base import Progress, silent
 from deploy.errors import RolloutError, SpecError
 from deploy.locks import locked
+from deploy.naming import check_version
 from deploy.rollout import preflight
 from deploy.rollout.actions import (
     DropLabel,
@@ -30,7 +31,7 @@ from deploy.rollout.preflight import Findings
 from deploy.spec import RolloutPart, Spec
 from deploy.state import Ledger, Release, Serving, releases
 from deploy.state.releases import Kind
-from deploy.types import VersionState, VersionStatus, check_version
+from deploy.types import VersionState, VersionStatus
 
 
 @dataclass(frozen=True, slots=True)

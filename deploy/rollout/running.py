@@ -11,6 +11,7 @@ import msgspec
 from deploy.backends.base import Progress, silent
 from deploy.errors import LockHeld, RolloutError
 from deploy.locks import locked, whoami
+from deploy.naming import check_version
 from deploy.rollout.actions import Goal
 from deploy.rollout.checks import BAKE_TIMES, checks
 from deploy.rollout.context import (
@@ -32,7 +33,6 @@ from deploy.spec import Spec
 from deploy.state import Ledger, Release, Serving, releases
 from deploy.state.ledger import Line
 from deploy.state.releases import Kind, after
-from deploy.types import check_version
 
 
 @dataclass(frozen=True, slots=True)

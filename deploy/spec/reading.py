@@ -12,12 +12,13 @@ import msgspec
 
 from deploy import files
 from deploy.errors import SpecError
+from deploy.naming import check_name, check_version
 from deploy.spec.format import ComparePart, ModelSpec, RolloutPart, ServerPart, SmokePart, Spec, SpecFile
 from deploy.spec.messages import readable, unknown_keys, unusable
 from deploy.spec.paths import directory, state_root
 from deploy.spec.server import checked_server
 from deploy.spec.yaml_text import MOST_BYTES, read_yaml
-from deploy.types import All, Latest, ServedModel, Specific, VersionPolicy, check_name, check_version
+from deploy.types import All, Latest, ServedModel, Specific, VersionPolicy
 
 _PLAIN = re.compile(r"""^(name|state):[ \t]*["']?([^"'#\r\n]+?)["']?[ \t]*(?:#.*)?$""", re.MULTILINE)
 

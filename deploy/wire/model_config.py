@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from deploy.types import MAX_VERSION, All, Latest, Specific, VersionPolicy
+from deploy.naming import MAX_VERSION
+from deploy.types import All, Latest, Specific, VersionPolicy
 from deploy.wire import config_pb2 as pb
 
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,4000}\s*", re.ASCII)

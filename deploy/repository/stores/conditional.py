@@ -20,10 +20,10 @@ from pathlib import Path, PurePath, PurePosixPath
 
 from deploy.errors import RepositoryError, VersionExists
 from deploy.locks import Owner
+from deploy.naming import MAX_VERSION, check_version
 from deploy.repository import failures, naming
 from deploy.repository.publishing import ManifestOf, Published, VersionStage
 from deploy.repository.stores import Store
-from deploy.types import MAX_VERSION, check_version
 
 _MOST = 4096  # bytes of a claim
 _CANONICAL = re.compile(r"[1-9][0-9]{0,18}")

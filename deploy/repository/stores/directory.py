@@ -13,12 +13,12 @@ from typing import BinaryIO
 
 from deploy import files
 from deploy.errors import RepositoryError, VersionExists
+from deploy.naming import MAX_VERSION, check_version
 from deploy.repository import copying, failures, naming
 from deploy.repository.manifest import Manifest
 from deploy.repository.publishing import ManifestOf, Published, VersionStage
 from deploy.repository.stores import Item, Publisher, staging
 from deploy.savedmodel import placement
-from deploy.types import MAX_VERSION, check_version
 
 ABANDONED = 24 * 3600.0  # seconds after which a publisher that can't be asked (another host) counts as gone
 
