@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from deploy.serving.doctor.evidence import Evidence
     from deploy.serving.doctor.examine import Diagnosis
-    from deploy.serving.ready import Answer, Prober
+    from deploy.serving.ready import Prober, ReadyAnswer
 
 _ONE_LINE, _MOST_LINES = 3, 20  # checks of one model, with the ports; lines for many
 _DOCTOR = """tfs doctor
@@ -84,7 +84,7 @@ def _prober(spec_path: Path, rest_url: str | None, grpc_target: str | None, refs
     return Prober(load_spec(spec_path), there, timeout=timeout)
 
 
-def _sentence(answer: Answer) -> str:
+def _sentence(answer: ReadyAnswer) -> str:
     """One line for one model or gap; a line for each of several."""
     if not answer.ready:
         return f"not ready: {answer.why}" if len(answer.gaps) < 2 else _listed("not ready:", answer.gaps)

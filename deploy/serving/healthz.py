@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
 
 from deploy.errors import PortTaken
-from deploy.serving.ready import Answer
+from deploy.serving.ready import ReadyAnswer
 
 HOST = "127.0.0.1"
 
@@ -17,11 +17,11 @@ HOST = "127.0.0.1"
 class Cached:
     """One look at a time, and at most one per `seconds`: however many probes there are, the server is asked once."""
 
-    def __init__(self, ask: Callable[[], Answer], seconds: float = 0.5) -> None:
+    def __init__(self, ask: Callable[[], ReadyAnswer], seconds: float = 0.5) -> None:
         self._ask, self._seconds, self._lock = ask, seconds, Lock()
-        self._last: tuple[float, Answer] | None = None
+        self._last: tuple[float, ReadyAnswer] | None = None
 
-    def __call__(self) -> Answer:
+    def __call__(self) -> ReadyAnswer:
         with self._lock:
             if self._last is None or time.monotonic() - self._last[0] > self._seconds:
                 answer = self._ask()
@@ -29,7 +29,7 @@ class Cached:
             return self._last[1]
 
 
-def listen(ask: Callable[[], Answer], port: int) -> ThreadingHTTPServer:
+def listen(ask: Callable[[], ReadyAnswer], port: int) -> ThreadingHTTPServer:
     """A server on 127.0.0.1 that listens; `serve_forever` answers. port: 0 for any. Raises PortTaken."""
     cached = Cached(ask)
 

@@ -31,7 +31,7 @@ GoldenOf = Callable[[ModelVersion], Golden | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReadyAnswer:
     """The verdict. why: one sentence, empty if it is ready. checked: what was looked at, in words.
     gaps: one sentence for the server, or for each model that isn't as it should be; why is the first."""
 
@@ -58,14 +58,14 @@ class Prober:
         self._spec, self._connect, self._expected, self._timeout = spec, endpoint, tuple(expected), timeout
         self._goldens: dict[ModelVersion, Golden | None] = {}
 
-    def ask(self) -> Answer:
+    def ask(self) -> ReadyAnswer:
         """Look once. Whatever goes wrong is a reason; nothing is raised but for bugs."""
         began, checked, found = time.monotonic(), list[str](), list[str]()
         try:
             found.extend(self._gaps(checked))
         except DeployError as e:
             found.append(e.message)
-        return Answer(not found, next(iter(found), ""), tuple(checked), time.monotonic() - began, tuple(found))
+        return ReadyAnswer(not found, next(iter(found), ""), tuple(checked), time.monotonic() - began, tuple(found))
 
     def _gaps(self, checked: list[str]) -> Iterator[str]:
         connect = self._connect
@@ -93,6 +93,14 @@ class Prober:
             tflite = self._spec is not None and self._spec.server.prefers_tflite
             self._goldens[mv] = golden_of(bases[mv.name], mv.version, tflite=tflite) if mv.name in bases else None
         return self._goldens[mv]
+
+
+def ready(spec: Spec, *, timeout: float = 5.0) -> ReadyAnswer:
+    """Whether exactly what the spec wants is served, and answered right: `tfs ready`, asked once.
+
+    timeout: seconds for one question. Whatever keeps it from being ready is a sentence of the answer, no exception.
+    """
+    return Prober(spec, timeout=timeout).ask()
 
 
 def expected_of(spec: Spec) -> list[Desired]:

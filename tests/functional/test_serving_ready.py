@@ -25,7 +25,7 @@ from deploy.modelserver.status import Code, StatusError
 from deploy.readiness import Desired
 from deploy.repository import Repository
 from deploy.serving.healthz import Cached, listen
-from deploy.serving.ready import Answer, Prober, expected_from, golden_of, missing
+from deploy.serving.ready import Prober, ReadyAnswer, expected_from, golden_of, missing
 from deploy.state import Release, Serving
 from deploy.types import Endpoint, ServedModel, Specific, VersionState, VersionStatus
 from tests.support.repository import savedmodel
@@ -161,7 +161,7 @@ def test_a_server_without_a_free_thread_says_nothing_about_a_label() -> None:
 
 
 @contextmanager
-def served(ask: Callable[[], Answer]) -> Iterator[int]:
+def served(ask: Callable[[], ReadyAnswer]) -> Iterator[int]:
     server = listen(ask, 0)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -174,10 +174,10 @@ def served(ask: Callable[[], Answer]) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(("answer", "status"), [
-    (Answer(ready=True, why="", checked=("m",), seconds=0.01), 200),
-    (Answer(ready=False, why="m serves nothing", checked=(), seconds=0.01), 503),
+    (ReadyAnswer(ready=True, why="", checked=("m",), seconds=0.01), 200),
+    (ReadyAnswer(ready=False, why="m serves nothing", checked=(), seconds=0.01), 503),
 ])
-def test_the_endpoint(answer: Answer, status: int) -> None:
+def test_the_endpoint(answer: ReadyAnswer, status: int) -> None:
     with served(lambda: answer) as port:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
         for method in ("GET", "HEAD", "GET"):
@@ -192,9 +192,9 @@ def test_the_endpoint(answer: Answer, status: int) -> None:
 def test_many_probes_are_one_question() -> None:
     asked: list[int] = []
 
-    def ask() -> Answer:
+    def ask() -> ReadyAnswer:
         asked.append(1)
-        return Answer(ready=True, why="", checked=(), seconds=0)
+        return ReadyAnswer(ready=True, why="", checked=(), seconds=0)
 
     cached = Cached(ask, seconds=60)
     threads = [threading.Thread(target=cached) for _ in range(8)]
@@ -207,7 +207,7 @@ def test_many_probes_are_one_question() -> None:
 
 def test_a_taken_port() -> None:
     with taken_port() as port, pytest.raises(PortTaken, match=str(port)):
-        listen(lambda: Answer(ready=True, why="", checked=(), seconds=0), port)
+        listen(lambda: ReadyAnswer(ready=True, why="", checked=(), seconds=0), port)
 
 
 def test_a_damaged_golden_is_said_and_not_passed_over(tmp_path: Path) -> None:

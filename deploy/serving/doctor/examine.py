@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from deploy.serving.doctor import files, programs
+from deploy.serving.doctor import collect, files, programs
 from deploy.serving.doctor import flag_findings as flagged
 from deploy.serving.doctor import load_findings as loads
 from deploy.serving.doctor.evidence import Cause, Evidence
+from deploy.spec import Spec
 
 RULES: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
     *files.RULES, *flagged.RULES, *loads.RULES, *programs.RULES)
@@ -40,6 +41,14 @@ class Diagnosis:
         likely = self.most_likely
         return {"name": self.name, "running": self.running, "well": self.well,
                 "causes": [c.to_json() for c in self.causes], "most_likely": likely.to_json() if likely else None}
+
+
+def diagnose(spec: Spec) -> Diagnosis:
+    """Why the spec's server doesn't start, or serve: `tfs doctor`. Nothing is changed.
+
+    Raises RolloutError if the ledger can't be read, ServerError if the server's record can't.
+    """
+    return examine(collect.of_spec(spec))
 
 
 def examine(evidence: Evidence) -> Diagnosis:
