@@ -23,14 +23,14 @@ def sections() -> dict[str, list[str]]:
     for line in (ROOT / "deploy" / "__init__.pyi").read_text().splitlines():
         if heading := re.fullmatch(r"# (\w+)", line):
             names = found.setdefault(heading[1], [])
-        elif entry := re.fullmatch(r"from \.\w+ import ([A-Za-z]\w*) as \1", line):
+        elif entry := re.fullmatch(r"from \.[\w.]+ import ([A-Za-z]\w*) as \1", line):
             names.append(entry[1])
     return found
 
 
 def signature(name: str, item: object) -> str:
     """How it is called, one parameter a line if it is long."""
-    if not callable(item):
+    if not callable(item) or getattr(item, "_is_protocol", False):
         return name
     try:
         taken = inspect.signature(item)
@@ -38,6 +38,7 @@ def signature(name: str, item: object) -> str:
         return name
     parameters = [p for p in taken.parameters.values() if p.name != "self"]
     text = str(taken.replace(parameters=parameters))
+    text = re.sub(r"ForwardRef\(('[^']*')\)", r"\1", text)
     text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)  # annotations are kept as strings
     text = re.sub(r"(?:deploy|pathlib|collections\.abc|typing)(?:\.\w+)*\.(\w+)", r"\1", text)
     text = re.sub(r"<[^<>]* at 0x\w+>", "...", text)
