@@ -33,30 +33,30 @@ def _bound(address: str, share: bool) -> socket.socket:
     """A socket that listens. Raises OSError."""
     if address.startswith("unix:"):
         path = address.removeprefix("unix:")
-        made = socket.socket(socket.AF_UNIX)
+        listener = socket.socket(socket.AF_UNIX)
         try:
             if stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116
                 Path(path).unlink()  # of a server that has ended
         except FileNotFoundError:
             pass
-        return _listening(made, path)
+        return _listening(listener, path)
     host, _, port = address.rpartition(":")
     family, kind, _, _, name = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
-    made = socket.socket(family, kind)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(family, kind)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if share and hasattr(socket, "SO_REUSEPORT"):
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    return _listening(made, name)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return _listening(listener, name)
 
 
-def _listening(made: socket.socket, name: object) -> socket.socket:
+def _listening(listener: socket.socket, name: object) -> socket.socket:
     try:
-        made.bind(name)  # type: ignore[arg-type]
-        made.listen(1024)
+        listener.bind(name)  # type: ignore[arg-type]
+        listener.listen(1024)
     except OSError:
-        made.close()
+        listener.close()
         raise
-    return made
+    return listener
 
 
 def tls_context(key: bytes, certificate: bytes, roots: bytes | None, client_verify: bool) -> ssl.SSLContext:

@@ -190,36 +190,36 @@ class Connection(Receiver, asyncio.Protocol):
                 return 0
             self._greeted, at = True, len(PREFACE)
         while end - at >= 9 and self._work < TURN:
-            high, low, kind, flags, number = unpack(view, at)
+            high, low, frame_type, flags, number = unpack(view, at)
             stop = at + 9 + (high << 8 | low)
             if stop > at + 9 + self._longest_frame:
                 raise Failed(FRAME_SIZE_ERROR)
             if end < stop:
                 break
-            if kind == HEADERS and flags == END_HEADERS and end - stop > 9 and (after := self._call(
+            if frame_type == HEADERS and flags == END_HEADERS and end - stop > 9 and (after := self._call(
                     view, at + 9, stop, number)):
                 at = after
                 continue
             self._work += FRAME_WORK
-            self._take(kind, flags, number & MOST, view[at + 9:stop])
+            self._take(frame_type, flags, number & MOST, view[at + 9:stop])
             at = stop
         return at
 
-    def _take(self, kind: int, flags: int, number: int, payload: memoryview) -> None:
-        if self._continued is not None and kind != CONTINUATION:
+    def _take(self, frame_type: int, flags: int, number: int, payload: memoryview) -> None:
+        if self._continued is not None and frame_type != CONTINUATION:
             raise Failed(PROTOCOL_ERROR)
         if not self._settled:
-            if kind != SETTINGS or flags & ACK:
+            if frame_type != SETTINGS or flags & ACK:
                 raise Failed(PROTOCOL_ERROR)
             self._settled = True
-        if kind == DATA:
+        if frame_type == DATA:
             self._data(flags, number, payload)
-        elif kind == HEADERS:
+        elif frame_type == HEADERS:
             self._headers(flags, number, payload)
-        elif kind == CONTINUATION:
+        elif frame_type == CONTINUATION:
             self._continuation(flags, number, payload)
-        elif kind == RST_STREAM:
+        elif frame_type == RST_STREAM:
             self._reset_by_client(number, payload)
         else:
             self._spend(1)
-            self._control(kind, flags, number, payload)
+            self._control(frame_type, flags, number, payload)

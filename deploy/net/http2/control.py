@@ -50,26 +50,26 @@ class Control(Sender):
         if stream is not None:
             self._close(stream, End.CLIENT_RESET)
 
-    def _control(self, kind: int, flags: int, number: int, payload: memoryview) -> None:
-        if kind == WINDOW_UPDATE:
+    def _control(self, frame_type: int, flags: int, number: int, payload: memoryview) -> None:
+        if frame_type == WINDOW_UPDATE:
             self._window_update(number, payload)
-        elif kind == SETTINGS:
+        elif frame_type == SETTINGS:
             self._settings(flags, number, payload)
-        elif kind == PING:
+        elif frame_type == PING:
             if len(payload) != 8 or number:
                 raise Failed(FRAME_SIZE_ERROR if len(payload) != 8 else PROTOCOL_ERROR)
             if not flags & ACK:
                 self._write(frame(PING, ACK, 0, payload))
-        elif kind == PRIORITY:
+        elif frame_type == PRIORITY:
             stream = self._known(number, on_idle=True)
             if len(payload) != 5 or dependency(payload) == number:
                 code = PROTOCOL_ERROR if len(payload) == 5 else FRAME_SIZE_ERROR
                 if stream is None:
                     raise Failed(code)
                 self.reset(stream, code)
-        elif kind == PUSH_PROMISE or (kind == GOAWAY and number):
+        elif frame_type == PUSH_PROMISE or (frame_type == GOAWAY and number):
             raise Failed(PROTOCOL_ERROR)
-        elif kind == GOAWAY and len(payload) < 8:
+        elif frame_type == GOAWAY and len(payload) < 8:
             raise Failed(FRAME_SIZE_ERROR)
 
     def _settings(self, flags: int, number: int, payload: memoryview) -> None:

@@ -77,7 +77,7 @@ class Blocks:
         table = self._decoder.header_table
         before = table.maxsize, len(table.dynamic_entries), table.dynamic_entries[0] if table.dynamic_entries else None
         try:
-            found = checked(self._decoder.decode(block, raw=True))
+            parsed = checked(self._decoder.decode(block, raw=True))
         except OversizedHeaderListError as error:
             raise Failed(ENHANCE_YOUR_CALM) from error
         except (HPACKError, IndexError, ValueError) as error:
@@ -86,5 +86,5 @@ class Blocks:
         if before[:2] != (table.maxsize, len(table.dynamic_entries)) or before[2] is not first:
             self.remembered.clear()  # numbers of the table's entries have changed
         elif len(self.remembered) < _REMEMBERED and len(block) <= _MEMORABLE:
-            self.remembered[block] = found
-        return found
+            self.remembered[block] = parsed
+        return parsed

@@ -28,9 +28,9 @@ class Failed(Exception):
         self.code = code
 
 
-def frame(kind: int, flags: int, number: int, payload: bytes | memoryview = b"") -> bytes:
+def frame(frame_type: int, flags: int, number: int, payload: bytes | memoryview = b"") -> bytes:
     size = len(payload)
-    return b"".join((HEAD.pack(size >> 8, size & 0xFF, kind, flags, number), payload))
+    return b"".join((HEAD.pack(size >> 8, size & 0xFF, frame_type, flags, number), payload))
 
 
 def three(number: int, headers: bytes, body: bytes, trailers: bytes) -> bytes:

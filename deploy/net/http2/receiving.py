@@ -65,10 +65,10 @@ class Receiver(Control):
         known = self._blocks.remembered.get(bytes(view[begin:end]))
         if known is None or not known.any_length or known.size > self._limits.block:
             return 0
-        high, low, kind, flags, same = HEAD.unpack_from(view, end)
+        high, low, frame_type, flags, same = HEAD.unpack_from(view, end)
         size, begin = high << 8 | low, end + 9
         end = begin + size
-        if (kind != DATA or flags != END_STREAM or same != number or end > len(view)
+        if (frame_type != DATA or flags != END_STREAM or same != number or end > len(view)
                 or size > FRAME or size > self._longest or self._unreturned + size > RECEIVE_WINDOW
                 or not self._last < number <= MOST or not number & 1 or self._continued is not None
                 or self._leaving or len(self._streams) + self._orphans // 4 >= self._limits.streams):

@@ -161,14 +161,14 @@ class Sender:
             self._write(frame(DATA, END_STREAM, stream.number))
         parts = [block[at:at + FRAME] for at in range(0, len(block), FRAME)]
         for index, part in enumerate(parts):
-            kind, flags = (CONTINUATION, 0) if index else (HEADERS, END_STREAM)
-            self._write(frame(kind, flags | (END_HEADERS if index == len(parts) - 1 else 0), stream.number, part))
+            frame_type, flags = (CONTINUATION, 0) if index else (HEADERS, END_STREAM)
+            self._write(frame(frame_type, flags | (END_HEADERS if index == len(parts) - 1 else 0), stream.number, part))
         if stream.state is CLIENT_ENDED:
             self._close(stream, End.BOTH_ENDED)
         elif self._leaving:
             self.reset(stream, NO_ERROR)
         else:
-            self._let_go(stream)
+            self._stop_sending(stream)
             stream.state = WE_ENDED
 
     # -- ends
@@ -176,14 +176,14 @@ class Sender:
     def _close(self, stream: Stream, end: End) -> None:
         state = stream.state
         if state is not WE_ENDED and state is not CLOSED:
-            self._let_go(stream)
+            self._stop_sending(stream)
         stream.state = CLOSED
         self._streams.pop(stream.number, None)
         self._closed.add(stream.number, end)
         if self._leaving and not self._streams:
             self.close()
 
-    def _let_go(self, stream: Stream) -> None:
+    def _stop_sending(self, stream: Stream) -> None:
         """Nothing more will be sent on a stream: what was kept for it isn't needed."""
         if stream.timer is not None:
             stream.timer.cancel()
