@@ -136,7 +136,7 @@ class Bodies:
         return body.arguments.index(name)
 
     def callers(self, function: str) -> list[tuple[str, NodeDef, int]]:
-        """(scope, node, how many of its inputs come before the first argument). Raises Unfollowed for odd callers."""
+        """(scope, node, how many of its inputs come before the first argument). Raises Unfollowed for others."""
         calls = []
         for scope, name in self._callers.get(function, ()):
             node = self.node(scope, name)

@@ -10,14 +10,14 @@ EPILOG = """\b
 The way through:
   tfs export docs/examples/digits.py:build --name digits     a version in ./models, with golden answers
   tfs init > serving.yaml                                     what to serve, and how
-  tfs up && tfs smoke && tfs down                             start, prove, stop
+  tfs up && tfs smoke && tfs down                             start, verify, stop
 """
 
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="tfs")
 def app() -> None:
-    """Export, publish, serve and prove models with TensorFlow Serving."""
+    """Export, publish, serve and verify models with TensorFlow Serving."""
 
 
 def _register() -> None:

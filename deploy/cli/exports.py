@@ -36,7 +36,7 @@ def register(app: click.Group) -> None:
     @click.option("--input", "inputs", multiple=True, metavar="SPEC",
                   help='What it takes, where the model doesn\'t say: "pixels: float32[?, 784]". Repeatable.')
     @click.option("--examples", type=click.Path(path_type=Path, dir_okay=False),
-                  help="Inputs to prove and record answers for (.npz or .json).  [default: generated]")
+                  help="Inputs to verify and record answers for (.npz or .json).  [default: generated]")
     @click.option("--custom-object", "custom_objects", multiple=True, metavar="PKG.MODULE:CLASS",
                   help="A class or function that a .keras or .h5 file names. Repeatable.")
     @click.option("--tolerance", "tolerances", multiple=True, metavar="[SIGNATURE[/OUTPUT]=]NUMBER[,NUMBER]",
@@ -58,7 +58,7 @@ def register(app: click.Group) -> None:
                      batch_sizes: str | None, spec_path: Path | None, tflite: str | None, tflite_out: Path | None,
                      tflite_limit: float | None, tflite_plot: Path | None, allowances: tuple[str, ...],
                      as_json: bool) -> None:
-        """Export a Python model, prove it, and publish it.
+        """Export a Python model, verify it, and publish it.
 
         TARGET is pkg.module:attribute or path/file.py:attribute (a model, or a function that builds one), a .keras or
         .h5 file, or a SavedModel directory. What was saved is loaded in a fresh process and has to answer as the model
@@ -92,7 +92,7 @@ def _summary(exported: Exported) -> object:
 
     cases = f"{exported.goldens} golden case{'s' * (exported.goldens != 1)}"
     lines = [f"published {exported.model_version} at {exported.path}",
-             f"proven: {exported.parity}; {cases}; {exported.seconds:.1f} s", ""]
+             f"verified: {exported.parity}; {cases}; {exported.seconds:.1f} s", ""]
     notes = [f"note: {note}" for note in exported.notes]
     small = _sibling_table(exported.tflite) if exported.tflite else []
     return Group(*lines, signatures_table(exported.contract), *small, *notes)

@@ -1,4 +1,4 @@
-"""tfs smoke: prove what is served."""
+"""tfs smoke: verify what is served."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from deploy.client.contracts import Contracts
-from deploy.client.failures import Call
+from deploy.client.failures import CallSite
 from deploy.client.headers import Given, Headers
 from deploy.client.interfaces import Metadata
 from deploy.errors import BadReply, BadRequest, SpecError
@@ -64,7 +64,7 @@ class Base:
     def _metadata(self, ref: ModelRef, deadline: Deadline) -> Metadata:
         raise NotImplementedError
 
-    def _begin(self, verb: str, ref: ModelRef | str, timeout: float | None) -> tuple[Call, Deadline]:
+    def _begin(self, verb: str, ref: ModelRef | str, timeout: float | None) -> tuple[CallSite, Deadline]:
         """What is about to be done, and its deadline."""
         ref = as_ref(ref)
         deadline = Deadline(self._timeout if timeout is None else timeout)
@@ -75,11 +75,11 @@ class Base:
             raise call.bad_request(f"a timeout of {timeout} s leaves no time")
         return call, deadline
 
-    def _call(self, verb: str, ref: ModelRef, deadline: Deadline) -> Call:
+    def _call(self, verb: str, ref: ModelRef, deadline: Deadline) -> CallSite:
         what = f"{verb} of {ref}" if ref is not NO_MODEL else verb
-        return Call(what, self.endpoint, ref, deadline.seconds)
+        return CallSite(what, self.endpoint, ref, deadline.seconds)
 
-    def _located(self, read: Callable[[], T], call: Call) -> T:
+    def _located(self, read: Callable[[], T], call: CallSite) -> T:
         """What `read` makes of a request or reply; its errors get the endpoint and ref that it doesn't know."""
         try:
             return read()

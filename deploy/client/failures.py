@@ -55,7 +55,7 @@ _HINTS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class CallSite:
     """What was being done when something failed: `predict of mnist/3`, where, within how many seconds."""
 
     what: str
@@ -92,7 +92,7 @@ class Call:
                           ref=self.about)
 
 
-def rpc(attempt: Callable[[], T], call: Call) -> T:
+def rpc(attempt: Callable[[], T], call: CallSite) -> T:
     """What `attempt` returns; its grpc.RpcError as ours."""
     import grpc
 
@@ -104,7 +104,7 @@ def rpc(attempt: Callable[[], T], call: Call) -> T:
         raise call.bad_request(str(error)) from error
 
 
-def from_rpc(error: grpc.RpcError, call: Call) -> ClientError:
+def from_rpc(error: grpc.RpcError, call: CallSite) -> ClientError:
     """Ours for a failed RPC. Every status code has one."""
     import grpc
 
@@ -126,7 +126,7 @@ def _status(error: grpc.RpcError) -> tuple[grpc.StatusCode | None, str]:
     return (code() if callable(code) else None), str((details() if callable(details) else None) or error or "")
 
 
-def from_http(error: Exception, call: Call) -> ClientError:
+def from_http(error: Exception, call: CallSite) -> ClientError:
     """Ours for an exception of requests, of urllib3 below it, or of the socket. Every class has one."""
     why = _innermost(error)
     if isinstance(why, BadStatusLine) and not isinstance(why, ConnectionError):
@@ -148,21 +148,21 @@ class _Tables:
 
         self.timeouts: Classes = (u.ReadTimeoutError, r.ReadTimeout, TimeoutError)
         self.connecting: Classes = (r.ConnectTimeout, u.ConnectTimeoutError)
-        self.outcomes: tuple[tuple[Classes, Callable[[Call, str], ClientError]], ...] = (
+        self.outcomes: tuple[tuple[Classes, Callable[[CallSite, str], ClientError]], ...] = (
             ((r.SSLError, u.SSLError), lambda call, why: call.unreachable(
                 f"TLS: {why}", hint=_TLS)),
             ((r.ProxyError, u.ProxyError), lambda call, why: call.unreachable(
                 f"proxy: {why}", hint="check the proxy in the environment")),
-            ((u.NewConnectionError,), Call.unreachable),
+            ((u.NewConnectionError,), CallSite.unreachable),
             ((r.ConnectTimeout, u.ConnectTimeoutError), lambda call, _: call.unreachable("it can't be made in time")),
             ((r.Timeout, u.TimeoutError, TimeoutError), lambda call, _: call.timed_out()),
             ((r.URLRequired, r.MissingSchema, r.InvalidSchema, r.InvalidURL, r.InvalidHeader, r.UnrewindableBodyError,
               r.StreamConsumedError, u.LocationValueError, u.UnrewindableBodyError, u.BodyNotHttplibCompatible,
-              u.ProxySchemeUnsupported), Call.bad_request),
+              u.ProxySchemeUnsupported), CallSite.bad_request),
             ((r.ConnectionError, r.ChunkedEncodingError, r.RetryError, u.ProtocolError, IncompleteRead, u.PoolError),
-             Call.unreachable),
-            ((r.RequestException, u.HTTPError), Call.bad_reply),
-            ((OSError,), Call.unreachable),
+             CallSite.unreachable),
+            ((r.RequestException, u.HTTPError), CallSite.bad_reply),
+            ((OSError,), CallSite.unreachable),
         )
 
 
@@ -188,7 +188,7 @@ def _sentence(error: BaseException) -> str:
     return str(getattr(error, "strerror", None) or error) or type(error).__name__
 
 
-def from_status(status: int, text: str, call: Call) -> ClientError:
+def from_status(status: int, text: str, call: CallSite) -> ClientError:
     """Ours for an HTTP status that isn't 200."""
     if status == 503:
         return call.unreachable(f"unavailable (503): {text}")
@@ -205,7 +205,7 @@ def distrusts(error: Exception) -> bool:
 
 
 def answers_no(error: Exception) -> bool:
-    """Whether the server says that there is no such thing: a label that leads nowhere, a model that isn't served."""
+    """Whether the server says that there is no such thing: a label without a version, a model that isn't served."""
     return isinstance(error, Rejected) and error.code in ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION")
 
 

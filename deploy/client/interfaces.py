@@ -41,7 +41,7 @@ class Prediction(Mapping[str, Array]):
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What GetModelMetadata tells: the version that a ref leads to now, and its signatures."""
+    """What GetModelMetadata answers: the version that a ref resolves to now, and its signatures."""
 
     version: int
     contract: Contract
@@ -87,7 +87,7 @@ class Control(Protocol):
         ...
 
     def metadata(self, ref: ModelRef | str, *, timeout: float | None = None) -> Metadata:
-        """The signatures behind `ref`, and the version that it leads to: so a label can be resolved."""
+        """The signatures behind `ref`, and the version that it resolves to: so a label can be resolved."""
         ...
 
     def resolve(self, ref: ModelRef | str, *, timeout: float | None = None) -> ModelVersion:

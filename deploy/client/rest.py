@@ -12,7 +12,7 @@ from deploy.client import curl, decoding, encoding, failures, forms, replies
 from deploy.client.base import NO_MODEL, Base, as_ref
 from deploy.client.checking import explain, prepare
 from deploy.client.examples import to_body
-from deploy.client.failures import Call
+from deploy.client.failures import CallSite
 from deploy.client.forms import Form
 from deploy.client.headers import Given
 from deploy.client.interfaces import Features, Inputs, Metadata, Prediction
@@ -110,11 +110,11 @@ class RestClient(Base):
             raise BadRequest(f"{ref}: {refusal}", endpoint=self.endpoint, ref=ref, hint=hint)
         return encoding.request_body(signature.name, arrays, form)
 
-    def _results(self, body: bytes, verb: str, call: Call, deadline: Deadline) -> Any:
+    def _results(self, body: bytes, verb: str, call: CallSite, deadline: Deadline) -> Any:
         reply = self._ask(f"{call.ref.rest_path}:{verb}", body, call, deadline)
         return self._located(lambda: decoding.member(decoding.loads(reply.body), "results"), call)
 
-    def _ask(self, path: str, body: bytes | None, call: Call, deadline: Deadline, signature: Signature | None = None
+    def _ask(self, path: str, body: bytes | None, call: CallSite, deadline: Deadline, signature: Signature | None = None
              ) -> Reply:
         """The answer with status 200. Tried again while there is no connection: these calls change nothing."""
 

@@ -16,7 +16,7 @@ from deploy.client import failures, replies
 from deploy.client.base import NO_MODEL, Base
 from deploy.client.checking import explain, prepare
 from deploy.client.examples import to_input
-from deploy.client.failures import Call
+from deploy.client.failures import CallSite
 from deploy.client.headers import Given, pem
 from deploy.client.interfaces import Features, Inputs, Metadata, Prediction
 from deploy.errors import Rejected
@@ -121,10 +121,10 @@ class RpcClient(Base):
         contract = self._located(lambda: contract_from_metadata(reply), call)
         return Metadata(reply.model_spec.version.value, contract)
 
-    def _send(self, method: str, message: Message, reply: type[M], call: Call, deadline: Deadline) -> M:
+    def _send(self, method: str, message: Message, reply: type[M], call: CallSite, deadline: Deadline) -> M:
         return _parsed(self._ask(method, message.SerializeToString(), call, deadline), reply, call)
 
-    def _ask(self, method: str, body: bytes, call: Call, deadline: Deadline, signature: Signature | None = None
+    def _ask(self, method: str, body: bytes, call: CallSite, deadline: Deadline, signature: Signature | None = None
              ) -> bytes:
         """The reply's bytes. Tried again while there is no connection: none of these calls changes anything."""
         try:
@@ -132,7 +132,7 @@ class RpcClient(Base):
         except Rejected as error:
             raise explain(error, signature) from error
 
-    def _once(self, method: str, body: bytes, call: Call, deadline: Deadline) -> bytes:
+    def _once(self, method: str, body: bytes, call: CallSite, deadline: Deadline) -> bytes:
         """Run once; a server that has no thread for it yet is asked again."""
         metadata = tuple(self._headers.items())
 
@@ -177,7 +177,7 @@ def _answered(spec: pb.ModelSpec) -> ModelVersion | None:
     return ModelVersion(spec.name, spec.version.value) if spec.name and spec.version.value > 0 else None
 
 
-def _parsed(data: bytes, message: type[M], call: Call) -> M:
+def _parsed(data: bytes, message: type[M], call: CallSite) -> M:
     try:
         return message.FromString(data)
     except DecodeError as error:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from deploy.client import failures
-from deploy.client.failures import Call
+from deploy.client.failures import CallSite
 from deploy.client.headers import pem
 from deploy.errors import ClientError
 from deploy.types import Tls
@@ -53,7 +53,7 @@ class Transport:
         if tls is not None:
             self._use(tls)
 
-    def send(self, method: str, path: str, body: bytes | None, call: Call, deadline: Deadline) -> Reply:
+    def send(self, method: str, path: str, body: bytes | None, call: CallSite, deadline: Deadline) -> Reply:
         """One request. Raises Unreachable, TimedOut, BadReply, BadRequest; an error status is an answer."""
         timeout = None if deadline.seconds is None else max(deadline.left, 0.001)
         headers = {} if body is None else {"Content-Type": "application/json"}
@@ -78,7 +78,7 @@ class Transport:
             self._session.cert = tls.certificate if tls.key is None else (tls.certificate, tls.key)
 
 
-def _read(raw: Any, call: Call, deadline: Deadline) -> bytes:
+def _read(raw: Any, call: CallSite, deadline: Deadline) -> bytes:
     """The whole body. A socket's timeout starts anew with each packet; the deadline doesn't."""
     chunks = []
     while chunk := raw.read1(_CHUNK):

@@ -114,9 +114,9 @@ def named(result: object, endpoint: SignatureFunction) -> dict[str, Any]:
 
 def _by_name(result: object, endpoint: SignatureFunction) -> dict[str, object]:
     if isinstance(result, Mapping):
-        odd = [key for key in result if not isinstance(key, str) or not key]
-        if odd:
-            raise ExportError(f"signature {endpoint.name!r} returns a dict with the key {odd[0]!r}",
+        bad_keys = [key for key in result if not isinstance(key, str) or not key]
+        if bad_keys:
+            raise ExportError(f"signature {endpoint.name!r} returns a dict with the key {bad_keys[0]!r}",
                               hint="output names have to be text")
         return dict(result)
     if isinstance(result, tuple) and hasattr(result, "_asdict"):

@@ -37,7 +37,7 @@ def check_values(flags: Mapping[str, object]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class UnreadableFlag:
     """An argument whose value the server can't read. write: the same with what was most likely meant; "" if unknown."""
 
     argument: str
@@ -50,7 +50,7 @@ class Unreadable:
         return f"{self.argument} can't be read: expected {self.expected}{meant}"
 
 
-def unreadable(arguments: Iterable[str], *, strict: bool = False) -> Iterator[Unreadable]:
+def unreadable(arguments: Iterable[str], *, strict: bool = False) -> Iterator[UnreadableFlag]:
     """The arguments that end a server with its usage text. strict: booleans other than true and false as well."""
     for argument in arguments:
         name, _, value = argument.removeprefix("--").partition("=")
@@ -60,7 +60,7 @@ def unreadable(arguments: Iterable[str], *, strict: bool = False) -> Iterator[Un
         word = flag.kind == "bool" and value not in ("", "true", "false")
         if parse([argument], FLAGS).bad or (strict and word):
             meant = _meant(flag.kind, value)
-            yield Unreadable(argument, _KINDS[flag.kind], f"--{name}={meant}" if meant else "")
+            yield UnreadableFlag(argument, _KINDS[flag.kind], f"--{name}={meant}" if meant else "")
 
 
 def _meant(kind: str, value: str) -> str:

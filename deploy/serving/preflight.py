@@ -26,7 +26,7 @@ def check_readable(models: Iterable[Wanted], user: str | None) -> None:
             for path in (base, version, *_below(version)):
                 if user and path != base and not path.resolve().is_relative_to(base.resolve()):
                     raise RepositoryError(
-                        f"model {model.name!r}: {path} leads to {path.resolve()}, which isn't in the container",
+                        f"model {model.name!r}: {path} is a link to {path.resolve()}, which isn't in the container",
                         hint=f"only {base} is mounted: put the files themselves there, or use backend: embedded")
                 if not readable(path):
                     who = f"the container's user {user}" if user else "this user"

@@ -94,7 +94,7 @@ CASES: dict[str, tuple[Evidence, str, str, str]] = {
     "half-copied and served": (
         model(broken={1: "no variables"}, statuses=(VersionStatus(1, VersionState.AVAILABLE),)), "half-copied",
         "served nevertheless", "next number"),
-    "a file called 2": (model(unexpected=("2",)), "odd-version", "takes 2 in", "move it away"),
+    "a file called 2": (model(unexpected=("2",)), "unexpected-version", "takes 2 in", "move it away"),
     "unreadable": (model(unreadable="/srv/m/1/saved_model.pb"), "permission-denied", "isn't readable",
                    "chmod -R a+rX /srv/m"),
     "unreadable, by the log": (log("E /models/m/1/saved_model.pb; Permission denied", user="65534:65534"),
@@ -177,11 +177,11 @@ CASES: dict[str, tuple[Evidence, str, str, str]] = {
     "disk full": (log("W write failed: No space left on device"), "disk-full", "a disk is full", "make room"),
     "what tfs check says": (model(refused={1: ("Foo isn't in TensorFlow Serving 2.20",)}), "check-refuses",
                             "m/1 can't be served here: Foo", "tfs check /srv/m/1"),
-    "burnt": (model(statuses=failed(1, "truncated")), "version-burnt", "doesn't try a failed number", "next number"),
+    "burnt": (model(statuses=failed(1, "truncated")), "permanently-failed", "doesn't try a failed number", "next number"),
     "burnt, its file was cut off": (
         replace(model(statuses=failed(1, "Can't parse /srv/m/1/saved_model.pb as binary proto")), log=lines(
             LOADING + RETRIED.replace("NOT_FOUND: Op type not registered", "DATA_LOSS: Can't parse"))),
-        "version-burnt", "its files are whole now", "next number"),
+        "permanently-failed", "its files are whole now", "next number"),
     "failed": (model(refused={1: ("no op",)}, statuses=failed(1, "truncated")), "version-failed", "m/1 failed to load",
                "next number"),
     "drift": (Evidence(running=True, drift=("m is served as 2; use tfs rollout",)), "drift", "m is served as 2",
@@ -241,7 +241,7 @@ CASES: dict[str, tuple[Evidence, str, str, str]] = {
                                       beside=("half", "m")), "base-path-missing", "doesn't exist", "/models/m"),
     "an engine on another machine": (model(engine_lacks="/srv/m/1"), "engine-elsewhere", "on another machine",
                                      "tfs image build"),
-    "a name with a space": (model(name="m "), "odd-model-name", "'m '", "correct its name"),
+    "a name with a space": (model(name="m "), "unexpected-model-name", "'m '", "correct its name"),
     "a load that is tried again": (
         Evidence(running=True, log=lines(LOADING + RETRIED.replace("Op type not registered", "No such thing"))),
         "load-fails", "m/1 fails to load: NOT_FOUND: No such thing", "max_num_load_retries"),
@@ -301,7 +301,7 @@ CASES: dict[str, tuple[Evidence, str, str, str]] = {
                                     "docker run --init"),
     "port not published": (Evidence(running=True, ports=(Port("REST", 9001, unpublished=True),)), "port-unpublished",
                            "not its REST port 9001", "-p 9001:9001"),
-    "what up said": (Evidence(up_error="it isn't ready after 120 s", up_hint="raise it"), "told", "after 120 s",
+    "what up said": (Evidence(up_error="it isn't ready after 120 s", up_hint="raise it"), "start-failed", "after 120 s",
                      "raise it"),
     "what status says": (Evidence(running=True, problems=("model 'm' serves nothing",)), "not-served", "serves nothing",
                          "tfs status"),
@@ -385,7 +385,7 @@ def test_every_rule_is_in_the_table() -> None:
 
 def test_the_guide_names_every_rule() -> None:
     text = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text()
-    named = {rule for _, rule, *_ in CASES.values()} - {"ended", "told", "not-served", "no-versions", "sigabrt"}
+    named = {rule for _, rule, *_ in CASES.values()} - {"ended", "start-failed", "not-served", "no-versions", "sigabrt"}
     assert {rule for rule in named if f"`{rule}`" not in text} == set()
 
 

@@ -101,7 +101,7 @@ def test_a_version_that_failed_is_burnt(spec: Spec) -> None:
     assert found.most_likely is not None and found.most_likely.rule == "half-copied"
     bad.write_bytes(EMPTY_GRAPH)
     found = doctor(latest)
-    assert found.most_likely is not None and found.most_likely.rule == "version-burnt"
+    assert found.most_likely is not None and found.most_likely.rule == "permanently-failed"
     assert "m/3 failed to load; its files are whole now" in found.most_likely.cause
     serving.down(latest)
 

@@ -12,13 +12,13 @@ import requests.exceptions
 import urllib3.exceptions
 
 from deploy.client import failures
-from deploy.client.failures import Call
+from deploy.client.failures import CallSite
 from deploy.errors import BadReply, BadRequest, ClientError, DeployError, Rejected, TimedOut, Unreachable
 from deploy.types import ModelRef
 from deploy.waiting import Deadline
 from tests.support.serving import FakeClock
 
-CALL = Call("predict of m/1", "http://h:1", ModelRef("m", 1), 3.0)
+CALL = CallSite("predict of m/1", "http://h:1", ModelRef("m", 1), 3.0)
 
 UNREACHABLE = {"ConnectionError", "ConnectTimeout", "ProxyError", "SSLError", "ChunkedEncodingError", "RetryError",
                "NewConnectionError", "NameResolutionError", "ConnectTimeoutError", "ProtocolError", "IncompleteRead",

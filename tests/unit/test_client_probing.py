@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from deploy.client import Prediction, probing
-from deploy.client.failures import Call
+from deploy.client.failures import CallSite
 from deploy.errors import ClientError, Unreachable
 from deploy.types import CLASSIFY_METHOD, Contract, ModelRef, Signature, TensorSpec
 
 REF = ModelRef("m", 1)
-CALL = Call("predict of m/1", "h:1", REF, 3.0)
+CALL = CallSite("predict of m/1", "h:1", REF, 3.0)
 
 
 def signature(name: str = "serving_default", dtype: str = "float32", method: str = "") -> Signature:

@@ -12,7 +12,7 @@ import pytest
 
 from deploy import smoke
 from deploy.client import Client, Metadata, Prediction
-from deploy.client.failures import Call
+from deploy.client.failures import CallSite
 from deploy.client.transport import Reply
 from deploy.errors import SmokeFailed
 from deploy.goldens.compare import Tolerance
@@ -37,7 +37,7 @@ CONTRACT = Contract((Signature("serving_default", (TensorSpec("x", "float32", FL
                                (TensorSpec("y", "float32", FLOATS),)),))
 X = {"x": np.array([1, 2], "f4")}
 GOLDEN = Golden("serving_default", X, {"y": np.array([2.5, 3], "f4")})
-CALL = Call("predict", "fake", ModelRef("m"), 1.0)
+CALL = CallSite("predict", "fake", ModelRef("m"), 1.0)
 
 
 class Rpc:

@@ -27,7 +27,7 @@ from deploy.net.http2.sending import Sender
 from deploy.net.http2.streams import End, Stream
 
 
-class Control(Sender):
+class ControlFrames(Sender):
     """The part of a connection that takes them. Each has its price."""
 
     def _spend(self, price: int) -> None:

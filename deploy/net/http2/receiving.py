@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from deploy.net.http2 import limits as cost
-from deploy.net.http2.control import Control
+from deploy.net.http2.control import ControlFrames
 from deploy.net.http2.fields import Block, Blocks
 from deploy.net.http2.frames import (
     DATA,
@@ -46,7 +46,7 @@ from deploy.net.http2.streams import End, Stream
 _MORE = PADDED | PRIORITIZED
 
 
-class Receiver(Control):
+class Receiver(ControlFrames):
     """The part of a connection that takes them."""
 
     def __init__(self, service: Service, limits: Limits, later: Callable[[Callable[[], None]], object]) -> None:

@@ -13,7 +13,7 @@ from deploy.spec import Spec
 
 RULES: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
     *files.RULES, *flagged.RULES, *loads.RULES, *programs.RULES)
-_SYMPTOMS = frozenset({"port-closed", "not-served", "told", "ended", "restarting", "crashed", "usage-text"})
+_SYMPTOMS = frozenset({"port-closed", "not-served", "start-failed", "ended", "restarting", "crashed", "usage-text"})
 _SERIOUS = 30  # from here on it keeps a server from starting or serving as it should
 
 

@@ -157,7 +157,7 @@ def unexpected_names(e: Evidence) -> Iterator[Cause]:
     """Names that the server takes for versions."""
     for m in e.models:
         if m.unexpected and not m.named:
-            yield Cause("odd-version", 70, f"model {m.name!r}: the server takes {', '.join(m.unexpected)} in "
+            yield Cause("unexpected-version", 70, f"model {m.name!r}: the server takes {', '.join(m.unexpected)} in "
                         f"{m.path or m.base_path} for a version", "move it away, or name the versions in the spec")
 
 
@@ -190,7 +190,7 @@ def unusable_model_names(e: Evidence) -> Iterator[Cause]:
     """Names that no client will ask for."""
     for m in e.models:
         if m.found and (m.name != m.name.strip(_AROUND) or not m.name or "/" in m.name):
-            yield Cause("odd-model-name", 60, f"the model is called {m.name!r}: clients that ask for "
+            yield Cause("unexpected-model-name", 60, f"the model is called {m.name!r}: clients that ask for "
                         f"{m.name.strip(_AROUND).strip('/')!r} get NOT_FOUND",
                         "correct its name in the config file or flags")
 

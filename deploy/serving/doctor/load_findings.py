@@ -145,7 +145,7 @@ def failed_versions(e: Evidence) -> Iterator[Cause]:
             repaired = s.version in m.found and s.version not in m.broken and s.version not in m.refused
             fixed = "; its files are whole now, but the server doesn't try a failed number again" if repaired else ""
             weight = 90 if not repaired else 93 if _of_files(s.error) else 86
-            yield Cause("version-burnt" if repaired else "version-failed", weight,
+            yield Cause("permanently-failed" if repaired else "version-failed", weight,
                         f"{m.name}/{s.version} failed to load{fixed}: {sentence(s.error)}",
                         f"publish it under the next number, or restart the server: then {s.version} is tried again")
 

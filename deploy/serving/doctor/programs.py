@@ -149,7 +149,7 @@ def taken_ports(e: Evidence) -> Iterator[Cause]:
 def symptoms(e: Evidence) -> Iterator[Cause]:
     """What `tfs up` and `tfs status` say: the least that is known."""
     if e.up_error:
-        yield Cause("told", 45, f"the last start failed: {e.up_error}", e.up_hint or f"see {_log_of(e)}")
+        yield Cause("start-failed", 45, f"the last start failed: {e.up_error}", e.up_hint or f"see {_log_of(e)}")
     for sentence in e.problems if e.running else ():  # that it doesn't run isn't news
         yield Cause("not-served", 30, sentence, f"tfs status shows each version; see {_log_of(e)}")
 
