@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deploy.engine.denormals import flushes
+from deploy.engine.latency import LatencyEstimate, LatencyEstimates, Shapes, elements, is_static_cost
 from deploy.engine.library import EngineError, Library, Output, library
 from deploy.engine.loading import load_model
 from deploy.engine.memory import give_back
-from deploy.engine.pace import Pace, Paces, elements, foreseeable
 from deploy.engine.tensors import from_tensor, to_tensor
 from deploy.errors import BadRequest
 from deploy.types import Contract, Signature
@@ -49,12 +49,12 @@ def load(directory: str | Path, *, tags: Sequence[str] = ("serve",), intra_op: i
 class _Plan:
     """Feeds and fetches looked up in the graph once."""
 
-    __slots__ = ("feeds", "fetches", "inputs", "outputs", "paces")
+    __slots__ = ("feeds", "fetches", "inputs", "latencies", "outputs")
 
-    def __init__(self, inputs: Sequence[Output], outputs: Sequence[Output], paces: Paces) -> None:
+    def __init__(self, inputs: Sequence[Output], outputs: Sequence[Output], latencies: LatencyEstimates) -> None:
         self.inputs, self.outputs = (Output * len(inputs))(*inputs), (Output * len(outputs))(*outputs)
         self.feeds, self.fetches = ctypes.c_void_p * len(inputs), ctypes.c_void_p * len(outputs)
-        self.paces = paces
+        self.latencies = latencies
 
 
 class Session:
@@ -81,7 +81,7 @@ class Session:
             tf.long_runs.discard(self)
         self._closed = False
         self._contract: Contract | None = None
-        self._foreseeable = foreseeable(op.name for op in self.metagraph.meta_info_def.stripped_op_list.op)
+        self._static_cost = is_static_cost(op.name for op in self.metagraph.meta_info_def.stripped_op_list.op)
 
     @property
     def metagraph(self) -> MetaGraphDef:
@@ -102,7 +102,7 @@ class Session:
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str], *, timeout: float | None = None) -> list[Array]:
         """The values of `fetches`, given `feeds`; both by tensor name (`serving_default_x:0`).
 
-        timeout: seconds after which a run is stopped, unless it is known to be brief.
+        timeout: seconds after which a run is stopped, unless it is known to take less than a millisecond.
 
         A dtype that isn't the graph's is refused, not cast. Strings: dtype object, bytes. Don't change a fed array
         before the call returns; with a model that stores what it is fed, don't change it at all.
@@ -111,18 +111,18 @@ class Session:
         tf, plan = self._tf, self._plan(tuple(feeds), tuple(fetches))
         values, results = plan.feeds(), plan.fetches()
         arrays = [np.asanyarray(array) for array in feeds.values()]
-        pace = plan.paces.of(arrays)
+        latency = plan.latencies.of(arrays)
         self._enter()
-        status, run = tf.NewStatus(), None if pace.short else object()
+        status, run = tf.NewStatus(), None if latency.cheap else object()
         if run is not None:
             tf.long_runs.add(run)
         try:
             for index, array in enumerate(arrays):
                 values[index] = to_tensor(tf, array)
-            whole, own = self._run_for(plan, pace, timeout, (values, results, status))
+            seconds, thread_seconds = self._run_for(plan, latency, timeout, (values, results, status))
             tf.check(status)
             made = _collect(tf, results)
-            pace.ran(whole, own, elements(made))
+            latency.observe(seconds, thread_seconds, elements(arrays), elements(made))
             return made
         finally:
             if run is not None:
@@ -133,14 +133,13 @@ class Session:
                     tf.DeleteTensor(value)
             tf.DeleteStatus(status)
 
-    def is_short(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> bool:
-        """Whether `run` will take a quarter of a millisecond at most, so that a thread with other duties may call it.
+    def latency(self, feeds: Sequence[str], fetches: Sequence[str], shapes: Shapes) -> LatencyEstimate | None:
+        """What runs took that were fed these shapes; None if there was none.
 
-        False for shapes that haven't been fed yet, for graphs whose time depends on values, for strings, and while long
-        runs, of any session, keep TensorFlow's threads busy.
+        None, too, while long runs, of any session, keep TensorFlow's threads busy.
         """
         plan = self._plans.get((tuple(feeds), tuple(fetches)))
-        return plan is not None and not self._tf.long_runs and plan.paces.is_short(feeds.values())
+        return None if plan is None or self._tf.long_runs else plan.latencies.get(shapes)
 
     def call(self, signature: Signature, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """`signature`'s outputs by name for `inputs` by name.
@@ -175,42 +174,41 @@ class Session:
                  trace: TracebackType | None) -> None:
         self.close()
 
-    def _run_for(self, plan: _Plan, pace: Pace, timeout: float | None, arguments: tuple[Any, Any, int]
-                 ) -> tuple[float, float]:
+    def _run_for(self, plan: _Plan, latency: LatencyEstimate, timeout: float | None, arguments: tuple[Any, Any, int]
+                 ) -> tuple[float, float | None]:
         """Run, in this thread or TensorFlow's; as `_run`.
 
-        A brief run stays in this thread: changing threads costs 30 us, three times what a small model takes. But there
-        it can't be stopped, and the thread has to take denormal numbers for zero, as TensorFlow's own do.
+        A run below a millisecond stays in this thread: changing threads costs 30 us, three times what a small model
+        takes. But there it can't be stopped, and the thread has to take denormal numbers for zero, as TensorFlow's own
+        do.
         """
-        watched = timeout is not None and not self._foreseeable and (timeout < _SOON or not pace.known)
-        if pace.brief and not watched and self._tf.flushing.available:
+        timed = latency.wants_thread_time
+        watched = timeout is not None and not self._static_cost and (timeout < _SOON or not latency.known)
+        if latency.sub_millisecond and not watched and self._tf.flushing.available:
             if flushes():
-                return self._run(plan, self._here, *arguments, timed=not pace.short)
+                return self._run(plan, self._here, *arguments, timed=timed)
             mode = self._tf.flushing.start()
             try:
-                return self._run(plan, self._here, *arguments, timed=not pace.short)
+                return self._run(plan, self._here, *arguments, timed=timed)
             finally:
                 self._tf.flushing.stop(mode)
         if timeout is None:
-            return self._run(plan, None, *arguments)
+            return self._run(plan, None, *arguments, timed=timed)
         data = _TIMEOUT + varint(max(1, math.ceil(timeout * 1000)))
         options = self._tf.NewBufferFromString(data, len(data))
         try:
-            return self._run(plan, options, *arguments)
+            return self._run(plan, options, *arguments, timed=timed)
         finally:
             self._tf.DeleteBuffer(options)
 
-    def _run(self, plan: _Plan, options: int | None, values: Any, results: Any, status: int, *,
-             timed: bool = True) -> tuple[float, float]:
-        """Run; returns the seconds it took, and those of this thread's own work.
-
-        timed: whether to ask the system for the latter. It takes a microsecond, and they are at most the former.
-        """
-        own, start = time.thread_time() if timed else 0.0, time.perf_counter()
+    def _run(self, plan: _Plan, options: int | None, values: Any, results: Any, status: int, *, timed: bool
+             ) -> tuple[float, float | None]:
+        """Run; returns the seconds it took, and, if it is `timed`, those of this thread's work."""
+        before, start = time.thread_time() if timed else 0.0, time.perf_counter()
         self._tf.SessionRun(self._loaded.session, options, plan.inputs, values, len(values),
                             plan.outputs, results, len(results), None, 0, None, status)
         took = time.perf_counter() - start
-        return took, time.thread_time() - own if timed else took
+        return took, time.thread_time() - before if timed else None
 
     def _plan(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> _Plan:
         plan = self._plans.get((feeds, fetches))
@@ -220,7 +218,7 @@ class Session:
                 if self._loaded.unregistered is not None:
                     self._loaded.unregistered.check(feeds, fetches)
                 plan = _Plan([self._output(name) for name in feeds], [self._output(name) for name in fetches],
-                             Paces(self._foreseeable))
+                             LatencyEstimates(self._static_cost))
                 if len(self._plans) >= _MOST_PLANS:  # clients of a server choose outputs, so plans must not pile up
                     self._plans.clear()
                 self._plans[feeds, fetches] = plan

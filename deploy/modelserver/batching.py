@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deploy.engine.latency import Shapes
 from deploy.modelserver import patience
 from deploy.modelserver.config import read_text_proto
 from deploy.modelserver.loader import Loader, Model
@@ -235,8 +236,8 @@ class BatchedModel:
         by_name = dict(zip(sorted(fetches), results, strict=True))
         return [by_name[fetch] for fetch in fetches]
 
-    def is_short(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> bool:  # noqa: ARG002
-        return False  # a call waits for others
+    def latency(self, feeds: Sequence[str], fetches: Sequence[str], shapes: Shapes) -> None:  # noqa: ARG002
+        return None  # a call waits for others
 
     def run_batch(self, batch: Batch) -> None:
         """Run a batch's calls together, and hand out the results or the error."""

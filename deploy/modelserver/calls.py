@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from deploy.modelserver import tensors
 from deploy.modelserver.core import Core
 from deploy.modelserver.examples import Examples
+from deploy.modelserver.inline import Steps
 from deploy.modelserver.lifecycle import Servable
 from deploy.modelserver.metrics import Counted, Metrics
 from deploy.modelserver.predict import Encode, predict
@@ -19,17 +20,16 @@ ModelRequest = pb.PredictRequest | pb.ClassificationRequest | pb.RegressionReque
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """The data plane. All methods raise StatusError."""
+    """The data plane. All methods raise StatusError, or their steps do."""
 
     core: Core
     examples: Examples
     metrics: Metrics
     encode: Encode = tensors.typed
 
-    def predict(self, request: pb.PredictRequest, at_once: bool = False) -> bytes:
-        """at_once: raise Postponed if it isn't sure to be short."""
+    def predict(self, request: pb.PredictRequest) -> Steps[bytes]:
         with self._counted(request, "Predict"), self._servable(request) as servable:
-            return predict(servable, request, self.encode, method_check=self.examples.method_check, at_once=at_once)
+            return (yield from predict(servable, request, self.encode, method_check=self.examples.method_check))
 
     def classify(self, request: pb.ClassificationRequest) -> pb.ClassificationResponse:
         with self._counted(request, "Classify"), self._servable(request) as servable:

@@ -7,8 +7,9 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
+from deploy.modelserver.inline import LONG, Steps
 from deploy.modelserver.rpc.server import Handler
-from deploy.modelserver.status import Code, Postponed, StatusError
+from deploy.modelserver.status import Code, StatusError
 from deploy.net.http2.messages import Message as Buffer
 from deploy.wire import health_pb2
 
@@ -18,20 +19,23 @@ HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 
 
 def method(function: Callable[[Request], Message | bytes], request_type: type[Request]) -> Handler:
-    """A handler of serialized messages, for threads; the function's reply may be serialized already."""
+    """A handler of serialized messages, for threads only; the function's reply may be serialized already."""
 
-    def handle(payload: Buffer, at_once: bool) -> bytes:
-        if at_once:
-            raise Postponed
+    def handle(payload: Buffer) -> Steps[bytes]:
+        yield LONG
         reply = function(_parsed(request_type, payload))
         return reply if isinstance(reply, bytes) else reply.SerializeToString()
 
     return handle
 
 
-def prompt(function: Callable[[Request, bool], bytes], request_type: type[Request]) -> Handler:
-    """The same for a function that knows whether it is to answer at once."""
-    return lambda payload, at_once: function(_parsed(request_type, payload), at_once)
+def stepwise(function: Callable[[Request], Steps[bytes]], request_type: type[Request]) -> Handler:
+    """The same for a function that says itself what is for threads."""
+
+    def handle(payload: Buffer) -> Steps[bytes]:
+        return function(_parsed(request_type, payload))
+
+    return handle
 
 
 def _parsed(request_type: type[Request], payload: Buffer) -> Request:
@@ -41,8 +45,10 @@ def _parsed(request_type: type[Request], payload: Buffer) -> Request:
         raise StatusError(Code.INTERNAL, "") from error
 
 
-def health(payload: Buffer, at_once: bool) -> bytes:  # noqa: ARG001  # is always short
-    """grpc.health.v1.Health/Check; the names it knows are the real server's. Raises StatusError."""
+def health(payload: Buffer) -> Steps[bytes]:
+    """grpc.health.v1.Health/Check; the names it knows are the real server's. Always short. The steps raise StatusError.
+    """
+    yield from ()
     name = _parsed(health_pb2.HealthCheckRequest, payload).service
     if name not in ("", "ModelService", "PredictionService"):
         raise StatusError(Code.NOT_FOUND, "service name unknown")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from ssl import SSLContext
 
 from deploy.modelserver import config as configs
-from deploy.modelserver import grpc_api, info, patience, tensors
+from deploy.modelserver import grpc_api, info, tensors
 from deploy.modelserver.calls import Calls, reload
 from deploy.modelserver.core import Core
 from deploy.modelserver.examples import Examples
-from deploy.modelserver.grpc_api import method, prompt
+from deploy.modelserver.grpc_api import method, stepwise
 from deploy.modelserver.loops import open_files
 from deploy.modelserver.metrics import Metrics
 from deploy.modelserver.rest import encode, routes
@@ -22,7 +21,7 @@ from deploy.modelserver.rest.http import RestServer
 from deploy.modelserver.rpc.server import GrpcServer, Handler
 from deploy.modelserver.rpc.sockets import tls_context
 from deploy.net.http1.limits import Limits
-from deploy.net.http1.messages import Request, Response
+from deploy.net.http1.messages import Response
 from deploy.net.http2 import limits
 from deploy.wire import config_pb2, methods
 from deploy.wire import serving_pb2 as pb
@@ -75,7 +74,7 @@ def _handlers(core: Core, metrics: Metrics, options: Options) -> dict[str, Handl
     encode = tensors.as_content if options.enable_serialization_as_tensor_content else tensors.typed
     calls = Calls(core, Examples(options.enable_signature_method_name_check), metrics, encode)
     handlers = {
-        methods.PREDICT: prompt(calls.predict, pb.PredictRequest),
+        methods.PREDICT: stepwise(calls.predict, pb.PredictRequest),
         methods.CLASSIFY: method(calls.classify, pb.ClassificationRequest),
         methods.REGRESS: method(calls.regress, pb.RegressionRequest),
         methods.MULTI_INFERENCE: method(calls.multi_inference, pb.MultiInferenceRequest),
@@ -112,13 +111,7 @@ def listen_rest(core: Core, metrics: Metrics, options: Options, port: int) -> Re
     late = Response(504, encode.error("Timed out waiting for notification"))
     timeout = max(0.0, options.rest_api_timeout_in_ms / 1000)
 
-    def answer(request: Request) -> Response:
-        if request.at_once or not timeout:
-            return api.answer(request)
-        with patience.until(time.monotonic() + timeout):
-            return api.answer(request)
-
-    return RestServer(options.tfs_bind_address, port, answer, threads=options.rest_api_num_threads, timeout=timeout,
+    return RestServer(options.tfs_bind_address, port, api.steps, threads=options.rest_api_num_threads, timeout=timeout,
                       late=late, refusal=api.refusal, limits=_rest_limits(options))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from deploy.engine.latency import LatencyEstimate, Shapes
 from deploy.errors import DeployError
 from deploy.modelserver import patience
 from deploy.modelserver.status import Code, StatusError, not_found
@@ -27,8 +28,11 @@ class Model(Protocol):
         Raises StatusError with the graph's own error.
         """
 
-    def is_short(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> bool:
-        """Whether `run` is sure to take a fraction of a millisecond, so that an event loop may call it."""
+    def latency(self, feeds: Sequence[str], fetches: Sequence[str], shapes: Shapes) -> LatencyEstimate | None:
+        """What is known of runs that are fed tensors of these shapes; None: nothing, or others keep them waiting.
+
+        shapes: one for each of `feeds`.
+        """
 
     def close(self) -> None:
         """Free what the version holds."""
@@ -79,8 +83,9 @@ class EngineModel:
         except DeployError as error:
             raise status_error(error) from error
 
-    def is_short(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> bool:
-        return bool(self._session.is_short(feeds, fetches))
+    def latency(self, feeds: Sequence[str], fetches: Sequence[str], shapes: Shapes) -> LatencyEstimate | None:
+        latency: LatencyEstimate | None = self._session.latency(feeds, fetches, shapes)
+        return latency
 
     def close(self) -> None:
         self._session.close()

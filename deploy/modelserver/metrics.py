@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from deploy.modelserver.status import Code, NeverAnswered, Postponed, StatusError
+from deploy.modelserver.status import Code, NeverAnswered, StatusError
 
 Labels = tuple[tuple[str, str], ...]
 _MOST_SERIES, _MOST_LENGTH = 4096, 1024  # requests bring names of models, so they must not fill the memory
@@ -145,7 +145,7 @@ class Counted:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        if isinstance(error, (NeverAnswered, Postponed)):
+        if isinstance(error, (NeverAnswered, GeneratorExit)):  # nobody gets an answer
             return
         if error is None:
             self._metrics.answered(self._model, self._api, self._entrypoint,

@@ -12,13 +12,18 @@ from deploy.wire import serving_pb2 as pb
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """inputs, outputs: alias -> tensor. dtypes: of the inputs, as numbers. reply: a PredictResponse without outputs."""
+    """inputs, outputs: alias -> tensor; feeds, fetches: the tensors only. dtypes: of the inputs, as numbers.
+
+    reply: a PredictResponse without outputs.
+    """
 
     signature: model_pb2.SignatureDef
     inputs: Mapping[str, str]
     dtypes: Mapping[str, int]
     outputs: Mapping[str, str]
     reply: bytes
+    feeds: tuple[str, ...]
+    fetches: tuple[str, ...]
 
 
 def plans(id: Id, signatures: Mapping[str, model_pb2.SignatureDef]) -> dict[str, Plan]:
@@ -33,4 +38,5 @@ def _plan(id: Id, name: str, signature: model_pb2.SignatureDef) -> Plan:
     inputs, outputs = sorted(signature.inputs.items()), sorted(signature.outputs.items())
     return Plan(signature, {alias: info.name for alias, info in inputs},
                 {alias: int(info.dtype) for alias, info in inputs}, {alias: info.name for alias, info in outputs},
-                bytes(reply.SerializeToString()))
+                bytes(reply.SerializeToString()), tuple([info.name for _, info in inputs]),
+                tuple([info.name for _, info in outputs]))

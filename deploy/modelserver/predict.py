@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
+from deploy.engine.latency import Shapes, shapes_of
 from deploy.errors import DeployError
 from deploy.modelserver import tensors
+from deploy.modelserver.inline import LONG, Run, Steps
 from deploy.modelserver.lifecycle import Servable
 from deploy.modelserver.plans import Plan
-from deploy.modelserver.status import Code, Postponed, StatusError, failed_precondition, invalid
+from deploy.modelserver.status import Code, StatusError, failed_precondition, invalid
 from deploy.types import CLASSIFY_METHOD, DEFAULT_SIGNATURE, PREDICT_METHOD, REGRESS_METHOD
 from deploy.wire import model_pb2, serving_pb2, tensor_pb2
 from deploy.wire.dtypes import Array
 from deploy.wire.tensors import decode, varint
 
-_FEW, _MOST_DIMS = 1 << 15, 16  # elements; dimensions
+_MOST_DIMS = 16
 _STRING = tensor_pb2.DataType.DT_STRING
 _ONE, _TWO = b"\x0a", b"\x12"  # tags of length-delimited fields
 Encode = Callable[[Array], bytes]  # to a serialized TensorProto
 
 
 def predict(servable: Servable, request: serving_pb2.PredictRequest, encode: Encode = tensors.typed, *,
-            method_check: bool = False, at_once: bool = False) -> bytes:
+            method_check: bool = False) -> Steps[bytes]:
     """Answer a PredictRequest by a serialized PredictResponse.
 
-    method_check: --enable_signature_method_name_check. at_once: see `run`. Raises StatusError.
+    method_check: --enable_signature_method_name_check. The steps raise StatusError.
     """
     name = request.model_spec.signature_name or DEFAULT_SIGNATURE
     plan = servable.plans.get(name)
@@ -33,14 +34,13 @@ def predict(servable: Servable, request: serving_pb2.PredictRequest, encode: Enc
         raise failed_precondition(f'Serving signature key "{name}" not found.')
     if method_check:
         check_method(plan.signature)
-    if at_once and (len(request.inputs) != len(plan.inputs) or not all(map(_few, request.inputs.values()))):
-        raise Postponed
     given = dict(request.inputs.items())
     if given.keys() != plan.inputs.keys():
         check_inputs(plan.signature, given)
     wanted = wanted_outputs(plan, request.output_filter) if request.output_filter else plan.outputs
-    outputs = run(servable, plan, {alias: _decoded(alias, proto) for alias, proto in given.items()}, wanted,
-                  at_once=at_once)
+    shapes = _claimed_shapes(plan, given)
+    yield LONG if shapes is None else Run(servable.model, plan.feeds, tuple(wanted.values()), shapes)
+    outputs = run(servable, plan, {alias: _decoded(alias, proto) for alias, proto in given.items()}, wanted)
     parts = [plan.reply]
     for alias, array in outputs.items():
         key, value = alias.encode(), encode(array)
@@ -49,10 +49,29 @@ def predict(servable: Servable, request: serving_pb2.PredictRequest, encode: Enc
     return b"".join(parts)
 
 
-def _few(proto: tensor_pb2.TensorProto) -> bool:
-    """Whether a tensor is decoded in a moment. Its shape alone may ask for much; strings are looked at one by one."""
-    dims = proto.tensor_shape.dim
-    return len(dims) <= _MOST_DIMS and proto.dtype != _STRING and math.prod([dim.size for dim in dims]) <= _FEW
+def _claimed_shapes(plan: Plan, given: Mapping[str, tensor_pb2.TensorProto]) -> Shapes | None:
+    """What the inputs say of their shapes, which may be far more than they bring; None if that doesn't tell all.
+
+    Strings may be of any length, and defaults may be long.
+    """
+    shapes = []
+    for alias, dtype in plan.dtypes.items():
+        proto = given.get(alias)
+        if proto is None or proto.dtype != dtype or dtype == _STRING:
+            return None
+        dims = proto.tensor_shape.dim
+        if len(dims) > _MOST_DIMS:
+            return None
+        shapes.append(tuple([dim.size for dim in dims]))
+    return tuple(shapes)
+
+
+def next_run(servable: Servable, plan: Plan, inputs: Mapping[str, Array]) -> Run | None:
+    """The step that a run for all outputs is; LONG for strings, and unless all inputs are there."""
+    arrays = [inputs[alias] for alias in plan.inputs if alias in inputs]
+    if len(arrays) != len(plan.inputs) or any(array.dtype.hasobject for array in arrays):
+        return LONG
+    return Run(servable.model, plan.feeds, plan.fetches, shapes_of(arrays))
 
 
 def check_method(signature: model_pb2.SignatureDef) -> None:
@@ -92,18 +111,11 @@ def wanted_outputs(plan: Plan, output_filter: Sequence[str]) -> dict[str, str]:
     return wanted
 
 
-def run(servable: Servable, plan: Plan, inputs: Mapping[str, Array], outputs: Mapping[str, str], *,
-        at_once: bool = False) -> dict[str, Array]:
-    """Run the model on named arrays; outputs: alias -> tensor.
-
-    at_once: only if it is sure to be short, else Postponed is raised. Raises StatusError.
-    """
+def run(servable: Servable, plan: Plan, inputs: Mapping[str, Array], outputs: Mapping[str, str]) -> dict[str, Array]:
+    """Run the model on named arrays; outputs: alias -> tensor. Raises StatusError."""
     feeds = {tensor: inputs[alias] if alias in inputs else _decoded(alias, plan.signature.defaults[alias])
              for alias, tensor in plan.inputs.items()}
-    fetches = list(outputs.values())
-    if at_once and not servable.model.is_short(feeds, fetches):
-        raise Postponed
-    return dict(zip(outputs, servable.model.run(feeds, fetches), strict=True))
+    return dict(zip(outputs, servable.model.run(feeds, list(outputs.values())), strict=True))
 
 
 def _decoded(alias: str, proto: tensor_pb2.TensorProto) -> Array:

@@ -54,10 +54,6 @@ class NeverAnswered(Exception):
     """A request that the real server leaves without an answer, for good; so do we."""
 
 
-class Postponed(Exception):
-    """A request that was to be answered at once, but might take long: to be asked again in a thread of its own."""
-
-
 def as_code(number: int) -> Code:
     """The code with this number; UNKNOWN for a number that isn't one."""
     return Code(number) if number in Code.__members__.values() else Code.UNKNOWN

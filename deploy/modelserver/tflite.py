@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy.engine.latency import Shapes
 from deploy.errors import DeployError
 from deploy.modelserver.loader import Loader, Model, status_error
 from deploy.modelserver.status import Code, StatusError, invalid
@@ -63,8 +64,8 @@ class TfliteModel:
         except DeployError as error:
             raise status_error(error) from error
 
-    def is_short(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> bool:  # noqa: ARG002
-        return False  # a call may wait for an interpreter
+    def latency(self, feeds: Sequence[str], fetches: Sequence[str], shapes: Shapes) -> None:  # noqa: ARG002
+        return None  # a call may wait for an interpreter
 
     def close(self) -> None:
         self._session.close()

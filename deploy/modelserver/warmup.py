@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from deploy.errors import DeployError
 from deploy.modelserver.catalog import Id
 from deploy.modelserver.examples import Examples
+from deploy.modelserver.inline import finish
 from deploy.modelserver.lifecycle import Servable
 from deploy.modelserver.loader import Loader, Model
 from deploy.modelserver.metrics import Metrics
@@ -84,7 +85,7 @@ class WarmingLoader:
 
     def _replay(self, servable: Servable, record: pb.PredictionLog) -> None:
         replay: dict[str, Callable[[], object]] = {
-            "predict_log": lambda: predict(servable, record.predict_log.request),
+            "predict_log": lambda: finish(predict(servable, record.predict_log.request)),
             "classify_log": lambda: self.examples.classify(servable, record.classify_log.request),
             "regress_log": lambda: self.examples.regress(servable, record.regress_log.request),
             "multi_inference_log": lambda: self.examples.multi_inference(servable, record.multi_inference_log.request),

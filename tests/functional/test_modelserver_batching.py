@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from deploy.engine.latency import Shapes
 from deploy.modelserver import merging, patience
 from deploy.modelserver.batching import Batch, BatchedModel, Call, Limits, Scheduler, limits
 from deploy.modelserver.echo import ANY, signature_defs
@@ -39,8 +40,8 @@ class Probe:
         assert self.gate.wait(30)
         return [feeds[X] * 2]
 
-    def is_short(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> bool:
-        return True
+    def latency(self, feeds: Sequence[str], fetches: Sequence[str], shapes: Shapes) -> None:
+        return None
 
     def close(self) -> None:
         """Nothing to free."""

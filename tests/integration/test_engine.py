@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from deploy import engine
+from deploy.engine.latency import shapes_of
 from deploy.engine.library import library
 from deploy.errors import BadRequest
 from deploy.waiting import Deadline, poll
@@ -241,13 +243,18 @@ def test_long_runs_spread_over_threads(models: Path, monkeypatch: pytest.MonkeyP
     """The first run decides about the next one; both ways give the same answer."""
     with engine.load(models / "half_plus_two") as session:
         x, results = {"x": np.float32([1, 2])}, []
-        for brief in (1e9, 0.0, 0.0, 1e9):
-            monkeypatch.setattr("deploy.engine.pace._BRIEF", brief)
+        for millisecond in (1e9, 0.0, 0.0, 1e9):
+            monkeypatch.setattr("deploy.engine.latency._MILLISECOND", millisecond)
             results.append(session.call(session.contract["serving_default"], x)["y"].tolist())
             plan, = session._plans.values()
-            pace, = plan.paces._by_shapes.values()
-            assert pace.brief is bool(brief)
+            estimate, = plan.latencies._by_shapes.values()
+            assert estimate.sub_millisecond is bool(millisecond)
     assert results == [[2.5, 3.0]] * 4
+
+
+def foreseen_short(session: engine.Session, feeds: Mapping[str, np.ndarray], fetches: list[str]) -> bool:
+    estimate = session.latency(list(feeds), fetches, shapes_of(feeds.values()))
+    return estimate is not None and estimate.short
 
 
 def test_short_runs_are_foreseen(models: Path) -> None:
@@ -258,11 +265,10 @@ def test_short_runs_are_foreseen(models: Path) -> None:
             signature = session.contract["serving_default"]
             feeds = {spec.tensor: inputs[spec.name] for spec in signature.inputs}
             fetches = [spec.tensor for spec in signature.outputs]
-            before = session.is_short(feeds, fetches)
+            assert not foreseen_short(session, feeds, fetches)
             for _ in range(20):
                 session.run(feeds, fetches)
-            assert not before
-            return session.is_short(feeds, fetches)
+            return foreseen_short(session, feeds, fetches)
 
         assert is_short(mnist, pixels=np.ones((1, 784), np.float32))
         assert not is_short(mnist, pixels=np.ones((5000, 784), np.float32))
@@ -278,7 +284,7 @@ def test_no_run_is_short_beside_a_long_one(models: Path) -> None:
         fetches = [signature.outputs[0].tensor]
 
         def is_short() -> bool:
-            return mnist.is_short(feeds, fetches)
+            return foreseen_short(mnist, feeds, fetches)
 
         for _ in range(20):
             mnist.run(feeds, fetches)
@@ -481,15 +487,15 @@ def test_denormals_are_zero_in_whichever_thread_the_ops_run(models: Path, dtype:
     tiny = np.array([np.finfo(dtype).tiny / 4, -np.finfo(dtype).tiny / 4, 1], dtype)
     with engine.load(models / "denormals") as session:
         signature = session.contract[dtype]
-        for brief in (True, False):
-            if not brief:
+        for here in (True, False):
+            if not here:
                 session._tf.flushing.available, before = False, session._tf.flushing.available
             try:
                 for _ in range(3):
                     (result,) = session.call(signature, {"x": tiny}).values()
                     assert result.tolist() == [0, 0, 2**20]
             finally:
-                if not brief:
+                if not here:
                     session._tf.flushing.available = before
     assert (tiny[:2] * 1).all()  # this thread's own arithmetic is what it was
 

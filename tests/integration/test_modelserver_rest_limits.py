@@ -11,8 +11,8 @@ from contextlib import closing, contextmanager
 
 import pytest
 
+from deploy.modelserver.inline import LONG, Steps
 from deploy.modelserver.rest.http import RestServer
-from deploy.modelserver.status import Postponed
 from deploy.net.http1 import limits as most
 from deploy.net.http1.limits import Limits
 from deploy.net.http1.messages import Abandoned, Request, Response, html_error
@@ -32,9 +32,9 @@ class Answers:
         self.asked: list[str] = []
         self.go, self.began, self.gave_up = threading.Event(), threading.Event(), threading.Event()
 
-    def __call__(self, request: Request) -> Response:
-        if request.target in ("/thread", "/work") and request.at_once:
-            raise Postponed
+    def __call__(self, request: Request) -> Steps[Response]:
+        if request.target in ("/thread", "/work"):
+            yield LONG
         self.asked.append(request.target)
         self.began.set()
         if request.target == "/wait" or request.target == "/thread":

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.engine.denormals import flush_for_good
+from deploy.modelserver.inline import finish
 from deploy.modelserver.rest import bulk
 from deploy.modelserver.rest.decode import predict_body
 from deploy.modelserver.rest.fast import flushed, numeric
@@ -23,7 +24,7 @@ WIDE = b"[" + b",".join([b"1"] * bulk._WIDE) + b"]"
 def usual(body: bytes) -> tuple[str, str, np.ndarray]:
     """What the way for short bodies makes of it."""
     assert len(body) < bulk.LONG
-    found = predict_body(body, lambda _: {"x": FLOAT})
+    found = finish(predict_body(body, lambda _: {"x": FLOAT}))
     return found.signature, "instances" if found.row else "inputs", found.arrays["x"]
 
 

@@ -15,6 +15,7 @@ from deploy.modelserver.core import Core, Poller
 from deploy.modelserver.echo import ANY, EchoModel, signature_defs
 from deploy.modelserver.examples import Examples
 from deploy.modelserver.info import model_metadata, model_status
+from deploy.modelserver.inline import finish
 from deploy.modelserver.lifecycle import Lifecycle, Retries, Servable
 from deploy.modelserver.loader import Model
 from deploy.modelserver.metrics import Metrics
@@ -78,11 +79,15 @@ def refused(function: object, *arguments: object) -> str:
     return str(caught.value)
 
 
+def predicted(calls: Calls, asked: pb.PredictRequest) -> bytes:
+    return finish(calls.predict(asked))
+
+
 def test_predict(calls: Calls) -> None:
-    reply = answered(calls.predict(request("pair", a=[1], b=2)))
+    reply = answered(finish(calls.predict(request("pair", a=[1], b=2))))
     assert {name: tensors.decode(t).tolist() for name, t in reply.outputs.items()} == {"a": [1.0], "b": 2.0}
     assert (reply.model_spec.name, reply.model_spec.version.value, reply.model_spec.signature_name) == ("m", 2, "pair")
-    assert list(answered(calls.predict(request("pair", ("b",), a=1, b=2))).outputs) == ["b"]
+    assert list(answered(finish(calls.predict(request("pair", ("b",), a=1, b=2)))).outputs) == ["b"]
 
 
 @pytest.mark.parametrize(("asked", "text"), [
@@ -102,7 +107,7 @@ def test_predict(calls: Calls) -> None:
      "INVALID_ARGUMENT: Unrecognized servable version label: l"),
 ])
 def test_refused_predictions(calls: Calls, asked: pb.PredictRequest, text: str) -> None:
-    assert refused(calls.predict, asked) == text
+    assert refused(predicted, calls, asked) == text
 
 
 @pytest.mark.parametrize("damage", [
@@ -115,7 +120,7 @@ def test_tensors_that_are_none(calls: Calls, damage: dict[str, object]) -> None:
     field, = damage
     asked.inputs["x"].ClearField(field)
     asked.inputs["x"].MergeFrom(type(asked.inputs["x"])(**damage))
-    assert refused(calls.predict, asked) == "INVALID_ARGUMENT: tensor parsing error: x"
+    assert refused(predicted, calls, asked) == "INVALID_ARGUMENT: tensor parsing error: x"
 
 
 def test_examples(calls: Calls) -> None:
@@ -151,8 +156,8 @@ def test_method_check() -> None:
     signatures = signature_defs(ANY)
     signatures["serving_default"].method_name = ""
     servable = Servable(Id("m", 1), EchoModel(signatures))
-    assert answered(predict(servable, request(x=1))).outputs
-    assert refused(lambda: predict(servable, request(x=1), method_check=True)).startswith(
+    assert answered(finish(predict(servable, request(x=1)))).outputs
+    assert refused(lambda: finish(predict(servable, request(x=1), method_check=True))).startswith(
         "INTERNAL: Expected prediction signature method_name to be one of {tensorflow/serving/predict, ")
 
 
@@ -187,6 +192,6 @@ def test_damaged_messages(calls: Calls, call: tuple[str, type], data: st.DataObj
     except Exception:
         return
     try:
-        getattr(calls, name)(message)
+        predicted(calls, message) if name == "predict" else getattr(calls, name)(message)
     except StatusError as error:
         assert error.code.name in {"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "UNIMPLEMENTED"}

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploy.modelserver.inline import finish
 from deploy.modelserver.rest import encode, parse
 from deploy.modelserver.rest.decode import predict_body
 from deploy.modelserver.rest.examples import example
@@ -26,7 +27,7 @@ def decoded(body: str | bytes, **inputs: str) -> dict[str, tuple[str, list[objec
     """Input -> (dtype, values), for a signature with these inputs."""
     numbers = {name: dtype_number(dtype) for name, dtype in inputs.items()}
     data = body if isinstance(body, bytes) else body.encode()
-    arrays = predict_body(data, lambda _: numbers).arrays
+    arrays = finish(predict_body(data, lambda _: numbers)).arrays
     return {name: (str(array.dtype), array.tolist()) for name, array in arrays.items()}
 
 

@@ -46,14 +46,12 @@ class Server:
     def refusal(self, request: Request) -> Response | None:
         return None
 
-    def at_once(self, request: Request) -> Response | None:
+    def answer(self, connection: Connection, number: int, request: Request) -> Response | None:
         if request.target == "/thread":
+            self.submitted.append((connection, number, request))
             return None
         return Response(200, repr((request.method, request.target, sorted(request.headers.items()), request.body,
                                    request.size, request.old)).encode())
-
-    def submit(self, connection: Connection, number: int, request: Request) -> None:
-        self.submitted.append((connection, number, request))
 
     def reply(self, connection: Connection, request: Request, response: Response) -> tuple[bytes, bool]:
         data = rendered(request, response)

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from deploy.modelserver.inline import LONG, Steps
 from deploy.modelserver.rest import bulk, fast, parse
 from deploy.modelserver.rest.fast import numeric
 from deploy.modelserver.rest.pretty import quoted_value
 from deploy.modelserver.rest.values import base64_bytes, converter, is_base64_object, type_error
-from deploy.modelserver.status import Postponed, StatusError, invalid
+from deploy.modelserver.status import StatusError, invalid
 from deploy.wire.dtypes import Array
 from deploy.wire.tensors import dtype_from_number, numpy_dtype, shaped
 
@@ -34,20 +35,19 @@ class Decoded:
     row: bool
 
 
-def predict_body(body: bytes, inputs_of: Callable[[str], Inputs], *, at_once: bool = False,
-                 go_on: Callable[[], None] = parse.keep_on) -> Decoded:
+def predict_body(body: bytes, inputs_of: Callable[[str], Inputs], go_on: Callable[[], None] = parse.keep_on
+                 ) -> Steps[Decoded]:
     """Read a predict request.
 
-    inputs_of: a signature's inputs by its name ("" for the default); may raise StatusError.
-    at_once: raise Postponed for a long body that has to be read value by value. go_on: see `parse.read`.
-    Raises StatusError.
+    inputs_of: a signature's inputs by its name ("" for the default); may raise StatusError. go_on: see `parse.read`.
+    A long body that has to be read value by value is for a thread. The steps raise StatusError.
     """
     if len(body) >= bulk.LONG and (found := bulk.read(body)) is not None:
         inputs = inputs_of(found.signature)
         if len(inputs) == 1 and (array := fast.rounded(found.numbers, dtype_from_number(*inputs.values()))) is not None:
             return Decoded(found.signature, dict.fromkeys(inputs, array), found.key == "instances")
-    if at_once and len(body) > _SHORT:
-        raise Postponed
+    if len(body) > _SHORT:
+        yield LONG
     document = parse.read(body, go_on)
     signature = signature_name(document)
     inputs = inputs_of(signature)

@@ -7,10 +7,11 @@ from typing import Any
 
 from deploy.modelserver.core import Core
 from deploy.modelserver.examples import Examples
+from deploy.modelserver.inline import LONG, Steps
 from deploy.modelserver.rest import encode, parse
 from deploy.modelserver.rest.decode import format_error, signature_name
 from deploy.modelserver.rest.values import base64_bytes, is_base64_object, json_type
-from deploy.modelserver.status import Postponed, invalid
+from deploy.modelserver.status import invalid
 from deploy.net.http1.messages import Request
 from deploy.wire import example_pb2
 from deploy.wire import serving_pb2 as pb
@@ -20,12 +21,11 @@ _MOST = 2**63 - 1
 _LEAST_NORMAL = 2.0**-126  # of float32
 
 
-def classify(core: Core, examples: Examples) -> Callable[[pb.ModelSpec, Request], bytes]:
+def classify(core: Core, examples: Examples) -> Callable[[pb.ModelSpec, Request], Steps[bytes]]:
     """What answers POST ...:classify."""
 
-    def call(spec: pb.ModelSpec, sent: Request) -> bytes:
-        if sent.at_once:
-            raise Postponed
+    def call(spec: pb.ModelSpec, sent: Request) -> Steps[bytes]:
+        yield LONG
         request = pb.ClassificationRequest(model_spec=spec)
         fill(request.input, request.model_spec, sent)
         with core.servable(spec) as servable:
@@ -36,12 +36,11 @@ def classify(core: Core, examples: Examples) -> Callable[[pb.ModelSpec, Request]
     return call
 
 
-def regress(core: Core, examples: Examples) -> Callable[[pb.ModelSpec, Request], bytes]:
+def regress(core: Core, examples: Examples) -> Callable[[pb.ModelSpec, Request], Steps[bytes]]:
     """What answers POST ...:regress."""
 
-    def call(spec: pb.ModelSpec, sent: Request) -> bytes:
-        if sent.at_once:
-            raise Postponed
+    def call(spec: pb.ModelSpec, sent: Request) -> Steps[bytes]:
+        yield LONG
         request = pb.RegressionRequest(model_spec=spec)
         fill(request.input, request.model_spec, sent)
         with core.servable(spec) as servable:

@@ -10,16 +10,20 @@ import asyncio
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
+from typing import TypeVar
 
 from deploy.engine.denormals import flush_for_good
-from deploy.modelserver.haste import Haste
+from deploy.modelserver import patience
+from deploy.modelserver.inline import InlinePolicy, Steps, finish
 from deploy.modelserver.loops import new_loop, open_files
-from deploy.modelserver.status import NeverAnswered, Postponed
+from deploy.modelserver.status import NeverAnswered
 from deploy.net.http1 import limits as most
 from deploy.net.http1.connection import Connection
 from deploy.net.http1.heads import HeadCache
@@ -39,8 +43,9 @@ from deploy.net.http1.messages import (
 )
 
 log = logging.getLogger("modelserver")
+T = TypeVar("T")
 
-Answer = Callable[[Request], Response]
+Answer = Callable[[Request], Steps[Response]]
 Refusal = Callable[[Request], Response | None]
 _FLUSH = 2.0  # seconds for clients to take the last bytes
 _LAST_IN = 0.02  # seconds in which clients that have already been let in by the kernel are taken over
@@ -56,20 +61,24 @@ def _none_is_refused(request: Request) -> Response | None:  # noqa: ARG001
 
 @dataclass(slots=True)
 class _Job:
-    """A request that a thread answers. timer: for the end of its time. heavy: by one of those for long bodies."""
+    """A request that a thread answers, by the steps that the loop has left, None for all.
+
+    timer: for the end of its time. heavy: by one of the threads for long bodies.
+    """
 
     connection: Connection
     number: int
     request: Request
-    timer: asyncio.TimerHandle | None
+    timer: asyncio.TimerHandle | None = None
+    steps: Steps[Response] | None = None
     heavy: bool = False
 
 
 class RestServer:
     """Listens as soon as it is made. Raises OSError if the address can't be had.
 
-    late: the reply to a request that isn't answered after `timeout` seconds (0: however long it takes).
-    refusal: the response to a request that is wrong whatever its body is. limits: what clients may take.
+    answer: a request's steps. late: the reply to a request that isn't answered after `timeout` seconds (0: however long
+    it takes). refusal: the response to a request that is wrong whatever its body is. limits: what clients may take.
     """
 
     def __init__(self, host: str, port: int, answer: Answer, *, threads: int, timeout: float, late: Response,
@@ -94,7 +103,7 @@ class RestServer:
         self._pool = ThreadPoolExecutor(max(1, threads), "rest", flush_for_good)
         self._heavy = ThreadPoolExecutor(max(1, threads // 4), "rest-heavy", flush_for_good)
         self.loop, self._ready = new_loop(), threading.Event()
-        self._haste = Haste()
+        self._inline = InlinePolicy()
         self._stopping = False
         self._thread = threading.Thread(target=self._serve, name="rest", daemon=True)
         self._thread.start()
@@ -111,27 +120,31 @@ class RestServer:
 
     # -- requests
 
-    def at_once(self, request: Request) -> Response | None:
-        """The response, if it can be had without keeping others waiting. Called in the loop."""
-        if b"content-encoding" in request.headers or request.size > most.SHORT:
-            return None
-        request.at_once = True
-        response = self._haste.attempt(request.target, request.size, lambda: self._answered(request))
-        request.at_once = response is not None
-        return response
+    def answer(self, connection: Connection, number: int, request: Request) -> Response | None:
+        """The response, if it can be had without keeping others waiting; else a thread answers. Called in the loop."""
+        steps = None
+        if (b"content-encoding" not in request.headers and request.size <= most.SHORT
+                and self._inline.may_begin(request.target, request.size)):
+            steps = self._answer(request)
+            try:
+                response = self._answered(partial(self._inline.advance, request.target, steps))
+            except NeverAnswered:
+                return None
+            if response is not None:
+                return response
+        self._submit(_Job(connection, number, request, steps=steps))
+        return None
 
-    def submit(self, connection: Connection, number: int, request: Request) -> None:
-        """Answer in a thread. Called in the loop."""
-        timer = None
+    def _submit(self, job: _Job) -> None:
         if self._timeout:
-            timer = self.loop.call_later(self._timeout, self._time_is_over, connection, number, request)
-        job = _Job(connection, number, request, timer, request.size > most.HEAVY)
+            job.timer = self.loop.call_later(self._timeout, self._time_is_over, job.connection, job.number, job.request)
+        job.heavy = job.request.size > most.HEAVY
         pool = self._heavy if job.heavy else self._pool
         pool.submit(self._work, job)  # as the last thing: a thread wakes up, and wants Python's lock
 
     def _time_is_over(self, connection: Connection, number: int, request: Request) -> None:
         request.over = True
-        self._finish(_Job(connection, number, request, None), self._late)
+        self._finish(_Job(connection, number, request), self._late)
 
     def _work(self, job: _Job) -> None:
         """Answer a request. Nobody reads this function's future, so no error leaves it."""
@@ -144,7 +157,9 @@ class RestServer:
                 unpack(request, None if job.heavy else most.HEAVY)
                 del request.headers[b"content-encoding"]
             check_values(request.body, self.limits.values)
-            self._finish_soon(job, self._answered(request))
+            steps = job.steps or self._answer(request)
+            with patience.until(time.monotonic() + self._timeout if self._timeout else None):
+                self._finish_soon(job, self._answered(partial(finish, steps)))
         except Heavier:  # it waits as it came: many of them unpacked would fill the memory
             job.heavy = True
             self._heavy.submit(self._work, job)
@@ -158,6 +173,9 @@ class RestServer:
         except BaseException:
             log.exception("a request failed")
             self._finish_soon(job, html_error(500))
+        finally:
+            if job.steps is not None:
+                job.steps.close()
 
     def _finish_soon(self, job: _Job, response: Response) -> None:
         try:
@@ -165,10 +183,10 @@ class RestServer:
         except RuntimeError:
             log.debug("the server ended before a request did")
 
-    def _answered(self, request: Request) -> Response:
+    def _answered(self, answer: Callable[[], T]) -> T | Response:
         try:
-            return self._answer(request)
-        except (NeverAnswered, Postponed, Abandoned):
+            return answer()
+        except (NeverAnswered, Abandoned):
             raise
         except Exception:
             log.exception("a request failed")

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from deploy.modelserver import predict as predicting
 from deploy.modelserver.core import Core, LazyServable
+from deploy.modelserver.inline import LONG, Steps, finish
 from deploy.modelserver.metrics import Metrics
 from deploy.modelserver.rest import decode, encode
 from deploy.modelserver.rest.metadata import metadata_json, status_json
-from deploy.modelserver.status import HTTP_STATUS, Postponed, StatusError, invalid
+from deploy.modelserver.status import HTTP_STATUS, StatusError, invalid
 from deploy.net.http1.messages import TEXT, UNTYPED, Request, Response, endless, html_error
 from deploy.net.http1.uri import Uri, remembered, unescaped
 from deploy.types import DEFAULT_SIGNATURE
@@ -27,7 +28,7 @@ _CORS = (("Access-Control-Allow-Origin", "*"), ("Access-Control-Allow-Methods", 
 _ORIGIN = re.compile(rb"https?://")
 _MOST = 2**63 - 1
 
-Call = Callable[[pb.ModelSpec, Request], bytes]
+Call = Callable[[pb.ModelSpec, Request], Steps[bytes]]
 
 
 class _NoText(Exception):
@@ -48,6 +49,11 @@ class Api:
     cors: bool = False
 
     def answer(self, request: Request) -> Response:
+        """The response, by the calling thread."""
+        return finish(self.steps(request))
+
+    def steps(self, request: Request) -> Steps[Response]:
+        """The response in steps: what may take long comes after one that says so."""
         if request.method not in _METHODS:
             return html_error(501)
         uri = _uri(request.target)
@@ -55,14 +61,13 @@ class Api:
             return html_error(400)
         page = self.pages.get(uri.path)
         if page is not None:
-            if request.at_once:
-                raise Postponed
+            yield LONG
             if not uri.more:
                 return Response(200, page(), TEXT)
             return Response(400, f"Unexpected path: {uri.whole}. Should be {uri.path}".encode(), TEXT)
         if not _API.fullmatch(uri.whole) and uri.whole.lower() != "/v1/models":
             return html_error(404)
-        return self._api(request, uri.whole)
+        return (yield from self._api(request, uri.whole))
 
     def refusal(self, request: Request) -> Response | None:
         """The answer to a request whose target or method is wrong whatever its body is; None for all others."""
@@ -80,29 +85,29 @@ class Api:
             return False
         return called is not None and called[1] in self.calls
 
-    def _api(self, request: Request, target: str) -> Response:
+    def _api(self, request: Request, target: str) -> Steps[Response]:
         headers = _CORS if self.cors else ()
         if request.method == "OPTIONS":  # a browser's question before the request proper
             asked = _ORIGIN.search(request.headers.get(b"origin", b"")) is not None
             return Response(200 if asked else 400, b"", UNTYPED, headers=headers)
         try:
-            return Response(200, self._dispatch(request, target), headers=headers)
+            return Response(200, (yield from self._dispatch(request, target)), headers=headers)
         except _NoText:
             return Response(400, b"", headers=headers)
         except StatusError as error:
             return Response(HTTP_STATUS[error.code], encode.error(error.message), headers=headers)
 
-    def _dispatch(self, request: Request, target: str) -> bytes:
+    def _dispatch(self, request: Request, target: str) -> Steps[bytes]:
         if request.method == "POST" and (called := _called(target)):
             spec, verb = called
             if verb in self.calls:  # lower case only, although the pattern takes both
                 with self.metrics.request(spec.name, verb, "REST"):
-                    return self.calls[verb](spec, request)
+                    return (yield from self.calls[verb](spec, request))
         elif request.method == "GET" and (match := _INFO.fullmatch(target)):
             name, version, label, below = match.groups()
             wants_metadata = below == "metadata"  # lower case only; otherwise it is the status that is shown
-            if request.at_once and wants_metadata:  # there may be many signatures
-                raise Postponed
+            if wants_metadata:  # there may be many signatures
+                yield LONG
             if not name:
                 raise invalid("Missing model name in request.")
             spec = _spec(name, version, label)
@@ -139,7 +144,7 @@ def _spec(name: str, version: str | None, label: str | None) -> pb.ModelSpec:
 def predict(core: Core, *, method_check: bool = False) -> Call:
     """What answers POST ...:predict."""
 
-    def call(spec: pb.ModelSpec, request: Request) -> bytes:
+    def call(spec: pb.ModelSpec, request: Request) -> Steps[bytes]:
         with LazyServable(core, spec) as servable:
 
             def inputs_of(name: str) -> decode.Inputs:
@@ -149,12 +154,13 @@ def predict(core: Core, *, method_check: bool = False) -> Call:
                 except KeyError:
                     raise invalid(f'Serving signature name: "{wanted}" not found in signature def') from None
 
-            asked = decode.predict_body(request.body, inputs_of, at_once=request.at_once, go_on=request.go_on)
+            asked = yield from decode.predict_body(request.body, inputs_of, request.go_on)
             request.go_on()
             plan = servable().plans[asked.signature or DEFAULT_SIGNATURE]
             if method_check:
                 predicting.check_method(plan.signature)
-            outputs = predicting.run(servable(), plan, asked.arrays, plan.outputs, at_once=request.at_once)
+            yield predicting.next_run(servable(), plan, asked.arrays)
+            outputs = predicting.run(servable(), plan, asked.arrays, plan.outputs)
             return encode.rows(outputs) if asked.row else encode.columns(outputs)
 
     return call

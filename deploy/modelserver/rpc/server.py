@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from deploy.modelserver import patience
-from deploy.modelserver.haste import Haste
+from deploy.modelserver.inline import InlinePolicy, Steps, finish, never
 from deploy.modelserver.loops import new_loop
 from deploy.modelserver.pool import Exhausted, RefusingPool
 from deploy.modelserver.rpc.sockets import listening
@@ -25,7 +25,7 @@ from deploy.net.http2.streams import Stream
 
 log = logging.getLogger("modelserver")
 
-Handler = Callable[[messages.Message, bool], bytes]
+Handler = Callable[[messages.Message], Steps[bytes]]
 _SOON = 0.01  # seconds; a deadline that is nearer may be over before a short call is
 _FLUSH = 2.0  # seconds for clients to take the last bytes
 _TICK = 1.0  # seconds
@@ -34,8 +34,7 @@ _TICK = 1.0  # seconds
 class GrpcServer:
     """Listens as soon as it is made.
 
-    handlers: full method path -> function of a serialized request; it may raise StatusError. Called in a thread, or, if
-    its second argument is true, in the event loop: then it has to raise Postponed instead of taking long.
+    handlers: full method path -> function of a serialized request; it, and its steps, may raise StatusError.
     addresses: `host:port` or `unix:path`. share: let other servers listen on the same ports, as gRPC does.
     Raises StatusError if an address can't be had.
     """
@@ -49,7 +48,7 @@ class GrpcServer:
         self._pool = RefusingPool(max(0, max_threads - 1))  # the real server's last thread polls
         self._connections: set[Connection] = set()
         self.memory = Memory(self._limits.held_by_all, self._shed)
-        self._stopping, self._haste = False, Haste()
+        self._stopping, self._inline = False, InlinePolicy(lambda: self._pool.idle)
         self._loop = new_loop()
         self._thread = threading.Thread(target=self._run, name="grpc", daemon=True)
         self._thread.start()
@@ -128,50 +127,58 @@ class GrpcServer:
             Code.RESOURCE_EXHAUSTED, f"received metadata size exceeds hard limit ({size} vs. {self._limits.block})"))
 
     def serve(self, connection: Connection, stream: Stream) -> None:
-        if self._pool.idle and not stream.soon and self._at_once(connection, stream, stream.handler):
-            return
+        """Answer a call, in the loop as far as the policy lets it, else in a thread."""
+        steps = None
+        kind = stream.headers[b":path"], messages.model_of(stream.body)
+        if (not stream.soon and b"grpc-encoding" not in stream.headers
+                and self._inline.may_begin(kind, len(stream.body))):
+            try:
+                steps = self._begun(stream)
+                reply = self._inline.advance(kind, steps)
+            except NeverAnswered:
+                steps = never()
+            except Exception as error:
+                self._refuse(connection, stream, error)
+                return
+            else:
+                if reply is not None:
+                    connection.reply(stream, messages.HEADERS, messages.framed(reply), messages.TRAILERS)
+                    return
         try:
-            self._pool.submit(self._work, connection, stream, stream.handler)
+            self._pool.submit(self._work, connection, stream, steps)
         except Exhausted:
+            if steps is not None:
+                steps.close()
             self._refuse(connection, stream, _exhausted())
         else:
             stream.handed = True
 
-    def _at_once(self, connection: Connection, stream: Stream, handler: Handler) -> bool:
-        """Answer, if that doesn't keep others waiting."""
-        kind = stream.headers[b":path"], messages.model_of(stream.body)
-        if b"grpc-encoding" in stream.headers:
-            return False
-        try:
-            reply = self._haste.attempt(kind, len(stream.body), lambda: messages.framed(
-                handler(messages.unpacked(stream.headers, stream.body, self._limits.message), True)))
-        except Exception as error:
-            self._refuse(connection, stream, error)
-            return True
-        if reply is None:
-            return False
-        connection.reply(stream, messages.HEADERS, reply, messages.TRAILERS)
-        return True
+    def _begun(self, stream: Stream) -> Steps[bytes]:
+        steps: Steps[bytes] = stream.handler(messages.unpacked(stream.headers, stream.body, self._limits.message))
+        return steps
 
-    def _work(self, connection: Connection, stream: Stream, handler: Handler) -> None:
+    def _work(self, connection: Connection, stream: Stream, steps: Steps[bytes] | None) -> None:
+        """In a thread: answer a call by the steps that the loop has left, None for all."""
         answer: Callable[[], None] | None = None
         try:
             if not stream.closed:  # else nobody waits for it any more
-                answer = self._answer(connection, stream, handler)
+                answer = self._answer(connection, stream, steps)
         except NeverAnswered:
             gone = threading.Event()
             self._call(_when_closed, stream, gone.set)
             gone.wait()
         except Exception as error:
             answer = partial(self._refuse, connection, stream, error)
+        finally:
+            if steps is not None:
+                steps.close()
         self._call(_returned, connection, stream, answer)
 
-    def _answer(self, connection: Connection, stream: Stream, handler: Handler) -> Callable[[], None]:
+    def _answer(self, connection: Connection, stream: Stream, steps: Steps[bytes] | None) -> Callable[[], None]:
         if self._pool.refusing:
             raise _exhausted()
-        message = messages.unpacked(stream.headers, stream.body, self._limits.message)
         with patience.until(None if stream.until is None else time.monotonic() + stream.until - self._loop.time()):
-            reply = messages.framed(handler(message, False))
+            reply = messages.framed(finish(self._begun(stream) if steps is None else steps))
         return partial(connection.reply, stream, messages.HEADERS, reply, messages.TRAILERS)
 
     def _refuse(self, connection: Connection, stream: Stream, error: Exception) -> None:

@@ -21,11 +21,11 @@ class ConnectionContext(ParserContext, Protocol):
     loop: asyncio.AbstractEventLoop
     heads: HeadCache
 
-    def at_once(self, request: Request) -> Response | None:
-        """The response, if it can be had without keeping others waiting."""
+    def answer(self, connection: Connection, number: int, request: Request) -> Response | None:
+        """The response, if it can be had without keeping others waiting.
 
-    def submit(self, connection: Connection, number: int, request: Request) -> None:
-        """Have the request answered, and `connection.reply` called with this number."""
+        None: it is being made, and `connection.reply` will be called in the loop with this number.
+        """
 
     def reply(self, connection: Connection, request: Request, response: Response) -> tuple[bytes, bool]:
         """A response's bytes, and whether the connection ends with them."""
@@ -203,14 +203,13 @@ class Connection(asyncio.Protocol):
             self._write(item)
         elif isinstance(item, Response):
             self._send(rendered(Request(keep_alive=False), item), True)
-        elif (response := item.refusal or self._server.at_once(item)) is not None:
+        elif (response := item.refusal or self._server.answer(self, self._asked + 1, item)) is not None:
             data, close = self._server.reply(self, item, response)
             self._incoming.release(item.size)
             self._send(data, close)
         else:
             self._running = item
             self._asked += 1
-            self._server.submit(self, self._asked, item)
 
     def reply(self, number: int, data: bytes, close: bool) -> None:
         """Send the reply to this connection's request with this number, unless it has one. Called in the loop."""

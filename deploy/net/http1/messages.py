@@ -30,9 +30,8 @@ class Abandoned(Exception):
 class Request:
     """One request. target: path, query and fragment as sent.
 
-    at_once: it is answered in the event loop, so what might take long has to raise Postponed. collected: a long body,
-    until a thread makes `body` of it. old: of HTTP/1.0. refusal: the response that it gets without its body. size: the
-    body's, as it was sent. over: nobody waits for the answer any more.
+    collected: a long body, until a thread makes `body` of it. old: of HTTP/1.0. refusal: the response that it gets
+    without its body. size: the body's, as it was sent. over: nobody waits for the answer any more.
     """
 
     method: str = ""
@@ -40,7 +39,6 @@ class Request:
     headers: dict[bytes, bytes] = field(default_factory=dict)
     body: bytes = b""
     keep_alive: bool = True
-    at_once: bool = False
     collected: bytearray | None = None
     old: bool = False
     refusal: Response | None = None
