@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -22,3 +23,12 @@ def open_files() -> int | None:
         return None
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if soft == resource.RLIM_INFINITY else int(soft)
+
+
+def close_listeners(loop: asyncio.AbstractEventLoop, listeners: Iterable[asyncio.AbstractServer]) -> None:
+    """Close them in a loop that has stopped; uvloop's sockets need some turns for that."""
+    for listener in listeners:
+        listener.close()
+    for _ in range(3):
+        loop.call_soon(loop.stop)
+        loop.run_forever()

@@ -22,7 +22,7 @@ from typing import TypeVar
 from deploy.engine.denormals import flush_for_good
 from deploy.modelserver import patience
 from deploy.modelserver.inline import InlinePolicy, Steps, finish
-from deploy.modelserver.loops import new_loop, open_files
+from deploy.modelserver.loops import close_listeners, new_loop, open_files
 from deploy.modelserver.status import NeverAnswered
 from deploy.net.http1 import limits as most
 from deploy.net.http1.connection import Connection
@@ -117,6 +117,7 @@ class RestServer:
         self.loop.call_soon(self._look)
         self._ready.set()
         self.loop.run_forever()
+        close_listeners(self.loop, [self._listener])
 
     # -- requests
 

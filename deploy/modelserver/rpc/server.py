@@ -13,7 +13,7 @@ from functools import partial
 
 from deploy.modelserver import patience
 from deploy.modelserver.inline import InlinePolicy, Steps, finish, never
-from deploy.modelserver.loops import new_loop
+from deploy.modelserver.loops import close_listeners, new_loop
 from deploy.modelserver.pool import Exhausted, RefusingPool
 from deploy.modelserver.rpc.sockets import listening
 from deploy.modelserver.status import Code, NeverAnswered, StatusError
@@ -58,6 +58,7 @@ class GrpcServer:
         self._listeners = [self._loop.run_until_complete(self._listen(s)) for s in self._sockets]
         self._loop.call_later(_TICK, self._tick)
         self._loop.run_forever()
+        close_listeners(self._loop, self._listeners)
 
     async def _listen(self, bound: socket.socket) -> asyncio.AbstractServer:
         create = self._loop.create_unix_server if bound.family == socket.AF_UNIX else self._loop.create_server
