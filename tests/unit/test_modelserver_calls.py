@@ -15,7 +15,7 @@ from deploy.modelserver.core import Core, Poller
 from deploy.modelserver.echo import ANY, EchoModel, signature_defs
 from deploy.modelserver.examples import Examples
 from deploy.modelserver.info import model_metadata, model_status
-from deploy.modelserver.inline import finish
+from deploy.modelserver.inline import LONG, InlinePolicy, finish
 from deploy.modelserver.lifecycle import Lifecycle, Retries, Servable
 from deploy.modelserver.loader import Model
 from deploy.modelserver.metrics import Metrics
@@ -150,6 +150,30 @@ def test_multi_inference(calls: Calls) -> None:
     page = calls.metrics.page().decode()
     assert ':tensorflow:serving:request_example_count_total{model="m"} 1\n' in page
     assert ':tensorflow:serving:request_example_counts_count{model="m"} 1\n' in page
+
+
+def test_a_prediction_gives_its_version_back_and_is_counted_once_by_whoever_ends_it(core: Core) -> None:
+    spec, counted = pb.ModelSpec(name="m"), 'request_count{model_name="m",status="'
+    with core.servable(spec) as servable:
+        for end in (finish, lambda steps: steps.close()):
+            calls = Calls(core, Examples(), Metrics())
+            steps = calls.predict(request(x=1))
+            assert next(steps) is not LONG
+            assert (servable.holders, counted in calls.metrics.page().decode()) == (2, False)
+            end(steps)
+            assert servable.holders == 1
+            assert (f'{counted}OK"}} 1' in calls.metrics.page().decode()) is (end is finish)
+        assert 'status="INTERNAL"' not in calls.metrics.page().decode()
+
+
+def test_the_work_is_known_before_a_tensor_is_made(calls: Calls) -> None:
+    """A message of a few bytes may claim a million elements."""
+    asked = request(x=[1])
+    asked.inputs["x"].tensor_shape.dim[0].size = 1 << 20
+    steps = calls.predict(asked)
+    run = next(steps)
+    assert run is not LONG and run.shapes == ((1 << 20,),) and not InlinePolicy().may_run(run)
+    steps.close()
 
 
 def test_method_check() -> None:
