@@ -19,7 +19,7 @@ from deploy.wire import config_pb2, methods, tensors
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.dtypes import Array
 from deploy.wire.flags import Options
-from tests.modelserver_support import publish
+from tests.support.modelserver import publish
 
 LOOPS = {"grpc", "rest"}
 Ask = Callable[[int], object]
