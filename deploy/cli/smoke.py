@@ -71,7 +71,7 @@ def _of_spec(spec: Spec, names: tuple[str, ...], *, quiet: bool) -> SmokeReport:
     from deploy import serving, smoke
     from deploy.errors import ServerError
 
-    models, server = _chosen(serving.as_proven(spec), names), serving.find(spec)
+    models, server = _chosen(serving.as_known_good(spec), names), serving.find(spec)
     if server is None or not server.alive():
         raise ServerError(f"{spec.name} isn't running",
                           hint="start it with `tfs up`, or name a server with --rest-url and --grpc")

@@ -79,10 +79,9 @@ def status_table(status: ServerStatus) -> RenderableType:
     """Everything, for people."""
     from rich.console import Group
 
-    endpoint = status.facts.get("endpoint")
     head = f"{status.name} is {_state(status)}"
-    if status.running and endpoint:
-        head += f"  ({status.facts['kind']}, REST {endpoint['rest']}, gRPC {endpoint['grpc']})"
+    if status.running and (status.rest_url or status.grpc_target):
+        head += f"  ({status.backend}, REST {status.rest_url}, gRPC {status.grpc_target})"
     shown = table("", "model", "spec", "ledger", "file", "live", "states")
     for model in status.models:
         states = [f"{s.version} {s.state.name}" + (f": {s.error}" if s.error else "")
@@ -90,7 +89,7 @@ def status_table(status: ServerStatus) -> RenderableType:
         views = model.views
         shown.add_row(model.name, *map(_serving, (views.spec, views.ledger, views.file, views.live)),
                       "\n".join(states) or "-")
-    lines = [f"problem: {p}" for p in status.problems if status.running or "returncode" in status.facts]
+    lines = [f"problem: {p}" for p in status.problems if status.running or status.exists]
     lines += [f"{'release' if d.kind == 'release' else 'drift'}: {d.message}" for d in status.drift]
     if status.changes:
         lines += [f"changed: {change}" for change in status.changes]

@@ -17,7 +17,7 @@ from deploy.rollout.goals import current
 from deploy.rollout.live_server import drift
 from deploy.rollout.policy import PERMANENTLY_FAILED
 from deploy.savedmodel import diff
-from deploy.serving import Wanted, preflight
+from deploy.serving import ResolvedModel, preflight
 from deploy.serving.flags import number
 from deploy.types import ModelRef
 
@@ -105,7 +105,7 @@ def _verified(version: StoredVersion, findings: Findings) -> None:
 
 
 def _readable(context: RolloutContext, goal: Goal, path: Path) -> None:
-    wanted = Wanted(context.model.name, {goal.version: path})
+    wanted = ResolvedModel(context.model.name, {goal.version: path})
     preflight.check_readable([wanted], backend_of(context.server).user)
     config = context.live_server.file.read()
     inside = [entry.base_path for entry in config.model_config_list.config]

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import google_crc32c
 from google.protobuf.message import DecodeError
 
 from deploy import files
@@ -21,11 +20,11 @@ from deploy.errors import DeployError, IncompleteVersion
 from deploy.wire.contracts import shape_from_proto
 from deploy.wire.dtypes import dtype_from_number
 from deploy.wire.model_pb2 import BundleEntryProto, BundleHeaderProto
+from deploy.wire.records import checksum
 from deploy.wire.spans import read_varint
 
 _FOOTER, _TRAILER, _SNAPPY = 48, 5, 1
 _MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
-_MASK_DELTA = 0xA282EAD8
 _MOST = 64 << 20  # bytes of an index; one of 100,000 variables has 10 MB
 _MOST_UNPACKED = 64 << 20  # of all its compressed blocks
 _MOST_VARIABLES = 1_000_000
@@ -136,8 +135,7 @@ def _block(data: bytes, offset: int, size: int, most: int) -> bytes:
     end = offset + size
     if end + _TRAILER > len(data):
         raise ValueError("a block lies outside of the file")
-    crc = google_crc32c.value(data[offset:end + 1])
-    if ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF != int.from_bytes(data[end + 1:end + _TRAILER], "little"):
+    if checksum(data[offset:end + 1]) != data[end + 1:end + _TRAILER]:
         raise ValueError("a block's checksum differs")
     if data[end] == _SNAPPY:  # TensorFlow 1 wrote it so
         return decompress(data[offset:end], most)

@@ -19,7 +19,7 @@ from deploy.errors import ServerError, SpecError
 from deploy.repository import versions_of
 from deploy.serving import startup
 from deploy.serving.planning import CONFIG_LABEL, digest
-from deploy.serving.resolving import Wanted, wanted
+from deploy.serving.resolving import ResolvedModel, wanted
 from deploy.serving.snapshot import Connect, connected
 from deploy.serving.snapshot import connect as connect_to
 from deploy.spec import Spec
@@ -90,14 +90,14 @@ def base_of(image: str, engine: Engine | None = None) -> str | None:
     return labels.get(BASE_LABEL) or (f"tensorflow/serving:{release}" if release else None)
 
 
-def _verify(spec: Spec, models: tuple[Wanted, ...]) -> None:
+def _verify(spec: Spec, models: tuple[ResolvedModel, ...]) -> None:
     by_name = {model.name: versions_of(model) for model in spec.models}
     for model in models:
         for version in model.versions:
             by_name[model.name].version(version).check()
 
 
-def _context(spec: Spec, models: tuple[Wanted, ...], bases: Mapping[str, str]) -> Iterator[bytes]:
+def _context(spec: Spec, models: tuple[ResolvedModel, ...], bases: Mapping[str, str]) -> Iterator[bytes]:
     """The build's context: pinned to the versions of now, whatever the spec's policy is."""
     by_name = {m.name: m for m in models}
     served = tuple(replace(m, versions=Specific(tuple(by_name[m.name].paths))) for m in spec.models)
@@ -118,7 +118,7 @@ def _context(spec: Spec, models: tuple[Wanted, ...], bases: Mapping[str, str]) -
     return images.context(files, dockerfile)
 
 
-def _prove(spec: Spec, image: str, models: tuple[Wanted, ...], *, engine: Engine, smoke: Smoke | None,
+def _prove(spec: Spec, image: str, models: tuple[ResolvedModel, ...], *, engine: Engine, smoke: Smoke | None,
            progress: Progress, connect: Connect) -> None:
     """Start the image as it is, with nothing mounted, on free ports; wait until it is ready; ask the smoke test."""
     with ContainerBackend().trial(spec, image, engine, progress) as server:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import msgspec
 
-from deploy.serving.resolving import Wanted
+from deploy.serving.resolving import ResolvedModel
 from deploy.spec import Spec
 from deploy.state import Ledger, started_from
 from deploy.state.ledger import Line
@@ -20,7 +20,7 @@ from deploy.state.releases import entry
 from deploy.types import Specific
 
 
-def as_proven(spec: Spec, lines: Sequence[Line] | None = None) -> Spec:
+def as_known_good(spec: Spec, lines: Sequence[Line] | None = None) -> Spec:
     """The spec with what rollouts have proven since. lines: the ledger's, if it was read already.
 
     Raises RolloutError if the ledger can't be read.
@@ -42,7 +42,7 @@ def differences(spec: Spec, proven: Spec) -> list[str]:
             for ours, theirs in zip(spec.models, proven.models, strict=True) if ours != theirs]
 
 
-def note_start(spec: Spec, models: Iterable[Wanted], lines: Sequence[Line]) -> None:
+def note_start(spec: Spec, models: Iterable[ResolvedModel], lines: Sequence[Line]) -> None:
     """Write down what a server was started with. lines: the ledger's. Raises RolloutError if that can't be written."""
     ledger, by_name = Ledger(spec.state_dir), {model.name: model for model in spec.models}
     for wanted in models:

@@ -14,7 +14,7 @@ from deploy.readiness import Desired, Gap, Snapshot, closed_ports, gaps, not_run
 from deploy.repository import versions_of
 from deploy.serving import snapshot
 from deploy.serving.drift import Drift, Views, drifts, edits, read_config
-from deploy.serving.known_good import as_proven
+from deploy.serving.known_good import as_known_good
 from deploy.serving.planning import CONFIG_LABEL
 from deploy.serving.resolving import resolve
 from deploy.serving.snapshot import Connect, connected, look, open_release
@@ -99,6 +99,25 @@ class ServerStatus:
         return bool(self.facts["running"])
 
     @property
+    def backend(self) -> str:
+        """What runs it; empty if nothing does."""
+        return str(self.facts.get("kind") or "")
+
+    @property
+    def rest_url(self) -> str | None:
+        """Where it answers; None for a server that has no such port, or that isn't there."""
+        return (self.facts.get("endpoint") or {}).get("rest")
+
+    @property
+    def grpc_target(self) -> str | None:
+        return (self.facts.get("endpoint") or {}).get("grpc")
+
+    @property
+    def exists(self) -> bool:
+        """There is one, be it running or ended."""
+        return "returncode" in self.facts
+
+    @property
     def ready(self) -> bool:
         return not self.problems
 
@@ -149,7 +168,7 @@ class _Site:
     @classmethod
     def of(cls, spec: Spec) -> _Site:
         lines = Ledger(spec.state_dir).read()
-        made = cls(spec, as_proven(spec, lines), lines, None)
+        made = cls(spec, as_known_good(spec, lines), lines, None)
         try:
             made.config = read_config(backends.config(spec))
         except SpecError as e:

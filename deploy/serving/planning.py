@@ -17,8 +17,8 @@ from deploy.checks import Target
 from deploy.errors import BackendMissing, ServerError
 from deploy.serving import certificates
 from deploy.serving.flags import check_values
-from deploy.serving.known_good import as_proven
-from deploy.serving.resolving import Wanted, wanted
+from deploy.serving.known_good import as_known_good
+from deploy.serving.resolving import ResolvedModel, wanted
 from deploy.spec import Spec
 
 CONFIG_LABEL = f"{LABEL}.config"
@@ -46,7 +46,7 @@ class ServerPlan:
     launch: Launch
     config_place: str
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    models: tuple[Wanted, ...] = ()
+    models: tuple[ResolvedModel, ...] = ()
 
     @property
     def shown_files(self) -> dict[str, str]:
@@ -66,7 +66,7 @@ def plan(spec: Spec) -> ServerPlan:
 
     A port of 0 stays 0 here: a free one is picked at the start. Raises what `up` raises before it starts anything.
     """
-    proven = as_proven(spec)
+    proven = as_known_good(spec)
     models = wanted(proven)
     return make(proven, choose_backend(spec, pull=False), models)
 
@@ -92,7 +92,7 @@ def choose_backend(spec: Spec, progress: Progress | None = None, *, pull: bool =
                          hint="start Docker, or pip install 'tfs-deploy[server,tensorflow]'")
 
 
-def make(spec: Spec, choice: Choice, models: Iterable[Wanted] = (), *, config: str | None = None) -> ServerPlan:
+def make(spec: Spec, choice: Choice, models: Iterable[ResolvedModel] = (), *, config: str | None = None) -> ServerPlan:
     """The plan for one backend. models: what it serves, and has to find.
 
     config: the digest that it is started under, if not this spec's.

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from deploy.errors import RepositoryError
-from deploy.serving.resolving import Wanted
+from deploy.serving.resolving import ResolvedModel
 
 Readable = Callable[[Path], bool]
 
 
-def check_readable(models: Iterable[Wanted], user: str | None) -> None:
+def check_readable(models: Iterable[ResolvedModel], user: str | None) -> None:
     """Raises RepositoryError naming the first path that the server couldn't read, or couldn't find.
 
     user: `uid:gid` of a container, where links that leave the mounted base path lead nowhere; None for this process's

@@ -107,7 +107,7 @@ def expected_of(spec: Spec) -> list[Desired]:
     """What the spec wants now, with what rollouts have proven since. Raises RepositoryError or SpecError."""
     lines = Ledger(spec.state_dir).read()
     return [resolve(model, f"models/{i}").desired(open_release(lines, model.name))
-            for i, model in enumerate(serving.as_proven(spec, lines).models)]
+            for i, model in enumerate(serving.as_known_good(spec, lines).models)]
 
 
 def expected_from(refs: Iterable[str]) -> list[Desired]:

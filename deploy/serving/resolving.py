@@ -22,7 +22,7 @@ _NOT_THERE = "publish a version first (`tfs export` or `tfs publish`), or correc
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ResolvedModel:
     """One model's versions that have to be AVAILABLE, no more and no less, and where its labels have to lead.
 
     paths: version -> directory on this machine.
@@ -41,7 +41,7 @@ class Wanted:
         return Desired(self.name, self.versions, self.labels, release)
 
 
-def wanted(spec: Spec) -> tuple[Wanted, ...]:
+def wanted(spec: Spec) -> tuple[ResolvedModel, ...]:
     """What the spec means now. Raises VersionNotFound, IncompleteVersion, RepositoryError or SpecError."""
     found = tuple(resolve(model, f"models/{i}") for i, model in enumerate(spec.models))
     for model in found:
@@ -50,7 +50,7 @@ def wanted(spec: Spec) -> tuple[Wanted, ...]:
     return found
 
 
-def resolve(model: ServedModel, where: str) -> Wanted:
+def resolve(model: ServedModel, where: str) -> ResolvedModel:
     """One model's versions. `where`: its place in the spec. Raises VersionNotFound, RepositoryError or SpecError."""
     base = Path(model.base_path)
     if not base.is_dir():
@@ -62,7 +62,7 @@ def resolve(model: ServedModel, where: str) -> Wanted:
         if version not in chosen:
             raise SpecError(f"version {version} is not served", path=f"{where}/labels/{label}",
                             hint=f"on disk and served now: {_list(chosen)}")
-    return Wanted(model.name, chosen, dict(model.labels))
+    return ResolvedModel(model.name, chosen, dict(model.labels))
 
 
 def _chosen(model: ServedModel, stored: ModelVersions, paths: Mapping[int, Path]) -> dict[int, Path]:

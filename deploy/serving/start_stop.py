@@ -21,9 +21,9 @@ from deploy.locks import locked
 from deploy.render import models_config
 from deploy.serving import preflight, snapshot, startup
 from deploy.serving.drift import read_config
-from deploy.serving.known_good import as_proven, differences, note_start
+from deploy.serving.known_good import as_known_good, differences, note_start
 from deploy.serving.planning import CONFIG_LABEL, choose_backend, digest, make
-from deploy.serving.resolving import Wanted, wanted
+from deploy.serving.resolving import ResolvedModel, wanted
 from deploy.serving.snapshot import Connect, Controls, connected, open_release
 from deploy.serving.start_record import remember_failure, remember_start
 from deploy.spec import Spec
@@ -46,7 +46,7 @@ class RunningServer:
     backend: str
     why: str
     seconds: float
-    models: tuple[Wanted, ...]
+    models: tuple[ResolvedModel, ...]
     already: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def up(spec: Spec, *, progress: Progress | None = None, connect: Connect = snaps
         server = _running(spec)
         try:
             lines = Ledger(spec.state_dir).read()
-            proven = as_proven(spec, lines)
+            proven = as_known_good(spec, lines)
             for difference in differences(spec, proven) if server is None else ():
                 progress(difference)
             models = wanted(proven)
@@ -107,7 +107,7 @@ def _alive(spec: Spec, *, certain: bool = False) -> Server | None:
     return None
 
 
-def _start(spec: Spec, proven: Spec, models: tuple[Wanted, ...], lines: Sequence[Line], *,
+def _start(spec: Spec, proven: Spec, models: tuple[ResolvedModel, ...], lines: Sequence[Line], *,
            progress: Progress, connect: Connect) -> RunningServer:
     """proven, lines: what the ledger says, read once: this process holds the lock."""
     choice = choose_backend(spec, progress)

@@ -17,7 +17,7 @@ from deploy.readiness import Change, Desired, Gap, closed_ports, gaps
 from deploy.savedmodel import read as read_saved_model
 from deploy.serving import server_log
 from deploy.serving.flags import unreadable
-from deploy.serving.resolving import Wanted
+from deploy.serving.resolving import ResolvedModel
 from deploy.serving.snapshot import ASK, Controls, look
 from deploy.types import ModelRef, TensorSpec
 from deploy.waiting import Deadline, poll
@@ -30,7 +30,7 @@ _SIGNALS = {9: "it was killed, perhaps for lack of memory: see server/resources/
             6: "it crashed (SIGABRT)", 4: "it crashed (SIGILL): was it built for another CPU?"}
 
 
-def wait(server: Server, controls: Controls, models: Sequence[Wanted], deadline: Deadline,
+def wait(server: Server, controls: Controls, models: Sequence[ResolvedModel], deadline: Deadline,
          progress: Progress = silent, *, changes: Mapping[str, Change] | None = None) -> None:
     """Return as soon as the server is ready. Doesn't stop it. changes: open releases, by model.
 
@@ -75,7 +75,8 @@ def _first_gap(server: Server, controls: Controls, models: Sequence[Desired], de
     return found[0][0] if found else None
 
 
-def _check_answers(server: Server, controls: Controls, model: Wanted, deadline: Deadline, progress: Progress) -> None:
+def _check_answers(server: Server, controls: Controls, model: ResolvedModel, deadline: Deadline, progress: Progress
+                   ) -> None:
     """One generated request for each signature that no warm-up request has asked. Raises NotReady or StartFailed."""
     protocol, control = next(((p, c) for p, c in controls.items() if p == "gRPC"), (*controls.items(),)[-1])
     for version, path in sorted(model.paths.items()):

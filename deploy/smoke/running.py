@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from deploy import client
 from deploy.client import Client, monitoring
@@ -80,7 +80,7 @@ def smoke_test(target: str | Endpoint | Client, wanted: Sequence[ServedModel | s
         last = CheckRun(server)
         check_unknown_model(last)
         latencies = with_warmup([m for model in models for m in model.run.latencies], server,
-                                {m.name: Path(m.base_path).name for m in wanted if isinstance(m, ServedModel)},
+                                {m.name: versions_of(m).name for m in wanted if isinstance(m, ServedModel)},
                                 settings.metrics)
     finally:
         if connected is not target:

@@ -46,7 +46,7 @@ def write(path: str | Path, records: Iterable[bytes]) -> int:
         with Path(path).open("wb") as file:
             for number, data in enumerate(records, 1):  # noqa: B007
                 length = _LENGTH.pack(len(data))
-                file.writelines((length, _checksum(length), data, _checksum(data)))
+                file.writelines((length, checksum(length), data, checksum(data)))
     except OSError as error:
         raise RepositoryError(f"{path}: can't be written: {error.strerror}") from error
     return number
@@ -57,19 +57,19 @@ def _record(file: BinaryIO, size: int, where: str) -> bytes:
     if len(head) < _HEADER.size:
         raise Malformed(f"{where}: truncated in its header")
     length = _HEADER.unpack(head)[0]
-    if head[_LENGTH.size:] != _checksum(head[:_LENGTH.size]):
+    if head[_LENGTH.size:] != checksum(head[:_LENGTH.size]):
         raise Malformed(f"{where}: the length's checksum differs", hint="not a TFRecord file, or a damaged one")
     if length + _CHECKSUM.size > size - file.tell():
         raise Malformed(f"{where}: truncated: {length} bytes announced, {size - file.tell()} left in the file")
     if length > MOST:
         raise Malformed(f"{where}: {length:,} bytes announced, and a message has {MOST:,} at most")
     data = file.read(length)
-    if file.read(_CHECKSUM.size) != _checksum(data):
+    if file.read(_CHECKSUM.size) != checksum(data):
         raise Malformed(f"{where}: the data's checksum differs", hint="the file is damaged")
     return data
 
 
-def _checksum(data: bytes) -> bytes:
-    """Masked as TensorFlow does, so that the CRC of data that holds CRCs stays useful."""
+def checksum(data: bytes) -> bytes:
+    """CRC32C, 4 bytes, masked as TensorFlow does, so that the CRC of data that holds CRCs stays useful."""
     crc = google_crc32c.value(data)
     return _CHECKSUM.pack(((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF)

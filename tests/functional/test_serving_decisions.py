@@ -29,7 +29,7 @@ from deploy.locks import locked
 from deploy.serving import planning, preflight, start_stop
 from deploy.serving.flags import number
 from deploy.serving.planning import Choice, choose_backend
-from deploy.serving.resolving import Wanted, resolve
+from deploy.serving.resolving import ResolvedModel, resolve
 from deploy.spec import Resources
 from deploy.types import All, Latest, ServedModel, Specific, VersionPolicy, VersionStatus
 from deploy.waiting import Deadline
@@ -166,12 +166,12 @@ def test_the_digest_tells_what_is_served_not_how_it_is_started(tmp_path: Path) -
     assert planning.digest(spec) != planning.digest(other)
 
 
-def published(directory: Path) -> Wanted:
+def published(directory: Path) -> ResolvedModel:
     version = Path(base(directory, "1"), "1")
     (version / "saved_model.pb").write_bytes(b"x")
     for path in (version.parent, version, version / "saved_model.pb"):
         path.chmod(0o755)
-    return Wanted("m", {1: version})
+    return ResolvedModel("m", {1: version})
 
 
 STRANGER = "4242:4242"

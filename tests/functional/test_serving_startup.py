@@ -9,14 +9,14 @@ import pytest
 from deploy.errors import NotReady, Rejected, StartFailed, TimedOut, Unreachable
 from deploy.readiness import Desired
 from deploy.serving import startup
-from deploy.serving.resolving import Wanted
+from deploy.serving.resolving import ResolvedModel
 from deploy.serving.snapshot import look
 from deploy.state import Release
 from deploy.types import Contract, Serving, Signature, TensorSpec, VersionState, VersionStatus
 from deploy.waiting import Deadline
 from tests.support.serving import AVAILABLE, END, LOADING, FakeClock, FakeControl, FakeServer, available
 
-M = Wanted("m", {1: Path("/m/1"), 2: Path("/m/2")}, {"stable": 1})
+M = ResolvedModel("m", {1: Path("/m/1"), 2: Path("/m/2")}, {"stable": 1})
 CLOSED = Unreachable("nobody answers")
 
 

@@ -22,7 +22,7 @@ from deploy.errors import LockHeld, RolloutError, ServerError
 from deploy.locks import FILE, Owner, locked
 from deploy.rollout import goal_of
 from deploy.serving.known_good import differences, note_start
-from deploy.serving.resolving import Wanted
+from deploy.serving.resolving import ResolvedModel
 from deploy.state import Ledger, Serving, releases, started_from
 from deploy.state.releases import entry
 from deploy.types import Latest, ServedModel, Specific
@@ -54,16 +54,16 @@ def test_what_a_restart_serves(lines: list[dict[str, Any]], model: ServedModel, 
 
 def test_a_spec_as_proven(tmp_path: Path) -> None:
     spec = spec_at(tmp_path, "models: [{name: m, versions: [1], labels: {stable: 1}}, {name: n, versions: latest}]")
-    assert serving.as_proven(spec) == spec and differences(spec, serving.as_proven(spec)) == []
-    started = [Wanted("m", {1: tmp_path}, {"stable": 1}), Wanted("n", {7: tmp_path})]
+    assert serving.as_known_good(spec) == spec and differences(spec, serving.as_known_good(spec)) == []
+    started = [ResolvedModel("m", {1: tmp_path}, {"stable": 1}), ResolvedModel("n", {7: tmp_path})]
     note_start(spec, started, Ledger(spec.state_dir).read())
-    assert serving.as_proven(spec) == spec
+    assert serving.as_known_good(spec) == spec
     Ledger(spec.state_dir).append("known_good", model="m", serving=KNOWN_GOOD.to_json(), spec=entry(spec.models[0]))
-    assert serving.as_proven(spec).models[0].versions == Specific((2,))
-    assert serving.as_proven(spec).models[1] == spec.models[1]
-    assert differences(spec, serving.as_proven(spec)) == ["m: version 2, as rolled out; serving.yaml says 1"]
-    note_start(spec, [Wanted("m", {2: tmp_path}, {"stable": 2})], Ledger(spec.state_dir).read())
-    assert serving.as_proven(spec).models[0].labels == {"stable": 2}
+    assert serving.as_known_good(spec).models[0].versions == Specific((2,))
+    assert serving.as_known_good(spec).models[1] == spec.models[1]
+    assert differences(spec, serving.as_known_good(spec)) == ["m: version 2, as rolled out; serving.yaml says 1"]
+    note_start(spec, [ResolvedModel("m", {2: tmp_path}, {"stable": 2})], Ledger(spec.state_dir).read())
+    assert serving.as_known_good(spec).models[0].labels == {"stable": 2}
 
 
 def test_a_ledger(tmp_path: Path) -> None:

@@ -299,7 +299,7 @@ def test_a_rollback_that_couldnt_be_written_down_goes_no_further(spec: Spec, mon
         rollout.roll_back(spec, "half")
     assert answer(spec) == 4.0
     rollout.roll_back(spec, "half")
-    assert answer(spec) == 4.0 and serving.as_proven(spec).models[0].labels == {"stable": 2}
+    assert answer(spec) == 4.0 and serving.as_known_good(spec).models[0].labels == {"stable": 2}
 
 
 def test_without_a_server(spec: Spec) -> None:
@@ -315,9 +315,9 @@ def test_without_a_server(spec: Spec) -> None:
     serving.up(spec)
     assert rolled(spec, 2, pause_before=["unload"]).ended.outcome == "paused"
     serving.down(spec)
-    assert serving.as_proven(spec).models[0].labels == {"stable": 2}
+    assert serving.as_known_good(spec).models[0].labels == {"stable": 2}
     undone = rollout.roll_back(spec, "half")
     assert isinstance(undone, Released) and undone.ended.outcome == "undone"
-    assert serving.as_proven(spec).models[0] == spec.models[0]
+    assert serving.as_known_good(spec).models[0] == spec.models[0]
     with pytest.raises(ServerError, match="isn't running"):
         rolled(spec, 2)

@@ -122,7 +122,7 @@ def _models(spec: Spec, status: ServerStatus | None, backend: Backend) -> list[M
     layout, target = backend.layout(spec), serving.target_of(spec)
     found = []
     statuses = {m.name: m.statuses for m in status.models} if status is not None else {}
-    for model in serving.as_proven(spec).models:
+    for model in serving.as_known_good(spec).models:
         made = ModelEvidence(model.name, layout.base_paths[model.name], model.base_path, model.versions,
                              dict(model.labels), statuses=statuses.get(model.name, ()))
         found.append(looked_at(made, backend.user, target))
