@@ -1,4 +1,13 @@
-"""The command line `tfs`: one file per family of verbs, one place that turns errors into exit codes."""
+"""The command line `tfs`: one file per family of verbs, one place that turns errors into exit codes.
+
+    app          the root of the command tree
+    exports, models, checks, inspection, diffs, goldens   export; publish, repository; check; inspect; diff; goldens
+    specs, servers, status, doctor, smoke, rollouts, images   init, configure; up, logs, down; and so on
+    options      options that several commands share; targets: what a command is about
+    outcome      errors become sentences and exit codes, nowhere else
+    tables, console, progress, escaping   what people see, and that nobody else's codes reach their terminal
+    shell        completion
+"""
 
 from __future__ import annotations
 

@@ -3,8 +3,11 @@
     with deploy.connect("127.0.0.1:8500") as client:
         client.predict("mnist@stable", {"pixels": images})["probs"]
 
+    connecting   `connect`: from an address to a client
     interfaces   Predictor and Control (Protocols), Prediction, Metadata
     rest, rpc    the two protocols; both offer both planes (reload: gRPC only)
+    base         what both share: refs, deadlines, kept signatures; contracts: signatures, asked as rarely as is right
+    transport    HTTP: pooled connections, deadlines; headers: sent, never printed; replies: REST's, as values
     forms        which tensors and signatures have a JSON form
     encoding, decoding   numpy <-> JSON
     checking     a request against its signature, before it is sent
@@ -12,7 +15,8 @@
     probing      can a version that says AVAILABLE answer at all?
     examples     feature values -> tf.Example
     failures     foreign errors -> ours: the only place that knows grpc.RpcError and requests' exceptions
-    curl         a REST call as a line for a shell
+    monitoring   what a server says of itself in Prometheus' format
+    curl         a REST call as a line for a shell; snippets: calls that can be pasted
 """
 
 from __future__ import annotations

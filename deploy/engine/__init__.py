@@ -6,6 +6,15 @@
 `available()` says why not, if the engine can't be used. `quiet()`, at a process's start, silences TensorFlow's log.
 `confined` does it in a process of its own, for models that somebody else made; `python -m deploy.engine.replay` answers
 a file of requests.
+
+    session       one loaded SavedModel; loading: from a directory to it; tensors: numpy <-> TF_Tensor
+    library       TensorFlow's C API, bound with ctypes; memory, denormals: what a process and its threads have to set
+    latency       how long a run will take, as far as those before it tell
+    unregistered  SavedModels with unknown ops in functions
+    child         a model in a process of its own; confined: that process; confining: what it gives up
+    replay        recorded requests answered in a process
+    tflite        TensorFlow Lite, run by LiteRT
+
 The library is opened by the first call that needs it (0.2 s), with local symbol visibility.
 """
 

@@ -13,6 +13,7 @@
     status_text   what a status of TensorFlow says, in one line
     text          protobuf text format, with TF Serving's names inside Any
     records       TFRecord files
+    spans         where the fields of a message lie, without parsing it whole
 
 Our messages stand in a proto package of their own and have the numbers and types of TensorFlow's, so both can be
 loaded in one process. Nothing here imports TensorFlow, gRPC or a network library.
