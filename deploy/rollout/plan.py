@@ -137,9 +137,11 @@ def strategy_of(spec: Spec, pauses: Iterable[str] = ()) -> Strategy:
     trial = ("gate", *(["compare"] if part.comparison else []), *(["bake_before"] if part.soak else []))
     after = ("confirm", *(["bake_after"] if part.hold else []))
     names = {spec_name: name for name, spec_name in BAKE_TIMES.items()}
-    strategy = Strategy(part.label, part.canary_label, trial, after, frozenset(names.get(p, p) for p in pauses))
-    for step in strategy.pauses - set(strategy.steps):
-        raise SpecError(f"there is no step {step!r} to pause before", hint=f"steps: {', '.join(strategy.steps)}")
+    pause_steps = {p: names.get(p, p) for p in pauses}
+    strategy = Strategy(part.label, part.canary_label, trial, after, frozenset(pause_steps.values()))
+    for given, step in pause_steps.items():
+        if step not in strategy.steps:
+            raise SpecError(f"there is no step {given!r} to pause before", hint=f"steps: {', '.join(strategy.steps)}")
     return strategy
 
 
@@ -174,8 +176,15 @@ def _earlier(known: Sequence[Release], now: int | None, label: str) -> Serving |
 
 def make_plan(context: RolloutContext, kind: Kind, goal: Goal, allow_breaking: str, progress: Progress) -> RolloutPlan:
     model = context.model.name
+    if nothing_to_do(context, goal):
+        return RolloutPlan(model, kind, goal, (), preflight.Findings([], [NOTHING_TO_DO]))
     findings = preflight.check(context, goal, allow_breaking=allow_breaking, progress=progress)
-    plan = RolloutPlan(model, kind, goal, steps(model, goal, context.spec.rollout), findings)
-    if not plan.steps:
-        findings.notes.append("nothing to do: it is served like that already")
-    return plan
+    return RolloutPlan(model, kind, goal, steps(model, goal, context.spec.rollout), findings)
+
+
+NOTHING_TO_DO = "nothing to do: it is served like that already"
+
+
+def nothing_to_do(context: RolloutContext, goal: Goal) -> bool:
+    """Whether the goal is what is live, and what a restart would serve."""
+    return goal.to == goal.before == context.named()

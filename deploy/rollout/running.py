@@ -27,7 +27,15 @@ from deploy.rollout.context import (
 from deploy.rollout.driver import Driver
 from deploy.rollout.goals import begin, forward, goal_of
 from deploy.rollout.live_server import restore
-from deploy.rollout.plan import GoalFor, RolloutPlan, backward_goal, make_plan, strategy_of
+from deploy.rollout.plan import (
+    NOTHING_TO_DO,
+    GoalFor,
+    RolloutPlan,
+    backward_goal,
+    make_plan,
+    nothing_to_do,
+    strategy_of,
+)
 from deploy.rollout.progress import RolloutOutcome
 from deploy.spec import Spec
 from deploy.state import Ledger, Release, Serving, releases
@@ -50,7 +58,7 @@ class Released:
     def text(self) -> str:
         """For people."""
         if self.release is None:
-            return "nothing to do: it is served like that already"
+            return NOTHING_TO_DO
         model, r = self.release.model, self.release
         if self.ended.outcome == "paused":
             return (f"{model} waits before `{self.ended.step}` (release {r.id}); go on: tfs rollout {model} "
@@ -157,9 +165,8 @@ def _release(spec: Spec, model: str, kind: Kind, goal_for: GoalFor, *, note: str
             if (unfinished.model, unfinished.kind, goal.version) == (model, kind, desired.version):
                 return _go_on(context, unfinished, "", progress)
             raise _held(unfinished)
-        live = context.live()
-        goal = goal_for(context.ledger, live)
-        if goal.to == live == context.named():
+        goal = goal_for(context.ledger, context.live())
+        if nothing_to_do(context, goal):
             return Released(None, RolloutOutcome("done"))
         plan = make_plan(context, kind, goal, allow_breaking, progress)
         if planned:
