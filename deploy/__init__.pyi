@@ -29,7 +29,7 @@ from .spec import load_spec as load_spec
 
 # Values
 from .checks import Finding as Finding
-from .checks import Report as Report
+from .checks import CheckReport as CheckReport
 from .client import Client as Client
 from .client import Metadata as Metadata
 from .client import Prediction as Prediction

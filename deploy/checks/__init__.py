@@ -21,9 +21,9 @@ Everything is read as data: no TensorFlow, nothing is run, memory doesn't grow w
 from __future__ import annotations
 
 from deploy.checks.checking import Gate, check, gate
-from deploy.checks.report import Report
+from deploy.checks.report import CheckReport
 from deploy.checks.rules import RULES, Finding, Rule, Severity, Where, check_allowances
 from deploy.checks.targets import Target, default, of_image, of_server, of_version, versions
 
-__all__ = ["RULES", "Finding", "Gate", "Report", "Rule", "Severity", "Target", "Where", "check", "check_allowances",
-           "default", "gate", "of_image", "of_server", "of_version", "versions"]
+__all__ = ["RULES", "CheckReport", "Finding", "Gate", "Rule", "Severity", "Target", "Where", "check",
+           "check_allowances", "default", "gate", "of_image", "of_server", "of_version", "versions"]

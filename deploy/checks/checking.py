@@ -19,7 +19,7 @@ from deploy.checks import (
     signatures,
     targets,
 )
-from deploy.checks.report import Report
+from deploy.checks.report import CheckReport
 from deploy.checks.rules import RULES, Finding, Where
 from deploy.checks.targets import Target
 from deploy.errors import BadReply, IncompleteVersion
@@ -46,12 +46,12 @@ class Gate:
         self.raise_if_refused(directory, judged)
         return judged.sentences()
 
-    def judge(self, directory: Path) -> Report:
+    def judge(self, directory: Path) -> CheckReport:
         """What the rules say of the directory, and what it holds. Raises as `check` does."""
         return check(directory, self.target, self.allow)
 
     @staticmethod
-    def raise_if_refused(directory: Path, judged: Report) -> None:
+    def raise_if_refused(directory: Path, judged: CheckReport) -> None:
         """Raises as `gate(directory)` does."""
         if any(finding.rule == "complete" for finding in judged.findings):
             savedmodel.check_complete(directory)
@@ -67,14 +67,14 @@ def gate(target: Target | None = None, allow: Mapping[str, str] | None = None) -
     return Gate(target or targets.default(), rules.check_allowances(allow or {}))
 
 
-def check(path: str | Path, target: Target | None = None, allow: Mapping[str, str] | None = None) -> Report:
+def check(path: str | Path, target: Target | None = None, allow: Mapping[str, str] | None = None) -> CheckReport:
     """Check a SavedModel directory, a .tflite file, or a Keras archive. TensorFlow isn't needed, nothing is run.
 
     target: the server that is to load it; by default that of a spec that names none.
     allow: rule -> why its findings are accepted.
 
     Raises IncompleteVersion if there is nothing that could be checked, ExportError for a Keras file that can't be read,
-    SpecError for an allowance of an unknown rule. Findings don't raise: see Report.raise_if_refused.
+    SpecError for an allowance of an unknown rule. Findings don't raise: see CheckReport.raise_if_refused.
     """
     path, target = Path(path), target or targets.default()
     allowed = rules.check_allowances(allow or {})

@@ -14,7 +14,7 @@ _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CheckReport:
     """What the checks say of the model at `path`, for the server `target`.
 
     findings: the worst first. unused: allowed rules that found nothing.
@@ -68,12 +68,12 @@ class Report:
 
 
 def make(path: str, target: str, all_findings: Iterable[Finding], allow: Mapping[str, str],
-         info: SavedModelInfo | None = None) -> Report:
+         info: SavedModelInfo | None = None) -> CheckReport:
     """A report in which what `allow` (rule: reason) names is allowed."""
     findings = sorted((dataclasses.replace(finding, allowed=allow.get(finding.rule)) for finding in all_findings),
                       key=_rank)
     unused = tuple(sorted(allow.keys() - {finding.rule for finding in findings}))
-    return Report(path, target, tuple(findings), unused, info)
+    return CheckReport(path, target, tuple(findings), unused, info)
 
 
 def _rank(finding: Finding) -> tuple[bool, int, int, str]:

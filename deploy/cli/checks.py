@@ -15,7 +15,7 @@ from deploy.cli.targets import place
 from deploy.errors import CheckFailed
 
 if TYPE_CHECKING:
-    from deploy.checks import Gate, Report, Target
+    from deploy.checks import CheckReport, Gate, Target
     from deploy.spec import Spec
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -86,7 +86,7 @@ def gate(model: str, spec_path: Path | None, allowances: tuple[str, ...]) -> Gat
     return checks.gate(target, allow)
 
 
-def _tell(report: Report, form: str) -> None:
+def _tell(report: CheckReport, form: str) -> None:
     from deploy.cli.tables import check_table
     from deploy.report import sarif
 

@@ -7,7 +7,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from deploy.checks import Finding, Report, Severity
+from deploy.checks import CheckReport, Finding, Severity
 from deploy.cli.escaping import line
 from deploy.cli.options import table
 from deploy.goldens.drift import AnswerDrift
@@ -96,7 +96,7 @@ def _reasons(report: SmokeReport, outcome: Outcome) -> list[str]:
     return [f"{outcome.value} ({count}): {subject}: {why}" for (subject, why), count in reasons.items()]
 
 
-def check_table(report: Report, *, notes: bool = True) -> Table:
+def check_table(report: CheckReport, *, notes: bool = True) -> Table:
     """One line for each finding: what, where, and what to do or why it is allowed."""
     shown = table(f"{report.path}, for {report.target}", "", "rule", "where", "what", "what to do")
     for finding in report.shown(notes=notes):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploy.checks import Gate, Report
+from deploy.checks import CheckReport, Gate
 from deploy.errors import ExportError
 from deploy.savedmodel import SavedModelInfo
 
@@ -20,7 +20,7 @@ def accepted(gate: Gate, directory: Path) -> tuple[SavedModelInfo, tuple[str, ..
     return accept(gate, directory, gate.judge(directory))
 
 
-def accept(gate: Gate, directory: Path, report: Report) -> tuple[SavedModelInfo, tuple[str, ...]]:
+def accept(gate: Gate, directory: Path, report: CheckReport) -> tuple[SavedModelInfo, tuple[str, ...]]:
     """`accepted` for a directory that the gate has judged.
 
     Raises ExportError for what no allowance makes servable: a graph that can't be asked for anything, calls Python, or
@@ -46,6 +46,6 @@ def accept(gate: Gate, directory: Path, report: Report) -> tuple[SavedModelInfo,
     return info, report.sentences()
 
 
-def unrestored(report: Report) -> str:
+def unrestored(report: CheckReport) -> str:
     """A variable that requests use and that loading doesn't fill; empty if there is none."""
     return next((finding.where.node for finding in report.findings if finding.rule == "unrestored"), "")

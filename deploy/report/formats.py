@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote_from_bytes
 from xml.etree import ElementTree as ET
 
-from deploy.checks import Report
+from deploy.checks import CheckReport
 from deploy.checks.rules import RULES, Finding, Rule
 from deploy.smoke import Outcome, SmokeCheck, SmokeReport
 from deploy.version import __version__
@@ -57,7 +57,7 @@ def _text(value: str) -> str:
     return _NOT_XML.sub("\ufffd", value)
 
 
-def sarif(report: Report) -> dict[str, object]:
+def sarif(report: CheckReport) -> dict[str, object]:
     """One run with all rules and the report's findings."""
     driver = {"name": "tfs check", "semanticVersion": __version__, "rules": [_rule(r) for r in RULES.values()]}
     run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints",

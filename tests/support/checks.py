@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deploy import checks
-from deploy.checks import Report, Severity, Target
+from deploy.checks import CheckReport, Severity, Target
 from deploy.wire.model_pb2 import FunctionDef, MetaGraphDef, NodeDef
 from deploy.wire.tensor_pb2 import DataType
 from tests.support import savedmodel as support
@@ -63,16 +63,16 @@ def text(value: NodeDef, content: str) -> NodeDef:
 
 
 def check(tmp_path: Path, meta: MetaGraphDef, target: Target = SERVER,
-          allow: Mapping[str, str] | None = None) -> Report:
+          allow: Mapping[str, str] | None = None) -> CheckReport:
     return checks.check(support.save(tmp_path / "model", meta), target, allow)
 
 
-def found(report: Report) -> dict[str, Severity]:
+def found(report: CheckReport) -> dict[str, Severity]:
     """rule -> its gravest finding."""
     return {finding.rule: finding.severity for finding in reversed(report.findings)}
 
 
-def refused(tmp_path: Path, meta: MetaGraphDef, rule: str, said: str = "") -> Report:
+def refused(tmp_path: Path, meta: MetaGraphDef, rule: str, said: str = "") -> CheckReport:
     """The report, which has an error of this rule that says this."""
     report = check(with_words(tmp_path), meta)
     errors = [f.message for f in report.findings if f.rule == rule and f.severity is Severity.ERROR]

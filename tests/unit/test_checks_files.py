@@ -318,7 +318,7 @@ def test_sarif_names_a_function_once(tmp_path: Path) -> None:
         "serving_default", "its_WriteFile"]
 
 
-def _uris(report: checks.Report) -> set[str]:
+def _uris(report: checks.CheckReport) -> set[str]:
     results = sarif(report)["runs"][0]["results"]  # type: ignore[index]
     return {result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for result in results}
 
