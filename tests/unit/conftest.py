@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import socket
 import subprocess
 import time
@@ -9,6 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+platform.processor()  # runs uname once per process; h5py asks for it when it is imported
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 
