@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +106,7 @@ class _Local:
         try:
             self._survey = survey(directory)
         except RepositoryError:
-            if any(os.scandir(directory)):
+            if any(directory.iterdir()):
                 raise
             self._survey = Survey(str(directory))
         self.sizes: Mapping[str, int] = {file.name: file.size for file in self._survey.files}

@@ -6,6 +6,7 @@ import platform
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import pytest
@@ -18,14 +19,16 @@ def _refused(what: str) -> NoReturn:
     raise AssertionError(f"a unit test {what}: move it to tests/functional")
 
 
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("bind", "connect", "connect_ex"):
-        real = getattr(socket.socket, name)
+@pytest.fixture(autouse=True, scope="module")
+def _alone() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("bind", "connect", "connect_ex"):
+            real = getattr(socket.socket, name)
 
-        def guarded(self: socket.socket, *args: Any, _real: Any = real) -> Any:
-            return _refused("uses the network") if self.family in _INTERNET else _real(self, *args)
+            def guarded(self: socket.socket, *args: Any, _real: Any = real) -> Any:
+                return _refused("uses the network") if self.family in _INTERNET else _real(self, *args)
 
-        monkeypatch.setattr(socket.socket, name, guarded)
-    monkeypatch.setattr(subprocess.Popen, "__init__", lambda *_, **__: _refused("starts a process"))
-    monkeypatch.setattr(time, "sleep", lambda _: _refused("sleeps"))
+            patch.setattr(socket.socket, name, guarded)
+        patch.setattr(subprocess.Popen, "__init__", lambda *_, **__: _refused("starts a process"))
+        patch.setattr(time, "sleep", lambda _: _refused("sleeps"))
+        yield
