@@ -21,7 +21,7 @@ from deploy.errors import NotReady, StartFailed
 from deploy.modelserver.config import TENSORFLOW
 from deploy.modelserver.echo import ANY, EchoModel, Outputs, signature_defs
 from deploy.modelserver.loader import Model
-from deploy.modelserver.server import Server
+from deploy.modelserver.server import ModelServer
 from deploy.modelserver.source import Monitored
 from deploy.modelserver.status import StatusError, as_code
 from deploy.types import DEFAULT_SIGNATURE, All, Contract, Endpoint, VersionPolicy, VersionState, VersionStatus
@@ -90,7 +90,7 @@ class _Memory:
 class Running:
     """A server that runs. endpoint: where."""
 
-    def __init__(self, server: Server, memory: _Memory) -> None:
+    def __init__(self, server: ModelServer, memory: _Memory) -> None:
         assert server.grpc is not None and server.rest is not None
         self._server, self._memory = server, memory
         self.endpoint = Endpoint("127.0.0.1", server.grpc.ports[0], server.rest.port)
@@ -140,7 +140,7 @@ def serve(models: Mapping[str, Mapping[int, Described]], *, versions: VersionPol
     for name, described in models.items():
         for number, what in described.items():
             memory.put(name, number, _version(what))
-    server = Server(options or Options(max_num_load_retries=0, allow_version_labels_for_unavailable_models=True),
+    server = ModelServer(options or Options(max_num_load_retries=0, allow_version_labels_for_unavailable_models=True),
                     memory, memory.look, free_ports=True)
     try:
         try:

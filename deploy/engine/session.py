@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,11 +21,10 @@ from deploy.engine.memory import give_back
 from deploy.engine.tensors import from_tensor, to_tensor
 from deploy.errors import BadRequest
 from deploy.types import Contract, Signature
+from deploy.wire.contracts import contract_from_map
 from deploy.wire.dtypes import Array
+from deploy.wire.model_pb2 import MetaGraphDef
 from deploy.wire.tensors import varint
-
-if TYPE_CHECKING:
-    from deploy.wire.model_pb2 import MetaGraphDef
 
 _CANCELLED, _INVALID = 1, 3  # TF_Code
 _MOST_PLANS = 256
@@ -86,16 +85,12 @@ class Session:
     @property
     def metagraph(self) -> MetaGraphDef:
         """The MetaGraphDef that was loaded, without its graph and object graph; parsed anew at each call."""
-        from deploy.wire.model_pb2 import MetaGraphDef
-
         return MetaGraphDef.FromString(self._loaded.metagraph)
 
     @property
     def contract(self) -> Contract:
         """The model's signatures, with the names of their tensors."""
         if self._contract is None:
-            from deploy.wire.contracts import contract_from_map
-
             self._contract = contract_from_map(self.metagraph.signature_def)
         return self._contract
 

@@ -31,7 +31,7 @@ Key = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BatchingLimits:
     """How one model's batches are made.
 
     size: most rows of a call. run: most rows of a batch; calls are cut up to fit, unless it is 0: then it is `size`,
@@ -46,15 +46,15 @@ class Limits:
     pad: bool = False
 
 
-def limits(parameters: config_pb2.BatchingParameters) -> Limits:
-    """Limits of a BatchingParameters message. Raises StatusError."""
+def limits(parameters: config_pb2.BatchingParameters) -> BatchingLimits:
+    """BatchingLimits of a BatchingParameters message. Raises StatusError."""
 
     def given(name: str, default: int) -> int:
         return int(getattr(parameters, name).value) if parameters.HasField(name) else default
 
     size = given("max_batch_size", 1000)
     run = given("max_execution_batch_size", size) if parameters.enable_large_batch_splitting.value else 0
-    found = Limits(size, run, given("batch_timeout_micros", 0) / 1e6, given("max_enqueued_batches", 10),
+    found = BatchingLimits(size, run, given("batch_timeout_micros", 0) / 1e6, given("max_enqueued_batches", 10),
                    tuple(parameters.allowed_batch_sizes), parameters.pad_variable_length_inputs)
     if found.allowed and found.allowed[-1] != found.size:
         raise invalid("Last entry in allowed_batch_sizes must match max_batch_size; last entry was "
@@ -73,7 +73,7 @@ def limits(parameters: config_pb2.BatchingParameters) -> Limits:
     return found
 
 
-def _full(limits: Limits, rows: int, waiting: int, last: int) -> StatusError:
+def _full(limits: BatchingLimits, rows: int, waiting: int, last: int) -> StatusError:
     """For a call that finds no room. waiting: batches; last: rows of the last one."""
     if limits.run:
         waiting = max(waiting, 1)  # an empty one counts
@@ -209,7 +209,7 @@ class Scheduler:
 class BatchedModel:
     """A model whose calls are run in batches."""
 
-    def __init__(self, model: Model, limits: Limits, scheduler: Scheduler) -> None:
+    def __init__(self, model: Model, limits: BatchingLimits, scheduler: Scheduler) -> None:
         self._model, self.limits, self._scheduler = model, limits, scheduler
         self.open: dict[Key, Batch] = {}
         self.enqueued: dict[Key, int] = {}

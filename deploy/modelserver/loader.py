@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from deploy import engine
 from deploy.engine.latency import LatencyEstimate, Shapes
 from deploy.errors import DeployError
 from deploy.modelserver import patience
@@ -61,8 +62,6 @@ class EngineLoader:
     inter_op: int = 0
 
     def load(self, name: str, version: int, path: str) -> Model:  # noqa: ARG002
-        from deploy import engine
-
         check_directory(path)
         try:
             return EngineModel(engine.load(path, tags=self.tags, intra_op=self.intra_op, inter_op=self.inter_op))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deploy import engine
 from deploy.modelserver.echo import EchoLoader
 from deploy.modelserver.loader import EngineLoader, Loader
 from deploy.modelserver.status import failed_precondition, invalid
@@ -15,8 +16,6 @@ def make_loader(options: Options) -> Loader:
         return EchoLoader()
     if options.tfs_loader != "engine":
         raise invalid(f"--tfs_loader={options.tfs_loader}: there are 'engine' and 'echo'")
-    from deploy import engine
-
     engine.quiet()
     if (problem := engine.available()) and not options.prefer_tflite_model:  # LiteRT doesn't need it
         raise failed_precondition(problem)

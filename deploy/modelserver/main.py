@@ -8,12 +8,14 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
+from deploy import engine
 from deploy.modelserver import config as configs
 from deploy.modelserver import platform_config
 from deploy.modelserver.loaders import make_loader
-from deploy.modelserver.server import Server, check
+from deploy.modelserver.server import ModelServer, check
 from deploy.modelserver.status import Fatal, StatusError
 from deploy.wire import config_pb2
 from deploy.wire.flags import FLAGS, Options, parse, usage
@@ -46,8 +48,6 @@ def main(arguments: Sequence[str]) -> int:
 
 def versions() -> str:
     """What --version prints: two versions, each a word."""
-    from importlib.metadata import PackageNotFoundError, version
-
     def of(package: str) -> str:
         try:
             return version(package)
@@ -60,8 +60,6 @@ def versions() -> str:
 
 def serve(options: Options) -> int:
     """Load, listen, wait. Once gRPC listens, what else goes wrong is told, but doesn't end the process."""
-    from deploy import engine
-
     engine.keep_freed()
     stopping, server = threading.Event(), None
     if options.tfs_drain_seconds > 0:
@@ -70,7 +68,7 @@ def serve(options: Options) -> int:
         check(options)
         config = read_config(options)
         options, batching = platform_config.applied(options)
-        server = Server(options, make_loader(options), batching=batching)
+        server = ModelServer(options, make_loader(options), batching=batching)
         server.load(config)
         server.listen()
     except StatusError as error:
@@ -97,7 +95,7 @@ def read_config(options: Options) -> config_pb2.ModelServerConfig:
     return configs.single_model(options.model_name, options.model_base_path)
 
 
-def watch_config(server: Server, options: Options) -> None:
+def watch_config(server: ModelServer, options: Options) -> None:
     """Apply the config file every so many seconds, if asked for; an unusable one is logged and passed over."""
     if not options.model_config_file or options.model_config_file_poll_wait_seconds <= 0:
         return

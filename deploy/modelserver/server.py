@@ -12,6 +12,7 @@ from deploy.modelserver.config import read_text_proto
 from deploy.modelserver.core import Core, Look, Poller
 from deploy.modelserver.examples import Examples
 from deploy.modelserver.lifecycle import Lifecycle, Retries
+from deploy.modelserver.listen import listen_grpc, listen_rest
 from deploy.modelserver.loader import Loader
 from deploy.modelserver.metrics import Metrics
 from deploy.modelserver.resources import reserve
@@ -54,7 +55,7 @@ def check_threads(flag: str, threads: int, least: int) -> None:
         raise Fatal(f"Check failed: num_threads >= {least} ({threads} vs. {least}): --{flag}={threads} is too low")
 
 
-class Server:
+class ModelServer:
     """The whole server. Call `load`, then `listen`, then `stop`; `stop` may come at any time.
 
     loader, look: replaced by tests (a loader without TensorFlow, versions that aren't on disk).
@@ -103,8 +104,6 @@ class Server:
 
         Raises StatusError, Fatal.
         """
-        from deploy.modelserver.listen import listen_grpc, listen_rest
-
         if self._free_ports:
             self.grpc = listen_grpc(self.core, self.metrics, self.options, port=0)
             self.rest = listen_rest(self.core, self.metrics, self.options, port=0)

@@ -11,19 +11,17 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from deploy.engine.latency import Shapes
+from deploy.engine.tflite import TfliteSession
 from deploy.errors import DeployError
 from deploy.modelserver.loader import Loader, Model, status_error
 from deploy.modelserver.status import Code, StatusError, invalid
+from deploy.savedmodel import tflite
 from deploy.types import DEFAULT_SIGNATURE, PREDICT_METHOD, TensorSpec
 from deploy.wire import model_pb2
 from deploy.wire.dtypes import Array
 from deploy.wire.tensors import dtype_number
-
-if TYPE_CHECKING:
-    from deploy.engine.tflite import TfliteSession
 
 FILE = "model.tflite"
 log = logging.getLogger("modelserver")
@@ -41,8 +39,6 @@ class TfliteLoader:
         file = Path(path) / FILE
         if not file.is_file():
             return self.inner.load(name, version, path)
-        from deploy.engine.tflite import TfliteSession
-
         try:
             session = TfliteSession(file, max(1, self.pools), self.threads)
         except DeployError as error:
@@ -73,8 +69,6 @@ class TfliteModel:
 
 def signatures(file: Path, session: TfliteSession) -> dict[str, model_pb2.SignatureDef]:
     """The model's signatures, tensors under the names that the session knows. Raises StatusError."""
-    from deploy.savedmodel import tflite
-
     try:
         found = tflite.signature_defs(file)
     except DeployError as error:

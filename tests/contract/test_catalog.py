@@ -25,7 +25,7 @@ import grpc
 import pytest
 
 from deploy.modelserver.echo import EchoLoader
-from deploy.modelserver.server import Server
+from deploy.modelserver.server import ModelServer
 from deploy.types import VersionState
 from deploy.waiting import Deadline, poll
 from deploy.wire import config_pb2, methods
@@ -338,7 +338,7 @@ class InProcess:
     def __init__(self, flag: bool) -> None:
         options = Options(max_num_load_retries=0, file_system_poll_wait_seconds=3600,
                           allow_version_labels_for_unavailable_models=flag)
-        self._server = Server(options, EchoLoader(), free_ports=True)
+        self._server = ModelServer(options, EchoLoader(), free_ports=True)
         config = config_pb2.ModelServerConfig()
         config.model_config_list.SetInParent()
         self._server.load(config)

@@ -11,7 +11,7 @@ import pytest
 
 from deploy.engine.latency import Shapes
 from deploy.modelserver import merging, patience
-from deploy.modelserver.batching import Batch, BatchedModel, Call, Limits, Scheduler, limits
+from deploy.modelserver.batching import Batch, BatchedModel, BatchingLimits, Call, Scheduler, limits
 from deploy.modelserver.echo import ANY, signature_defs
 from deploy.modelserver.status import Code, StatusError
 from deploy.waiting import Deadline, poll
@@ -206,7 +206,7 @@ def test_results_that_cant_be_handed_out(made: Array, message: str) -> None:
 
 
 def test_defaults() -> None:
-    assert limits(config_pb2.BatchingParameters()) == Limits(1000, 0, 0.0, 10, (), False)
+    assert limits(config_pb2.BatchingParameters()) == BatchingLimits(1000, 0, 0.0, 10, (), False)
 
 
 def test_tensors_that_are_no_signature_are_batched_too() -> None:

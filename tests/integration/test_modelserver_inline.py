@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from deploy.modelserver.loader import EngineLoader, EngineModel
-from deploy.modelserver.server import Server
+from deploy.modelserver.server import ModelServer
 from deploy.wire import config_pb2, methods, tensors
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.dtypes import Array
@@ -46,7 +46,7 @@ def asking(model: Path, base: Path, key: str, dtype: str) -> Iterator[tuple[Ask,
     publish(model, base, 1)
     config = config_pb2.ModelServerConfig()
     config.model_config_list.config.add(name="m", base_path=str(base), model_platform="tensorflow")
-    server = Server(Options(port=1, rest_api_port=1), EngineLoader(), free_ports=True)
+    server = ModelServer(Options(port=1, rest_api_port=1), EngineLoader(), free_ports=True)
     server.load(config)
     server.listen()
     assert server.grpc and server.rest

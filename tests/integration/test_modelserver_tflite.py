@@ -16,7 +16,7 @@ pytest.importorskip("ai_edge_litert")
 from deploy.modelserver.config import single_model
 from deploy.modelserver.echo import EchoLoader
 from deploy.modelserver.loader import Model
-from deploy.modelserver.server import Server
+from deploy.modelserver.server import ModelServer
 from deploy.modelserver.status import Code, StatusError
 from deploy.modelserver.tflite import TfliteLoader
 from deploy.wire.flags import Options
@@ -113,7 +113,7 @@ def test_over_rest(tmp_path: Path) -> None:
     version = tmp_path / "1"
     version.mkdir()
     (version / "model.tflite").write_bytes(half_plus_two({"serving_default": HALF}))
-    server = Server(Options(max_num_load_retries=0), TfliteLoader(EchoLoader()), free_ports=True)
+    server = ModelServer(Options(max_num_load_retries=0), TfliteLoader(EchoLoader()), free_ports=True)
     try:
         server.load(single_model("m", str(tmp_path)))
         server.listen()
