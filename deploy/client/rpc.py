@@ -22,7 +22,7 @@ from deploy.client.interfaces import Features, Inputs, Metadata, Prediction
 from deploy.errors import Rejected
 from deploy.types import DEFAULT_SIGNATURE, ModelRef, ModelVersion, Signature, Tls, VersionStatus
 from deploy.waiting import Deadline
-from deploy.wire import frames, methods
+from deploy.wire import methods, predict_codec
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.contracts import METADATA_FIELD, contract_from_metadata
 from deploy.wire.dtypes import Array
@@ -57,10 +57,10 @@ class RpcClient(Base):
 
         def attempt(known: Signature | None) -> Prediction:
             name = known.name if known else str(signature)
-            body = self._located(lambda: frames.write_predict_request(
+            body = self._located(lambda: predict_codec.write_predict_request(
                 _spec(call.ref, name), prepare(inputs, known, outputs), outputs), call)
             reply = self._ask(methods.PREDICT, body, call, deadline, known)
-            response, found = self._located(lambda: frames.read_predict_response(reply), call)
+            response, found = self._located(lambda: predict_codec.read_predict_response(reply), call)
             return Prediction(found, _answered(response.model_spec), name)
 
         if isinstance(signature, Signature):

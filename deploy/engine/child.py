@@ -23,7 +23,7 @@ from typing import IO
 from deploy import files
 from deploy.engine.library import EngineError, available
 from deploy.errors import BackendMissing, BadReply, BadRequest
-from deploy.wire import frames
+from deploy.wire import predict_codec
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.dtypes import Array
 
@@ -86,14 +86,14 @@ class Confined:
 
     def ask(self, signature: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs of a signature by name. Raises EngineError, BadRequest for inputs that don't fit."""
-        data = frames.write_predict_request(pb.ModelSpec(signature_name=signature), inputs)
+        data = predict_codec.write_predict_request(pb.ModelSpec(signature_name=signature), inputs)
         deadline = time.monotonic() + ANSWER_SECONDS
         self._write(ASK + len(data).to_bytes(8, "little") + data, deadline)
         kind, reply = self._reply(deadline, "a request")
         if kind != ANSWER:
             raise self._broken(f"it answered {kind!r}")
         try:
-            return frames.read_predict_response(reply)[1]
+            return predict_codec.read_predict_response(reply)[1]
         except BadReply as error:
             raise self._broken(error.message) from error
 

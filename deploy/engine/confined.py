@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from deploy.engine import child, confining, library, session
 from deploy.errors import BackendMissing, BadReply, BadRequest
-from deploy.wire import frames
+from deploy.wire import predict_codec
 from deploy.wire import serving_pb2 as pb
 
 
@@ -50,11 +50,11 @@ def _serve(directory: str, answers: int) -> None:
 
 
 def _answer(model: Any, data: bytes) -> bytes:
-    request, inputs = frames.read_predict_request(data)
+    request, inputs = predict_codec.read_predict_request(data)
     name, contract = request.model_spec.signature_name, model.contract
     if name not in contract:
         raise BadRequest(f"there is no signature {name!r}, only {', '.join(contract) or 'none'}")
-    return frames.write_predict_response(pb.ModelSpec(), model.call(contract[name], inputs))
+    return predict_codec.write_predict_response(pb.ModelSpec(), model.call(contract[name], inputs))
 
 
 def _refusal(error: Any) -> bytes:

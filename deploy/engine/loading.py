@@ -11,8 +11,8 @@ from pathlib import Path
 from deploy.engine.library import EngineError, Library
 from deploy.engine.unregistered import Unregistered, is_unregistered
 from deploy.engine.unregistered import load as load_in_part
+from deploy.wire.field_scan import fields
 from deploy.wire.session_pb2 import ConfigProto
-from deploy.wire.spans import fields
 
 _GRAPH_DEF, _OBJECT_GRAPH_DEF = 2, 7  # numbers of MetaGraphDef's fields
 

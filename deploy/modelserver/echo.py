@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ from deploy.modelserver.loader import Model, check_directory
 from deploy.modelserver.status import Code, StatusError, invalid, not_found
 from deploy.types import DEFAULT_SIGNATURE, Contract, Signature, TensorSpec
 from deploy.wire import model_pb2
+from deploy.wire.contracts import signature_to_proto
 from deploy.wire.dtypes import Array
-from deploy.wire.tensors import dims, dtype_from_number, dtype_number, numpy_dtype, shaped
+from deploy.wire.tensors import dims, dtype_from_number, numpy_dtype, shaped
 
 _LONG = 1 << 12  # elements
 _IMMEDIATE = LatencyEstimate()
@@ -82,24 +84,14 @@ def _cast(value: Array, info: model_pb2.TensorInfo) -> Array:
 
 
 def signature_defs(contract: Contract) -> dict[str, model_pb2.SignatureDef]:
-    """The contract as a SavedModel would have it."""
+    """The contract as a SavedModel would have it: every tensor has a name in its graph."""
 
-    def info(name: str, spec: TensorSpec) -> model_pb2.TensorInfo:
-        made = model_pb2.TensorInfo(name=spec.tensor or f"{name}_{spec.name}:0")
-        made.dtype = dtype_number(spec.dtype)  # type: ignore[assignment]
-        made.tensor_shape.unknown_rank = spec.shape is None
-        for size in spec.shape or ():
-            made.tensor_shape.dim.add(size=-1 if size is None else size)
-        return made
+    def named(specs: tuple[TensorSpec, ...], prefix: str) -> tuple[TensorSpec, ...]:
+        return tuple(replace(spec, tensor=spec.tensor or f"{prefix}_{spec.name}:0") for spec in specs)
 
-    defs = {}
-    for name, signature in contract.items():
-        defs[name] = model_pb2.SignatureDef(method_name=signature.method_name)
-        for spec in signature.inputs:
-            defs[name].inputs[spec.name].CopyFrom(info(f"{name}_in", spec))
-        for spec in signature.outputs:
-            defs[name].outputs[spec.name].CopyFrom(info(f"{name}_out", spec))
-    return defs
+    return {name: signature_to_proto(replace(signature, inputs=named(signature.inputs, f"{name}_in"),
+                                             outputs=named(signature.outputs, f"{name}_out")))
+            for name, signature in contract.items()}
 
 
 class EchoLoader:

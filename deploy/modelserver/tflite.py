@@ -18,10 +18,10 @@ from deploy.errors import DeployError
 from deploy.modelserver.loader import Loader, Model, status_error
 from deploy.modelserver.status import Code, StatusError, invalid
 from deploy.savedmodel import tflite
-from deploy.types import DEFAULT_SIGNATURE, PREDICT_METHOD, TensorSpec
+from deploy.types import DEFAULT_SIGNATURE, PREDICT_METHOD, Signature, TensorSpec
 from deploy.wire import model_pb2
+from deploy.wire.contracts import signature_to_proto
 from deploy.wire.dtypes import Array
-from deploy.wire.tensors import dtype_number
 
 FILE = "model.tflite"
 log = logging.getLogger("modelserver")
@@ -93,11 +93,8 @@ def _known(name: str, known: Mapping[str, TensorSpec], context: str) -> str:
 
 
 def _invented(session: TfliteSession) -> model_pb2.SignatureDef:
-    made = model_pb2.SignatureDef(method_name=PREDICT_METHOD)
-    for infos, tensors in ((made.inputs, session.inputs), (made.outputs, session.outputs)):
-        for name, spec in tensors.items():
-            info = infos[name.partition(":")[0]]
-            info.name, info.dtype = name, dtype_number(spec.dtype)  # type: ignore[assignment]
-            for size in spec.shape or ():
-                info.tensor_shape.dim.add(size=size or 0)
-    return made
+    def specs(tensors: Mapping[str, TensorSpec]) -> tuple[TensorSpec, ...]:
+        return tuple(TensorSpec(name.partition(":")[0], spec.dtype, tuple(size or 0 for size in spec.shape or ()), name)
+                     for name, spec in tensors.items())
+
+    return signature_to_proto(Signature("", specs(session.inputs), specs(session.outputs), PREDICT_METHOD))

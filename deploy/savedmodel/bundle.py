@@ -19,9 +19,9 @@ from deploy import files
 from deploy.errors import DeployError, IncompleteVersion
 from deploy.wire.contracts import shape_from_proto
 from deploy.wire.dtypes import dtype_from_number
+from deploy.wire.field_scan import read_varint
 from deploy.wire.model_pb2 import BundleEntryProto, BundleHeaderProto
 from deploy.wire.records import checksum
-from deploy.wire.spans import read_varint
 
 _FOOTER, _TRAILER, _SNAPPY = 48, 5, 1
 _MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")

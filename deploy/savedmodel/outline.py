@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from deploy.savedmodel.flow import MAIN
+from deploy.wire.field_scan import Data, fields
 from deploy.wire.model_pb2 import AttrValue, FunctionDef, MetaGraphDef, NameAttrList, NodeDef
-from deploy.wire.spans import Data, fields
 from deploy.wire.tensors import varint
 
 COMPILED = "_XlaMustCompile"

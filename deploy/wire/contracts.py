@@ -12,7 +12,7 @@ from google.protobuf import any_pb2
 from deploy.errors import BadReply
 from deploy.types import Contract, Signature, TensorSpec
 from deploy.wire import model_pb2, serving_pb2, tensor_pb2
-from deploy.wire.anys import pack, unpack
+from deploy.wire.any_codec import pack, unpack
 from deploy.wire.dtypes import dtype_from_number, dtype_number
 
 METADATA_FIELD = "signature_def"

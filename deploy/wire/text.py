@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from deploy.errors import SpecError
 from deploy.wire import serving_pb2
-from deploy.wire.anys import PACKAGE, official_package
+from deploy.wire.any_codec import PACKAGE, official_package
 
 M = TypeVar("M", bound=Message)
 

@@ -119,7 +119,7 @@ def batch_of(model: str, size: int) -> tuple[str, np.ndarray[Any, Any]]:
 
 
 def write_requests(root: Path, model: str, size: int) -> None:
-    from deploy.wire import frames
+    from deploy.wire import predict_codec
     from deploy.wire import serving_pb2 as pb
 
     name, values = batch_of(model, size)
@@ -127,7 +127,7 @@ def write_requests(root: Path, model: str, size: int) -> None:
     (root / f"{model}-{size}.json").write_text(body)
     script = f'wrk.method="POST"\nwrk.headers["Content-Type"]="application/json"\nwrk.body=[=[{body}]=]\n'
     (root / f"{model}-{size}.lua").write_text(script)
-    message = frames.write_predict_request(pb.ModelSpec(name=model), {name: values})
+    message = predict_codec.write_predict_request(pb.ModelSpec(name=model), {name: values})
     (root / f"{model}-{size}.grpc").write_bytes(b"\0" + len(message).to_bytes(4, "big") + message)
 
 

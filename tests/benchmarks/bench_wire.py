@@ -1,7 +1,7 @@
 """Tensors on the wire: ours against TensorFlow's, on the same batch in the same process.
 
 theirs: tf.make_tensor_proto into a PredictRequest, SerializeToString; PredictResponse.FromString, tf.make_ndarray.
-ours: deploy.wire.frames, which gives and takes the same bytes.
+ours: deploy.wire.predict_codec, which gives and takes the same bytes.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def run(scale: float = 1.0) -> list[dict[str, Any]]:
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2
 
-    from deploy.wire import frames
+    from deploy.wire import predict_codec
     from deploy.wire import serving_pb2 as pb
 
     batch = np.random.default_rng(0).random((max(1, round(32 * scale)), 224, 224, 3), dtype=np.float32)
     spec = pb.ModelSpec(name="m", signature_name="serving_default")
-    answer = frames.write_predict_response(spec, {"y": batch})
+    answer = predict_codec.write_predict_response(spec, {"y": batch})
 
     def their_encode() -> bytes:
         request = predict_pb2.PredictRequest()
@@ -41,10 +41,10 @@ def run(scale: float = 1.0) -> list[dict[str, Any]]:
         return tf.make_ndarray(predict_pb2.PredictResponse.FromString(answer).outputs["y"])
 
     def our_encode() -> bytes:
-        return frames.write_predict_request(spec, {"x": batch})
+        return predict_codec.write_predict_request(spec, {"x": batch})
 
     def our_decode() -> np.ndarray[Any, Any]:
-        return frames.read_predict_response(answer)[1]["y"]
+        return predict_codec.read_predict_response(answer)[1]["y"]
 
     assert predict_pb2.PredictRequest.FromString(our_encode()) == predict_pb2.PredictRequest.FromString(their_encode())
     assert np.array_equal(our_decode(), their_decode())

@@ -20,7 +20,7 @@ from deploy.client.rpc import RpcClient
 from deploy.errors import BadReply, BadRequest, Rejected, TimedOut, Unreachable
 from deploy.types import Contract, ModelVersion, Signature, TensorSpec, Tls
 from deploy.waiting import Deadline, poll
-from deploy.wire import frames, methods
+from deploy.wire import methods, predict_codec
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.contracts import contract_to_map, pack_signatures
 from tests.support.tls import self_signed
@@ -63,9 +63,9 @@ class Stub(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 
 def double(request: bytes, _: grpc.ServicerContext) -> bytes:
-    asked, inputs = frames.read_predict_request(request)
+    asked, inputs = predict_codec.read_predict_request(request)
     asked.model_spec.version.value = 3
-    return frames.write_predict_response(asked.model_spec, {"y": inputs["x"] * 2})
+    return predict_codec.write_predict_response(asked.model_spec, {"y": inputs["x"] * 2})
 
 
 def failing(code: grpc.StatusCode, text: str = "why") -> Answer:

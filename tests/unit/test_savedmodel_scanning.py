@@ -11,11 +11,11 @@ from deploy.errors import IncompleteVersion
 from deploy.savedmodel import bundle
 from deploy.savedmodel.flow import MAIN, scopes
 from deploy.savedmodel.scanning import GraphFile
-from deploy.wire import spans
+from deploy.wire import field_scan
 from deploy.wire.model_pb2 import BundleEntryProto, BundleHeaderProto, MetaGraphDef
 from tests.support import savedmodel as support
 
-BIG = spans.PIECE + 1000
+BIG = field_scan.PIECE + 1000
 
 
 def big_graph() -> MetaGraphDef:

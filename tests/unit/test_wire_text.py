@@ -6,7 +6,7 @@ import pytest
 
 from deploy.errors import SpecError
 from deploy.wire import serving_pb2 as pb
-from deploy.wire.anys import pack, unpack
+from deploy.wire.any_codec import pack, unpack
 from deploy.wire.text import from_text, to_text
 
 MODELS = """\

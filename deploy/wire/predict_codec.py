@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from deploy.errors import BadReply
 from deploy.wire import serving_pb2, tensor_pb2
 from deploy.wire.dtypes import Array, dtype_from_number, dtype_name, numpy_dtype
-from deploy.wire.spans import read_varint
+from deploy.wire.field_scan import read_varint
 from deploy.wire.tensors import SENDABLE, check_size, decode, encode, from_bytes, header, shape_of, varint
 
 SMALL = 1 << 18
