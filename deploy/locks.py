@@ -17,12 +17,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psutil
+import lazy_loader
 
 from deploy import files
 from deploy.errors import LockHeld, ServerError
+
+if TYPE_CHECKING:
+    import psutil
+else:
+    psutil = lazy_loader.load("psutil")  # 30 ms, and a listing needs no lock
 
 FILE = "lock"
 _MOST = 4096  # bytes of a file that names an owner

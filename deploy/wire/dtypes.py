@@ -10,7 +10,6 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -73,6 +72,8 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     if plain is not None:
         return plain
     if name == "bfloat16":
+        import ml_dtypes
+
         bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
         return bfloat16
     dtype_number(name)
