@@ -20,7 +20,7 @@ from deploy.wire.dtypes import Array
 from deploy.wire.tensors import dims, shaped
 
 _SMALL = 1 << 17  # bytes; below this a copy is cheaper than a call back
-_COPIED = 1 << 12  # bytes of a result; below this a copy is cheaper than an object that lends TensorFlow's memory
+_COPIED = 1 << 12  # bytes; below this a copy is cheaper than asking numpy where an array lies, or lending a result
 _STRING = 7
 _INVALID, _UNIMPLEMENTED = 3, 12  # TF_Code
 _NUMBERS: dict[np.dtype[Any], int] = {np.dtype(kind): number for kind, number in (
@@ -45,8 +45,11 @@ def to_tensor(tf: Library, array: Array) -> int:
         array = np.ascontiguousarray(array)
         return int(tf.NewTensor(number, sizes, len(sizes), _address(array), array.nbytes, tf.release, tf.keep(array)))
     tensor = tf.AllocateTensor(number, sizes, len(sizes), array.nbytes)
-    if array.nbytes:
+    if 0 < array.nbytes <= _COPIED:
         ctypes.memmove(tf.TensorData(tensor), array.tobytes(), array.nbytes)
+    elif array.nbytes:
+        array = np.ascontiguousarray(array)
+        ctypes.memmove(tf.TensorData(tensor), _address(array), array.nbytes)
     return int(tensor)
 
 
