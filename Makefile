@@ -30,7 +30,7 @@ TFS := $(BIN)/tfs
 READY := $(VENV)/.ready
 SERVER := $(if $(BACKEND),--backend "$(BACKEND)") $(if $(IMAGE),--image "$(IMAGE)")
 
-.PHONY: help setup demo export configure configs up status logs smoke down image server-image test conformance check soak bench \
+.PHONY: help setup demo export configure configs up status logs smoke down image server-image test coverage conformance check soak bench \
 	proto requirements clean
 
 help: ## print this help
@@ -83,6 +83,9 @@ server-image: ## build the embedded server's image: [TAG=tfs-deploy/modelserver:
 test: $(READY) ## run all tests; those that need a Docker engine are skipped without one
 	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
 	@$(MAKE) conformance
+
+coverage: $(READY) ## branch coverage of the tests without TensorFlow and Docker, which may not fall
+	@$(BIN)/python -m pytest -q tests/unit tests/functional --cov --cov-report=term:skip-covered --cov-fail-under=79 $(ARGS)
 
 conformance: $(READY) ## replay recordings of a real TF Serving: [RECORDINGS=dir] [IMAGE=name:tag]
 	@$(BIN)/python -m tests.conformance "$(RECORDINGS)" $(if $(IMAGE),--image "$(IMAGE)")
