@@ -384,7 +384,7 @@ def test_a_record_that_claims_to_be_endless(tmp_path: Path) -> None:
     file = tmp_path / FILE
     file.parent.mkdir(parents=True)
     length = struct.pack("<Q", 2**60)
-    file.write_bytes(length + records._checksum(length) + b"abc")
+    file.write_bytes(length + records.checksum(length) + b"abc")
     with pytest.raises(StatusError, match="corrupted record at 0"):
         WarmingLoader(Echoes(), Examples(), Metrics()).load("m", 1, str(tmp_path))
 
