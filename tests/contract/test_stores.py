@@ -233,6 +233,20 @@ def test_a_stage_claims_its_number(repo: Repository, source: Path) -> None:
     assert repo.versions("m") == [5, 6] and repo.publish(source, "m", 9).mv.version == 9
 
 
+@pytest.mark.parametrize(("name", "number"), [("007", 8), ("9999999999999999999", 4), ("-2", 4)])
+def test_the_next_number_is_beyond_those_that_a_server_reads(store: Store, source: Path, tmp_path: Path, name: str,
+                                                             number: int) -> None:
+    repository = Repository(store)
+    repository.publish(source, "m", 3)
+    file = tmp_path / "file"
+    file.write_bytes(b"x")
+    store.put(f"m/{name}/saved_model.pb", file)
+    assert repository.next_version("m") == number
+    if name == "007":
+        with pytest.raises(VersionExists):
+            repository.publish(source, "m", 7)
+
+
 def test_a_move_takes_the_source(repo: Repository, source: Path) -> None:
     published = repo.publish(source, "m", move=True)
     assert not source.exists() and repo.verify(ONE) == published.manifest

@@ -11,10 +11,9 @@ files that nobody lists; `clean` removes both.
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path, PurePath, PurePosixPath
 
@@ -24,9 +23,9 @@ from deploy.naming import MAX_VERSION, check_version
 from deploy.repository import failures, naming
 from deploy.repository.publishing import ManifestOf, Published, VersionStage
 from deploy.repository.stores import Store
+from deploy.wire.model_config import by_version, version_number
 
 _MOST = 4096  # bytes of a claim
-_CANONICAL = re.compile(r"[1-9][0-9]{0,18}")
 
 
 class ConditionalPublisher:
@@ -40,7 +39,7 @@ class ConditionalPublisher:
 
     def next_version(self, model: str) -> int:
         there = (_numbers(self._store, f"{naming.STATE_DIRECTORY}/{model}"), _numbers(self._store, model))
-        return max((number for numbers in there for number in numbers), default=0) + 1
+        return max((0, *(number for numbers in there for number in numbers))) + 1
 
     def claim(self, model: str, number: int) -> bool:
         """Whether the number is this process's now."""
@@ -60,7 +59,7 @@ class ConditionalPublisher:
         with failures.translated("clean the repository", str(self._store)):
             for item in list(self._store.list(naming.STATE_DIRECTORY, deep=True)):
                 _, model, number = item.name.rsplit("/", 2)
-                if not _CANONICAL.fullmatch(number) or shown(self._store, model, int(number)):
+                if str(version_number(number)) != number or shown(self._store, model, int(number)):
                     continue
                 if self._abandoned(model, int(number), item.changed, older_than):
                     self.withdraw(model, int(number))
@@ -151,11 +150,9 @@ def shown(store: Store, model: str, number: int) -> bool:
     return any(item.name == f"{model}/{number}/{naming.MANIFEST_FILE}" for item in store.list(directory))
 
 
-def _numbers(store: Store, prefix: str) -> Iterator[int]:
-    for item in store.list(prefix):
-        name = item.name.rstrip("/").rpartition("/")[2]
-        if _CANONICAL.fullmatch(name):
-            yield int(name)
+def _numbers(store: Store, prefix: str) -> Collection[int]:
+    """Those that a server reads there, however they are spelled."""
+    return by_version(item.name.rstrip("/").rpartition("/")[2] for item in store.list(prefix)).keys()
 
 
 def _claim(model: str, number: int) -> str:
