@@ -30,6 +30,7 @@ from deploy.wire.flags import Options
 from deploy.wire.model_config import select, set_served
 
 _UNTIL = 10.0  # seconds; loading takes none here
+_SETTLED = (VersionState.AVAILABLE, VersionState.END)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,20 +132,23 @@ def serve(models: Mapping[str, Mapping[int, Described]], *, versions: VersionPol
           labels: Mapping[str, Mapping[str, int]] | None = None, options: Options | None = None) -> Iterator[Running]:
     """Serve these models (name -> version -> what it does) on free ports of 127.0.0.1 until the block ends.
 
+    It begins when every version is loaded or has failed; the server itself is content with one of each model.
     versions: which of the versions are loaded, for all models; by default all.
     labels: model -> label -> version.
     options: the server's flags, if they matter to your test.
-    Raises StartFailed if a version can't be loaded.
+    Raises StartFailed if no version of a model can be loaded.
     """
     memory = _Memory()
     for name, described in models.items():
         for number, what in described.items():
             memory.put(name, number, _version(what))
     server = ModelServer(options or Options(max_num_load_retries=0, allow_version_labels_for_unavailable_models=True),
-                    memory, memory.look, free_ports=True)
+                         memory, memory.look, free_ports=True)
     try:
         try:
             server.load(_config(models, versions or All(), labels or {}))
+            server.lifecycle.wait(lambda: all(s.state in _SETTLED for name in models
+                                              for s in server.lifecycle.states(name)), _UNTIL)
             server.listen()
         except StatusError as error:
             raise StartFailed(str(error)) from error

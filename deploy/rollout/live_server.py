@@ -14,6 +14,7 @@ from typing import TypeVar
 from deploy.client.failures import answers_no
 from deploy.client.interfaces import Control, ReloadControl
 from deploy.errors import ClientError, Rejected, RolloutError, TimedOut, Unreachable
+from deploy.readiness import unserved
 from deploy.rollout import configs
 from deploy.rollout.actions import Change, DropLabel, LoadVersion, PointLabel, UnloadVersion, sentence
 from deploy.rollout.configs import ConfigFile
@@ -92,7 +93,7 @@ class LiveServer:
         try:
             return self._control.status(ModelRef(self.model), timeout=self.timeouts.ask)
         except Rejected as e:
-            if e.code == "NOT_versions":
+            if unserved(e):
                 return ()
             raise
 
@@ -233,7 +234,7 @@ def _loaded(control: Control, deadline: Deadline, model: str) -> frozenset[int]:
     try:
         return frozenset(s.version for s in patiently(lambda: control.status(ModelRef(model)), deadline) if s.serving)
     except Rejected as e:
-        if e.code == "NOT_FOUND":
+        if unserved(e):
             return frozenset()
         raise
 

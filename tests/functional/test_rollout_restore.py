@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from deploy import client, testing
 from deploy.backends.config_files import LocalConfig
 from deploy.client.rpc import RpcClient
 from deploy.errors import ClientError, Rejected, RolloutError
+from deploy.modelserver.loader import Model
 from deploy.render.configs import MODELS, models_config
-from deploy.rollout import ConfigFile, restore
+from deploy.rollout import ConfigFile, LiveServer, restore
 from deploy.types import ServedModel, Specific
 from deploy.waiting import Deadline
 from deploy.wire import serving_pb2 as pb
@@ -83,3 +85,24 @@ def test_a_server_that_takes_nothing(tmp_path: Path) -> None:
     with bench(tmp_path) as there, pytest.raises(RolloutError, match="refuses every configuration") as e:
         restore(Refusing(), there.file, Deadline(5))  # type: ignore[arg-type]
     assert "tfs down, tfs up" in e.value.hint and not isinstance(e.value, ClientError) and MODEL
+
+
+def test_nothing_is_served_of_a_model_that_the_server_doesnt_know(tmp_path: Path) -> None:
+    with testing.serve({MODEL: {1: None}}) as made, client.connect(made.endpoint) as asked:
+        assert asked.rpc is not None
+        live = LiveServer("other", asked.rpc, ConfigFile(LocalConfig(tmp_path)))
+        assert live.statuses() == {}
+
+
+def test_served_means_that_every_version_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server itself is content with one version of a model; a test that begins then would see more come."""
+    load, others = testing._Memory.load, threading.Event()
+
+    def late(self: testing._Memory, name: str, version: int, path: str) -> Model:
+        if version == 1:
+            others.wait(0.3)  # nobody sets it: longer than the others take
+        return load(self, name, version, path)
+
+    monkeypatch.setattr(testing._Memory, "load", late)
+    with testing.serve({MODEL: {1: None, 4: None, 5: None}}) as made:
+        assert {s.version for s in made.statuses(MODEL) if s.serving} == {1, 4, 5}
