@@ -49,13 +49,18 @@ class GrpcServer:
         self._connections: set[Connection] = set()
         self.memory = Memory(self._limits.held_by_all, self._shed)
         self._stopping, self._inline = False, InlinePolicy(lambda: self._pool.idle)
-        self._loop = new_loop()
+        self._listeners: list[asyncio.AbstractServer] = []
+        self._loop, self._ready = new_loop(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="grpc", daemon=True)
         self._thread.start()
+        self._ready.wait()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._listeners = [self._loop.run_until_complete(self._listen(s)) for s in self._sockets]
+        try:
+            self._listeners = [self._loop.run_until_complete(self._listen(s)) for s in self._sockets]
+        finally:
+            self._ready.set()
         self._loop.call_later(_TICK, self._tick)
         self._loop.run_forever()
         close_listeners(self._loop, self._listeners)
