@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from deploy import goldens, savedmodel
 from deploy.client import snippets
 from deploy.client.snippets import CallSnippets, ServerAddress
 from deploy.errors import BadRequest, DeployError
-from deploy.goldens import examples, warmup
+from deploy.goldens import Golden, examples, warmup
 from deploy.goldens.warmup import Checked
 from deploy.repository import Manifest, read_manifest
 from deploy.savedmodel import SavedModelInfo, bundle, tflite
@@ -97,8 +97,9 @@ def inspect(path: str | Path, mv: ModelVersion | None = None, *, server: ServerA
     checked = warmup.check(path, known.contract) if (path / goldens.FILE).is_file() else None
     asked = ModelRef.parse(ref) if isinstance(ref, str) else ref
     asked = asked or (ModelRef(mv.name, mv.version) if mv else _guessed(path))
-    calls = _calls(path, known.contract, info, asked, server) if server else {}
-    devices = _devices(file, small, path) if server else {}
+    recorded = _recorded(path) if server else []
+    calls = _calls(recorded, known.contract, info, asked, server) if server else {}
+    devices = _devices(file, small, recorded) if server else {}
     return Inspection(path, mv, info, small, read_manifest(path), checked, _variables(path), calls, devices)
 
 
@@ -111,39 +112,42 @@ def _variables(path: Path) -> Variables:
                      sum(v.size for v in stored.model_variables.values()))
 
 
-def _calls(path: Path, contract: Contract, info: SavedModelInfo | None, ref: ModelRef,
+def _calls(recorded: Sequence[Golden], contract: Contract, info: SavedModelInfo | None, ref: ModelRef,
            server: ServerAddress) -> dict[str, CallSnippets]:
     calls = {}
     for name, signature in contract.items():
         try:
-            calls[name] = snippets.calls(signature, _inputs(path, signature, info), ref, server)
+            calls[name] = snippets.calls(signature, _inputs(recorded, signature, info), ref, server)
         except BadRequest as error:  # a dtype that can't be sent
             calls[name] = CallSnippets("", "", error.message)
     return calls
 
 
-def _devices(file: Path, small: TfliteInfo | None, path: Path) -> dict[str, str]:
+def _devices(file: Path, small: TfliteInfo | None, recorded: Sequence[Golden]) -> dict[str, str]:
     """Files without signatures are asked by tensor numbers, which nobody wants to paste."""
     if small is None or not small.named:
         return {}
     return {name: snippets.litert(signature, inputs, str(file)) for name, signature in small.contract.items()
             if all(spec.dtype in _ON_DEVICES for spec in signature.inputs)
-            and (inputs := _sendable(path, signature)) is not None}
+            and (inputs := _sendable(recorded, signature)) is not None}
 
 
-def _sendable(path: Path, signature: Signature) -> Mapping[str, Any] | None:
+def _sendable(recorded: Sequence[Golden], signature: Signature) -> Mapping[str, Any] | None:
     try:
-        return _inputs(path, signature, None)
+        return _inputs(recorded, signature, None)
     except BadRequest:
         return None
 
 
-def _inputs(path: Path, signature: Signature, info: SavedModelInfo | None) -> Mapping[str, Any]:
-    """Those of a small golden case, since these are known to be answered; else made up."""
+def _recorded(path: Path) -> list[Golden]:
     try:
-        recorded = goldens.read(path) if path.is_dir() else []
+        return goldens.read(path) if path.is_dir() else []
     except DeployError:  # the check of the file tells it
-        recorded = []
+        return []
+
+
+def _inputs(recorded: Sequence[Golden], signature: Signature, info: SavedModelInfo | None) -> Mapping[str, Any]:
+    """Those of a small golden case, since these are known to be answered; else made up."""
     for golden in recorded:
         arrays = golden.inputs.values()
         if golden.signature == signature.name and all(

@@ -87,14 +87,15 @@ def gate(model: str, spec_path: Path | None, allowances: tuple[str, ...]) -> Gat
 
 
 def _tell(report: CheckReport, form: str) -> None:
-    from deploy.cli.tables import check_table
-    from deploy.report import sarif
-
     if form == "json":
         click.echo(json.dumps(report.to_json(), indent=2))
     elif form == "sarif":
+        from deploy.report import sarif
+
         click.echo(json.dumps(sarif(report), indent=2))
     elif report.findings:
+        from deploy.cli.tables import check_table
+
         console().print(check_table(report))
     else:
         click.echo(f"{report.path}: nothing to object to, for {report.target}")
@@ -126,9 +127,13 @@ def _base_of(image: str) -> str:
 
 def _target(spec: Spec | None, version: str | None, image: str | None) -> Target:
     """The server: of an image or a version if one is given, set up as the spec says."""
-    from deploy import checks, serving
+    from deploy import checks
 
-    described = serving.target_of(spec) if spec else None
+    described = None
+    if spec:
+        from deploy import serving
+
+        described = serving.target_of(spec)
     named = checks.of_image(_base_of(image)) if image else described
     target = named or checks.default()
     if version is not None:

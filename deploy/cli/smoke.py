@@ -41,7 +41,7 @@ def register(app: click.Group) -> None:
         States, signatures, every golden answer in every form, labels, and the errors that should come. Models without
         goldens are asked with requests generated from their signatures. Exit code 9 if anything isn't right.
         """
-        from deploy.cli.tables import smoke_table
+        from deploy.cli.smoke_tables import smoke_table
         from deploy.report import junit as junit_xml
 
         if rest_url or grpc_target:

@@ -163,20 +163,12 @@ def _generated(before: ComparedVersion, after: ComparedVersion) -> list[Golden]:
                                    if name in others and others[name].inputs == signature.inputs), features))
 
 
-def replay(cases: Sequence[Golden], ask: Ask, tolerances: Tolerances,
-           progress: Callable[[int, int], None] | None = None) -> AnswerDrift:
+def replay(cases: Sequence[Golden], ask: Ask, tolerances: Tolerances) -> AnswerDrift:
     """Ask every case, and measure how far the answers are from the recorded ones.
 
     A refusal is a finding. Raises what `ask` raises when nobody answers any more: Unreachable, TimedOut.
     """
-
-    def pairs() -> Iterator[AnswerPair]:
-        for number, case in enumerate(cases, 1):
-            yield AnswerPair(case.signature, case.outputs, answer(ask, case.signature, case.inputs))
-            if progress:
-                progress(number, len(cases))
-
-    return measure(pairs(), tolerances)
+    return measure(_repeated(ask, cases), tolerances)
 
 
 def answer(ask: Ask, signature: str, inputs: Arrays) -> Arrays | str:

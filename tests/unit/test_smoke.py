@@ -210,7 +210,7 @@ def test_junit_is_xml_whatever_the_server_says() -> None:
 def test_the_table_shows_failures_and_reasons() -> None:
     from rich.console import Console
 
-    from deploy.cli.tables import smoke_table
+    from deploy.cli.smoke_tables import smoke_table
 
     console = Console(width=160, file=io.StringIO(), record=True)
     console.print(smoke_table(ask(Rpc(off=0.5), VersionFacts(CONTRACT, [GOLDEN]))))
