@@ -11,7 +11,6 @@ import stat
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from deploy.checks import signatures, targets
 from deploy.checks.rules import RULES, Finding, Severity, Where
@@ -25,9 +24,6 @@ from deploy.savedmodel.outline import Outline
 from deploy.savedmodel.reader import asset_files, flaws
 from deploy.savedmodel.scanning import LIMIT
 from deploy.types import Contract
-
-if TYPE_CHECKING:
-    pass
 
 _NEAR = LIMIT // 2
 _LOOKED_AT, _BEGINNING = 1000, 256  # assets, and bytes of each

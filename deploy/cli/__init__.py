@@ -5,7 +5,7 @@
     specs, servers, status, doctor, smoke, rollouts, images   init, configure; up, logs, down; and so on
     options      options that several commands share; targets: what a command is about
     outcome      errors become sentences and exit codes, nowhere else
-    tables, smoke_tables, console, progress, escaping   what people see, and that nobody else's codes reach their terminal
+    tables, smoke_tables, console, progress, escaping   what people see, and that nobody else's codes reach it
     shell        completion
 """
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from deploy import engine
 from deploy.errors import DeployError
-from deploy.wire import records, tensors
+from deploy.wire import predict_codec, records
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.dtypes import Array
 
@@ -41,22 +41,13 @@ def main() -> int:
 
 def write_requests(path: Path, requests: Iterable[Request]) -> None:
     """As PredictRequests."""
-
-    def messages() -> Iterator[bytes]:
-        for signature, inputs in requests:
-            message = pb.PredictRequest()
-            message.model_spec.signature_name = signature
-            for name, array in inputs.items():
-                message.inputs[name].CopyFrom(tensors.encode(array))
-            yield message.SerializeToString()
-
-    records.write(path, messages())
+    records.write(path, (predict_codec.write_predict_request(pb.ModelSpec(signature_name=signature), inputs)
+                         for signature, inputs in requests))
 
 
 def read_answers(path: Path) -> list[dict[str, Array]]:
     """Outputs by name, one for each record."""
-    return [{name: tensors.decode(proto) for name, proto in pb.PredictResponse.FromString(data).outputs.items()}
-            for data in records.read(path)]
+    return [predict_codec.read_predict_response(data)[1] for data in records.read(path)]
 
 
 def _answer(directory: str, requests: Path, answers: Path) -> dict[str, object]:
@@ -68,7 +59,8 @@ def _answer(directory: str, requests: Path, answers: Path) -> dict[str, object]:
             responses = []
             for number, (signature, inputs) in enumerate(questions * ROUNDS):
                 index = number % len(questions)
-                responses.append(write_response(session.call(contract[signature], inputs)))
+                outputs = session.call(contract[signature], inputs)
+                responses.append(predict_codec.write_predict_response(pb.ModelSpec(), outputs))
     except DeployError as error:
         return {"error": error.message, "request": index}
     records.write(answers, responses)
@@ -77,17 +69,8 @@ def _answer(directory: str, requests: Path, answers: Path) -> dict[str, object]:
 
 def read_request(data: bytes) -> Request:
     """A PredictRequest."""
-    request = pb.PredictRequest.FromString(data)
-    return (request.model_spec.signature_name,
-            {name: tensors.decode(proto) for name, proto in request.inputs.items()})
-
-
-def write_response(outputs: Mapping[str, Array]) -> bytes:
-    """Outputs as a PredictResponse."""
-    response = pb.PredictResponse()
-    for name, array in outputs.items():
-        response.outputs[name].CopyFrom(tensors.encode(array))
-    return response.SerializeToString()
+    request, inputs = predict_codec.read_predict_request(data)
+    return request.model_spec.signature_name, inputs
 
 
 if __name__ == "__main__":

@@ -209,8 +209,7 @@ def _published(stage: VersionStage, saved: _Saved, proof: Proof, sibling: Siblin
 
 def _exportable(model: object, fields: Fields) -> Exportable:
     """The model with what the caller says of it, which wins."""
-    known = {*_OF_MODEL, *_OF_RECORDING, "tflite_limit"}
-    if unknown := sorted(fields.keys() - known):
+    if unknown := sorted(fields.keys() - Fields.__annotations__.keys()):
         raise TypeError(f"export_model() got an unexpected keyword argument {unknown[0]!r}")
     own = Exportable(None, **_chosen(fields, _OF_MODEL))
     return own.filled(model if isinstance(model, Exportable) else Exportable(model))

@@ -139,7 +139,7 @@ def with_arguments(base: Bind, names: Sequence[str]) -> Bind:
 
 
 def extended(model: Any, invocation: Invocation, input_specs: Sequence[TensorSpec]) -> Invocation:
-    """`made`, and those of the told inputs that are further optional arguments of `call`."""
+    """`invocation`, and those of `input_specs` that are further optional arguments of `call`."""
     takes, input_names = parameters(model), {spec.name for spec in invocation.inputs}
     if len(input_specs) <= len(invocation.inputs):
         return invocation

@@ -85,7 +85,7 @@ class Exportable:
 class Recording:
     """What the version is asked before it is published, to be recorded in it with the answers.
 
-    examples: inputs, see examples.requests; None: generated from the signatures; an empty list: none, and then
+    examples: inputs, see examples.cases; None: generated from the signatures; an empty list: none, and then
         nothing is proven.
     batch_sizes: of generated examples: those that a server's batching allows belong here.
     tolerance: how far answers may be apart: see parity.tolerances. Integers, strings and bools have to be equal.

@@ -57,8 +57,7 @@ class Parity:
 
     def to_json(self) -> dict[str, object]:
         return {"cases": self.cases, "exact": self.exact, "worst": self.worst,
-                "tolerances": {k: {"absolute": t.absolute, "relative": t.relative} for k, t in self.tolerances.items()},
-                "unrepeatable": list(self.unrepeatable)}
+                "tolerances": describe(self.tolerances), "unrepeatable": list(self.unrepeatable)}
 
 
 def tolerances(given: object, contract: Contract) -> dict[str, Tolerance]:

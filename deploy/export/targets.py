@@ -87,7 +87,7 @@ def _check_separators(text: str) -> None:
 
 
 def load_target(text: str | Path, custom_objects: Mapping[str, object] | Sequence[str] | None = None) -> object:
-    """What `text` names: a model, a Exportable, or the path of a SavedModel directory. Builders are called.
+    """What `text` names: a model, an Exportable, or the path of a SavedModel directory. Builders are called.
 
     custom_objects: for Keras files: name -> class or function, or `pkg.module:Class` strings.
     Raises ExportError; an exception of the user's own code is in its details (`traceback`).

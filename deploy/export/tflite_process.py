@@ -22,14 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from deploy import engine, savedmodel
-from deploy.engine.replay import read_request, write_response
+from deploy.engine.replay import read_request
 from deploy.export import quiet
 from deploy.goldens import Golden
 from deploy.goldens.compare import Arrays
 from deploy.goldens.timing import timed
 from deploy.savedmodel import tflite
 from deploy.types import Contract
-from deploy.wire import records
+from deploy.wire import predict_codec, records
+from deploy.wire import serving_pb2 as pb
 from deploy.wire.contracts import signature_to_proto
 from deploy.wire.model_pb2 import SignatureDef
 
@@ -62,7 +63,7 @@ def _convert(request: Mapping[str, Any], cases: Sequence[Golden]) -> dict[str, o
 def _foreign(request: Mapping[str, Any], target: Path) -> list[str]:
     """The ops that keep it from being converted, found by allowing all."""
     lenient = _converter({**request, "mode": "none"}, [])
-    allowed = _tensorflow().lite.OpsSet
+    allowed = quiet.tensorflow().lite.OpsSet
     lenient.target_spec.supported_ops = [allowed.TFLITE_BUILTINS, allowed.SELECT_TF_OPS]
     lenient.allow_custom_ops = True
     try:
@@ -154,7 +155,7 @@ def _key(definition: Any) -> str:
 
 def _converter(request: Mapping[str, Any], cases: Sequence[Golden]) -> Any:
     """Inputs and outputs keep their dtypes in every mode, so that the signatures stay those of the SavedModel."""
-    tf = _tensorflow()
+    tf = quiet.tensorflow()
     converter = tf.lite.TFLiteConverter.from_saved_model(request["directory"], signature_keys=request["signatures"])
     mode, builtins = request["mode"], tf.lite.OpsSet
     if mode != "none":
@@ -189,7 +190,8 @@ def _ask(request: Mapping[str, Any], cases: Sequence[Golden]) -> dict[str, objec
         answers = [runners[case.signature](**case.inputs) for case in cases]
     except (ValueError, RuntimeError) as error:
         return {"error": str(error), "doing": "run", "ops": []}
-    records.write(request["answers"], [write_response(answer) for answer in answers])
+    records.write(request["answers"], [predict_codec.write_predict_response(pb.ModelSpec(), answer)
+                                       for answer in answers])
     small = {case.signature: case for case in sorted(cases, key=lambda c: -_size(c.inputs))}
     repeats = int(request["repeats"])
     latency = {name: _clock(lambda c=case: runners[c.signature](**c.inputs), repeats)  # type: ignore[misc]
@@ -219,13 +221,9 @@ def _interpreter(model: str) -> tuple[str, Any]:
     try:
         from ai_edge_litert import interpreter
     except ImportError:
-        tf = _tensorflow()
+        tf = quiet.tensorflow()
         return f"tf.lite {tf.__version__}", tf.lite.Interpreter(model_path=model, num_threads=1)
     return f"LiteRT {metadata.version('ai-edge-litert')}", interpreter.Interpreter(model_path=model, num_threads=1)
-
-
-def _tensorflow() -> Any:
-    return quiet.tensorflow()
 
 
 if __name__ == "__main__":

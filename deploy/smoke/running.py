@@ -1,4 +1,4 @@
-"""`run`: ask a server everything that can be asked about what it should serve."""
+"""`smoke_test`: ask a server everything that can be asked about what it should serve."""
 
 from __future__ import annotations
 

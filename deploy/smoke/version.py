@@ -142,7 +142,7 @@ def _check_examples(run: CheckRun, ref: ModelRef, signature: Signature, facts: V
 
 
 def _features(signature: Signature, facts: VersionFacts) -> list[Features] | None:
-    """Examples with the features that the graph wants; None if that isn't facts."""
+    """Examples with the features that the graph wants; None if that isn't known."""
     if not any(spec.tensor in facts.features for spec in signature.inputs):
         return None
     inputs = examples.generate(signature, features=facts.features)
