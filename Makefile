@@ -95,7 +95,7 @@ check: $(READY) ## lint, types, architecture, generated files
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 	@$(MAKE) configs
-	@git diff --exit-code --stat -- serving_configs docs/cli.md || { echo "generated files are out of date: commit what 'make configs' wrote" >&2; exit 1; }
+	@git diff --exit-code --stat -- serving_configs docs/cli.md docs/api.md || { echo "generated files are out of date: commit what 'make configs' wrote" >&2; exit 1; }
 
 configs: $(READY) ## regenerate serving_configs/generated, the JSON Schema, docs/cli.md and docs/api.md
 	@for spec in serving_configs/samples/*.yaml; do \

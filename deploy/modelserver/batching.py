@@ -55,7 +55,7 @@ def limits(parameters: config_pb2.BatchingParameters) -> BatchingLimits:
     size = given("max_batch_size", 1000)
     run = given("max_execution_batch_size", size) if parameters.enable_large_batch_splitting.value else 0
     found = BatchingLimits(size, run, given("batch_timeout_micros", 0) / 1e6, given("max_enqueued_batches", 10),
-                   tuple(parameters.allowed_batch_sizes), parameters.pad_variable_length_inputs)
+                           tuple(parameters.allowed_batch_sizes), parameters.pad_variable_length_inputs)
     if found.allowed and found.allowed[-1] != found.size:
         raise invalid("Last entry in allowed_batch_sizes must match max_batch_size; last entry was "
                       f"{found.allowed[-1]}; expected {found.size}")

@@ -15,6 +15,7 @@ from deploy.modelserver.source import Monitored
 from deploy.modelserver.status import invalid, not_found
 from deploy.wire import config_pb2 as pb
 from deploy.wire import text
+from deploy.wire.flags import Options
 from deploy.wire.model_config import policy_of
 
 TENSORFLOW = "tensorflow"
@@ -40,6 +41,13 @@ def single_model(name: str, base_path: str) -> pb.ModelServerConfig:
     config = pb.ModelServerConfig()
     config.model_config_list.config.add(name=name, base_path=base_path, model_platform=TENSORFLOW)
     return config
+
+
+def read_config(options: Options) -> pb.ModelServerConfig:
+    """The configuration that the flags name. Raises StatusError."""
+    if options.model_config_file:
+        return read_text_proto(options.model_config_file, pb.ModelServerConfig)
+    return single_model(options.model_name, options.model_base_path)
 
 
 def check_list(models: pb.ModelConfigList) -> None:

@@ -9,7 +9,6 @@ is wanted.
 from __future__ import annotations
 
 import json
-import os
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from deploy.errors import Rejected
-from deploy.modelserver.main import read_config
-from deploy.modelserver.source import local_path
+from deploy.modelserver.config import read_config
+from deploy.modelserver.source import BasePathMissing, Monitored, look
 from deploy.modelserver.status import Code, StatusError
 from deploy.readiness import Snapshot, by_policy, gaps
-from deploy.types import ModelRef, VersionState, VersionStatus
+from deploy.types import All, ModelRef, VersionState, VersionStatus
 from deploy.wire import config_pb2
 from deploy.wire.flags import FLAGS, Options, parse
-from deploy.wire.model_config import by_version, policy_of
+from deploy.wire.model_config import policy_of
 
 _MODULE = "deploy.modelserver"
 _SECONDS = 4.0
@@ -57,7 +56,7 @@ def problems(options: Options) -> Iterator[str]:
         for model in read_config(options).model_config_list.config:
             seen = _snapshot(connection, model)
             desired = by_policy(model.name, policy_of(model), model.version_labels, seen.statuses,
-                                _on_disk(model.base_path))
+                                _on_disk(model))
             yield from map(str, gaps(desired, [seen]))
         connection.close()
     except (OSError, HTTPException, ValueError) as e:
@@ -97,11 +96,11 @@ def _status(entry: Mapping[str, Any]) -> VersionStatus:
     return VersionStatus(int(entry["version"]), VersionState[entry["state"]], code, status.get("error_message", ""))
 
 
-def _on_disk(base_path: str) -> frozenset[int] | None:
-    """The versions that lie in a base path; None if it can't be listed."""
+def _on_disk(model: config_pb2.ModelConfig) -> frozenset[int] | None:
+    """The versions that lie in its base path; None if it can't be listed."""
     try:
-        return frozenset(by_version(os.listdir(local_path(base_path))))  # noqa: PTH208 (no objects per name)
-    except (OSError, ValueError):
+        return frozenset(look(Monitored(model.name, model.base_path, All())))
+    except BasePathMissing:
         return None
 
 

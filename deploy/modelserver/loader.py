@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from deploy import engine
 from deploy.engine.latency import LatencyEstimate, Shapes
 from deploy.errors import DeployError
 from deploy.modelserver import patience
+from deploy.modelserver.inline import Measured
 from deploy.modelserver.status import Code, StatusError, not_found
 from deploy.wire import model_pb2
 from deploy.wire.dtypes import Array
 
 
-class Model(Protocol):
+class Model(Measured, Protocol):
     """A loaded version. All methods may be called from several threads at once, `close` after the last call ended."""
 
     @property
@@ -27,12 +28,6 @@ class Model(Protocol):
         """Values of the tensors named `fetches`, given those of `feeds`; strings are object arrays of bytes.
 
         Raises StatusError with the graph's own error.
-        """
-
-    def latency(self, feeds: Sequence[str], fetches: Sequence[str], shapes: Shapes) -> LatencyEstimate | None:
-        """What is known of runs that are fed tensors of these shapes; None: nothing, or others keep them waiting.
-
-        shapes: one for each of `feeds`.
         """
 
     def close(self) -> None:
@@ -72,19 +67,18 @@ class EngineLoader:
 class EngineModel:
     """A session of the engine."""
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: engine.Session) -> None:
         self._session = session
         self.signatures: Mapping[str, model_pb2.SignatureDef] = dict(session.metagraph.signature_def)
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
         try:
-            return list(self._session.run(feeds, fetches, timeout=patience.left()))
+            return self._session.run(feeds, fetches, timeout=patience.left())
         except DeployError as error:
             raise status_error(error) from error
 
     def latency(self, feeds: Sequence[str], fetches: Sequence[str], shapes: Shapes) -> LatencyEstimate | None:
-        latency: LatencyEstimate | None = self._session.latency(feeds, fetches, shapes)
-        return latency
+        return self._session.latency(feeds, fetches, shapes)
 
     def close(self) -> None:
         self._session.close()

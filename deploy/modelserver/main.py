@@ -17,7 +17,6 @@ from deploy.modelserver import platform_config
 from deploy.modelserver.loaders import make_loader
 from deploy.modelserver.server import ModelServer, check
 from deploy.modelserver.status import Fatal, StatusError
-from deploy.wire import config_pb2
 from deploy.wire.flags import FLAGS, Options, parse, usage
 
 FAILED = 255  # the real server's exit code for everything that goes wrong at the start
@@ -66,7 +65,7 @@ def serve(options: Options) -> int:
         signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     try:
         check(options)
-        config = read_config(options)
+        config = configs.read_config(options)
         options, batching = platform_config.applied(options)
         server = ModelServer(options, make_loader(options), batching=batching)
         server.load(config)
@@ -88,13 +87,6 @@ def _abort(error: Fatal) -> NoReturn:
     os.abort()
 
 
-def read_config(options: Options) -> config_pb2.ModelServerConfig:
-    """The configuration that the flags name. Raises StatusError."""
-    if options.model_config_file:
-        return configs.read_text_proto(options.model_config_file, config_pb2.ModelServerConfig)
-    return configs.single_model(options.model_name, options.model_base_path)
-
-
 def watch_config(server: ModelServer, options: Options) -> None:
     """Apply the config file every so many seconds, if asked for; an unusable one is logged and passed over."""
     if not options.model_config_file or options.model_config_file_poll_wait_seconds <= 0:
@@ -104,7 +96,7 @@ def watch_config(server: ModelServer, options: Options) -> None:
         pause = threading.Event()
         while not pause.wait(options.model_config_file_poll_wait_seconds):
             try:
-                config = read_config(options)
+                config = configs.read_config(options)
             except StatusError as error:
                 log.error("Failed to read ModelServerConfig file: %s", error.message)
                 continue

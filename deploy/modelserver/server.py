@@ -6,7 +6,6 @@ import logging
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from deploy.extras import require
 from deploy.modelserver.batching import BatchingLoader, Scheduler
 from deploy.modelserver.config import read_text_proto
 from deploy.modelserver.core import Core, Look, Poller
@@ -65,7 +64,6 @@ class ModelServer:
 
     def __init__(self, options: Options, loader: Loader, look: Look = look_at_all, *, free_ports: bool = False,
                  batching: config_pb2.BatchingParameters | None = None) -> None:
-        require("server", "the model server")
         self.options, self.metrics, self._free_ports = options, Metrics(), free_ports
         self._scheduler: Scheduler | None = None
         if options.enable_batching:

@@ -16,9 +16,9 @@ FLOAT, STRING, FLOAT64 = schema.TensorType.FLOAT32, schema.TensorType.STRING, sc
 
 
 class _Raw(str):
-    data: bytes
-
     """A text whose bytes need not be one."""
+
+    data: bytes
 
     def encode(self, *_: object) -> bytes:
         return self.data
