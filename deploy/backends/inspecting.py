@@ -137,7 +137,7 @@ def _expanded(argv: tuple[str, ...], environment: Mapping[str, str]) -> tuple[tu
     name, base = environment.get("MODEL_NAME", "model"), environment.get("MODEL_BASE_PATH", "/models")
     own = (f"--port={GRPC_PORT}", f"--rest_api_port={REST_PORT}", f"--model_name={name}",
            f"--model_base_path={base}/{name}")
-    return ("/usr/bin/tensorflow_model_server", *own, *argv[1:]), len(own)
+    return (PROGRAM, *own, *argv[1:]), len(own)
 
 
 def _of_shell(argv: tuple[str, ...], environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -11,12 +11,12 @@ import click
 
 from deploy.cli.options import command, load_spec, spec_option, tell
 from deploy.cli.progress import steps
+from deploy.cli.targets import connected
 from deploy.errors import SmokeFailed
 
 if TYPE_CHECKING:
-    from deploy.client import Client
+    from deploy.repository import Repository
     from deploy.smoke import Settings, SmokeReport
-    from deploy.smoke.running import Source
     from deploy.spec import Spec
     from deploy.types import Endpoint, ServedModel
 
@@ -86,19 +86,13 @@ def _of_address(rest_url: str | None, grpc_target: str | None, names: tuple[str,
 
     if not names:
         raise click.UsageError("a server can't be asked for the names of its models: name them with --model")
-    source: Source | None = None
+    source: Repository | None = None
     if repository is not None:
         from deploy.repository import Repository
 
-        source = smoke.from_repository(Repository(repository))
-    with _connect(rest_url, grpc_target) as client, steps("asking", quiet=quiet) as progress:
+        source = Repository(repository)
+    with connected(rest_url, grpc_target) as client, steps("asking", quiet=quiet) as progress:
         return smoke.smoke_test(client, list(names), source, progress=progress)
-
-
-def _connect(rest_url: str | None, grpc_target: str | None) -> Client:
-    from deploy.client import connect_to
-
-    return connect_to(grpc_target, rest_url)
 
 
 def _chosen(spec: Spec, names: tuple[str, ...]) -> tuple[ServedModel, ...]:

@@ -20,7 +20,7 @@ from deploy.serving.resolving import resolve
 from deploy.serving.snapshot import Connect, connected, look, open_release
 from deploy.serving.start_record import changes
 from deploy.spec import Spec
-from deploy.state import Ledger, started_from
+from deploy.state import Ledger, Release, started_from
 from deploy.types import ServedModel, Serving, Specific, VersionState, VersionStatus
 from deploy.wire import config_pb2
 from deploy.wire.flags import FLAGS, parse
@@ -136,7 +136,8 @@ class ServerStatus:
 def status(spec: Spec, *, connect: Connect = snapshot.connect) -> ServerStatus:
     """What is wanted and what is served. Raises ServerError if the server's record can't be read, RolloutError if the
     spec's ledger can't."""
-    found, site = find(spec), _Site.of(spec)
+    found = find(spec)
+    site = _Site.of(spec, found)
     facts: dict[str, Any] = {"name": spec.name, "running": False} if found is None else found.describe()
     desired = [_desired(site, i) for i in range(len(spec.models))]
     if found is None or not facts["running"]:
@@ -155,7 +156,10 @@ def status(spec: Spec, *, connect: Connect = snapshot.connect) -> ServerStatus:
 
 @dataclass(slots=True)
 class _Site:
-    """What is the same for all models. proven: the spec with what rollouts have changed. config: the file, if any."""
+    """What is the same for all models. proven: the spec with what rollouts have changed. config: the file, if any.
+
+    releases, files: by model; the one that is open, what the file's entry means with what is on disk.
+    """
 
     spec: Spec
     proven: Spec
@@ -164,21 +168,24 @@ class _Site:
     unreadable: str = ""
     polls: bool = False
     edited: Mapping[str, str] = field(default_factory=dict)
+    releases: Mapping[str, Release | None] = field(default_factory=dict)
+    files: Mapping[str, Serving | None] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, spec: Spec) -> _Site:
+    def of(cls, spec: Spec, server: Server | None) -> _Site:
         lines = Ledger(spec.state_dir).read()
         made = cls(spec, as_known_good(spec, lines), lines, None)
         try:
-            made.config = read_config(backends.config(spec))
+            made.config = read_config(backends.config(spec, server))
         except SpecError as e:
             made.unreadable = e.message
         if made.config is not None:
             made.edited = edits(made.config, made.proven.models, partial(backends.base_paths, spec))
+        made.releases = {model.name: open_release(lines, model.name) for model in spec.models}
+        made.files = {model.name: made._file(model) for model in spec.models}
         return made
 
-    def file(self, model: ServedModel) -> Serving | None:
-        """What the file's entry means with what is on disk."""
+    def _file(self, model: ServedModel) -> Serving | None:
         entries = self.config.model_config_list.config if self.config is not None else ()
         for entry in entries:
             if entry.name == model.name:
@@ -201,7 +208,7 @@ def _drift(site: _Site, models: Iterable[ModelStatus]) -> tuple[Drift, ...]:
 def _desired(site: _Site, index: int) -> tuple[Desired, str]:
     """What has to be served of a model; and why its versions can't be said, if they can't: then any are fine."""
     model = site.proven.models[index]
-    release = open_release(site.lines, model.name)
+    release = site.releases[model.name]
     try:
         return resolve(model, f"models/{index}").desired(release), ""
     except DeployError as e:
@@ -210,7 +217,7 @@ def _desired(site: _Site, index: int) -> tuple[Desired, str]:
 
 def _labels(site: _Site, model: ServedModel) -> set[str]:
     """Labels that may resolve to something, whoever set them."""
-    file, rollout = site.file(model), site.spec.rollout
+    file, rollout = site.files[model.name], site.spec.rollout
     return {*model.labels, *(file.labels if file else ()), *filter(None, [rollout.label, rollout.canary_label])}
 
 
@@ -223,9 +230,9 @@ def _model(site: _Site, index: int, wanted: tuple[Desired, str], seen: Sequence[
     except DeployError:
         ours = frozenset()
     unloaded = frozenset(s.version for s in first.statuses if s.state is VersionState.END and not s.failed)
-    views = Views(model.name, Serving(ours, model.labels), started_from(site.lines, model), site.file(model),
+    views = Views(model.name, Serving(ours, model.labels), started_from(site.lines, model), site.files[model.name],
                   None if first.unknown else live, _on_disk(model), site.edited.get(model.name, ""),
-                  release=open_release(site.lines, model.name), polls=site.polls, unloaded=unloaded)
+                  release=site.releases[model.name], polls=site.polls, unloaded=unloaded)
     return ModelStatus(views, tuple(sorted(desired.versions or ())), site.proven.models[index].labels, first.statuses,
                        live, tuple(gaps(desired, seen)), unresolved)
 
