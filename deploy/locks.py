@@ -74,9 +74,14 @@ class Owner:
         return asdict(self)
 
     @property
+    def on_this_host(self) -> bool:
+        """Whether its process can be seen from here."""
+        return self.host == socket.gethostname()
+
+    @property
     def alive(self) -> bool:
         """Whether it may still run: on another host nobody can know, so it does."""
-        if self.host != socket.gethostname():
+        if not self.on_this_host:
             return True
         try:
             process = psutil.Process(self.pid)

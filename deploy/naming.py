@@ -10,13 +10,18 @@ MAX_VERSION = 2**63 - 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
+def is_name(name: object) -> bool:
+    """Whether a model, a label or a signature may be called so."""
+    return isinstance(name, str) and bool(_NAME.fullmatch(name))
+
+
 def check_name(name: object, kind: str = "model name") -> str:
     """Return `name` if it is safe as a directory, a URL segment and a config value.
 
     Raises SpecError: TF Serving itself accepts nearly anything, but a slash, a blank or a leading
     dot changes what a path or a URL means.
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not is_name(name):
         raise SpecError(
             f"{kind} {name!r} is not valid",
             hint="use 1 to 128 letters, digits, '_', '-' and '.', starting with a letter or digit",

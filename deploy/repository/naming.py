@@ -6,7 +6,6 @@ see tensorflow_serving/sources/storage_path/file_system_storage_path_source.cc. 
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from deploy.wire.model_config import by_version, version_number
@@ -16,8 +15,6 @@ STATE_DIRECTORY = ".tfs"  # below the root: one small file per model, lock and m
 EXTRA_DIRECTORY = "assets.extra"  # the server's name for files of a version that aren't the model's own
 MANIFEST_FILE = f"{EXTRA_DIRECTORY}/tfs_manifest.json"
 WARMUP_FILE = f"{EXTRA_DIRECTORY}/tf_serving_warmup_requests"
-
-_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
 def names(directory: Path) -> list[str]:
@@ -42,11 +39,6 @@ def version_paths(model_directory: Path) -> dict[int, Path]:
 def taken(model_directory: Path) -> dict[int, str]:
     """Every number that the server would see, files, version 0 and negative ones included -> its spelling."""
     return by_version(names(model_directory))
-
-
-def is_model(name: str) -> bool:
-    """Whether a directory of this name may be a model's."""
-    return bool(_MODEL.fullmatch(name))
 
 
 def stage_paths(model_directory: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 
 from deploy.errors import RepositoryError, VersionExists, VersionNotFound
-from deploy.naming import check_name, check_version
+from deploy.naming import check_name, check_version, is_name
 from deploy.repository import failures, naming, survey, versions
 from deploy.repository.copying import Progress
 from deploy.repository.facts import VersionFacts, read_facts
@@ -48,7 +48,7 @@ class Repository:
         """Models that have a version, sorted."""
         with self._reading():
             names = [_last(item) for item in self.store.list() if item.prefix]
-            models = [name for name in names if naming.is_model(name) and self.numbered(name)]
+            models = [name for name in names if is_name(name) and self.numbered(name)]
         root = self.store.local_path("")
         if not models and root is not None and (advice := placement.not_a_repository(root)):
             raise RepositoryError(f"{root} is no model repository", hint=advice)
@@ -102,7 +102,7 @@ class Repository:
         return f"{mv.name}/{there[mv.version]}"
 
     def stage(self, model: str, version: int | None = None) -> VersionStage:
-        """A directory to save a version into, which `Stage.publish` shows without a copy. Use it in a `with`.
+        """A directory to save a version into, which `VersionStage.publish` shows without a copy. Use it in a `with`.
 
         version: claims this number now, so that nobody else gets it meanwhile. Raises VersionExists.
         """
@@ -142,7 +142,9 @@ class Repository:
 
     def manifest(self, mv: ModelVersion) -> Manifest:
         """What the version says of itself; nothing is checked. Raises VersionNotFound, RepositoryError without one."""
-        manifest = self.find_manifest(mv)
+        return self._present(mv, self.find_manifest(mv))
+
+    def _present(self, mv: ModelVersion, manifest: Manifest | None) -> Manifest:
         if manifest is None:
             raise RepositoryError(f"{mv} in {self.store} has no manifest: it wasn't published by this toolkit",
                                   hint="publish its directory as a new version to get one")
@@ -163,9 +165,15 @@ class Repository:
 
         Raises DigestMismatch naming changed, missing and extra files; RepositoryError without a manifest.
         """
-        manifest = self.manifest(mv)
+        return self._present(mv, self.find_verified(mv, progress=progress))
+
+    def find_verified(self, mv: ModelVersion, *, progress: Progress | None = None) -> Manifest | None:
+        """`verify`, or None for versions of other tools."""
         with failures.translated(f"verify {mv}", str(self.store)):
-            versions.verify(self.store, self.name(mv), mv, manifest, progress)
+            name = self.name(mv)
+            manifest = versions.find_manifest(self.store, name)
+            if manifest is not None:
+                versions.verify(self.store, name, mv, manifest, progress)
         return manifest
 
     def entries(self, model: str | None = None) -> list[VersionEntry]:

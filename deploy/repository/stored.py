@@ -75,8 +75,7 @@ class StoredVersion:
 
     def check(self, progress: Progress | None = None) -> bool:
         """Raises unless every byte is as published; without a manifest, unless it is a whole SavedModel: then False."""
-        if self.find_manifest() is not None:
-            self.repository.verify(self.mv, progress=progress)
+        if self.repository.find_verified(self.mv, progress=progress) is not None:
             return True
         check_complete(self.path)
         return False

@@ -87,12 +87,16 @@ class _ConditionalStage(VersionStage):
                  algorithm: str) -> None:
         super().__init__(model, str(store), algorithm)
         self._store, self._publisher, self._claimed = store, publisher, 0
-        if version is not None:
-            with failures.translated(f"publish {model}", str(store)):
-                self._claim(version)
         self._scratch = tempfile.TemporaryDirectory(prefix="tfs-stage-")
-        self._tree = Path(self._scratch.name) / "version"
-        self._tree.mkdir()
+        try:
+            self._tree = Path(self._scratch.name) / "version"
+            self._tree.mkdir()
+            if version is not None:
+                with failures.translated(f"publish {model}", str(store)):
+                    self._claim(version)
+        except BaseException:
+            self._scratch.cleanup()
+            raise
 
     @property
     def path(self) -> Path:
@@ -161,4 +165,4 @@ def _claim(model: str, number: int) -> str:
 
 def _is_here(owner: Owner | None) -> bool:
     """Whether it runs where this process can see it, and was seen."""
-    return owner is not None and owner.host == Owner.here().host
+    return owner is not None and owner.on_this_host
