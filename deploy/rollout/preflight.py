@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from deploy import files
 from deploy.backends import MemoryUse, backend_of
 from deploy.errors import DeployError, RolloutError, SpecError
 from deploy.repository import StoredVersion, versions_of
@@ -135,15 +136,22 @@ def _contract(context: RolloutContext, goal: Goal, path: Path, allow_breaking: s
 def _memory(context: RolloutContext, goal: Goal, path: Path, findings: Findings) -> None:
     if goal.version in goal.before.versions:
         return
-    sizes = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     measured = list(_measured(context))
-    needed = max(measured, default=round(_BYTES_PER_FILE_BYTE * sizes))
+    needed = max(measured) if measured else round(_BYTES_PER_FILE_BYTE * _size(path))
     forecast = findings.forecast = Forecast(needed, bool(measured), context.server.memory())
     if not forecast.fits:
         raise RolloutError(f"there is no room for version {goal.version} beside version "
                            f"{current(goal.before, goal.label)}: {forecast}",
                            hint="raise server/resources/memory, or free some on the machine",
                            details={"needed": forecast.needed})
+
+
+def _size(path: Path) -> int:
+    try:
+        return files.total(path)[0]
+    except OSError as e:
+        raise RolloutError(f"{path} can't be looked at: {files.reason(e)}",
+                           hint="publish it again under another number") from e
 
 
 def _measured(context: RolloutContext) -> Iterator[int]:
