@@ -209,6 +209,11 @@ def answers_no(error: Exception) -> bool:
     return isinstance(error, Rejected) and error.code in ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION")
 
 
+def busy(error: Exception) -> bool:
+    """Whether a server with all of its threads at work has said so, at once; it has done nothing then."""
+    return isinstance(error, Rejected) and error.code == "RESOURCE_EXHAUSTED"
+
+
 def refused_unrun(error: Exception) -> bool:
     """Whether the server had no thread for the call, so that nothing of it has run."""
     return isinstance(error, Rejected) and (error.code, error.details.get("server")) == _NO_THREAD

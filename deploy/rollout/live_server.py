@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from deploy.client.failures import answers_no
+from deploy.client.failures import answers_no, busy
 from deploy.client.interfaces import Control, ReloadControl
 from deploy.errors import ClientError, Rejected, RolloutError, TimedOut, Unreachable
 from deploy.readiness import unserved
@@ -24,11 +24,6 @@ from deploy.waiting import Clock, Deadline, poll
 from deploy.wire import serving_pb2 as pb
 
 T = TypeVar("T")
-
-
-def busy(error: ClientError) -> bool:
-    """Whether a server with all of its threads at work has said so, at once; it has done nothing then."""
-    return isinstance(error, Rejected) and error.code == "RESOURCE_EXHAUSTED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +139,12 @@ def _version(server: LiveServer, change: LoadVersion | UnloadVersion) -> tuple[b
     return status is not None and (status.serving or status.failed), state
 
 
-def patiently(ask: Callable[[], T], deadline: Deadline, passing: Callable[[ClientError], bool] = busy) -> T:
-    """What `ask` says, again while what it raises will pass. Raises its last error when the deadline is over."""
+def patiently(ask: Callable[[], T], deadline: Deadline, passing: Callable[[ClientError], bool] = busy, *,
+              most: float = 1.0) -> T:
+    """What `ask` says, again while what it raises will pass. Raises its last error when the deadline is over.
+
+    most: seconds of the longest pause; the first has 0.05.
+    """
     last: list[ClientError] = []
 
     def attempt() -> tuple[T] | None:
@@ -157,7 +156,7 @@ def patiently(ask: Callable[[], T], deadline: Deadline, passing: Callable[[Clien
             last[:] = [e]
         return None
 
-    answer = poll(attempt, deadline, first=0.05, most=1.0)
+    answer = poll(attempt, deadline, first=0.05, most=most)
     if answer is None:
         raise last[0]
     return answer[0]

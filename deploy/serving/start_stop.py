@@ -15,6 +15,7 @@ from deploy.backends import Progress, Server, silent
 from deploy.backends.base import endpoint_json
 from deploy.backends.process_server import uninterrupted
 from deploy.client import Client
+from deploy.client.failures import busy
 from deploy.client.interfaces import Control, ReloadControl
 from deploy.errors import ClientError, DeployError, Rejected, ServerError, SpecError
 from deploy.locks import locked
@@ -161,19 +162,19 @@ def down(spec: Spec, *, progress: Progress | None = None, connect: Callable[[End
             server.stop(spec.server.drain + _GRACE)
             return True
         if spec.server.drain > 0:
-            names, deadline = _served(spec), Deadline(spec.server.drain)
+            names, deadline = _served(spec, server), Deadline(spec.server.drain)
             with closing(connect(server.endpoint)) as control:
                 drain(control, names, deadline, progress or silent)
         server.stop(_GRACE)
         return True
 
 
-def _served(spec: Spec) -> list[str]:
+def _served(spec: Spec, server: Server) -> list[str]:
     """The models of the server: also of one whose spec can't be read any more."""
     if spec.models:
         return [model.name for model in spec.models]
     with suppress(SpecError):
-        config = read_config(backends.config(spec))
+        config = read_config(backends.config(spec, server))
         return [entry.name for entry in config.model_config_list.config] if config else []
     return []
 
@@ -198,7 +199,7 @@ def _busy(control: Control, models: Iterable[str], deadline: Deadline) -> bool:
         try:
             statuses = control.status(ModelRef(name), timeout=max(0.1, deadline.left))
         except Rejected as e:
-            if e.code == "RESOURCE_EXHAUSTED":  # all threads are at work
+            if busy(e):
                 return True
             continue  # unknown by now
         if any(s.state is not VersionState.END for s in statuses):

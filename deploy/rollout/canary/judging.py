@@ -15,14 +15,15 @@ from deploy.goldens.compare import Arrays, Tolerances
 from deploy.goldens.drift import AnswerDrift, AnswerPair, measure
 from deploy.goldens.timing import Timings
 from deploy.rollout.canary.report import CanaryReport, CanarySide
+from deploy.rollout.live_server import patiently
 from deploy.spec import ComparePart
 from deploy.types import ModelRef
-from deploy.waiting import Clock, Deadline, poll
+from deploy.waiting import Clock, Deadline
 from deploy.wire.dtypes import Array
 
 _MOST = 2000  # requests for the latencies, on each side
 _SLACK = 0.002  # seconds of median latency that nobody is blamed for
-_BUSY, _PATIENCE, _PAUSE = "RESOURCE_EXHAUSTED", 1.0, 0.05  # a server with all threads at work says so at once
+_PATIENCE, _PAUSE = 1.0, 0.05  # seconds; a server with all threads at work says so at once
 _OWN = (Rejected, BadReply, BadRequest)  # the model's affair; without a connection there is nothing to compare
 
 
@@ -83,24 +84,14 @@ class _Asked:
 
     def _send(self, request: Golden) -> tuple[Prediction, float]:
         """The answer and its seconds; asked again if the server had no room: that says nothing about the version."""
-        busy: list[Rejected] = []
 
-        def attempt() -> tuple[Prediction, float] | None:
+        def attempt() -> tuple[Prediction, float]:
             began = self._clock.monotonic()
-            try:
-                answer = self._client.predict(self._ref, request.inputs, signature=request.signature,
-                                              timeout=self._timeout)
-            except Rejected as e:
-                if e.code != _BUSY:
-                    raise
-                busy[:] = [e]
-                return None
+            answer = self._client.predict(self._ref, request.inputs, signature=request.signature,
+                                          timeout=self._timeout)
             return answer, self._clock.monotonic() - began
 
-        answered = poll(attempt, Deadline(_PATIENCE, self._clock), first=_PAUSE, most=_PAUSE)
-        if answered is None:
-            raise busy[0]
-        return answered
+        return patiently(attempt, Deadline(_PATIENCE, self._clock), most=_PAUSE)
 
     def result(self) -> CanarySide:
         return CanarySide(str(self._ref), tuple(self._errors), Timings(tuple(self._seconds or self._first)))
