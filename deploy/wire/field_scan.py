@@ -51,12 +51,12 @@ def runs(data: Data, at: int, stop: int, number: int) -> Iterator[tuple[int, int
         yield number, start, at, None
 
 
-def fields(data: Data, at: int, stop: int, skip: int = 0) -> Iterator[tuple[int, int, int, int]]:
+def fields(data: Data | memoryview, at: int, stop: int, skip: int = 0) -> Iterator[tuple[int, int, int, int]]:
     """Each field of a message: number, where it starts, where its value does, where it ends.
 
     Fields with the number `skip` aren't told. Raises DecodeError or IndexError as `runs` does.
     """
-    skipped = skip << 3 | _LENGTH_DELIMITED
+    skipped = skip << 3 | _LENGTH_DELIMITED if skip else -1  # no field has the number 0
     while at < stop:
         if data[at] == skipped:
             length, after = data[at + 1], at + 2
@@ -69,7 +69,7 @@ def fields(data: Data, at: int, stop: int, skip: int = 0) -> Iterator[tuple[int,
         yield found
 
 
-def _step(data: Data, start: int, stop: int) -> tuple[int, int, int, int]:
+def _step(data: Data | memoryview, start: int, stop: int) -> tuple[int, int, int, int]:
     tag, at = read_varint(data, start)
     kind, value = tag & 7, at
     if tag < 8:

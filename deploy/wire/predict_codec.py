@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from deploy.errors import BadReply
 from deploy.wire import serving_pb2, tensor_pb2
 from deploy.wire.dtypes import Array, dtype_from_number, dtype_name, numpy_dtype
-from deploy.wire.field_scan import read_varint
+from deploy.wire.field_scan import fields
 from deploy.wire.tensors import SENDABLE, check_size, decode, encode, from_bytes, header, shape_of, varint
 
 SMALL = 1 << 18
@@ -134,10 +134,10 @@ def _read_entry(entry: memoryview) -> tuple[str, Array]:
 
 
 def _pair(entry: memoryview) -> list[Field]:
-    fields = list(_fields(entry))
-    if len(fields) != 2:
+    pair = list(_fields(entry))
+    if len(pair) != 2:
         raise DecodeError("an unusual map entry")
-    return fields
+    return pair
 
 
 def _view(tensor: tensor_pb2.TensorProto, content: memoryview) -> Array:
@@ -167,21 +167,5 @@ def _fields(view: memoryview) -> Iterator[Field]:
 
     Raises DecodeError or IndexError if the bytes end too early or are no message.
     """
-    at, end = 0, len(view)
-    while at < end:
-        start = at
-        tag, at = read_varint(view, at)
-        kind, value = tag & 7, None
-        if kind == _LENGTH_DELIMITED:
-            length, at = read_varint(view, at)
-            value = view[at:at + length]
-            at += length
-        elif kind == 0:
-            at = read_varint(view, at)[1]
-        elif kind in (1, 5):
-            at += 8 if kind == 1 else 4
-        else:
-            raise DecodeError(f"wire type {kind}")
-        if at > end:
-            raise DecodeError("truncated")
-        yield tag >> 3, view[start:at], value
+    for number, start, value, end in fields(view, 0, len(view)):
+        yield number, view[start:end], view[value:end] if view[start] & 7 == _LENGTH_DELIMITED else None

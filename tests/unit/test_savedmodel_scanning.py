@@ -6,6 +6,7 @@ from pathlib import Path
 
 import google_crc32c
 import pytest
+from google.protobuf.message import DecodeError
 
 from deploy.errors import IncompleteVersion
 from deploy.savedmodel import bundle
@@ -183,3 +184,8 @@ def test_an_index_that_tensorflow_1_compressed(tmp_path: Path) -> None:
     path = tmp_path / "variables.index"
     path.write_bytes(packed + meta + index + footer.ljust(40, b"\0") + support.MAGIC)
     assert bundle.read(path).variables["w"].size == 8
+
+
+def test_no_field_has_the_number_0() -> None:
+    with pytest.raises(DecodeError, match="no field at byte 0"):
+        list(field_scan.fields(b"\x02\x01x", 0, 3))
