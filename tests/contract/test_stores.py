@@ -19,6 +19,7 @@ from deploy.repository.stores.conditional import ConditionalPublisher
 from deploy.repository.stores.directory import DirectoryStore
 from deploy.repository.stores.memory import MemoryStore
 from deploy.types import ModelVersion
+from tests.support.killed import killed
 from tests.support.repository import savedmodel
 
 ONE = ModelVersion("m", 1)
@@ -47,17 +48,7 @@ class InDirectory:
         return DirectoryStore(self._root)
 
     def killed_at(self, step: int, work: Callable[[Repository], object]) -> bool:
-        child = os.fork()
-        if not child:
-            try:
-                kill_before(step)
-                work(Repository(self.open()))
-                os._exit(0)
-            finally:
-                os._exit(1)
-        _, status = os.waitpid(child, 0)
-        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-        return os.WIFSIGNALED(status)
+        return killed(lambda: kill_before(step), lambda: work(Repository(self.open())))
 
 
 EVENTS = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "fcntl.flock", "shutil.rmtree"}

@@ -16,6 +16,7 @@ import pytest
 from deploy.errors import RepositoryError
 from deploy.repository import Repository, copying, naming
 from deploy.types import ModelVersion
+from tests.support.killed import killed
 from tests.support.repository import listing, savedmodel
 
 SYSCALLS = ["copy_file_range", "fchmod", "fdopen", "fsync", "open", "posix_fadvise", "pwrite", "write", "close"]
@@ -54,17 +55,7 @@ class Countdown:
 
 def killed_at(step: int, work: Callable[[], object]) -> bool:
     """Run `work` in a child that is killed before its step number `step`; False if it ended before that."""
-    child = os.fork()
-    if not child:
-        try:
-            Countdown(step).arm()
-            work()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return os.WIFSIGNALED(status)
+    return killed(Countdown(step).arm, work)
 
 
 def staged(repo: Repository, source: Path) -> None:
