@@ -13,8 +13,8 @@
 
 from __future__ import annotations
 
-from deploy.smoke.report import Latency, Outcome, SmokeCheck, SmokeReport
-from deploy.smoke.running import Settings, Source, from_models, from_repository, smoke_test
+from deploy.smoke.report import CheckId, Latency, Outcome, SmokeCheck, SmokeReport
+from deploy.smoke.running import Settings, Source, from_models, from_repository, planned_checks, smoke_test
 
-__all__ = ["Latency", "Outcome", "Settings", "SmokeCheck", "SmokeReport", "Source", "from_models", "from_repository",
-           "smoke_test"]
+__all__ = ["CheckId", "Latency", "Outcome", "Settings", "SmokeCheck", "SmokeReport", "Source", "from_models",
+           "from_repository", "planned_checks", "smoke_test"]

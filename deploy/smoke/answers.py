@@ -41,6 +41,9 @@ class Question:
 def ask(run: CheckRun, ref: ModelRef, question: Question) -> dict[str, Arrays]:
     """All checks of one request; the answers by protocol."""
     answers: dict[str, Arrays] = {}
+    needed = run.wants(ref, agreement := f"agreement on {question.name}", BOTH)
+    if not question.golden.outputs:  # whether its answer can be asked for in rows is only known by an answer
+        needed |= run.wants(ref, question.name, ROW)
     for protocol in (RPC, COLUMN, ROW):
         reason = _no_form(protocol, question, answers)
         if reason:
@@ -53,8 +56,10 @@ def ask(run: CheckRun, ref: ModelRef, question: Question) -> dict[str, Arrays]:
             return _judged(question, answers[protocol])
 
         run.check(ref, question.name, protocol, judged, expected=_expected(question),
-                  reproduce=partial(reproduce, run, protocol, ref, question))
-    _agreement(run, ref, question, answers)
+                  reproduce=partial(reproduce, run, protocol, ref, question), needed=needed)
+        if run.planning or not (needed or run.wants(ref, question.name, protocol)):
+            answers[protocol] = {}  # taken for answered
+    _agreement(run, ref, agreement, question, answers)
     return answers
 
 
@@ -139,8 +144,7 @@ def _judged(question: Question, answer: Arrays) -> CheckResult:
     return passed_if(not wrong, expected, _shown(wrong) or "as expected")
 
 
-def _agreement(run: CheckRun, ref: ModelRef, question: Question, answers: Mapping[str, Arrays]) -> None:
-    name = f"agreement on {question.name}"
+def _agreement(run: CheckRun, ref: ModelRef, name: str, question: Question, answers: Mapping[str, Arrays]) -> None:
     if len(answers) < 2 and run.server.gone:
         run.leave_out(ref, name, BOTH, "not all answers came")
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from deploy.client import Client
 from deploy.client.rest import RestClient
 from deploy.client.rpc import RpcClient
 from deploy.errors import ClientError, TimedOut, Unreachable
-from deploy.smoke.report import Latency, Outcome, SmokeCheck
+from deploy.smoke.report import CheckId, Latency, Outcome, SmokeCheck
 from deploy.types import ModelRef
 
 RPC, REST, ROW, COLUMN, BOTH = "gRPC", "REST", "REST row", "REST column", "both"
@@ -58,17 +58,31 @@ class SmokedServer:
 
 
 class CheckRun:
-    """Collects the checks of one model. Used by one thread."""
+    """Collects the checks of one model. Used by one thread.
 
-    def __init__(self, server: SmokedServer) -> None:
-        self.server, self.checks, self.latencies = server, list[SmokeCheck](), list[Latency]()
+    only: the checks that are asked and recorded; None for all. Others are taken for passed.
+    planning: no server is asked: what would be is recorded, as if every version that is wanted were served well.
+    """
+
+    def __init__(self, server: SmokedServer, only: Collection[CheckId] | None = None, *, planning: bool = False
+                 ) -> None:
+        self.server, self._only, self.planning = server, only, planning
+        self.checks, self.latencies = list[SmokeCheck](), list[Latency]()
+
+    def wants(self, subject: ModelRef, name: str, protocol: str) -> bool:
+        return self._only is None or CheckId(str(subject), name, protocol) in self._only
 
     def check(self, subject: ModelRef, name: str, protocol: str, ask: Callable[[], CheckResult], *, expected: str = "",
-              reproduce: Callable[[], str] = str) -> bool:
+              reproduce: Callable[[], str] = str, needed: bool = False) -> bool:
         """Ask, unless the protocol isn't offered or doesn't answer any more. True if it passed.
 
-        expected: shown if no answer comes at all. reproduce: called for what failed.
+        expected: shown if no answer comes at all. reproduce: called for what failed. needed: later checks need the
+        answer, so it is asked for even if this check isn't wanted.
         """
+        if not needed and not self.wants(subject, name, protocol):
+            return True
+        if self.planning:
+            return not self.leave_out(subject, name, protocol, "it was only planned")
         base = RPC if protocol == RPC else REST
         if protocol != BOTH and not self.server.offers(base):
             return self.skip(subject, name, protocol, f"this endpoint offers no {base}")
@@ -81,7 +95,7 @@ class CheckRun:
             result = CheckResult(Outcome.FAILED, expected, str(error))
             self._notice(error, base)
         seconds = time.perf_counter() - began
-        line = reproduce() if result.outcome is Outcome.FAILED else ""
+        line = reproduce() if result.outcome is Outcome.FAILED and self.wants(subject, name, protocol) else ""
         self._add(subject, name, protocol, result, line=line, seconds=seconds)
         return result.outcome is Outcome.PASSED
 
@@ -97,6 +111,8 @@ class CheckRun:
 
     def _add(self, subject: ModelRef, name: str, protocol: str, result: CheckResult, *, line: str = "",
              seconds: float = 0.0) -> None:
+        if not self.wants(subject, name, protocol):
+            return
         self.checks.append(SmokeCheck(subject.name, subject.version, subject.label, name, protocol, result.outcome,
                                       result.expected, result.seen, line, seconds))
 

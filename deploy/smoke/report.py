@@ -5,9 +5,10 @@ from __future__ import annotations
 import enum
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from deploy.errors import SmokeFailed
+from deploy.types import ModelRef
 
 
 class Outcome(enum.Enum):
@@ -18,6 +19,17 @@ class Outcome(enum.Enum):
     FAILED = "failed"
     SKIPPED = "skipped"
     NOT_RUN = "not run"
+
+
+class CheckId(NamedTuple):
+    """Which check it is: `mnist/3`, `golden 1 of serving_default`, `REST row`. A smoke test asks each once."""
+
+    subject: str
+    name: str
+    protocol: str
+
+    def __str__(self) -> str:
+        return f"{self.subject} {self.name} [{self.protocol}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +61,11 @@ class SmokeCheck:
     @property
     def subject(self) -> str:
         """`mnist/3`, `mnist@stable`, `mnist`."""
-        if self.label is not None:
-            return f"{self.model}@{self.label}"
-        return self.model if self.version is None else f"{self.model}/{self.version}"
+        return str(ModelRef(self.model, self.version, self.label))
+
+    @property
+    def id(self) -> CheckId:
+        return CheckId(self.subject, self.name, self.protocol)
 
     def to_json(self) -> dict[str, object]:
         return {"model": self.model, "version": self.version, "label": self.label, "name": self.name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -17,7 +17,7 @@ from deploy.goldens.compare import overridden
 from deploy.repository import ModelVersions, Repository, VersionFacts, versions_of
 from deploy.smoke.addressing import check_errors, check_label, check_resolves, check_unknown_model
 from deploy.smoke.asking import BOTH, REST, RPC, CheckRun, SmokedServer, passed_if
-from deploy.smoke.report import Latency, SmokeReport
+from deploy.smoke.report import CheckId, Latency, SmokeReport
 from deploy.smoke.version import CheckedVersion, check_version
 from deploy.types import Endpoint, ModelRef, ModelVersion, ServedModel, Specific
 from deploy.wire.model_config import select
@@ -48,7 +48,7 @@ class Settings:
 
 def smoke_test(target: str | Endpoint | Client, wanted: Sequence[ServedModel | str],
                source: Source | Repository | None = None, settings: Settings | None = None,
-               progress: Progress | None = None) -> SmokeReport:
+               progress: Progress | None = None, *, only: Collection[CheckId] | None = None) -> SmokeReport:
     """Ask for every model, version and label that is wanted, over both protocols, in every form.
 
     The answers are compared with what was published.
@@ -58,18 +58,19 @@ def smoke_test(target: str | Endpoint | Client, wanted: Sequence[ServedModel | s
     source: what is known of a version: a repository, or any function; without it, requests are generated from the live
         signatures and answers only have to be finite and the same over both protocols.
     progress: takes a sentence for each version.
+    only: the checks that are asked, of those that `planned_checks` names; all without it.
 
     Never raises for what the server does: everything stands in the report. Raises SpecError for a bad target, and
     RepositoryError if the source can't be read.
     """
     began = time.perf_counter()
     settings = settings or Settings()
-    facts = from_repository(source) if isinstance(source, Repository) else source or (lambda _: None)
+    facts = _source(source)
     connected = target if isinstance(target, Client) else client.connect(target, timeout=settings.timeout)
     try:
         server = SmokedServer(connected, settings.timeout)
         tell = _Turns(progress)
-        models = [_Model(CheckRun(server), model, facts, settings, tell) for model in wanted]
+        models = [_Model(CheckRun(server, only), model, facts, settings, tell) for model in wanted]
         with ThreadPoolExecutor(max(1, min(settings.workers, len(models)))) as pool:
             try:
                 list(pool.map(_Model.check, models))
@@ -77,7 +78,7 @@ def smoke_test(target: str | Endpoint | Client, wanted: Sequence[ServedModel | s
                 server.gone.update({RPC: "interrupted", REST: "interrupted"})  # the other thread asks nothing more
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        last = CheckRun(server)
+        last = CheckRun(server, only)
         check_unknown_model(last)
         latencies = with_warmup([m for model in models for m in model.run.latencies], server,
                                 {m.name: versions_of(m).name for m in wanted if isinstance(m, ServedModel)},
@@ -89,6 +90,24 @@ def smoke_test(target: str | Endpoint | Client, wanted: Sequence[ServedModel | s
     gone = "; ".join(f"{protocol}: {why}" for protocol, why in server.gone.items())
     return SmokeReport(connected.endpoint, tuple(c for a in asked for c in a.checks),
                   latencies, time.perf_counter() - began, gone)
+
+
+def planned_checks(wanted: Sequence[ServedModel | str], source: Source | Repository | None = None
+                   ) -> tuple[CheckId, ...]:
+    """What `smoke_test` would ask a server that serves all of this, in its order. No server is needed.
+
+    Of versions that nothing is known of (no source, or not in it), requests can't be named before their signatures have
+    been asked for. Raises RepositoryError if the source can't be read.
+    """
+    planned = CheckRun(SmokedServer(Client(None, None), 0.0), planning=True)
+    for model in wanted:
+        _Model(planned, model, _source(source), Settings(repeats=0), _Turns(None)).check()
+    check_unknown_model(planned)
+    return tuple(check.id for check in planned.checks)
+
+
+def _source(source: Source | Repository | None) -> Source:
+    return from_repository(source) if isinstance(source, Repository) else source or (lambda _: None)
 
 
 class _Turns:
@@ -146,6 +165,8 @@ class _Model:
 
     def _live(self) -> dict[int, bool]:
         """The versions that the server knows, and whether it serves them, as the first protocol that answers says."""
+        if self.run.planning:
+            return dict.fromkeys(self._numbers({}), True)
         for protocol in (RPC, REST):
             if self.run.server.offers(protocol):
                 try:
@@ -158,15 +179,18 @@ class _Model:
 
     def _versions(self, live: dict[int, bool]) -> list[int]:
         """What should be served: as the policy says of what is on disk; else, what is available."""
-        wanted = self._wanted
-        if wanted is not None and isinstance(wanted.versions, Specific):
-            return list(wanted.versions.versions)
-        numbers = _on_disk(wanted) if wanted is not None else []
-        numbers = numbers or sorted(version for version, serving in live.items() if serving)
+        numbers = self._numbers(live)
         if not numbers:
             self.run.check(ModelRef(self.name), "status", BOTH, lambda: passed_if(
                 False, "an available version", self._silence or f"versions {', '.join(map(str, live)) or 'none'}"))
         return numbers
+
+    def _numbers(self, live: dict[int, bool]) -> list[int]:
+        wanted = self._wanted
+        if wanted is not None and isinstance(wanted.versions, Specific):
+            return list(wanted.versions.versions)
+        numbers = _on_disk(wanted) if wanted is not None else []
+        return numbers or sorted(version for version, serving in live.items() if serving)
 
 
 def _on_disk(model: ServedModel) -> list[int]:

@@ -21,6 +21,7 @@ from deploy.report import junit
 from deploy.repository import VersionFacts
 from deploy.smoke import Outcome, Settings, SmokeCheck, SmokeReport
 from deploy.types import (
+    CLASSIFY_METHOD,
     Contract,
     ModelRef,
     ModelVersion,
@@ -102,6 +103,40 @@ def test_all_is_well() -> None:
     assert {c.seen for c in report.checks if c.outcome is Outcome.SKIPPED} >= {"this endpoint offers no REST"}
     [latency] = report.latencies
     assert latency.protocol == "gRPC" and latency.first > 0
+
+
+def test_what_is_planned_is_what_is_asked_in_the_same_order() -> None:
+    classify = Signature("classes", (TensorSpec("inputs", "string", FLOATS, "examples:0"),),
+                         (TensorSpec("scores", "float32", (None, 2)),), CLASSIFY_METHOD)
+    other = Signature("other", (TensorSpec("x", "float32", FLOATS),), (TensorSpec("y", "float32", FLOATS),))
+    contract = Contract((*CONTRACT.values(), other, classify))
+    wanted = ServedModel("m", "/nowhere", Specific((1,)), {"stable": 1})
+    facts = VersionFacts(contract, [GOLDEN, Golden("serving_default", X, X)])
+    report = smoke.smoke_test(Client(Rpc(contract=contract), None), [wanted], lambda _: facts)  # type: ignore[arg-type]
+    planned = smoke.planned_checks([wanted], lambda _: facts)
+    assert planned == tuple(check.id for check in report.checks)
+    assert len(set(planned)) == len(planned)
+    assert str(planned[0]) == "m/1 status [gRPC]"
+
+
+def test_each_check_alone_ends_as_among_the_others() -> None:
+    wanted = ServedModel("m", "/nowhere", Specific((1,)), {"stable": 1})
+    for rpc in (Rpc(), Rpc(off=0.5), Rpc(label_to=2), Rpc(forgiving=True)):
+        for facts in (VersionFacts(CONTRACT, [GOLDEN]), VersionFacts()):
+            whole = smoke.smoke_test(Client(rpc, None), [wanted], lambda _, facts=facts: facts)  # type: ignore
+            for check in whole.checks:
+                report = smoke.smoke_test(Client(rpc, None), [wanted], lambda _, facts=facts: facts,  # type: ignore
+                                          only={check.id})
+                [alone] = report.checks
+                assert (alone.id, alone.outcome, alone.seen) == (check.id, check.outcome, check.seen)
+
+
+def test_a_check_alone_asks_little() -> None:
+    rpc, goldens = Rpc(), [GOLDEN] * 50
+    wanted = ServedModel("m", "/nowhere", Specific((1,)))
+    [check] = smoke.smoke_test(Client(rpc, None), [wanted], lambda _: VersionFacts(CONTRACT, goldens),  # type: ignore
+                               Settings(repeats=0), only={("m/1", "golden 50 of serving_default", "gRPC")}).checks
+    assert check.ok and rpc.calls <= 3  # status, contract, and itself
 
 
 def test_wrong_answers_are_told_with_what_was_expected() -> None:
