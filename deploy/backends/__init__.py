@@ -19,20 +19,6 @@
 Whoever asks a server something asks its backend's capabilities, and never what kind it is.
 """
 
-from deploy.backends.backend import Backend, Capabilities, ConfigStore, Launch
-from deploy.backends.base import MemoryUse, Progress, Replica, Server, silent
-from deploy.backends.registry import (
-    AUTO,
-    BACKENDS,
-    backend_of,
-    base_paths,
-    config,
-    find,
-    forget,
-    left,
-    logs,
-    preferred,
-)
+import lazy_loader
 
-__all__ = ["AUTO", "BACKENDS", "Backend", "Capabilities", "ConfigStore", "Launch", "MemoryUse", "Progress", "Replica",
-           "Server", "backend_of", "base_paths", "config", "find", "forget", "left", "logs", "preferred", "silent"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

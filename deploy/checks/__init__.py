@@ -18,12 +18,6 @@ Everything is read as data: no TensorFlow, nothing is run, memory doesn't grow w
     keras_archives  rules about Keras files; keras_members: what stands in them
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from deploy.checks.checking import Gate, check, gate
-from deploy.checks.report import CheckReport
-from deploy.checks.rules import RULES, Finding, Rule, Severity, Where, check_allowances
-from deploy.checks.targets import Target, default, of_image, of_server, of_version, versions
-
-__all__ = ["RULES", "CheckReport", "Finding", "Gate", "Rule", "Severity", "Target", "Where", "check",
-           "check_allowances", "default", "gate", "of_image", "of_server", "of_version", "versions"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

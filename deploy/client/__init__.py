@@ -19,9 +19,6 @@
     curl         a REST call as a line for a shell; snippets: calls that can be pasted
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from deploy.client.connecting import Client, connect, connect_to
-from deploy.client.interfaces import Control, Metadata, Prediction, Predictor
-
-__all__ = ["Client", "Control", "Metadata", "Prediction", "Predictor", "connect", "connect_to"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

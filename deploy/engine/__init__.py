@@ -18,12 +18,6 @@ a file of requests.
 The library is opened by the first call that needs it (0.2 s), with local symbol visibility.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from deploy.engine.child import Confined, confined
-from deploy.engine.library import EngineError, available, ops, quiet, version
-from deploy.engine.memory import keep_freed
-from deploy.engine.session import Session, load
-
-__all__ = ["Confined", "EngineError", "Session", "available", "confined", "keep_freed", "load", "ops", "quiet",
-           "version"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

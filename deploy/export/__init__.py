@@ -18,15 +18,6 @@ before. On the way:
     failures      exceptions of the user's code in one sentence; quiet: TensorFlow without its chatter
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from deploy.export.exporting import Exported, export_model
-from deploy.export.options import Classify, Exportable, Predict, Recording, Regress, TFLite
-from deploy.export.parity import Parity
-from deploy.export.targets import default_name, load_target
-
-Servable = Exportable
-"""The name that Exportable had."""
-
-__all__ = ["Classify", "Exportable", "Exported", "Parity", "Predict", "Recording", "Regress", "Servable", "TFLite",
-           "default_name", "export_model", "load_target"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

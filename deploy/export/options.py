@@ -151,3 +151,6 @@ def identifiers(names: Sequence[str]) -> dict[str, str]:
         by_name[name] = candidate
     return by_name
 
+
+Servable = Exportable
+"""The name that Exportable had."""

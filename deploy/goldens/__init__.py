@@ -10,25 +10,6 @@
 What is known of a whole version, its goldens with it, is `deploy.repository.VersionFacts`.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from deploy.goldens.recorded import (
-    ENGINE,
-    FILE,
-    LIMIT,
-    MOST_BYTES,
-    SERVER,
-    Golden,
-    Recorded,
-    answered,
-    encode,
-    golden,
-    parse,
-    read,
-    requests,
-    scan,
-    write,
-)
-
-__all__ = ["ENGINE", "FILE", "LIMIT", "MOST_BYTES", "SERVER", "Golden", "Recorded", "answered", "encode", "golden",
-           "parse", "read", "requests", "scan", "write"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,11 +7,6 @@
     importing   `import_file`: requests that a server has recorded become goldens
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from deploy.regression.comparing import ComparedVersion, Comparison, compare, on_engine, on_server, replay
-from deploy.regression.editing import Edited, add, remove
-from deploy.regression.importing import import_file
-
-__all__ = ["ComparedVersion", "Comparison", "Edited", "add", "compare", "import_file", "on_engine", "on_server",
-           "remove", "replay"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

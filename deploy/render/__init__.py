@@ -5,8 +5,6 @@
     writing   files that appear whole or not at all
 """
 
-from deploy.render.configs import Layout, argv, files, flag_text, host_layout, models_config, mounted_layout, ssl_config
-from deploy.render.writing import write
+import lazy_loader
 
-__all__ = ["Layout", "argv", "files", "flag_text", "host_layout", "models_config", "mounted_layout", "ssl_config",
-           "write"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

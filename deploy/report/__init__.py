@@ -7,14 +7,6 @@ Tables for a terminal are drawn in `cli`. Names are resolved on first use: a pag
 checks.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import lazy_loader
 
-if TYPE_CHECKING:
-    from deploy.report.formats import junit as junit
-    from deploy.report.formats import sarif as sarif
-
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"formats": ["junit", "sarif"]})
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

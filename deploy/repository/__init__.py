@@ -13,15 +13,6 @@
     failures     what the operating system refuses, said in a sentence
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from deploy.repository.facts import VersionFacts, read_facts
-from deploy.repository.manifest import FileRecord, Manifest, read_manifest
-from deploy.repository.publishing import Published, VersionStage
-from deploy.repository.repository import Repository
-from deploy.repository.stored import ModelVersions, StoredVersion, versions_of
-from deploy.repository.stores import Store
-from deploy.repository.versions import VersionEntry
-
-__all__ = ["FileRecord", "Manifest", "ModelVersions", "Published", "Repository", "Store", "StoredVersion",
-           "VersionEntry", "VersionFacts", "VersionStage", "read_facts", "read_manifest", "versions_of"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -15,28 +15,6 @@
     canary/      a version on trial, judged beside the one that it replaces
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from deploy.rollout.actions import CanaryTrial, Checks, Goal, Observed
-from deploy.rollout.configs import ConfigFile
-from deploy.rollout.driver import Driver, Unfinished
-from deploy.rollout.goals import Strategy, backward, begin, forward, goal_of
-from deploy.rollout.live_server import LiveServer, Timeouts, drift, restore
-from deploy.rollout.plan import RolloutPlan, plan_rollback, plan_rollout
-from deploy.rollout.policy import next_action
-from deploy.rollout.progress import RolloutOutcome, RolloutProgress
-from deploy.rollout.running import (
-    Released,
-    abort,
-    adjusted,
-    go_on,
-    history,
-    repair,
-    roll_back,
-    roll_out,
-)
-
-__all__ = ["CanaryTrial", "Checks", "ConfigFile", "Driver", "Goal", "LiveServer", "Observed", "Released",
-           "RolloutOutcome", "RolloutPlan", "RolloutProgress", "Strategy", "Timeouts", "Unfinished", "abort",
-           "adjusted", "backward", "begin", "drift", "forward", "go_on", "goal_of", "history", "next_action",
-           "plan_rollback", "plan_rollout", "repair", "restore", "roll_back", "roll_out"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

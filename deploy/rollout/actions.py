@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.state import Serving
-from deploy.types import ModelRef, VersionState, VersionStatus
+from deploy.types import ModelRef, Serving, VersionState, VersionStatus
 
 COMING = (VersionState.UNKNOWN, VersionState.START, VersionState.LOADING)
 

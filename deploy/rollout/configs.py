@@ -5,8 +5,7 @@ from __future__ import annotations
 from deploy.backends import ConfigStore
 from deploy.errors import RolloutError, ServerError
 from deploy.render.configs import MODELS
-from deploy.state import Serving
-from deploy.types import Specific
+from deploy.types import Serving, Specific
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.model_config import policy_of, set_served
 from deploy.wire.text import from_text, to_text

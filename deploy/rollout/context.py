@@ -18,9 +18,9 @@ from deploy.rollout.configs import ConfigFile
 from deploy.rollout.goals import begin
 from deploy.rollout.live_server import LiveServer, Timeouts
 from deploy.spec import Spec
-from deploy.state import Ledger, Release, Serving, releases, started_from
-from deploy.state.releases import Outcome, entry
-from deploy.types import ServedModel
+from deploy.state import Ledger, Release, releases, started_from
+from deploy.state.release import Outcome, entry
+from deploy.types import ServedModel, Serving
 
 _DOWN = "the server was down: it starts with this"
 

@@ -34,7 +34,8 @@ from deploy.rollout.actions import (
 from deploy.rollout.live_server import LiveServer, confirm
 from deploy.rollout.policy import known_good, next_action, next_config, promoted, trial_of
 from deploy.rollout.progress import RolloutOutcome, RolloutProgress
-from deploy.state import Ledger, Release, Serving
+from deploy.state import Ledger, Release
+from deploy.types import Serving
 from deploy.waiting import Deadline
 
 RESUME = "run the same rollout again, or with --resume; or undo it: tfs rollout MODEL --abort"
@@ -50,7 +51,7 @@ class Unfinished(RolloutError):
 class Driver:
     """One run of one release. Whoever runs it holds the server's lock.
 
-    entry: the spec's entry for the model now (state.releases.entry), written beside what is known to be good.
+    entry: the spec's entry for the model now (state.release.entry), written beside what is known to be good.
     known_good: what a restart would serve by the ledger, None if it says nothing.
     """
 

@@ -9,9 +9,10 @@ from typing import Any
 from deploy.errors import RolloutError
 from deploy.locks import whoami
 from deploy.rollout.actions import Goal
-from deploy.state import Ledger, Release, Serving, releases
+from deploy.state import Ledger, Release, releases
 from deploy.state.ledger import utc_now
-from deploy.state.releases import Kind
+from deploy.state.release import Kind
+from deploy.types import Serving
 
 
 @dataclass(frozen=True, slots=True)

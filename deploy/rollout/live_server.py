@@ -18,8 +18,7 @@ from deploy.readiness import unserved
 from deploy.rollout import configs
 from deploy.rollout.actions import Change, DropLabel, LoadVersion, PointLabel, UnloadVersion, sentence
 from deploy.rollout.configs import ConfigFile
-from deploy.state import Serving
-from deploy.types import ModelRef, VersionState, VersionStatus
+from deploy.types import ModelRef, Serving, VersionState, VersionStatus
 from deploy.waiting import Clock, Deadline, poll
 from deploy.wire import serving_pb2 as pb
 

@@ -29,9 +29,9 @@ from deploy.rollout.goals import Strategy, backward, current, forward
 from deploy.rollout.policy import next_action, next_config
 from deploy.rollout.preflight import Findings
 from deploy.spec import RolloutPart, Spec
-from deploy.state import Ledger, Release, Serving, releases
-from deploy.state.releases import Kind
-from deploy.types import VersionState, VersionStatus
+from deploy.state import Ledger, Release, releases
+from deploy.state.release import Kind
+from deploy.types import Serving, VersionState, VersionStatus
 
 
 @dataclass(frozen=True, slots=True)

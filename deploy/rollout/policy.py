@@ -29,8 +29,7 @@ from deploy.rollout.actions import (
     UnloadVersion,
     Wait,
 )
-from deploy.state import Serving
-from deploy.types import ModelRef, VersionState
+from deploy.types import ModelRef, Serving, VersionState
 
 PERMANENTLY_FAILED = ("its number has failed permanently: this server doesn't try it again; repair the model and "
                       "publish the next number")

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from deploy.errors import DeployError
 from deploy.rollout.actions import Goal, Observed
-from deploy.state import Release, Serving
-from deploy.types import VersionStatus
+from deploy.state import Release
+from deploy.types import Serving, VersionStatus
 
 
 @dataclass(frozen=True, slots=True)

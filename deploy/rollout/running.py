@@ -38,9 +38,10 @@ from deploy.rollout.plan import (
 )
 from deploy.rollout.progress import RolloutOutcome
 from deploy.spec import Spec
-from deploy.state import Ledger, Release, Serving, releases
+from deploy.state import Ledger, Release, releases
 from deploy.state.ledger import Line
-from deploy.state.releases import Kind, after
+from deploy.state.release import Kind, after
+from deploy.types import Serving
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,6 @@
     placement    what a directory is, for people who named one a level too high or too low
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from deploy.savedmodel.reader import Producer, SavedModelInfo, check_complete, read
-from deploy.savedmodel.signatures import contract_differences
-
-__all__ = ["Producer", "SavedModelInfo", "check_complete", "contract_differences", "read"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,35 +13,6 @@
     doctor         why isn't it served, and what to do
 """
 
-from deploy.serving import certificates
-from deploy.serving.flags import misspelled
-from deploy.serving.image_build import BuiltImage, base_of, build_image
-from deploy.serving.known_good import as_known_good
-from deploy.serving.observe import find, logs, status
-from deploy.serving.planning import Choice, ServerPlan, choose_backend, plan, target_of
-from deploy.serving.resolving import ResolvedModel, wanted
-from deploy.serving.start_record import last_started
-from deploy.serving.start_stop import RunningServer, down, up
+import lazy_loader
 
-__all__ = [
-           "BuiltImage",
-           "Choice",
-           "ResolvedModel",
-           "RunningServer",
-           "ServerPlan",
-           "as_known_good",
-           "base_of",
-           "build_image",
-           "certificates",
-           "choose_backend",
-           "down",
-           "find",
-           "last_started",
-           "logs",
-           "misspelled",
-           "plan",
-           "status",
-           "target_of",
-           "up",
-           "wanted",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

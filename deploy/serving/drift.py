@@ -13,8 +13,8 @@ from deploy.backends import ConfigStore
 from deploy.errors import ServerError, SpecError
 from deploy.render import models_config
 from deploy.render.configs import MODELS
-from deploy.state import Release, Serving
-from deploy.types import All, ServedModel, Specific
+from deploy.state import Release
+from deploy.types import All, ServedModel, Serving, Specific
 from deploy.wire import config_pb2
 from deploy.wire.model_config import policy_of
 from deploy.wire.text import from_text

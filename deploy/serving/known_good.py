@@ -16,7 +16,7 @@ from deploy.serving.resolving import ResolvedModel
 from deploy.spec import Spec
 from deploy.state import Ledger, started_from
 from deploy.state.ledger import Line
-from deploy.state.releases import entry
+from deploy.state.release import entry
 from deploy.types import Specific
 
 

@@ -11,10 +11,6 @@
     report       what was found; `deploy.report.junit` and the command line write it down
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from deploy.smoke.report import CheckId, Latency, Outcome, SmokeCheck, SmokeReport
-from deploy.smoke.running import Settings, Source, from_models, from_repository, planned_checks, smoke_test
-
-__all__ = ["CheckId", "Latency", "Outcome", "Settings", "SmokeCheck", "SmokeReport", "Source", "from_models",
-           "from_repository", "planned_checks", "smoke_test"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

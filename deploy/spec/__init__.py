@@ -7,25 +7,6 @@
     messages   what is wrong, with the path and what was expected there
 """
 
-from deploy.spec.format import (
-    DEFAULT_IMAGE,
-    BackendKind,
-    Batching,
-    ComparePart,
-    ModelSpec,
-    Monitoring,
-    Resources,
-    RolloutPart,
-    ServerPart,
-    SmokePart,
-    Spec,
-    SpecFile,
-    Threads,
-    TlsPart,
-    json_schema,
-)
-from deploy.spec.reading import bare, checked, load_spec, parse
+import lazy_loader
 
-__all__ = ["DEFAULT_IMAGE", "BackendKind", "Batching", "ComparePart", "ModelSpec", "Monitoring", "Resources",
-           "RolloutPart", "ServerPart", "SmokePart", "Spec", "SpecFile", "Threads", "TlsPart", "bare", "checked",
-           "json_schema", "load_spec", "parse"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,13 +1,9 @@
 """What a server's state directory remembers between commands: what was released, and what is known to be good.
 
     ledger     append-only JSON lines; a line that a crash tore is passed over, an older release's read in today's words
-    releases   the ledger's lines as releases; what a restart may rely on
+    release    the ledger's lines as releases; what a restart may rely on
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from deploy.state.ledger import Ledger
-from deploy.state.releases import Release, releases, started_from
-from deploy.types import Serving
-
-__all__ = ["Ledger", "Release", "Serving", "releases", "started_from"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

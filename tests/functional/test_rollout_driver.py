@@ -15,7 +15,8 @@ from deploy.rollout import CanaryTrial, LiveServer, Strategy, Timeouts, Unfinish
 from deploy.rollout.actions import PointLabel
 from deploy.rollout.configs import find, serving_of
 from deploy.rollout.live_server import confirm
-from deploy.state import Serving, releases
+from deploy.state import releases
+from deploy.types import Serving
 from tests.support.rollout import BROKEN, MODEL, NEW, OLD, PASSING, STRATEGY, Bench, Busy, adds, bench, passes, refuses
 from tests.support.serving import FakeClock
 

@@ -18,8 +18,8 @@ from deploy.serving.drift import Views, drifts, edits
 from deploy.serving.flags import misspelled
 from deploy.serving.start_record import changes, remember_failure, remember_start
 from deploy.spec import ServerPart, Spec
-from deploy.state import Ledger, Release, Serving
-from deploy.types import Endpoint, ServedModel, Specific
+from deploy.state import Ledger, Release
+from deploy.types import Endpoint, ServedModel, Serving, Specific
 from deploy.wire.text import to_text
 from tests.support.serving import FakeControl, FakeServer, available, spec_at
 

@@ -26,8 +26,8 @@ from deploy.readiness import Desired
 from deploy.repository import Repository
 from deploy.serving.healthz import Cached, listen
 from deploy.serving.ready import Prober, ReadyAnswer, expected_from, golden_of, missing
-from deploy.state import Release, Serving
-from deploy.types import Endpoint, ServedModel, Specific, VersionState, VersionStatus
+from deploy.state import Release
+from deploy.types import Endpoint, ServedModel, Serving, Specific, VersionState, VersionStatus
 from tests.support.repository import savedmodel
 from tests.support.servers import free_ports, taken_port
 

@@ -23,9 +23,9 @@ from deploy.locks import FILE, Owner, locked
 from deploy.rollout import goal_of
 from deploy.serving.known_good import differences, note_start
 from deploy.serving.resolving import ResolvedModel
-from deploy.state import Ledger, Serving, releases, started_from
-from deploy.state.releases import entry
-from deploy.types import Latest, ServedModel, Specific
+from deploy.state import Ledger, releases, started_from
+from deploy.state.release import entry
+from deploy.types import Latest, ServedModel, Serving, Specific
 from tests.support.serving import spec_at
 
 MODEL = ServedModel("m", "/models/m", Specific((1,)), {"stable": 1})

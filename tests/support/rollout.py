@@ -31,10 +31,10 @@ from deploy.rollout import (
     goal_of,
 )
 from deploy.rollout.configs import find, serving_of
-from deploy.state import Ledger, Release, Serving, releases, started_from
-from deploy.state.releases import entry
+from deploy.state import Ledger, Release, releases, started_from
+from deploy.state.release import entry
 from deploy.testing import Described, Version
-from deploy.types import ServedModel, Specific
+from deploy.types import ServedModel, Serving, Specific
 from deploy.wire.text import to_text
 
 MODEL = "m"

@@ -11,7 +11,7 @@ from deploy.backends.base import silent
 from deploy.errors import SpecError
 from deploy.rollout.goals import Strategy, forward
 from deploy.rollout.plan import make_plan, strategy_of
-from deploy.state import Serving
+from deploy.types import Serving
 
 
 def test_a_plan_of_what_is_served_already_has_no_step() -> None:

@@ -22,8 +22,7 @@ from deploy.rollout.actions import (
 )
 from deploy.rollout.goals import Strategy, backward
 from deploy.rollout.policy import PERMANENTLY_FAILED, known_good, next_action, next_config
-from deploy.state import Serving
-from deploy.types import VersionState, VersionStatus
+from deploy.types import Serving, VersionState, VersionStatus
 
 STATES = {"a": VersionState.AVAILABLE, "l": VersionState.LOADING, "s": VersionState.START, "u": VersionState.UNLOADING,
           "e": VersionState.END, "f": VersionState.END}

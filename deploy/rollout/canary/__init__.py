@@ -8,10 +8,6 @@
     page      the report as an HTML page
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from deploy.rollout.canary.judging import judge
-from deploy.rollout.canary.page import report_page
-from deploy.rollout.canary.report import CanaryReport, CanarySide
-
-__all__ = ["CanaryReport", "CanarySide", "judge", "report_page"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,16 @@
+from .checking import Gate as Gate
+from .checking import check as check
+from .checking import gate as gate
+from .report import CheckReport as CheckReport
+from .rules import RULES as RULES
+from .rules import Finding as Finding
+from .rules import Rule as Rule
+from .rules import Severity as Severity
+from .rules import Where as Where
+from .rules import check_allowances as check_allowances
+from .targets import Target as Target
+from .targets import default as default
+from .targets import of_image as of_image
+from .targets import of_server as of_server
+from .targets import of_version as of_version
+from .targets import versions as versions

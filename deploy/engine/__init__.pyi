@@ -1,0 +1,10 @@
+from .child import Confined as Confined
+from .child import confined as confined
+from .library import EngineError as EngineError
+from .library import available as available
+from .library import ops as ops
+from .library import quiet as quiet
+from .library import version as version
+from .memory import keep_freed as keep_freed
+from .session import Session as Session
+from .session import load as load

@@ -1,0 +1,15 @@
+from .recorded import ENGINE as ENGINE
+from .recorded import FILE as FILE
+from .recorded import LIMIT as LIMIT
+from .recorded import MOST_BYTES as MOST_BYTES
+from .recorded import SERVER as SERVER
+from .recorded import Golden as Golden
+from .recorded import Recorded as Recorded
+from .recorded import answered as answered
+from .recorded import encode as encode
+from .recorded import golden as golden
+from .recorded import parse as parse
+from .recorded import read as read
+from .recorded import requests as requests
+from .recorded import scan as scan
+from .recorded import write as write

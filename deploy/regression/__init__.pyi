@@ -1,0 +1,10 @@
+from .comparing import ComparedVersion as ComparedVersion
+from .comparing import Comparison as Comparison
+from .comparing import compare as compare
+from .comparing import on_engine as on_engine
+from .comparing import on_server as on_server
+from .comparing import replay as replay
+from .editing import Edited as Edited
+from .editing import add as add
+from .editing import remove as remove
+from .importing import import_file as import_file

@@ -1,0 +1,9 @@
+from .configs import Layout as Layout
+from .configs import argv as argv
+from .configs import files as files
+from .configs import flag_text as flag_text
+from .configs import host_layout as host_layout
+from .configs import models_config as models_config
+from .configs import mounted_layout as mounted_layout
+from .configs import ssl_config as ssl_config
+from .writing import write as write

@@ -1,0 +1,2 @@
+from .formats import junit as junit
+from .formats import sarif as sarif

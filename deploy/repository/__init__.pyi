@@ -1,0 +1,13 @@
+from .facts import VersionFacts as VersionFacts
+from .facts import read_facts as read_facts
+from .manifest import FileRecord as FileRecord
+from .manifest import Manifest as Manifest
+from .manifest import read_manifest as read_manifest
+from .publishing import Published as Published
+from .publishing import VersionStage as VersionStage
+from .repository import Repository as Repository
+from .stored import ModelVersions as ModelVersions
+from .stored import StoredVersion as StoredVersion
+from .stored import versions_of as versions_of
+from .stores import Store as Store
+from .versions import VersionEntry as VersionEntry

@@ -1,0 +1,11 @@
+from .report import CheckId as CheckId
+from .report import Latency as Latency
+from .report import Outcome as Outcome
+from .report import SmokeCheck as SmokeCheck
+from .report import SmokeReport as SmokeReport
+from .running import Settings as Settings
+from .running import Source as Source
+from .running import from_models as from_models
+from .running import from_repository as from_repository
+from .running import planned_checks as planned_checks
+from .running import smoke_test as smoke_test

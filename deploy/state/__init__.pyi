@@ -1,0 +1,4 @@
+from .ledger import Ledger as Ledger
+from .release import Release as Release
+from .release import releases as releases
+from .release import started_from as started_from
