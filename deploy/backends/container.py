@@ -100,7 +100,8 @@ class ContainerBackend:
         return ContainerServer(options, progress=progress, engine=engine)
 
     def find(self, spec: Spec) -> Server | None:
-        return container_server.find(spec.name, str(spec.state_dir), engine=self.engine(spec))
+        engine = None if self._connect is connect else self.engine(spec)  # the CLI's own needn't be connected to
+        return container_server.find(spec.name, str(spec.state_dir), engine=engine)
 
     def logs(self, spec: Spec, tail: int) -> str | None:
         return None  # they go with the container, and one that is there is found

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from deploy.backends import inspecting
+from deploy.backends import docker_host, inspecting
 from deploy.backends.base import EVERY, Inspected, MemoryUse, Progress, Replica, Scoped, described, reachable, silent
 from deploy.backends.container_options import (
     DIGEST_LABEL,
@@ -253,8 +253,11 @@ class ContainerServer(Scoped):
 
 def find(name: str, state_dir: str, *, engine: Engine | None = None) -> ContainerServer | None:
     """The container of a server, running or ended, by its labels. Raises BackendMissing if no engine answers."""
+    labels = {NAME_LABEL: name, STATE_LABEL: state_dir}
+    if engine is None and docker_host.knows_none(labels):
+        return None
     engine = engine or connect()
-    found = engine.containers({NAME_LABEL: name, STATE_LABEL: state_dir})
+    found = engine.containers(labels)
     return ContainerServer(options_of(found[0].attrs), engine=engine, found=found[0]) if found else None
 
 

@@ -10,13 +10,13 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from deploy import wire
 from deploy.checks.graph import Graph
 from deploy.checks.variables import Assignments, Bodies, Unfollowed
 from deploy.errors import BadReply
 from deploy.savedmodel import flow
 from deploy.savedmodel.flow import MAIN, input_of
 from deploy.savedmodel.reader import asset_files
-from deploy.wire import tensors
 from deploy.wire.model_pb2 import NodeDef
 
 _COPIES = frozenset({"CheckPinned", "EnsureShape", "ExpandDims", "GuaranteeConst", "Identity", "PlaceholderWithDefault",
@@ -171,7 +171,7 @@ def _literals(node: NodeDef) -> Iterator[Source]:
         yield Source(Origin.UNKNOWN, "a constant that is no text, or too much of it")
         return
     try:
-        texts = tensors.decode(value).ravel()[:_MOST].tolist() if value.tensor_content else list(value.string_val)
+        texts = wire.tensors.decode(value).ravel()[:_MOST].tolist() if value.tensor_content else list(value.string_val)
     except BadReply:
         yield Source(Origin.UNKNOWN, "a damaged constant")
         return

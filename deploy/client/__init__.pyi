@@ -1,6 +1,8 @@
+from . import probing as probing
 from .connecting import Client as Client
 from .connecting import connect as connect
 from .connecting import connect_to as connect_to
+from .forms import no_json_values as no_json_values
 from .interfaces import Control as Control
 from .interfaces import Metadata as Metadata
 from .interfaces import Prediction as Prediction

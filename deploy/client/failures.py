@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from http.client import BadStatusLine, IncompleteRead
 from typing import TYPE_CHECKING, TypeVar
 
 from deploy.errors import BadReply, BadRequest, ClientError, Rejected, TimedOut, Unreachable
@@ -129,7 +128,7 @@ def _status(error: grpc.RpcError) -> tuple[grpc.StatusCode | None, str]:
 def from_http(error: Exception, call: CallSite) -> ClientError:
     """Ours for an exception of requests, of urllib3 below it, or of the socket. Every class has one."""
     why = _innermost(error)
-    if isinstance(why, BadStatusLine) and not isinstance(why, ConnectionError):
+    if isinstance(why, _tables().no_http) and not isinstance(why, ConnectionError):
         return call.bad_reply("it doesn't speak HTTP")
     if _nested(error, _tables().timeouts) and not isinstance(error, _tables().connecting):
         return call.timed_out()
@@ -143,9 +142,12 @@ class _Tables:
     """The first entry that an exception is an instance of says what it becomes."""
 
     def __init__(self) -> None:
+        from http import client as h
+
         from requests import exceptions as r
         from urllib3 import exceptions as u
 
+        self.no_http: Classes = (h.BadStatusLine,)
         self.timeouts: Classes = (u.ReadTimeoutError, r.ReadTimeout, TimeoutError)
         self.connecting: Classes = (r.ConnectTimeout, u.ConnectTimeoutError)
         self.outcomes: tuple[tuple[Classes, Callable[[CallSite, str], ClientError]], ...] = (
@@ -159,7 +161,7 @@ class _Tables:
             ((r.URLRequired, r.MissingSchema, r.InvalidSchema, r.InvalidURL, r.InvalidHeader, r.UnrewindableBodyError,
               r.StreamConsumedError, u.LocationValueError, u.UnrewindableBodyError, u.BodyNotHttplibCompatible,
               u.ProxySchemeUnsupported), CallSite.bad_request),
-            ((r.ConnectionError, r.ChunkedEncodingError, r.RetryError, u.ProtocolError, IncompleteRead, u.PoolError),
+            ((r.ConnectionError, r.ChunkedEncodingError, r.RetryError, u.ProtocolError, h.IncompleteRead, u.PoolError),
              CallSite.unreachable),
             ((r.RequestException, u.HTTPError), CallSite.bad_reply),
             ((OSError,), CallSite.unreachable),

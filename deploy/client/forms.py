@@ -10,7 +10,8 @@ from typing import Literal
 
 from deploy.client.checking import batch_of
 from deploy.types import Signature
-from deploy.wire.dtypes import SENDABLE, WITHOUT_JSON, Array, dtype_name
+from deploy.wire.dtypes import SENDABLE, WITHOUT_JSON, Array
+from deploy.wire.values import dtype_name
 
 Form = Literal["row", "column"]
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
-
-from numpy.typing import ArrayLike
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from deploy.types import DEFAULT_SIGNATURE, Contract, ModelRef, ModelVersion, Signature, VersionStatus
-from deploy.wire import serving_pb2 as pb
 from deploy.wire.dtypes import Array
 
-Inputs = Mapping[str, ArrayLike] | ArrayLike
-Feature = str | bytes | float | Sequence[str] | Sequence[bytes] | Sequence[float] | Array
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from deploy.wire import serving_pb2 as pb
+
+Inputs: TypeAlias = "Mapping[str, ArrayLike] | ArrayLike"
+Feature: TypeAlias = "str | bytes | float | Sequence[str] | Sequence[bytes] | Sequence[float] | Array"
 Features = Mapping[str, Feature]
 
 
@@ -103,3 +105,10 @@ class ReloadControl(Control, Protocol):
         not that anything is loaded. Raises Rejected for one that it refuses, TimedOut for a base path that isn't
         there."""
         ...
+
+
+class Asked(Protocol):
+    """What a probe asks of a client."""
+
+    def predict(self, ref: ModelRef, inputs: Inputs, /, *, signature: Signature, timeout: float | None = None
+                ) -> Prediction: ...

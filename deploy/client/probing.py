@@ -11,10 +11,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Protocol
 
 from deploy.client.forms import no_json
-from deploy.client.interfaces import Inputs, Prediction
+from deploy.client.interfaces import Asked, Inputs
 from deploy.errors import BadRequest, ClientError, Rejected, TimedOut
 from deploy.goldens import examples
 from deploy.types import DEFAULT_SIGNATURE, PREDICT_METHOD, Contract, ModelRef, Signature, TensorSpec
@@ -34,13 +33,6 @@ _HOPELESS = re.compile("|".join((
     r"CUDNN_STATUS_NOT_INITIALIZED", r"DNN library (?:is not found|initialization failed)",
     r"Unsupported (?:builtin|custom) op", r"unresolved custom op", r"Encountered unresolved",
 )))
-
-
-class Asked(Protocol):
-    """What a probe asks of a client."""
-
-    def predict(self, ref: ModelRef, inputs: Inputs, /, *, signature: Signature, timeout: float | None = None
-                ) -> Prediction: ...
 
 
 @dataclass(frozen=True, slots=True)

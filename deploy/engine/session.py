@@ -23,8 +23,8 @@ from deploy.errors import BadRequest
 from deploy.types import Contract, Signature
 from deploy.wire.contracts import contract_from_map
 from deploy.wire.dtypes import Array
+from deploy.wire.field_scan import varint
 from deploy.wire.model_pb2 import MetaGraphDef
-from deploy.wire.tensors import varint
 
 _CANCELLED, _INVALID = 1, 3  # TF_Code
 _MOST_PLANS = 256

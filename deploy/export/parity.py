@@ -14,7 +14,8 @@ from deploy.export import examples, saving
 from deploy.export.options import Recording, SignatureFunction
 from deploy.export.processes import Answers, Replay
 from deploy.goldens import Golden
-from deploy.goldens.compare import DEFAULT, Tolerance, Tolerances, differences
+from deploy.goldens.compare import differences
+from deploy.goldens.tolerances import DEFAULT, Tolerance, Tolerances
 from deploy.savedmodel import SavedModelInfo
 from deploy.types import Contract
 from deploy.wire.dtypes import Array

@@ -25,7 +25,7 @@ import deploy
 from deploy.engine import replay
 from deploy.errors import ExportError
 from deploy.goldens import Golden
-from deploy.goldens.compare import Arrays
+from deploy.wire.dtypes import Arrays
 
 PREFIX = "tfs-export-"
 _LOCK = ".lock"

@@ -13,8 +13,8 @@ from deploy.engine import replay
 from deploy.errors import ExportError, ParityError
 from deploy.export import processes
 from deploy.goldens import Golden, drift
-from deploy.goldens.compare import Tolerance, Tolerances, narrowest
 from deploy.goldens.drift import AnswerDrift, AnswerPair
+from deploy.goldens.tolerances import Tolerance, Tolerances, narrowest
 from deploy.savedmodel import tflite
 from deploy.savedmodel.reader import GRAPH
 from deploy.savedmodel.scanning import GraphFile

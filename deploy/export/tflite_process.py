@@ -25,13 +25,13 @@ from deploy import engine, savedmodel
 from deploy.engine.replay import read_request
 from deploy.export import quiet
 from deploy.goldens import Golden
-from deploy.goldens.compare import Arrays
 from deploy.goldens.timing import timed
 from deploy.savedmodel import tflite
 from deploy.types import Contract
 from deploy.wire import predict_codec, records
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.contracts import signature_to_proto
+from deploy.wire.dtypes import Arrays
 from deploy.wire.model_pb2 import SignatureDef
 
 ROWS = 500  # for calibration; more change nothing but the time it takes

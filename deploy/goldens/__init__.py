@@ -3,6 +3,7 @@
     recorded   `Golden`, the only recorded request: from and to the version's file of warm-up requests
     warmup     that file, checked without a server
     examples   requests that fit a signature
+    tolerances   how far an answer may be from the recorded one
     compare    are two answers the same, within tolerances? output by output
     drift      how far apart are the answers of two versions?
     timing     how long requests take

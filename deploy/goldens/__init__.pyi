@@ -1,3 +1,4 @@
+from . import warmup as warmup
 from .recorded import ENGINE as ENGINE
 from .recorded import FILE as FILE
 from .recorded import LIMIT as LIMIT

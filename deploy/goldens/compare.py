@@ -2,50 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import numpy as np
 
-from deploy.wire.dtypes import Array, dtype_name
-
-
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """An actual number may differ from the expected one by `absolute + relative * |expected|`. Zeros: bit for bit."""
-
-    absolute: float = 0.0
-    relative: float = 0.0
-
-
-DEFAULT = Tolerance(absolute=1e-5, relative=1e-4)
-"""Where nothing is stated: the rounding of one build of TensorFlow against another's."""
-
-Arrays = Mapping[str, Array]
-"""By name: the inputs of a request, or the outputs of an answer. Strings have dtype object and hold bytes."""
-
-Tolerances = Mapping[str, Tolerance]
-"""`default`, a signature, or `signature/output` -> Tolerance; the narrowest key that applies wins."""
-
-
-def narrowest(tolerances: Tolerances, signature: str, output: str) -> Tolerance:
-    """The tolerance of an output; DEFAULT where nothing is stated."""
-    for key in (f"{signature}/{output}", signature, "default"):
-        if key in tolerances:
-            return tolerances[key]
-    return DEFAULT
-
-
-def overridden(tolerances: Tolerances, absolute: float | None = None, relative: float | None = None) -> Tolerances:
-    """Tolerances of which every one has this absolute or relative part; None leaves it as it is."""
-    return {key: Tolerance(given.absolute if absolute is None else absolute,
-                           given.relative if relative is None else relative)
-            for key, given in {"default": DEFAULT, **tolerances}.items()}
-
-
-def from_json(data: Mapping[str, Mapping[str, float]]) -> dict[str, Tolerance]:
-    """A manifest's tolerances as values."""
-    return {name: Tolerance(values.get("absolute", 0.0), values.get("relative", 0.0)) for name, values in data.items()}
+from deploy.goldens.tolerances import Tolerance, Tolerances, narrowest
+from deploy.wire.dtypes import Array, Arrays
+from deploy.wire.values import dtype_name
 
 
 def differences(signature: str, expected: Arrays, actual: Arrays, tolerances: Tolerances) -> list[str]:

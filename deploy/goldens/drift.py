@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from deploy.goldens.compare import Arrays, Tolerance, Tolerances, difference, narrowest
-from deploy.wire.dtypes import Array
+from deploy.goldens.compare import difference
+from deploy.goldens.tolerances import Tolerance, Tolerances, narrowest
+from deploy.wire.dtypes import Array, Arrays
 
 
 @dataclass(frozen=True, slots=True)

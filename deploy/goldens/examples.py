@@ -13,7 +13,7 @@ from deploy.errors import BadRequest
 from deploy.goldens.recorded import Golden
 from deploy.types import CLASSIFY_METHOD, REGRESS_METHOD, Signature, TensorSpec
 from deploy.wire import example_pb2
-from deploy.wire.dtypes import numpy_dtype
+from deploy.wire.values import numpy_dtype
 
 _MOST_VALUES, _MOST_DIMENSIONS = 1 << 26, 32
 _WORDS = (b"the", b"quick", b"brown", b"fox", b"jumps", b"over", b"a", b"lazy", b"dog")

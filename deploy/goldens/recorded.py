@@ -17,10 +17,12 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from deploy.errors import BadReply, Malformed, RepositoryError
-from deploy.goldens.compare import Arrays, Tolerances, differences
+from deploy.goldens.compare import differences
+from deploy.goldens.tolerances import Tolerances
 from deploy.types import DEFAULT_SIGNATURE
 from deploy.wire import records, tensors
 from deploy.wire import serving_pb2 as pb
+from deploy.wire.dtypes import Arrays
 
 FILE = "assets.extra/tf_serving_warmup_requests"
 LIMIT = 1000  # the server refuses a version with more records

@@ -14,7 +14,8 @@ from deploy.modelserver.status import Code, StatusError, failed_precondition, in
 from deploy.types import CLASSIFY_METHOD, DEFAULT_SIGNATURE, PREDICT_METHOD, REGRESS_METHOD
 from deploy.wire import model_pb2, serving_pb2, tensor_pb2
 from deploy.wire.dtypes import Array
-from deploy.wire.tensors import decode, varint
+from deploy.wire.field_scan import varint
+from deploy.wire.tensors import decode
 
 _MOST_DIMS = 16
 _STRING = tensor_pb2.DataType.DT_STRING

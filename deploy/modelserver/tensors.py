@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from deploy.wire.dtypes import Array
-from deploy.wire.tensors import dims, dtype_name, header, varint
+from deploy.wire.field_scan import varint
+from deploy.wire.tensors import dims, dtype_name, header
 
 # TensorFlow's own names of dtypes, where they differ from those that are used everywhere else.
 NAMES = {"float16": "half", "float32": "float", "float64": "double"}

@@ -14,13 +14,14 @@ from deploy.checks import Gate
 from deploy.client import Client
 from deploy.errors import BackendMissing, BadReply, BadRequest, BreakingChange, Rejected, ReviewRequired
 from deploy.goldens import examples
-from deploy.goldens.compare import Arrays, Tolerances
 from deploy.goldens.drift import AnswerDrift, AnswerPair, measure
 from deploy.goldens.recorded import Golden
+from deploy.goldens.tolerances import Tolerances
 from deploy.repository import VersionFacts, read_facts
 from deploy.savedmodel import diff
 from deploy.savedmodel.diff import Level, Reason, Subject, Verdict
 from deploy.types import ModelRef
+from deploy.wire.dtypes import Arrays
 
 Ask = Callable[[str, Arrays], Arrays]
 """Signature and inputs -> outputs. Raises EngineError, Rejected, BadRequest or BadReply for what is refused."""

@@ -11,8 +11,9 @@ from pathlib import Path
 from deploy import checks, goldens
 from deploy.checks import Gate
 from deploy.errors import DeployError, ExportError, Malformed, RepositoryError, SpecError
-from deploy.goldens.compare import Tolerances, differences
+from deploy.goldens.compare import differences
 from deploy.goldens.recorded import ENGINE, FILE, LIMIT, Golden
+from deploy.goldens.tolerances import Tolerances
 from deploy.regression.comparing import Ask, answer, on_engine
 from deploy.repository import Published, Repository
 from deploy.types import ModelVersion

@@ -12,8 +12,8 @@ from deploy import goldens, savedmodel
 from deploy.checks import Gate
 from deploy.errors import BadReply, RepositoryError
 from deploy.goldens import warmup
-from deploy.goldens.compare import Tolerances
 from deploy.goldens.recorded import LIMIT, SERVER
+from deploy.goldens.tolerances import Tolerances
 from deploy.regression.comparing import Ask, on_engine
 from deploy.regression.editing import Edited, Progress, answered, publish, stored
 from deploy.repository import Repository

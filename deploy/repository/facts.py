@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from deploy import savedmodel
+from deploy import goldens, savedmodel
 from deploy.errors import BadReply, Malformed
-from deploy.goldens import Golden, scan
-from deploy.goldens.compare import Tolerances
+from deploy.goldens.tolerances import Tolerances
 from deploy.repository.manifest import read_manifest
-from deploy.savedmodel import SavedModelInfo
-from deploy.savedmodel.tflite import served_beside
 from deploy.types import Contract, TensorSpec
+
+if TYPE_CHECKING:
+    from deploy.goldens import Golden
+    from deploy.savedmodel import SavedModelInfo
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,11 @@ def read_facts(directory: str | Path, *, tflite: bool = False) -> VersionFacts:
     """
     directory = Path(directory)
     graph = cache(lambda: savedmodel.read(directory))
-    manifest, recorded = read_manifest(directory), scan(directory)
+    manifest, recorded = read_manifest(directory), goldens.scan(directory)
     contract = manifest.contract if manifest else graph().contract
     if tflite:
         try:
-            contract = served_beside(directory, contract)
+            contract = savedmodel.served_beside(directory, contract)
         except BadReply as error:
             raise Malformed(f"{directory}: {error.message}", hint=error.hint or "export the version again") from error
     limits = manifest.limits(tflite=tflite) if manifest else {}

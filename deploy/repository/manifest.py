@@ -18,7 +18,7 @@ from blake3 import blake3
 
 from deploy import files
 from deploy.errors import Malformed, RepositoryError, SpecError
-from deploy.goldens.compare import Tolerance, from_json
+from deploy.goldens.tolerances import Tolerance, from_json
 from deploy.repository import naming
 from deploy.types import Contract, ModelVersion
 

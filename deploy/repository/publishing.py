@@ -8,17 +8,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from deploy import savedmodel
+from deploy import goldens, savedmodel
 from deploy.errors import RepositoryError
-from deploy.goldens import warmup
 from deploy.repository import copying, failures, naming
 from deploy.repository.copying import Progress
 from deploy.repository.manifest import FileRecord, Manifest, read_manifest
 from deploy.repository.survey import Survey, survey
-from deploy.savedmodel import SavedModelInfo
 from deploy.types import Contract, ModelVersion
 from deploy.version import __version__
+
+if TYPE_CHECKING:
+    from deploy.savedmodel import SavedModelInfo
 
 ManifestOf = Callable[[int], Manifest]
 """The manifest of a version that gets this number."""
@@ -145,8 +147,8 @@ def _examine(tree: Path, facts: Facts, info: SavedModelInfo | None = None) -> tu
     before = _earlier(tree)
     producer = {"tfs_deploy": __version__, "tensorflow": info.producer.tensorflow, **before.producer, **facts.producer}
     recorded = _check_warmup(tree, info.contract)
-    goldens = recorded if facts.goldens is None else facts.goldens
-    return info.contract, Facts(producer, facts.tolerances or before.tolerances, goldens,
+    return info.contract, Facts(producer, facts.tolerances or before.tolerances,
+                                recorded if facts.goldens is None else facts.goldens,
                                 facts.tflite_tolerances or before.tflite_tolerances)
 
 
@@ -165,7 +167,7 @@ def _check_warmup(tree: Path, contract: Contract) -> int:
     """How many golden cases a version brings. Raises RepositoryError for a file that a server would choke on."""
     if not (tree / naming.WARMUP_FILE).exists():
         return 0
-    checked = warmup.check(tree, contract)
+    checked = goldens.warmup.check(tree, contract)
     if checked is None:
         return 0
     checked.raise_if_refused()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy import savedmodel
 from deploy.errors import VersionNotFound
 from deploy.repository.copying import Progress
 from deploy.repository.facts import VersionFacts
 from deploy.repository.manifest import Manifest
 from deploy.repository.repository import Repository
-from deploy.savedmodel import check_complete
 from deploy.types import ModelVersion, ServedModel
 
 
@@ -77,7 +77,7 @@ class StoredVersion:
         """Raises unless every byte is as published; without a manifest, unless it is a whole SavedModel: then False."""
         if self.repository.find_verified(self.mv, progress=progress) is not None:
             return True
-        check_complete(self.path)
+        savedmodel.check_complete(self.path)
         return False
 
     def below(self, base_path: str) -> str:

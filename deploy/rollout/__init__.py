@@ -1,8 +1,8 @@
 """Change what is served: one version in, another one out, so that nobody notices; and back.
 
-    running      roll_out, roll_back, go_on, abort, history, repair
+    running      roll_out, roll_back, go_on, abort, repair
     context      what a release works with: the spec's server, found and connected; a rollback while it is down
-    goals        from what is desired and a strategy to a goal; releases begun and read back
+    goals        from what is desired and a strategy to a goal; releases begun and read back: history
     actions      goal, snapshot, actions, canary trial: values
     policy       what to do next, from a snapshot: pure
     driver       observe, decide, apply one thing, confirm it, write it down

@@ -10,6 +10,7 @@ from .goals import backward as backward
 from .goals import begin as begin
 from .goals import forward as forward
 from .goals import goal_of as goal_of
+from .goals import history as history
 from .live_server import LiveServer as LiveServer
 from .live_server import Timeouts as Timeouts
 from .live_server import drift as drift
@@ -24,7 +25,6 @@ from .running import Released as Released
 from .running import abort as abort
 from .running import adjusted as adjusted
 from .running import go_on as go_on
-from .running import history as history
 from .running import repair as repair
 from .running import roll_back as roll_back
 from .running import roll_out as roll_out

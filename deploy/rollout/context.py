@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from deploy import backends, client, serving
 from deploy.backends import Server
 from deploy.client import Client
-from deploy.errors import RolloutError, ServerError, SpecError
+from deploy.errors import RolloutError, ServerError
 from deploy.repository import versions_of
 from deploy.rollout import configs
 from deploy.rollout.actions import Goal
 from deploy.rollout.configs import ConfigFile
-from deploy.rollout.goals import begin
+from deploy.rollout.goals import begin, model_of
 from deploy.rollout.live_server import LiveServer, Timeouts
 from deploy.spec import Spec
 from deploy.state import Ledger, Release, releases, started_from
@@ -56,15 +56,6 @@ class RolloutContext:
                  *(known_good.labels if known_good else ())}
         loaded = {v for v, s in self.live_server.statuses().items() if s.serving}
         return Serving(frozenset(loaded), {k: v for k, v in self.live_server.labels(names).items() if v in loaded})
-
-
-def model_of(spec: Spec, name: str) -> ServedModel:
-    """Raises SpecError if the spec has no such model."""
-    for model in spec.models:
-        if model.name == name:
-            return model
-    raise SpecError(f"there is no model {name!r} in {spec.path.name}",
-                    hint=f"it has {', '.join(m.name for m in spec.models)}")
 
 
 def running(spec: Spec) -> bool:

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.errors import RolloutError
+from deploy.errors import RolloutError, SpecError
 from deploy.locks import whoami
 from deploy.rollout.actions import Goal
+from deploy.spec import Spec
 from deploy.state import Ledger, Release, releases
 from deploy.state.ledger import utc_now
 from deploy.state.release import Kind
-from deploy.types import Serving
+from deploy.types import ServedModel, Serving
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,22 @@ def goal_of(release: Release) -> Goal:
     return Goal(release.version, release.before, release.goal, str(o.get("label", "stable")), o.get("canary"),
                 tuple(o.get("trial", ())), tuple(o.get("after", ())), frozenset(o.get("pauses", ())),
                 bool(o.get("backward")))
+
+
+def history(spec: Spec, model: str | None = None) -> list[Release]:
+    """All releases, oldest first. Raises RolloutError if the ledger can't be read."""
+    if model is not None:
+        model_of(spec, model)
+    return releases(Ledger(spec.state_dir).read(), model)
+
+
+def model_of(spec: Spec, name: str) -> ServedModel:
+    """Raises SpecError if the spec has no such model."""
+    for model in spec.models:
+        if model.name == name:
+            return model
+    raise SpecError(f"there is no model {name!r} in {spec.path.name}",
+                    hint=f"it has {', '.join(m.name for m in spec.models)}")
 
 
 def _options(goal: Goal) -> dict[str, Any]:

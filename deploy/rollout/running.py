@@ -18,14 +18,13 @@ from deploy.rollout.context import (
     RolloutContext,
     finish_offline,
     known_good_of,
-    model_of,
     roll_back_offline,
     rollout_context,
     running,
     undo_offline,
 )
 from deploy.rollout.driver import Driver
-from deploy.rollout.goals import begin, forward, goal_of
+from deploy.rollout.goals import begin, forward, goal_of, model_of
 from deploy.rollout.live_server import restore
 from deploy.rollout.plan import (
     NOTHING_TO_DO,
@@ -147,13 +146,6 @@ def repair(spec: Spec, *, progress: Progress | None = None) -> None:
         assert context.client.rpc is not None
         restore(context.client.rpc, context.live_server.file, context.live_server.deadline(spec.rollout.load_timeout),
                 reload_timeout=spec.rollout.reload_timeout, progress=progress or silent)
-
-
-def history(spec: Spec, model: str | None = None) -> list[Release]:
-    """All releases, oldest first. Raises RolloutError if the ledger can't be read."""
-    if model is not None:
-        model_of(spec, model)
-    return releases(Ledger(spec.state_dir).read(), model)
 
 
 def _release(spec: Spec, model: str, kind: Kind, goal_for: GoalFor, *, note: str, progress: Progress,

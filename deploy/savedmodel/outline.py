@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from deploy.savedmodel.flow import MAIN
-from deploy.wire.field_scan import Data, fields
+from deploy.wire.field_scan import Data, fields, varint
 from deploy.wire.model_pb2 import AttrValue, FunctionDef, MetaGraphDef, NameAttrList, NodeDef
-from deploy.wire.tensors import varint
 
 COMPILED = "_XlaMustCompile"
 IMPLEMENTS = "api_implements"

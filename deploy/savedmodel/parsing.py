@@ -10,11 +10,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+from deploy import wire
 from deploy.savedmodel.flow import MAIN, Flow, input_of
 from deploy.savedmodel.outline import Outline
 from deploy.savedmodel.scanning import GraphFile
 from deploy.types import TensorSpec
-from deploy.wire import tensors
 from deploy.wire.contracts import shape_from_proto
 from deploy.wire.dtypes import dtype_from_number
 from deploy.wire.model_pb2 import NodeDef
@@ -90,7 +90,7 @@ def _constant(node: NodeDef | None) -> list[bytes]:
     if node is None or node.op != "Const":
         return []
     proto = node.attr["value"].tensor
-    if tensors.claimed(proto) > _MOST_KEYS * tensors.STRING_SIZE:
+    if wire.tensors.claimed(proto) > _MOST_KEYS * wire.tensors.STRING_SIZE:
         return []
-    values = tensors.decode(proto).ravel().tolist()
+    values = wire.tensors.decode(proto).ravel().tolist()
     return [value for value in values if isinstance(value, bytes)]

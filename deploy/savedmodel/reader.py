@@ -24,9 +24,8 @@ from deploy.savedmodel.outline import Outline
 from deploy.savedmodel.scanning import GraphFile, Identity, identity
 from deploy.types import Contract, TensorSpec
 from deploy.wire.contracts import contract_from_map
-from deploy.wire.dtypes import numpy_dtype
+from deploy.wire.dtypes import SIZES
 from deploy.wire.model_pb2 import AssetFileDef, MetaGraphDef
-from deploy.wire.tensors import SENDABLE
 
 GRAPH = "saved_model.pb"
 """Its file in a version directory."""
@@ -236,8 +235,8 @@ def _data_files(index: Path, stored: bundle.Bundle) -> Iterator[Flaw]:
 def _sizes(index: Path, stored: bundle.Bundle) -> Iterator[Flaw]:
     """Each variable's bytes against its dtype and shape. Strings and slices of variables have no fixed size."""
     for name, variable in stored.variables.items():
-        if variable.dtype in SENDABLE and variable.dtype != "string" and variable.size and None not in variable.shape:
-            needed = math.prod(d or 0 for d in variable.shape) * numpy_dtype(variable.dtype).itemsize
+        if variable.dtype in SIZES and variable.size and None not in variable.shape:
+            needed = math.prod(d or 0 for d in variable.shape) * SIZES[variable.dtype]
             if needed != variable.size:
                 yield Flaw(_INDEX, f"{index} gives {name} {variable.size:,} bytes, and "
                            f"{variable.dtype}{list(variable.shape)} has {needed:,}")

@@ -6,20 +6,21 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from deploy import backends, checks, render
+from deploy import backends, checks, render, serving
 from deploy.backends import Backend, Launch, Progress, silent
 from deploy.backends.base import LABEL
-from deploy.checks import Target
 from deploy.errors import BackendMissing, ServerError
-from deploy.serving import certificates
 from deploy.serving.flags import check_values
 from deploy.serving.known_good import as_known_good
 from deploy.serving.resolving import ResolvedModel, wanted
 from deploy.spec import Spec
+
+if TYPE_CHECKING:
+    from deploy.checks import Target
 
 CONFIG_LABEL = f"{LABEL}.config"
 _NOT_SHOWN = "# with the private key of server/tls, so it isn't shown; only the server's user can read it\n"
@@ -98,9 +99,9 @@ def make(spec: Spec, choice: Choice, models: Iterable[ResolvedModel] = (), *, co
     config: the digest that it is started under, if not this spec's.
     """
     check_values(spec.server.flags)
-    secrets, models = certificates.secrets(spec), tuple(models)
+    secrets, models = serving.certificates.secrets(spec), tuple(models)
     launch = choice.backend.plan(
-        spec, labels={CONFIG_LABEL: config or digest(spec), **certificates.labels(spec.server.tls)},
+        spec, labels={CONFIG_LABEL: config or digest(spec), **serving.certificates.labels(spec.server.tls)},
         versions={m.name: [path.name for path in m.paths.values()] for m in models})
     return ServerPlan(choice, launch, choice.backend.config(spec).place, secrets, models)
 
@@ -119,7 +120,7 @@ def configuration(spec: Spec) -> dict[str, Any]:
     """Everything that makes a server another one, as JSON data. Its files are those of one layout, whatever runs it."""
     server = {k: v for k, v in msgspec.to_builtins(spec.server).items() if k not in _NOT_CONFIGURATION}
     return {"server": server, "files": render.files(spec, render.mounted_layout(spec)),
-            "base_paths": {m.name: m.base_path for m in spec.models}, **certificates.fingerprint(spec)}
+            "base_paths": {m.name: m.base_path for m in spec.models}, **serving.certificates.fingerprint(spec)}
 
 
 def digest_of(configuration: Mapping[str, Any]) -> str:

@@ -10,15 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deploy import client, serving
-from deploy.client import Client, probing
 from deploy.client.failures import answers_no
-from deploy.client.forms import no_json_values
 from deploy.client.interfaces import Control
 from deploy.errors import ClientError, DeployError, VersionNotFound
-from deploy.goldens import Golden
 from deploy.readiness import Desired, closed_ports, gaps, not_running
 from deploy.repository import versions_of
 from deploy.serving.resolving import resolve
@@ -27,7 +24,11 @@ from deploy.spec import Spec
 from deploy.state import Ledger
 from deploy.types import Endpoint, ModelRef, ModelVersion, ServedModel, Serving
 
-GoldenOf = Callable[[ModelVersion], Golden | None]
+if TYPE_CHECKING:
+    from deploy.client import Client
+    from deploy.goldens import Golden
+
+GoldenOf = Callable[[ModelVersion], "Golden | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ def _answering(connected: Client, model: str, live: Serving, golden_of: GoldenOf
 
 def _generated(connected: Client, ref: ModelRef, checked: list[str]) -> Iterator[str]:
     """A version without a golden case has to answer requests that its signatures say, or refuse them by itself."""
-    verdict = probing.probe(connected, ref, connected.metadata(ref).contract, rest=connected.rpc is None, most=1)
+    verdict = client.probing.probe(connected, ref, connected.metadata(ref).contract, rest=connected.rpc is None, most=1)
     if verdict.fault:
         yield verdict.fault
     elif verdict.answered or verdict.refused:
@@ -165,7 +166,7 @@ def _generated(connected: Client, ref: ModelRef, checked: list[str]) -> Iterator
 
 def _answers(connected: Client, mv: ModelVersion, golden: Golden, checked: list[str]) -> Iterator[str]:
     ref, asked = ModelRef(mv.name, mv.version), []
-    json = not no_json_values(golden.inputs, golden.outputs)
+    json = not client.no_json_values(golden.inputs, golden.outputs)
     for protocol, asking in (("REST", connected.rest if json else None), ("gRPC", connected.rpc)):
         if asking is None:
             continue

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deploy import savedmodel
 from deploy.errors import RepositoryError, SpecError, VersionNotFound
 from deploy.readiness import Change, Desired
 from deploy.repository import ModelVersions, versions_of
-from deploy.savedmodel import check_complete, placement
+from deploy.savedmodel import placement
 from deploy.spec import Spec
 from deploy.types import ServedModel, Specific
 from deploy.wire.model_config import select
@@ -46,7 +47,7 @@ def wanted(spec: Spec) -> tuple[ResolvedModel, ...]:
     found = tuple(resolve(model, f"models/{i}") for i, model in enumerate(spec.models))
     for model in found:
         for path in model.paths.values():
-            check_complete(path)
+            savedmodel.check_complete(path)
     return found
 
 

@@ -9,8 +9,7 @@ from typing import Protocol
 
 from deploy import client
 from deploy.client.failures import answers_no
-from deploy.client.interfaces import Control
-from deploy.client.probing import Asked
+from deploy.client.interfaces import Asked, Control
 from deploy.errors import ClientError
 from deploy.readiness import Desired, Snapshot
 from deploy.state import Release, releases

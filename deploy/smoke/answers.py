@@ -14,12 +14,13 @@ from deploy.client.checking import batch_of
 from deploy.client.forms import Form
 from deploy.errors import BadRequest, DeployError
 from deploy.goldens import Golden
-from deploy.goldens.compare import Arrays, differences, narrowest
+from deploy.goldens.compare import differences
 from deploy.goldens.timing import timed
+from deploy.goldens.tolerances import narrowest
 from deploy.smoke.asking import BOTH, COLUMN, ROW, RPC, CheckResult, CheckRun, passed_if
 from deploy.smoke.report import Latency
 from deploy.types import ModelRef, Signature
-from deploy.wire.dtypes import Array
+from deploy.wire.dtypes import Array, Arrays
 
 _SHOWN = 3  # differences that a check tells; the first ones say it
 _SMALL = 200  # values of an input that are shown in a line for a shell

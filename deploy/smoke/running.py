@@ -13,7 +13,7 @@ from deploy import client
 from deploy.client import Client, monitoring
 from deploy.client.monitoring import Warmed
 from deploy.errors import ClientError, RepositoryError
-from deploy.goldens.compare import overridden
+from deploy.goldens.tolerances import overridden
 from deploy.repository import ModelVersions, Repository, VersionFacts, versions_of
 from deploy.smoke.addressing import check_errors, check_label, check_resolves, check_unknown_model
 from deploy.smoke.asking import BOTH, REST, RPC, CheckRun, SmokedServer, passed_if

@@ -18,3 +18,7 @@
 Our messages stand in a proto package of their own and have the numbers and types of TensorFlow's, so both can be
 loaded in one process. Nothing here imports TensorFlow, gRPC or a network library.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

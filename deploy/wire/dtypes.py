@@ -1,4 +1,4 @@
-"""TensorFlow's data types: names, wire numbers and numpy's types for them.
+"""TensorFlow's data types: names, wire numbers, sizes. numpy's types for them are in `values`: it isn't loaded here.
 
 Names are those that `tf.DType.name` has. Source: tensorflow/core/framework/types.proto.
 """
@@ -6,15 +6,14 @@ Names are those that `tf.DType.name` has. Source: tensorflow/core/framework/type
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from deploy.errors import BadReply, BadRequest
 from deploy.wire import tensor_pb2
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _IRREGULAR = {"DT_FLOAT": "float32", "DT_DOUBLE": "float64", "DT_HALF": "float16"}
 
@@ -28,14 +27,15 @@ def _name(label: str) -> str:
 NAMES: Mapping[int, str] = MappingProxyType({number: _name(label) for label, number in tensor_pb2.DataType.items()})
 NUMBERS: Mapping[str, int] = MappingProxyType({name: number for number, name in NAMES.items()})
 
-_PLAIN: Mapping[str, np.dtype[Any]] = MappingProxyType({
-    name: np.dtype(name).newbyteorder("<")
-    for name in ("float16", "float32", "float64", "int8", "int16", "int32", "int64",
-                 "uint8", "uint16", "uint32", "uint64", "bool", "complex64", "complex128")
-} | {"string": np.dtype(object)})
+_SIZES: Mapping[str, int] = MappingProxyType({
+    "float16": 2, "float32": 4, "float64": 8, "int8": 1, "int16": 2, "int32": 4, "int64": 8, "uint8": 1, "uint16": 2,
+    "uint32": 4, "uint64": 8, "bool": 1, "complex64": 8, "complex128": 16})
 
-SENDABLE = (*_PLAIN, "bfloat16")
+SENDABLE = (*_SIZES, "string", "bfloat16")
 """The dtypes that have an array form here; all others are names only."""
+
+SIZES: Mapping[str, int] = MappingProxyType({**_SIZES, "bfloat16": 2})
+"""Bytes of an element, of those that have an array form; strings have no size of their own."""
 
 WITHOUT_JSON = frozenset({"float16", "bfloat16", "uint16", "complex64", "complex128"})
 """Those that TensorFlow Serving's JSON has no form for (tensorflow_serving/util/json_tensor.cc)."""
@@ -43,8 +43,11 @@ WITHOUT_JSON = frozenset({"float16", "bfloat16", "uint16", "complex64", "complex
 BYTES_SUFFIX = "_bytes"
 """Tensors whose name ends so hold bytes, not text: the server sends them as {"b64": ...} in JSON."""
 
-Array = NDArray[Any]
+Array: TypeAlias = "NDArray[Any]"
 """An array of any dtype that has a form here; strings: dtype object, bytes."""
+
+Arrays: TypeAlias = "Mapping[str, NDArray[Any]]"
+"""By name: the inputs of a request, or the outputs of an answer."""
 
 
 def dtype_number(name: str) -> int:
@@ -61,33 +64,3 @@ def dtype_from_number(number: int) -> str:
         return NAMES[number]
     except KeyError:
         raise BadReply(f"the message names dtype number {number}, which TensorFlow doesn't define") from None
-
-
-def numpy_dtype(name: str) -> np.dtype[Any]:
-    """numpy's little-endian type for `name`; `string` is `object` (holding bytes), `bfloat16` is ml_dtypes' own.
-
-    Raises BadRequest for a dtype without an array form (resource, variant, quantized, float8, int4 ...).
-    """
-    plain = _PLAIN.get(name)
-    if plain is not None:
-        return plain
-    if name == "bfloat16":
-        import ml_dtypes
-
-        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-        return bfloat16
-    dtype_number(name)
-    raise BadRequest(f"tensors of dtype {name} can't be sent or received", hint=f"possible: {', '.join(SENDABLE)}")
-
-
-@lru_cache(256)  # numpy makes a type's name anew each time, which takes longer than a small model
-def dtype_name(dtype: np.dtype[Any]) -> str:
-    """TensorFlow's name of a numpy type, in any byte order; text, bytes and objects are `string`.
-
-    Raises BadRequest for types that TensorFlow doesn't take (datetime64, longdouble, structured ...).
-    """
-    if dtype.kind in "OSU":
-        return "string"
-    if dtype.name in _PLAIN or dtype.name == "bfloat16":
-        return str(dtype.name)
-    raise BadRequest(f"arrays of numpy type {dtype} can't be sent", hint=f"possible: {', '.join(SENDABLE)}")

@@ -104,3 +104,13 @@ def read_varint(data: Data | memoryview, at: int) -> tuple[int, int]:
         shift += 7
         if shift > 63:
             raise DecodeError("a number of more than ten bytes")
+
+
+def varint(number: int) -> bytes:
+    """A non-negative number as protobuf writes it."""
+    digits = bytearray()
+    while number > 0x7F:
+        digits.append(number & 0x7F | 0x80)
+        number >>= 7
+    digits.append(number)
+    return bytes(digits)

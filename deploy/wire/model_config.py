@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from deploy.naming import MAX_VERSION
 from deploy.types import All, Latest, Specific, VersionPolicy
-from deploy.wire import config_pb2 as pb
+
+if TYPE_CHECKING:
+    from deploy.wire import config_pb2 as pb
 
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,4000}\s*", re.ASCII)
 

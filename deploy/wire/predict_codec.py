@@ -17,9 +17,10 @@ from google.protobuf.message import DecodeError
 
 from deploy.errors import BadReply
 from deploy.wire import serving_pb2, tensor_pb2
-from deploy.wire.dtypes import Array, dtype_from_number, dtype_name, numpy_dtype
-from deploy.wire.field_scan import fields
-from deploy.wire.tensors import SENDABLE, check_size, decode, encode, from_bytes, header, shape_of, varint
+from deploy.wire.dtypes import Array, dtype_from_number
+from deploy.wire.field_scan import fields, varint
+from deploy.wire.tensors import SENDABLE, check_size, decode, encode, from_bytes, header, shape_of
+from deploy.wire.values import dtype_name, numpy_dtype
 
 SMALL = 1 << 18
 """Bytes below which protobuf's own way is taken."""

@@ -19,8 +19,9 @@ from numpy.typing import ArrayLike
 
 from deploy.errors import BadReply, BadRequest
 from deploy.wire import tensor_pb2
-from deploy.wire.dtypes import SENDABLE, Array, dtype_from_number, dtype_name, dtype_number, numpy_dtype
-from deploy.wire.values import as_array, as_bytes, cast, checked_array
+from deploy.wire.dtypes import SENDABLE, Array, dtype_from_number, dtype_number
+from deploy.wire.field_scan import varint
+from deploy.wire.values import as_array, as_bytes, cast, checked_array, dtype_name, numpy_dtype
 
 __all__ = ["SENDABLE", "Folded", "as_array", "decode", "dims", "dtype_from_number", "dtype_name", "dtype_number",
            "encode", "header", "numpy_dtype", "shape_of", "shaped"]
@@ -269,13 +270,3 @@ def _packed_strings(content: bytes, size: int) -> list[bytes]:
         raise BadReply(f"{size} strings packed into {len(content)} bytes: the lengths don't add up")
     bounds = [start, *ends.tolist()]
     return [content[a:b] for a, b in pairwise(bounds)]
-
-
-def varint(number: int) -> bytes:
-    """A non-negative number as protobuf writes it."""
-    digits = bytearray()
-    while number > 0x7F:
-        digits.append(number & 0x7F | 0x80)
-        number >>= 7
-    digits.append(number)
-    return bytes(digits)

@@ -1,16 +1,57 @@
-"""What a user passes -> an array that a model's input takes. Nothing is ever rounded, cut or reinterpreted silently.
+"""numpy's types for TensorFlow's; what a user passes -> an array that a model's input takes.
+
+Nothing is ever rounded, cut or reinterpreted silently.
 
 One exception, stated: Python's own floats are rounded to the dtype asked for, as in every array library.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from deploy.errors import BadRequest
 from deploy.types import TensorSpec
-from deploy.wire.dtypes import SENDABLE, Array, dtype_name, numpy_dtype
+from deploy.wire.dtypes import SENDABLE, SIZES, Array, dtype_number
+
+_PLAIN: Mapping[str, np.dtype[Any]] = MappingProxyType({
+    name: np.dtype(name).newbyteorder("<") for name in SIZES if name != "bfloat16"
+} | {"string": np.dtype(object)})
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """numpy's little-endian type for `name`; `string` is `object` (holding bytes), `bfloat16` is ml_dtypes' own.
+
+    Raises BadRequest for a dtype without an array form (resource, variant, quantized, float8, int4 ...).
+    """
+    plain = _PLAIN.get(name)
+    if plain is not None:
+        return plain
+    if name == "bfloat16":
+        import ml_dtypes
+
+        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
+    dtype_number(name)
+    raise BadRequest(f"tensors of dtype {name} can't be sent or received", hint=f"possible: {', '.join(SENDABLE)}")
+
+
+@lru_cache(256)  # numpy makes a type's name anew each time, which takes longer than a small model
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """TensorFlow's name of a numpy type, in any byte order; text, bytes and objects are `string`.
+
+    Raises BadRequest for types that TensorFlow doesn't take (datetime64, longdouble, structured ...).
+    """
+    if dtype.kind in "OSU":
+        return "string"
+    if dtype.name in _PLAIN or dtype.name == "bfloat16":
+        return str(dtype.name)
+    raise BadRequest(f"arrays of numpy type {dtype} can't be sent", hint=f"possible: {', '.join(SENDABLE)}")
 
 
 def as_array(value: ArrayLike, spec: TensorSpec) -> Array:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -140,3 +144,47 @@ def test_a_server_on_another_machine_is_reached_there_or_refused() -> None:
         with pytest.raises(AttributeError):  # this engine has no images
             made.start()
         assert made.endpoint.host == reached
+
+
+@contextmanager
+def engine_that_says(reply: bytes, directory: Path) -> Iterator[list[bytes]]:
+    """A socket that answers one request; DOCKER_HOST is to name `directory`/s. Yields what it was asked."""
+    asked: list[bytes] = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(directory / "s"))
+        listener.listen()
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                asked.append(connection.recv(1 << 16))
+                connection.sendall(reply)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield asked
+        thread.join(10)
+
+
+@pytest.mark.parametrize(("reply", "none"), [
+    (b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n[]\n", True),
+    (b'HTTP/1.0 200 OK\r\n\r\n[{"Id": "4f"}]\n', False),
+    (b'HTTP/1.0 500 Internal Server Error\r\n\r\n{"message": "no"}', False),
+    (b"HTTP/1.0 500 Internal Server Error\r\n\r\n[]", False),
+    (b"HTTP/1.0 200 OK\r\n\r\n" + b" " * (1 << 15) + b"[]", False),  # more than an empty list takes
+    (b"", False),
+    (b"SSH-2.0-OpenSSH_9.2\r\n", False),
+])
+def test_an_engine_without_such_a_container_is_asked_without_the_sdk(
+        reply: bytes, none: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/s")
+    with engine_that_says(reply, tmp_path) as asked:
+        assert docker_host.knows_none({"org.tfs-deploy.name": "m & n"}) is none
+    assert asked[0].startswith(b"GET /containers/json?all=1&filters=%7B%22label%22%3A%20%5B%22org.tfs-deploy.name"
+                               b"%3Dm%20%26%20n%22%5D%7D HTTP/1.0\r\n")
+
+
+@pytest.mark.parametrize("host", ["unix:///nowhere/s", "tcp://127.0.0.1:1", "ssh://u@h", "unix://" + "s" * 200])
+def test_of_an_engine_that_isnt_there_nothing_is_known(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", host)
+    assert not docker_host.knows_none({"org.tfs-deploy.name": "m"})

@@ -25,7 +25,7 @@ from deploy.export import (
     specs,
 )
 from deploy.goldens import SERVER, Golden
-from deploy.goldens.compare import Tolerance
+from deploy.goldens.tolerances import Tolerance
 from deploy.savedmodel import flow, read
 from deploy.types import Contract, Signature, TensorSpec
 from deploy.wire import tensors

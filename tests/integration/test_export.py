@@ -36,7 +36,8 @@ from deploy.export import (  # noqa: E402
     parity,
     saving,
 )
-from deploy.goldens.compare import Tolerance, differences  # noqa: E402
+from deploy.goldens.compare import differences  # noqa: E402
+from deploy.goldens.tolerances import Tolerance  # noqa: E402
 from deploy.repository import Repository  # noqa: E402
 from deploy.types import CLASSIFY_METHOD, REGRESS_METHOD  # noqa: E402
 from deploy.wire import example_pb2  # noqa: E402

@@ -23,7 +23,7 @@ from deploy.errors import ExportError, ParityError
 from deploy.export import examples as generated
 from deploy.export import export_model
 from deploy.export.tflite import SHARES, convert
-from deploy.goldens.compare import Tolerance, narrowest
+from deploy.goldens.tolerances import Tolerance, narrowest
 from deploy.inspection import inspect
 from deploy.repository import Repository, read_facts
 from deploy.savedmodel import tflite

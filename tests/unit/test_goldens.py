@@ -12,14 +12,16 @@ import pytest
 from deploy import goldens
 from deploy.errors import BadRequest, RepositoryError
 from deploy.goldens import examples
-from deploy.goldens.compare import Tolerance, differences
+from deploy.goldens.compare import differences
 from deploy.goldens.recorded import Golden
+from deploy.goldens.tolerances import Tolerance
 from deploy.regression import editing
 from deploy.savedmodel import contract_differences
 from deploy.types import CLASSIFY_METHOD, Contract, Signature, TensorSpec
 from deploy.wire import example_pb2, records
 from deploy.wire import serving_pb2 as pb
-from deploy.wire.dtypes import SENDABLE, numpy_dtype
+from deploy.wire.dtypes import SENDABLE
+from deploy.wire.values import numpy_dtype
 
 EXACT, LOOSE = {"default": Tolerance()}, {"default": Tolerance(absolute=1e-3, relative=1e-3)}
 

@@ -15,8 +15,8 @@ from deploy.client import Client, Metadata, Prediction
 from deploy.client.failures import CallSite
 from deploy.client.transport import Reply
 from deploy.errors import SmokeFailed
-from deploy.goldens.compare import Tolerance
 from deploy.goldens.recorded import Golden
+from deploy.goldens.tolerances import Tolerance
 from deploy.report import junit
 from deploy.repository import VersionFacts
 from deploy.smoke import Outcome, Settings, SmokeCheck, SmokeReport

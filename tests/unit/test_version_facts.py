@@ -10,8 +10,8 @@ import pytest
 from deploy import goldens
 from deploy.errors import IncompleteVersion, Malformed, VersionNotFound
 from deploy.goldens import SERVER, Golden
-from deploy.goldens.compare import Tolerance
 from deploy.goldens.timing import Timings, timed
+from deploy.goldens.tolerances import Tolerance
 from deploy.repository import Repository, VersionFacts, read_facts, versions_of
 from deploy.repository.naming import MANIFEST_FILE
 from deploy.types import All, ModelVersion, ServedModel

@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from deploy.repository.publishing import VersionStage
+if TYPE_CHECKING:
+    from deploy.repository.publishing import VersionStage
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,15 @@ import numpy as np
 from deploy.client import Prediction, Predictor
 from deploy.errors import BadReply, BadRequest, Rejected
 from deploy.goldens import Golden
-from deploy.goldens.compare import Arrays, Tolerances
 from deploy.goldens.drift import AnswerDrift, AnswerPair, measure
 from deploy.goldens.timing import Timings
+from deploy.goldens.tolerances import Tolerances
 from deploy.rollout.canary.report import CanaryReport, CanarySide
 from deploy.rollout.live_server import patiently
 from deploy.spec import ComparePart
 from deploy.types import ModelRef
 from deploy.waiting import Clock, Deadline
-from deploy.wire.dtypes import Array
+from deploy.wire.dtypes import Array, Arrays
 
 _MOST = 2000  # requests for the latencies, on each side
 _SLACK = 0.002  # seconds of median latency that nobody is blamed for
