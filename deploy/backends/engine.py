@@ -9,7 +9,9 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
 
 from deploy.backends import docker_host
 from deploy.backends.base import Progress, silent
@@ -122,6 +124,8 @@ def connect() -> Engine:
                              hint="pip install 'docker[ssh]', or use backend: embedded")
     try:
         with translated("reach the Docker engine", where):
+            if host.startswith("unix://"):
+                Path(urlsplit(host).path).stat()  # else the SDK leaves sockets open on the way to its error
             client = docker.DockerClient(base_url=host, tls=tls, timeout=_HELLO,
                                          use_ssh_client=over_ssh and shutil.which("ssh") is not None)
             client.ping()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
@@ -26,6 +27,18 @@ from deploy.errors import BackendMissing, ServerError, StartFailed
 from deploy.types import Endpoint
 
 _TAIL_BYTES = 1 << 18
+_outliving: list[subprocess.Popen[bytes]] = []
+
+
+def let_go(child: subprocess.Popen[bytes]) -> None:
+    """It outlives this process, on purpose: nothing has to warn that nobody waits for it."""
+    _outliving[:] = [*(other for other in _outliving if other.poll() is None), child]
+
+
+@atexit.register
+def _forget() -> None:
+    for child in _outliving:
+        child.returncode = child.returncode or 0
 
 
 class ProcessServer(Scoped):
@@ -114,6 +127,11 @@ class ProcessServer(Scoped):
         with suppress(psutil.NoSuchProcess):
             return psutil.Process(self._child.pid)
         return None
+
+    def detach(self) -> None:
+        super().detach()
+        if self._child is not None:
+            let_go(self._child)
 
     def instance(self) -> str | None:
         return self._record.run if self._record is not None and self.alive() else None

@@ -65,16 +65,29 @@ def _logs(app: click.Group) -> None:
 def _down(app: click.Group) -> None:
     @command(app, "down", example="tfs down --spec serving.yaml")
     @spec_option
-    def down(spec_path: Path, as_json: bool) -> None:
+    @click.option("--leftovers", is_flag=True, help="Stop the servers of tests whose runs are gone, and no spec's.")
+    def down(spec_path: Path, leftovers: bool, as_json: bool) -> None:
         """Stop the server.
 
         Running requests get server/drain seconds to finish. Doing it twice is no error.
         """
         from deploy import serving
 
+        if leftovers:
+            names = _end_leftovers(quiet=as_json)
+            tell({"stopped": names}, as_json, lambda: f"stopped {', '.join(names)}" if names else "nothing was left")
+            return
         spec = load_spec_or_last(spec_path)
         with steps(f"stopping {spec.name}", quiet=as_json):
             stopped = serving.down(spec)
         tell({"name": spec.name, "stopped": stopped}, as_json,
              lambda: f"{spec.name} is stopped" if stopped else f"{spec.name} wasn't running")
 
+
+
+def _end_leftovers(*, quiet: bool) -> list[str]:
+    """The names of the servers that were stopped."""
+    from deploy.testing.runs import leftovers
+
+    with steps("ending test runs", quiet=quiet):
+        return [name for run in leftovers() for name in run.end()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from deploy.errors import SmokeFailed
 
 if TYPE_CHECKING:
     from deploy.repository import Repository
-    from deploy.smoke import Settings, SmokeReport
+    from deploy.smoke import SmokeReport
     from deploy.spec import Spec
     from deploy.types import Endpoint, ServedModel
 
@@ -61,8 +60,7 @@ def gate(spec: Spec) -> Callable[[Endpoint], None]:
     from deploy import smoke
 
     def prove(endpoint: Endpoint) -> None:
-        source = smoke.from_models(spec.models, tflite=spec.server.prefers_tflite)
-        smoke.smoke_test(endpoint, spec.models, source, _settings(spec)).raise_if_failed()
+        smoke.smoke_test(endpoint, spec.models, smoke.source_of(spec), smoke.settings_of(spec)).raise_if_failed()
 
     return prove
 
@@ -76,8 +74,8 @@ def _of_spec(spec: Spec, names: tuple[str, ...], *, quiet: bool) -> SmokeReport:
         raise ServerError(f"{spec.name} isn't running",
                           hint="start it with `tfs up`, or name a server with --rest-url and --grpc")
     with steps(f"asking {spec.name}", quiet=quiet) as progress:
-        source = smoke.from_models(models, tflite=spec.server.prefers_tflite)
-        return smoke.smoke_test(server.endpoint, models, source, _settings(spec), progress)
+        return smoke.smoke_test(server.endpoint, models, smoke.source_of(spec, models), smoke.settings_of(spec),
+                                progress)
 
 
 def _of_address(rest_url: str | None, grpc_target: str | None, names: tuple[str, ...], repository: Path | None, *,
@@ -103,14 +101,6 @@ def _chosen(spec: Spec, names: tuple[str, ...]) -> tuple[ServedModel, ...]:
         if name not in known:
             raise SpecError(f"there is no model {name!r} in {spec.path.name}", hint=f"it has {', '.join(known)}")
     return tuple(known[name] for name in names) or spec.models
-
-
-def _settings(spec: Spec) -> Settings:
-    from deploy.smoke import Settings
-
-    part, monitoring = spec.smoke, spec.server.monitoring
-    settings = Settings(timeout=part.timeout, absolute=part.absolute, relative=part.relative)
-    return settings if monitoring is None else replace(settings, metrics=monitoring.path)
 
 
 def _write(path: Path, text: str) -> None:

@@ -8,4 +8,6 @@ from .running import Source as Source
 from .running import from_models as from_models
 from .running import from_repository as from_repository
 from .running import planned_checks as planned_checks
+from .running import settings_of as settings_of
 from .running import smoke_test as smoke_test
+from .running import source_of as source_of

@@ -19,6 +19,7 @@ from deploy.smoke.addressing import check_errors, check_label, check_resolves, c
 from deploy.smoke.asking import BOTH, REST, RPC, CheckRun, SmokedServer, passed_if
 from deploy.smoke.report import CheckId, Latency, SmokeReport
 from deploy.smoke.version import CheckedVersion, check_version
+from deploy.spec import Spec
 from deploy.types import Endpoint, ModelRef, ModelVersion, ServedModel, Specific
 from deploy.wire.model_config import select
 
@@ -213,6 +214,18 @@ def from_repository(repository: Repository, *, tflite: bool = False) -> Source:
     tflite: the server prefers the model.tflite of a version that has one.
     """
     return lambda mv: ModelVersions(repository, mv.name).find_facts(mv.version, tflite=tflite)
+
+
+def source_of(spec: Spec, models: Iterable[ServedModel] | None = None) -> Source:
+    """What is known of the versions of a spec's models."""
+    return from_models(spec.models if models is None else models, tflite=spec.server.prefers_tflite)
+
+
+def settings_of(spec: Spec) -> Settings:
+    """How a spec wants to be asked."""
+    part, metrics = spec.smoke, spec.server.monitoring
+    settings = Settings(timeout=part.timeout, absolute=part.absolute, relative=part.relative)
+    return settings if metrics is None else replace(settings, metrics=metrics.path)
 
 
 # What the server says of its own warm-up

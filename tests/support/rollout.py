@@ -33,7 +33,7 @@ from deploy.rollout import (
 from deploy.rollout.configs import find, serving_of
 from deploy.state import Ledger, Release, releases, started_from
 from deploy.state.release import entry
-from deploy.testing import Described, Version
+from deploy.testing.echo import Described, Version
 from deploy.types import ServedModel, Serving, Specific
 from deploy.wire.text import to_text
 

@@ -1,11 +1,5 @@
 """A model server for your tests: in this process, in milliseconds, without TensorFlow.
 
-    with serve({"half": {1: lambda inputs: {"y": inputs["x"] / 2}}}) as server:
-        client = deploy.connect(server.endpoint)
-        ...
-        server.publish("half", 2, lambda inputs: {"y": inputs["x"] / 2 + 1})   # loaded when this returns
-        server.break_version("half", 3, "out of memory")                       # this one ends with an error
-
 It speaks REST and gRPC, loads, unloads, labels and reloads by the same code as the embedded server; only what a model
 computes is yours.
 """

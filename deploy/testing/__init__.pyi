@@ -1,0 +1,10 @@
+from .assertions import assert_contract as assert_contract
+from .assertions import assert_no_breaking_change as assert_no_breaking_change
+from .assertions import assert_predicts as assert_predicts
+from .echo import Outputs as Outputs
+from .echo import Running as Running
+from .echo import Version as Version
+from .echo import serve as serve
+from .plugin import server_fixture as server_fixture
+from .servers import ServerUnderTest as ServerUnderTest
+from .servers import start_server as start_server

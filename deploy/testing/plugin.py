@@ -1,0 +1,294 @@
+"""The pytest plugin: fixtures that serve models, and `pytest --tfs serving.yaml`, where each smoke check is a test.
+
+pytest loads this in every session of an environment that has the toolkit, so nothing else is imported before somebody
+uses it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+if TYPE_CHECKING:
+    from deploy.client import Client
+    from deploy.export import Exported
+    from deploy.repository import Repository
+    from deploy.spec import BackendKind, Spec
+    from deploy.testing.echo import Running
+    from deploy.testing.items import SpecNode
+    from deploy.testing.runs import TestRun
+    from deploy.testing.servers import ServerUnderTest
+
+Scope = Literal["session", "package", "module", "class", "function"]
+_RUN = "tfs_run"  # in a worker's input
+_BACKENDS = ("auto", "container", "process", "embedded")
+_MARKERS = (
+    "tfs_backend(name): needs a server on this backend; skipped where it can't run, an error with --tfs-require",
+    "tfs_smoke: a smoke check of `pytest --tfs`",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("tfs", "TensorFlow Serving")
+    group.addoption("--tfs", action="append", metavar="SPEC", default=[],
+                    help="a serving.yaml: start its server, and run each of its smoke checks as a test")
+    group.addoption("--tfs-backend", choices=_BACKENDS, help="where servers run, instead of what the spec says")
+    group.addoption("--tfs-image", metavar="IMAGE", help="the serving image, instead of the spec's")
+    group.addoption("--tfs-grpc", metavar="HOST:PORT", help="ask this server instead of starting one; see --tfs-rest")
+    group.addoption("--tfs-rest", metavar="URL", help="ask this server instead of starting one; see --tfs-grpc")
+    group.addoption("--tfs-require", action="store_true", default=False,
+                    help="a backend that a test needs and that can't run here is an error, not a skip")
+    parser.addini("tfs_spec", "serving.yaml files, as --tfs", type="paths", default=[])
+    parser.addini("tfs_backend", "as --tfs-backend")
+    parser.addini("tfs_image", "as --tfs-image")
+    parser.addini("tfs_require", "as --tfs-require", type="bool", default=False)
+    parser.addini("tfs_server_scope", "scope of tfs_server and tfs_client", default="session")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker in _MARKERS:
+        config.addinivalue_line("markers", marker)
+    session = PluginSession(config)
+    for path in session.specs:
+        if not path.is_file():
+            raise pytest.UsageError(f"--tfs {path}: there is no such file; name a serving.yaml (tfs init writes one)")
+    config.pluginmanager.register(session, "tfs-session")
+    # Collected like a file that was named; a worker of xdist has been told already
+    given = {Path(arg.split("::")[0]).absolute() for arg in config.args}
+    config.args += [str(path) for path in session.specs if path not in given]
+
+
+class PluginSession:
+    """What a pytest session has of ours: its options, and the servers that it started."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config, self._kept = config, ExitStack()
+        self._run: TestRun | None = None
+        self._shared = False  # have workers started servers?
+        self._servers: dict[Path, ServerUnderTest] = {}
+        given = config.getoption("--tfs") or config.getini("tfs_spec")
+        base = config.invocation_params.dir
+        self.specs = tuple(dict.fromkeys((base / str(path)).absolute() for path in given))
+        self._id = _of_worker(config, "id") or uuid.uuid4().hex
+        self._owner = int(_of_worker(config, "owner") or 0)
+
+    # Servers
+
+    @property
+    def run(self) -> TestRun:
+        """This session's, which ends with it. Workers of xdist share that of the process that started them."""
+        if self._run is None:
+            from deploy.testing.runs import TestRun
+
+            self._run = TestRun.begin(self._id, self._owner)
+        return self._run
+
+    @property
+    def backend(self) -> Any:
+        return self._config.getoption("--tfs-backend") or self._config.getini("tfs_backend") or None
+
+    def start(self, source: object, *, backend: str | None = None, **options: Any) -> ServerUnderTest:
+        """A server of its own, or for a spec and `shared` the one that all workers share."""
+        from deploy.testing.servers import start
+
+        image = self._config.getoption("--tfs-image") or self._config.getini("tfs_image") or None
+        chosen: Any = backend or self.backend
+        return start(self.run, source, backend=chosen, image=options.pop("image", image), **options)
+
+    def serve(self, spec: Spec) -> ServerUnderTest:
+        """The server of a spec: the one that the options name, else one that is started on first use and kept."""
+        if spec.path not in self._servers:
+            self._servers[spec.path] = self._given(spec) or self.start(spec, shared=True)
+            self._kept.callback(self._servers[spec.path].close)
+        return self._servers[spec.path]
+
+    def _given(self, spec: Spec) -> ServerUnderTest | None:
+        grpc, rest = self._config.getoption("--tfs-grpc"), self._config.getoption("--tfs-rest")
+        if not (grpc or rest):
+            return None
+        from deploy.client import connect_to
+        from deploy.testing.servers import ServerUnderTest
+
+        return ServerUnderTest(spec, lambda: connect_to(grpc, rest, timeout=spec.smoke.timeout))
+
+    def require(self, backend: BackendKind) -> None:
+        """Skip the test, or fail it with --tfs-require, if servers can't run there."""
+        from deploy.testing.servers import why_not
+
+        if reason := why_not(backend):
+            text = f"needs a server on backend {backend}: {reason}"
+            if self._config.getoption("--tfs-require") or self._config.getini("tfs_require"):
+                pytest.fail(text, pytrace=False)
+            pytest.skip(text)
+
+    # Hooks
+
+    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> SpecNode | None:
+        if file_path.absolute() not in self.specs:
+            return None
+        from deploy.testing.items import SpecNode
+
+        node: SpecNode = SpecNode.from_parent(parent, path=file_path)
+        node.serve = self.serve
+        return node
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        for marker in item.iter_markers("tfs_backend"):
+            self.require(marker.args[0])
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """A worker of xdist starts: it takes part in this session's run."""
+        import os
+
+        node.workerinput[_RUN] = {"id": self._id, "owner": str(os.getpid())}
+
+    def pytest_sessionfinish(self) -> None:
+        if self._owner and self._run is not None:
+            self._config.workeroutput[_RUN] = True  # type: ignore[attr-defined]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """A worker has ended: it may have started servers."""
+        self._shared |= bool(error) or _RUN in getattr(node, "workeroutput", {})
+
+    def pytest_unconfigure(self) -> None:
+        """The servers end with the session; those of xdist's workers with the session that started them."""
+        self._kept.close()
+        if self._owner or not (self._run or self._shared):
+            return
+        from deploy.testing import runs
+
+        run = self._run or runs.TestRun.read(runs.root() / self._id)
+        if run is not None:
+            run.end()
+
+
+def _of_worker(config: pytest.Config, key: str) -> str:
+    return str(getattr(config, "workerinput", {}).get(_RUN, {}).get(key, ""))
+
+
+def _session(config: pytest.Config) -> PluginSession:
+    session = config.pluginmanager.get_plugin("tfs-session")
+    assert isinstance(session, PluginSession)
+    return session
+
+
+def _scope(fixture_name: str, config: pytest.Config) -> Scope:  # noqa: ARG001
+    scope: Scope = config.getini("tfs_server_scope")
+    return scope
+
+
+@contextmanager
+def _serving(config: pytest.Config, source: object, **options: Any) -> Iterator[ServerUnderTest]:
+    server = _session(config).start(source, **options)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope=_scope)
+def tfs_source(pytestconfig: pytest.Config) -> object:
+    """What `tfs_server` serves: the spec of --tfs or `tfs_spec`. Override it to serve something else."""
+    session = _session(pytestconfig)
+    default = pytestconfig.rootpath / "serving.yaml"
+    specs = session.specs or ((default,) if default.exists() else ())
+    if len(specs) != 1:
+        raise pytest.UsageError(
+            f"tfs_server doesn't know what to serve: {len(specs)} specs are named; give one with --tfs or `tfs_spec`, "
+            "put a serving.yaml into the root directory, or define a fixture `tfs_source` that returns a spec, a "
+            "repository, a SavedModel directory or a model")
+    return specs[0]
+
+
+@pytest.fixture(scope=_scope)
+def tfs_server(pytestconfig: pytest.Config, tfs_source: object) -> Iterator[ServerUnderTest]:
+    """A server of what `tfs_source` returns, ready: endpoint, client, spec, logs(), smoke_test()."""
+    session = _session(pytestconfig)
+    if _scope("", pytestconfig) == "session" and isinstance(tfs_source, str | Path) and Path(tfs_source).is_file():
+        from deploy.spec import load_spec
+
+        if Path(tfs_source).suffix in (".yaml", ".yml"):
+            yield session.serve(load_spec(tfs_source))  # shared by all workers, and ended with the run
+            return
+    with _serving(pytestconfig, tfs_source) as server:
+        yield server
+
+
+@pytest.fixture(scope=_scope)
+def tfs_client(tfs_server: ServerUnderTest) -> Client:
+    """A client of `tfs_server`: numpy arrays in and out."""
+    return tfs_server.client
+
+
+def server_fixture(source: object, *, scope: Scope = "session", backend: str | None = None, image: str | None = None,
+                   name: str = "", labels: Mapping[str, Mapping[str, int]] | None = None) -> Any:
+    """A fixture with a server of its own, as in `ranking = server_fixture("serving.yaml", scope="module")`.
+
+    source: as for start_server, or a function without arguments that returns it when the fixture is needed.
+    scope: how long the server lives. backend, image, name, labels: as for start_server.
+    """
+    @pytest.fixture(scope=scope)
+    def server(pytestconfig: pytest.Config) -> Iterator[ServerUnderTest]:
+        from types import FunctionType
+
+        made = source() if isinstance(source, FunctionType) and not source.__code__.co_argcount else source
+        options = {"image": image} if image else {}
+        with _serving(pytestconfig, made, backend=backend, name=name, labels=labels, **options) as started:
+            yield started
+
+    return server
+
+
+@pytest.fixture
+def tfs_start(request: pytest.FixtureRequest) -> Iterator[Callable[..., ServerUnderTest]]:
+    """A function as start_server, for servers that end with the test. On the backend of its mark `tfs_backend`."""
+    marker = request.node.get_closest_marker("tfs_backend")
+    backend = marker.args[0] if marker else None
+    with ExitStack() as started:
+        yield lambda source, **options: started.enter_context(
+            _serving(request.config, source, **{"backend": backend, **options}))
+
+
+@pytest.fixture
+def tfs_models() -> Mapping[str, object]:
+    """Models that `tfs_repository` starts with: name -> model, or a list of them for versions 1, 2, ... Override it."""
+    return {}
+
+
+@pytest.fixture
+def tfs_repository(tmp_path: Path, tfs_models: Mapping[str, object]) -> Repository:
+    """A repository in a temporary directory, with what `tfs_models` returns."""
+    from deploy.repository import Repository
+    from deploy.testing.sources import publish
+
+    for name, model in tfs_models.items():
+        publish(model, name, tmp_path / "models")
+    return Repository(tmp_path / "models")
+
+
+@pytest.fixture
+def tfs_export(tfs_repository: Repository) -> Callable[..., Exported]:
+    """`tfs_export(model, "name", ...)`: as deploy.export_model, into `tfs_repository`."""
+    from deploy.export import export_model
+
+    def export(model: object, name: str, version: int | None = None, **options: Any) -> Exported:
+        return export_model(model, tfs_repository, name, version, **options)
+
+    return export
+
+
+@pytest.fixture
+def tfs_echo() -> Iterator[Callable[..., Running]]:
+    """`tfs_echo({"half": {1: lambda inputs: {...}}})`: a server in this process, without TensorFlow."""
+    from deploy.testing.echo import serve
+
+    with ExitStack() as started:
+        yield lambda models, **options: started.enter_context(serve(models, **options))

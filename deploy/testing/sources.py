@@ -1,0 +1,71 @@
+"""What a test's server is started from, as a spec: a serving.yaml, a repository, a SavedModel, a model object."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deploy.errors import SpecError
+from deploy.export import export_model
+from deploy.naming import is_name
+from deploy.repository import Repository
+from deploy.savedmodel import placement
+from deploy.spec import Spec, load_spec, parse
+from deploy.wire.model_config import by_version
+
+_YAML = (".yaml", ".yml")
+_MODEL = "model"
+
+
+def as_spec(source: object, scratch: Path, *, name: str = "", labels: Mapping[str, Mapping[str, int]] | None = None
+            ) -> Spec:
+    """A spec that serves `source`.
+
+    source: a Spec; the path of a serving.yaml; a repository or its directory; the directory of one model's versions; a
+        mapping from model names to what follows; a SavedModel directory, a model file, or an object that `export_model`
+        takes: those are published into scratch/models first.
+    name: of a single model that has none; by default its directory's or file's, `model` for objects.
+    labels: model -> label -> version, for what isn't a spec.
+    Raises SpecError for what is none of these, and what `load_spec` and `export_model` raise.
+    """
+    if isinstance(source, Spec):
+        return source
+    path = Path(source).absolute() if isinstance(source, str | Path) else None
+    if path is not None and path.suffix in _YAML:
+        return load_spec(path)
+    if isinstance(source, Repository):
+        path = source.root
+    models = _of_directory(path) if path is not None and path.is_dir() else None
+    if models is None:
+        given = source if isinstance(source, Mapping) else {name or _name(path): source}
+        models = [publish(given[model], model, scratch / "models") for model in given]
+    for model in models:
+        model["labels"] = dict((labels or {}).get(model["name"], {}))
+    return parse(json.dumps({"name": "tests", "models": models}), scratch / "serving.yaml")
+
+
+def _name(path: Path | None) -> str:
+    stem = path.stem if path is not None else ""
+    return stem if is_name(stem) and ":" not in stem else _MODEL
+
+
+def _of_directory(path: Path) -> list[dict[str, Any]] | None:
+    """The models of a repository, or the one model whose versions these are; None if it is a SavedModel itself."""
+    if (path / "saved_model.pb").is_file() or (path / "saved_model.pbtxt").is_file():
+        return None
+    if by_version(entry.name for entry in path.iterdir() if entry.is_dir()):
+        return [{"name": _name(path), "base_path": str(path), "versions": "all"}]
+    names = Repository(path).models()
+    if not names:
+        raise SpecError(f"there is no model in {path}", hint=placement.not_a_repository(path) or
+                        "give a serving.yaml, a repository, a SavedModel directory, or a model object")
+    return [{"name": name, "base_path": str(path / name), "versions": "all"} for name in names]
+
+
+def publish(model: object, name: str, repository: Path) -> dict[str, Any]:
+    """A list of objects becomes versions 1, 2, ..."""
+    for each in model if isinstance(model, list | tuple) else [model]:
+        export_model(each, repository, name)
+    return {"name": name, "base_path": str(repository / name), "versions": "all"}

@@ -1,0 +1,227 @@
+"""The pytest plugin as a stranger uses it: pytest runs in processes of its own, in directories of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from click.testing import CliRunner
+
+from deploy import goldens
+from deploy.cli.app import app
+from deploy.goldens import Golden
+from tests.support.savedmodel import graph, save
+from tests.support.servers import until
+
+PROJECT = Path(__file__).parent.parent / "pytest_project"
+SPEC = """
+models: [{name: m, versions: [1], labels: {stable: 1}}]
+server: {backend: embedded, flags: {tfs_loader: echo}, grpc_port: 8500, rest_port: 8501}
+"""
+X = {"x": np.float32([1, 2])}
+
+
+class Project:
+    """A directory with a repository and a spec, served without TensorFlow."""
+
+    def __init__(self, directory: Path, runs: Path) -> None:
+        self.directory, self.runs = directory, runs
+        self.environment = {**os.environ, "TFS_RUNS_DIR": str(runs), "PYTHONDONTWRITEBYTECODE": "1",
+                            "DOCKER_HOST": f"unix://{directory}/nobody.sock"}
+        self.write("serving.yaml", SPEC)
+        self.golden(X)
+
+    def write(self, name: str, text: str) -> None:
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def golden(self, outputs: dict[str, np.ndarray]) -> None:
+        meta = graph("Placeholder")
+        for side in (meta.signature_def["serving_default"].inputs["x"],
+                     meta.signature_def["serving_default"].outputs["y"]):
+            side.tensor_shape.Clear()
+            side.tensor_shape.unknown_rank = True
+        version = save(self.directory / "models/m/1", meta)
+        goldens.write(version, [Golden("serving_default", X, {"y": outputs["x"]})], "m")
+
+    def start(self, *args: str) -> subprocess.Popen[str]:
+        return subprocess.Popen([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:cov", *args],
+                                cwd=self.directory, env=self.environment, text=True, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT)
+
+    def pytest(self, *args: str, code: int = 0) -> str:
+        process = self.start(*args)
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == code, output
+        return output
+
+    def left(self) -> list[str]:
+        """Processes that this project's runs have left, and directories."""
+        mine = []
+        for process in psutil.process_iter(["cmdline"]):
+            line = " ".join(process.info["cmdline"] or ())
+            if str(self.runs) in line:
+                mine.append(line)
+        return mine + ([path.name for path in self.runs.iterdir()] if self.runs.exists() else [])
+
+    def gone(self) -> None:
+        until(lambda: not self.left(), "nothing of the run to be left", seconds=30)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    (tmp_path / "a project").mkdir()
+    project = Project(tmp_path / "a project", tmp_path / "runs")
+    yield project
+    for line in project.left():
+        assert not line, f"left over: {line}"
+
+
+def test_every_check_is_a_test(project: Project) -> None:
+    output = project.pytest("--tfs", "serving.yaml", "-v", "--junitxml=junit.xml")
+    assert "serving.yaml::m/1::golden-1-of-serving_default[REST-row] PASSED" in output
+    assert "serving.yaml::m@stable::label-answers[gRPC] PASSED" in output
+    cases = ET.parse(project.directory / "junit.xml").getroot().findall(".//testcase")
+    assert {case.get("name") for case in cases} >= {"status[gRPC]", "contract[REST]", "malformed-request[REST]"}
+    assert len(cases) == output.count(" PASSED")
+    project.gone()
+
+
+def test_one_check_by_its_id_and_some_by_a_word(project: Project) -> None:
+    assert "1 passed" in project.pytest("--tfs", "serving.yaml", "serving.yaml::m/1::contract[gRPC]")
+    assert "4 passed" in project.pytest("--tfs", "serving.yaml", "-k", "contract or name-alone")
+    project.gone()
+
+
+def test_a_wrong_answer_shows_all_that_one_needs(project: Project) -> None:
+    project.golden({"x": np.float32([1, 9])})
+    output = project.pytest("--tfs", "serving.yaml", "-k", "m/1 and REST-row", code=1)
+    assert "m/1 golden 1 of serving_default [REST row]" in output
+    assert "expected   the recorded y [2], within" in output and "expected 9.0, got 2.0" in output
+    assert "reproduce  curl " in output and "the server's last lines:" in output
+    assert "Traceback" not in output and "def runtest" not in output
+    project.gone()
+
+
+def test_workers_share_one_server(project: Project) -> None:
+    project.write("test_which.py", "def test_a(tfs_server): open(tfs_server.endpoint.rest_url[-5:], 'a').close()\n"
+                                   "test_b = test_c = test_d = test_a\n")
+    output = project.pytest("--tfs", "serving.yaml", "-n", "2", ".", "serving.yaml")
+    assert "failed" not in output
+    assert len([path for path in project.directory.iterdir() if path.name.isdigit()]) == 1
+    project.gone()
+
+
+def test_two_sessions_at_once(project: Project) -> None:
+    both = [project.start("--tfs", "serving.yaml", "-q") for _ in range(2)]
+    for process in both:
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+    project.gone()
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_a_killed_session_leaves_nothing(project: Project, workers: tuple[str, ...]) -> None:
+    project.write("test_slow.py", "import time\ndef test_slow(tfs_server):\n"
+                                  "    open('ready', 'w').close()\n    time.sleep(600)\n")
+    session = project.start("--tfs", "serving.yaml", *workers, "test_slow.py")
+    until((project.directory / "ready").exists, "the test to run", seconds=60)
+    assert any("deploy.modelserver" in line for line in project.left())
+    session.send_signal(signal.SIGKILL)
+    session.communicate()
+    project.gone()
+
+
+def test_what_even_the_watcher_left(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.write("test_slow.py", "import time\ndef test_slow(tfs_server):\n"
+                                  "    open('ready', 'w').close()\n    time.sleep(600)\n")
+    session = project.start("--tfs", "serving.yaml", "test_slow.py")
+    until((project.directory / "ready").exists, "the test to run", seconds=60)
+    for process in psutil.process_iter(["cmdline"]):
+        if "deploy.testing.watcher" in (line := " ".join(process.info["cmdline"] or ())) and str(project.runs) in line:
+            process.kill()
+    session.kill()
+    session.communicate()
+    monkeypatch.setenv("TFS_RUNS_DIR", str(project.runs))
+    ended = CliRunner().invoke(app, ["down", "--leftovers", "--json"])
+    assert len(json.loads(ended.stdout)["stopped"]) == 1
+    assert json.loads(CliRunner().invoke(app, ["down", "--leftovers", "--json"]).stdout) == {"stopped": []}
+    project.gone()
+
+
+def test_a_broken_spec_is_one_error_in_one_sentence(project: Project) -> None:
+    project.write("serving.yaml", "models: [{name: m, version: 1}]")
+    output = project.pytest("--tfs", "serving.yaml", code=2)
+    assert "1 error" in output and "models/0" in output and "Traceback" not in output
+
+
+@pytest.mark.parametrize("spec", ["none.yaml", "models"])
+def test_a_spec_that_is_not_there(project: Project, spec: str) -> None:
+    output = project.pytest("--tfs", spec, code=4)
+    assert spec in output and "Traceback" not in output
+
+
+def test_a_server_that_does_not_start_fails_with_its_log(project: Project) -> None:
+    project.write("serving.yaml", SPEC.replace("tfs_loader: echo", "tfs_loader: echo, grpc_max_threads: none"))
+    output = project.pytest("--tfs", "serving.yaml", "-k", "status", code=1)
+    assert "grpc_max_threads" in output and "Traceback" not in output
+    project.gone()
+
+
+@pytest.mark.tensorflow
+def test_a_project_uses_fixtures_and_assertions(project: Project, models: Path) -> None:
+    shutil.copytree(models / "half_plus_two", project.directory / "ranking/1")
+    for file in PROJECT.glob("*.py"):
+        project.write(file.name, file.read_text())
+    project.environment["RANKING"] = str(project.directory / "ranking")
+    output = project.pytest("-rs", "-W", "error")
+    assert "Exception ignored" not in output
+    assert "5 passed, 1 skipped" in output and "needs a server on backend container" in output
+    assert "1 error" in project.pytest("--tfs-require", "-k", "container", code=1)
+    project.gone()
+
+
+def test_options_by_ini_and_the_oldest_way_to_name_a_spec(project: Project) -> None:
+    project.write("pytest.ini", "[pytest]\ntfs_spec = serving.yaml\ntfs_backend = embedded\n")
+    assert "passed" in project.pytest("-k", "contract")
+    project.gone()
+
+
+def test_a_suite_that_does_not_use_it_pays_nothing(project: Project) -> None:
+    project.write("test_own.py", "import sys\ndef test_nothing_is_loaded():\n"
+                  "    heavy = {'numpy', 'psutil', 'grpc', 'requests', 'msgspec', 'deploy.serving', 'deploy.errors'}\n"
+                  "    assert not heavy & set(sys.modules)\n")
+    project.pytest("-p", "no:hypothesispytest", "test_own.py")
+    project.pytest("-n", "1", "-p", "no:hypothesispytest", "test_own.py")
+    assert not project.runs.exists()
+
+
+def test_a_server_that_somebody_else_started(project: Project, start: Callable[..., str]) -> None:
+    rest = start(project)
+    assert "failed" not in project.pytest("--tfs", "serving.yaml", "--tfs-rest", rest, "-rs")
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[Project], str]]:
+    from deploy.testing import start_server
+
+    servers = []
+
+    def started(project: Project) -> str:
+        servers.append(start_server(project.directory / "serving.yaml"))
+        return servers[-1].__enter__().endpoint.rest_url
+
+    yield started
+    for server in servers:
+        server.__exit__(None, None, None)
