@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from deploy import goldens, savedmodel
-from deploy.client import snippets
-from deploy.client.snippets import CallSnippets, ServerAddress
+from deploy import client, goldens, savedmodel
 from deploy.errors import BadRequest, DeployError
-from deploy.goldens import Golden, examples, warmup
-from deploy.goldens.warmup import Checked
 from deploy.repository import Manifest, read_manifest
 from deploy.savedmodel import SavedModelInfo, bundle, tflite
 from deploy.savedmodel.reader import GRAPH
 from deploy.savedmodel.tflite import TfliteInfo
 from deploy.types import Contract, ModelRef, ModelVersion, Signature
+
+if TYPE_CHECKING:
+    from deploy.client.snippets import CallSnippets, ServerAddress
+    from deploy.goldens import Golden
+    from deploy.goldens.warmup import Checked
 
 _ON_DEVICES = ("float32", "int32", "int64", "uint8", "int8", "bool", "string", "float64", "float16")
 
@@ -94,7 +93,7 @@ def inspect(path: str | Path, mv: ModelVersion | None = None, *, server: ServerA
     info = savedmodel.read(path) if small is None or (path / GRAPH).exists() else None
     known = info or small
     assert known is not None, "one of both was read"
-    checked = warmup.check(path, known.contract) if (path / goldens.FILE).is_file() else None
+    checked = goldens.warmup.check(path, known.contract) if (path / goldens.FILE).is_file() else None
     asked = ModelRef.parse(ref) if isinstance(ref, str) else ref
     asked = asked or (ModelRef(mv.name, mv.version) if mv else _guessed(path))
     recorded = _recorded(path) if server else []
@@ -117,9 +116,9 @@ def _calls(recorded: Sequence[Golden], contract: Contract, info: SavedModelInfo 
     calls = {}
     for name, signature in contract.items():
         try:
-            calls[name] = snippets.calls(signature, _inputs(recorded, signature, info), ref, server)
+            calls[name] = client.snippets.calls(signature, _inputs(recorded, signature, info), ref, server)
         except BadRequest as error:  # a dtype that can't be sent
-            calls[name] = CallSnippets("", "", error.message)
+            calls[name] = client.snippets.CallSnippets("", "", error.message)
     return calls
 
 
@@ -127,7 +126,7 @@ def _devices(file: Path, small: TfliteInfo | None, recorded: Sequence[Golden]) -
     """Files without signatures are asked by tensor numbers, which nobody wants to paste."""
     if small is None or not small.named:
         return {}
-    return {name: snippets.litert(signature, inputs, str(file)) for name, signature in small.contract.items()
+    return {name: client.snippets.litert(signature, inputs, str(file)) for name, signature in small.contract.items()
             if all(spec.dtype in _ON_DEVICES for spec in signature.inputs)
             and (inputs := _sendable(recorded, signature)) is not None}
 
@@ -149,12 +148,9 @@ def _recorded(path: Path) -> list[Golden]:
 def _inputs(recorded: Sequence[Golden], signature: Signature, info: SavedModelInfo | None) -> Mapping[str, Any]:
     """Those of a small golden case, since these are known to be answered; else made up."""
     for golden in recorded:
-        arrays = golden.inputs.values()
-        if golden.signature == signature.name and all(
-                array.size <= snippets.SMALL and (array.dtype.kind not in "fc" or np.isfinite(array).all())
-                for array in arrays):
+        if golden.signature == signature.name and client.snippets.pastable(golden.inputs.values()):
             return golden.inputs
-    return examples.generate(signature, 1, features=info.features if info else {})
+    return goldens.examples.generate(signature, 1, features=info.features if info else {})
 
 
 def _guessed(path: Path) -> ModelRef:

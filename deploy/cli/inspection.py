@@ -47,11 +47,11 @@ def register(app: click.Group) -> None:
         Also assets, digests, a TFLite model, and calls to paste. WHAT is MODEL (its newest version), MODEL/VERSION, the
         path of a SavedModel directory, or a TFLite file.
         """
-        from deploy.client.snippets import ServerAddress
+        from deploy import client
         from deploy.inspection import inspect as inspect_version
 
         path, mv = place(repository, what)
-        server = ServerAddress(grpc_target, rest_url.rstrip("/")) if with_calls or markdown else None
+        server = client.snippets.ServerAddress(grpc_target, rest_url.rstrip("/")) if with_calls or markdown else None
         inspection = inspect_version(path, mv, server=server, ref=ref)
         if markdown and not as_json:
             click.echo(to_markdown(inspection))

@@ -1,4 +1,5 @@
 from . import probing as probing
+from . import snippets as snippets
 from .connecting import Client as Client
 from .connecting import connect as connect
 from .connecting import connect_to as connect_to

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,11 @@ class CallSnippets:
 
     def to_json(self) -> dict[str, str]:
         return {"curl": self.curl, "python": self.python, **({"why": self.why} if self.why else {})}
+
+
+def pastable(arrays: Iterable[Array]) -> bool:
+    """Whether these values can be written out: few, and all of them finite."""
+    return all(array.size <= SMALL and (array.dtype.kind not in "fc" or np.isfinite(array).all()) for array in arrays)
 
 
 def calls(signature: Signature, inputs: Mapping[str, Array], ref: ModelRef,

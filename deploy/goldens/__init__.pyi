@@ -1,4 +1,6 @@
+from . import examples as examples
 from . import warmup as warmup
+from .compare import differences as differences
 from .recorded import ENGINE as ENGINE
 from .recorded import FILE as FILE
 from .recorded import LIMIT as LIMIT

@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from google.protobuf.message import DecodeError
 
+from deploy import goldens, wire
 from deploy.errors import BadReply, Malformed, RepositoryError
-from deploy.goldens.compare import differences
 from deploy.goldens.tolerances import Tolerances
 from deploy.types import DEFAULT_SIGNATURE
-from deploy.wire import records, tensors
+from deploy.wire import records
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.dtypes import Arrays
 
@@ -50,7 +49,7 @@ class Golden:
 
     def differences(self, answer: Arrays) -> list[str]:
         """A sentence for each output of `answer` that isn't as recorded."""
-        return differences(self.signature, self.outputs, answer, self.tolerances)
+        return goldens.differences(self.signature, self.outputs, answer, self.tolerances)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ def scan(version_dir: str | Path) -> Recorded:
     path = Path(version_dir) / FILE
     if not os.path.lexists(path):
         return Recorded((), 0)
-    recorded, skipped, left = [], 0, tensors.FILL_LIMIT
+    recorded, skipped, left = [], 0, wire.tensors.FILL_LIMIT
     for number, data in enumerate(records.read(path, MOST_BYTES)):
         where = f"{path}: record {number}"
         if number >= LIMIT:
@@ -107,7 +106,7 @@ def scan(version_dir: str | Path) -> Recorded:
         try:
             left -= _filled(log)
             if left < 0:
-                raise BadReply(f"its tensors repeat one value over more than {tensors.FILL_LIMIT} bytes")
+                raise BadReply(f"its tensors repeat one value over more than {wire.tensors.FILL_LIMIT} bytes")
             recorded.append(golden(log))
         except BadReply as error:
             raise Malformed(f"{where}: {error.message}", hint=error.hint or "record it again") from error
@@ -117,8 +116,8 @@ def scan(version_dir: str | Path) -> Recorded:
 def _filled(log: pb.PredictionLog) -> int:
     """Bytes that the tensors of a predict request take beyond those that stand in it."""
     maps = log.predict_log.request.inputs, log.predict_log.response.outputs
-    return sum(max(0, tensors.claimed(tensor) - tensors.STRING_SIZE * tensor.ByteSize()) for tensors_of in maps
-               for tensor in tensors_of.values())
+    return sum(max(0, wire.tensors.claimed(tensor) - wire.tensors.STRING_SIZE * tensor.ByteSize())
+               for tensors_of in maps for tensor in tensors_of.values())
 
 
 def requests(path: str | Path, hint: str = "name another file") -> list[Golden]:
@@ -153,8 +152,8 @@ def golden(log: pb.PredictionLog) -> Golden:
     """A predict request, with its answer if it has one. Raises BadReply for a tensor that can't be read."""
     request, response = log.predict_log.request, log.predict_log.response
     return Golden(request.model_spec.signature_name or DEFAULT_SIGNATURE,
-                  {name: tensors.decode(tensor) for name, tensor in request.inputs.items()},
-                  {name: tensors.decode(tensor) for name, tensor in response.outputs.items()},
+                  {name: wire.tensors.decode(tensor) for name, tensor in request.inputs.items()},
+                  {name: wire.tensors.decode(tensor) for name, tensor in response.outputs.items()},
                   log.log_metadata.request_origin)
 
 
@@ -172,7 +171,7 @@ def _log(golden: Golden, model: str) -> pb.PredictionLog:
 
 def _encode(arrays: Arrays, into: Any) -> None:
     for name, array in arrays.items():
-        into[name].CopyFrom(tensors.encode(np.asarray(array)))
+        into[name].CopyFrom(wire.tensors.encode(array))
 
 
 def parse(data: bytes, where: str) -> pb.PredictionLog:

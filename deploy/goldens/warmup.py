@@ -14,12 +14,14 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from deploy import wire
 from deploy.errors import BadReply, IncompleteVersion, RepositoryError
 from deploy.goldens.recorded import FILE, LIMIT, MOST_BYTES, answered
 from deploy.savedmodel import tflite
 from deploy.types import CLASSIFY_METHOD, DEFAULT_SIGNATURE, REGRESS_METHOD, Contract, Signature, TensorSpec
-from deploy.wire import records, tensors
+from deploy.wire import records
 from deploy.wire import serving_pb2 as pb
+from deploy.wire.dtypes import dtype_from_number
 
 UNSUPPORTED = ("predict_streamed_log",)
 SESSION_RUN = "session_run_log"
@@ -196,11 +198,11 @@ def _tensors(kind: str, sent: Mapping[str, Any], wanted: Mapping[str, TensorSpec
     for name in sent.keys() & wanted.keys():
         spec = wanted[name]
         try:
-            tensors.check(sent[name])
+            wire.tensors.check(sent[name])
         except BadReply as error:
             yield fatal, f"{kind} {name!r} is damaged: {error.message}"
             continue
-        dtype, shape = tensors.dtype_from_number(sent[name].dtype), tensors.shape_of(sent[name])
+        dtype, shape = dtype_from_number(sent[name].dtype), wire.tensors.shape_of(sent[name])
         if dtype != spec.dtype:
             yield fatal, f"{kind} {name!r} is {dtype}, and the signature says {spec.dtype}"
         if not _fits(shape, spec.shape):

@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from deploy import checks, engine
-from deploy.checks import Gate
-from deploy.client import Client
+from deploy import checks, engine, goldens
 from deploy.errors import BackendMissing, BadReply, BadRequest, BreakingChange, Rejected, ReviewRequired
-from deploy.goldens import examples
 from deploy.goldens.drift import AnswerDrift, AnswerPair, measure
 from deploy.goldens.recorded import Golden
 from deploy.goldens.tolerances import Tolerances
@@ -22,6 +20,10 @@ from deploy.savedmodel import diff
 from deploy.savedmodel.diff import Level, Reason, Subject, Verdict
 from deploy.types import ModelRef
 from deploy.wire.dtypes import Arrays
+
+if TYPE_CHECKING:
+    from deploy.checks import Gate
+    from deploy.client import Client
 
 Ask = Callable[[str, Arrays], Arrays]
 """Signature and inputs -> outputs. Raises EngineError, Rejected, BadRequest or BadReply for what is refused."""
@@ -160,7 +162,7 @@ def _both(one: Ask, other: Ask, cases: Sequence[Golden]) -> Iterator[AnswerPair]
 def _generated(before: ComparedVersion, after: ComparedVersion) -> list[Golden]:
     features = before.subject.info.features if before.subject.info else {}
     others = after.subject.contract
-    return list(examples.requests((signature for name, signature in before.subject.contract.items()
+    return list(goldens.examples.requests((signature for name, signature in before.subject.contract.items()
                                    if name in others and others[name].inputs == signature.inputs), features))
 
 

@@ -7,17 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deploy import checks, goldens
-from deploy.checks import Gate
 from deploy.errors import DeployError, ExportError, Malformed, RepositoryError, SpecError
-from deploy.goldens.compare import differences
 from deploy.goldens.recorded import ENGINE, FILE, LIMIT, Golden
 from deploy.goldens.tolerances import Tolerances
 from deploy.regression.comparing import Ask, answer, on_engine
 from deploy.repository import Published, Repository
 from deploy.types import ModelVersion
 from deploy.wire import records
+
+if TYPE_CHECKING:
+    from deploy.checks import Gate
 
 Progress = Callable[[str], None]
 
@@ -99,7 +101,7 @@ def answered(ask: Ask, request: Golden, limits: Tolerances) -> Golden | str:
     if isinstance(first, str) or isinstance(second, str):
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
         return f"signature {signature!r} refuses a request ({shapes}): {first if isinstance(first, str) else second}"
-    changed = differences(signature, first, second, limits)
+    changed = goldens.differences(signature, first, second, limits)
     if changed:
         return f"signature {signature!r} answers differently from call to call: {changed[0]}"
     return replace(request, outputs=first, origin=ENGINE)

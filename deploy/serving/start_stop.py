@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deploy import backends, client
 from deploy.backends import Progress, Server, silent
 from deploy.backends.base import endpoint_json
 from deploy.backends.process_server import uninterrupted
-from deploy.client import Client
 from deploy.client.failures import busy
 from deploy.client.interfaces import Control, ReloadControl
 from deploy.errors import ClientError, DeployError, Rejected, ServerError, SpecError
@@ -32,6 +31,9 @@ from deploy.state import Ledger
 from deploy.state.ledger import Line
 from deploy.types import Endpoint, ModelRef, VersionState
 from deploy.waiting import Deadline, poll
+
+if TYPE_CHECKING:
+    from deploy.client import Client
 
 _HASTY = 0.5  # seconds of grace for a server that never served
 _GRACE = 5.0  # seconds from SIGTERM to SIGKILL, once running requests are done

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deploy import goldens
+from deploy import client, goldens
 from deploy.backends.base import Progress, Server, silent
-from deploy.client import probing
 from deploy.client.failures import distrusts
 from deploy.errors import ClientError, DeployError, NotReady, ServerError, StartFailed
 from deploy.readiness import Change, Desired, Gap, closed_ports, gaps
@@ -83,7 +82,7 @@ def _check_answers(server: Server, controls: Controls, model: ResolvedModel, dea
         ref = ModelRef(model.name, version)
         try:
             contract = control.metadata(ref, timeout=max(0.1, deadline.clip(ASK))).contract
-            verdict = probing.probe(control, ref, contract, features=_features(path), without=_recorded(path),
+            verdict = client.probing.probe(control, ref, contract, features=_features(path), without=_recorded(path),
                                     rest=protocol == "REST", timeout=max(0.1, deadline.clip(_ANSWER)))
         except ClientError as e:
             if not server.alive():
