@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -193,7 +192,9 @@ def _tensors(signature: Signature) -> Iterator[str]:
 
 def _cell(text: str) -> str:
     """Text of others, as nothing but text: no table, link, code or HTML of theirs."""
-    return _MARKUP.sub(r"\\\g<0>", html.escape(line(text.replace("\n", " ")), quote=False))
+    from html import escape
+
+    return _MARKUP.sub(r"\\\g<0>", escape(line(text.replace("\n", " ")), quote=False))
 
 
 def _code(text: str) -> str:

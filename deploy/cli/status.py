@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 from deploy.cli.options import command, load_spec, spec_option, table, tell
-from deploy.types import Serving
-from deploy.waiting import Deadline
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from deploy.serving.observe import ServerStatus
+    from deploy.types import Serving
 
 
 def register(app: click.Group) -> None:
@@ -46,6 +45,8 @@ def register(app: click.Group) -> None:
 
 def _watch(look: Callable[[], ServerStatus], interval: float, as_json: bool) -> None:
     """For ever. On a terminal in place; else a line for each change (JSON: a line for each look)."""
+    from deploy.waiting import Deadline
+
     forever, before = Deadline(None), ""
     if sys.stdout.isatty() and not as_json:
         from rich.live import Live

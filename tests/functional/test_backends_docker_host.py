@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +16,7 @@ from deploy.backends.container_server import ContainerServer
 from deploy.backends.docker_host import DEFAULT, EngineAddress, address
 from deploy.backends.engine import Engine, connect
 from deploy.errors import BackendMissing, ServerError
+from tests.support.docker_engine import NO_CONTAINERS, engine_that_says
 
 
 def context(config: Path, name: str, endpoints: object, *pems: str) -> None:
@@ -146,28 +143,8 @@ def test_a_server_on_another_machine_is_reached_there_or_refused() -> None:
         assert made.endpoint.host == reached
 
 
-@contextmanager
-def engine_that_says(reply: bytes, directory: Path) -> Iterator[list[bytes]]:
-    """A socket that answers one request; DOCKER_HOST is to name `directory`/s. Yields what it was asked."""
-    asked: list[bytes] = []
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(directory / "s"))
-        listener.listen()
-
-        def answer() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                asked.append(connection.recv(1 << 16))
-                connection.sendall(reply)
-
-        thread = threading.Thread(target=answer, daemon=True)
-        thread.start()
-        yield asked
-        thread.join(10)
-
-
 @pytest.mark.parametrize(("reply", "none"), [
-    (b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n[]\n", True),
+    (NO_CONTAINERS, True),
     (b'HTTP/1.0 200 OK\r\n\r\n[{"Id": "4f"}]\n', False),
     (b'HTTP/1.0 500 Internal Server Error\r\n\r\n{"message": "no"}', False),
     (b"HTTP/1.0 500 Internal Server Error\r\n\r\n[]", False),
