@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from deploy import backends, client, serving
 from deploy.backends import Server
+from deploy.backends.base import Progress
 from deploy.client import Client
 from deploy.errors import RolloutError, ServerError
 from deploy.repository import versions_of
@@ -16,7 +17,7 @@ from deploy.rollout import configs
 from deploy.rollout.actions import Goal
 from deploy.rollout.configs import ConfigFile
 from deploy.rollout.goals import begin, model_of
-from deploy.rollout.live_server import LiveServer, Timeouts
+from deploy.rollout.live_server import LiveServer, Timeouts, settle
 from deploy.spec import Spec
 from deploy.state import Ledger, Release, releases, started_from
 from deploy.state.release import Outcome, entry
@@ -56,6 +57,13 @@ class RolloutContext:
                  *(known_good.labels if known_good else ())}
         loaded = {v for v, s in self.live_server.statuses().items() if s.serving}
         return Serving(frozenset(loaded), {k: v for k, v in self.live_server.labels(names).items() if v in loaded})
+
+
+    def settled(self, version: int, progress: Progress) -> Serving:
+        """What is served of the model once the server has loaded what it is loading: the goal of a release of this
+        version can be taken from it. Raises NotReady after rollout/load_timeout."""
+        settle(self.live_server, self.named(), version, progress)
+        return self.live()
 
 
 def running(spec: Spec) -> bool:

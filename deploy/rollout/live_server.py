@@ -13,11 +13,12 @@ from typing import TypeVar
 
 from deploy.client.failures import answers_no, busy
 from deploy.client.interfaces import Control, ReloadControl
-from deploy.errors import ClientError, Rejected, RolloutError, TimedOut, Unreachable
+from deploy.errors import ClientError, NotReady, Rejected, RolloutError, TimedOut, Unreachable
 from deploy.readiness import unserved
 from deploy.rollout import configs
-from deploy.rollout.actions import Change, DropLabel, LoadVersion, PointLabel, UnloadVersion, sentence
+from deploy.rollout.actions import COMING, Change, DropLabel, LoadVersion, PointLabel, UnloadVersion, sentence
 from deploy.rollout.configs import ConfigFile
+from deploy.rollout.policy import unsettled
 from deploy.types import ModelRef, Serving, VersionState, VersionStatus
 from deploy.waiting import Clock, Deadline, poll
 from deploy.wire import serving_pb2 as pb
@@ -124,6 +125,33 @@ def confirm(server: LiveServer, change: Change) -> None:
                            hint="see the server's log: tfs logs; if it only needs longer, raise rollout/load_timeout")
 
 
+def settle(server: LiveServer, named: Serving, version: int, progress: Callable[[str], None]) -> None:
+    """Wait until the server has loaded what it is loading, or given up on it: see `policy.unsettled`.
+
+    Raises NotReady after the time for loading, ClientError.
+    """
+    coming: dict[int, VersionState] = {}
+
+    def settled() -> bool | None:
+        nonlocal coming
+        before, coming = coming, unsettled(server.statuses(), named, version)
+        if coming and coming != before:
+            progress(f"waiting until the server has loaded {_states(server.model, coming)}")
+        return None if coming else True
+
+    deadline = server.deadline(server.timeouts.load)
+    if not poll(settled, deadline):
+        raise NotReady(f"what is served of {server.model} isn't settled: the server has been loading "
+                       f"{_states(server.model, coming)} for {deadline.waited:.0f} s and more; nothing was changed",
+                       hint="see why: tfs logs; wait and run it again; or, if nobody wants that version, go back to "
+                            "what the config file names: tfs repair",
+                       details={"loading": {str(v): s.name for v, s in coming.items()}})
+
+
+def _states(model: str, states: Mapping[int, VersionState]) -> str:
+    return ", ".join(f"{model}/{v} (it is {s.name})" for v, s in states.items())
+
+
 def _label(server: LiveServer, change: PointLabel | DropLabel) -> tuple[bool, str]:
     wanted = change.version if isinstance(change, PointLabel) else None
     versions = server.resolved(change.label)
@@ -162,13 +190,16 @@ def patiently(ask: Callable[[], T], deadline: Deadline, passing: Callable[[Clien
 
 
 def drift(config: pb.ModelServerConfig, model: str, statuses: Mapping[str, Mapping[int, VersionStatus]]) -> list[str]:
-    """Where other models are served differently from the file: a reload would change them. Sentences."""
+    """Where other models are served differently from the file: a reload would change them. Sentences.
+
+    A version that is loading still is what the file names, or it isn't: a reload stops only the latter.
+    """
     sentences = []
     for entry in config.model_config_list.config:
         if entry.name == model or not configs.pinned(entry) or entry.name not in statuses:
             continue
         wanted = configs.serving_of(entry).versions
-        live = {v for v, s in statuses[entry.name].items() if s.serving}
+        live = {v for v, s in statuses[entry.name].items() if s.serving or s.state in COMING}
         if live != wanted:
             sentences.append(f"model {entry.name!r} serves {sorted(live)}, the config file says {sorted(wanted)}")
     return sentences

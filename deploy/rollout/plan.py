@@ -118,13 +118,15 @@ def plan_rollout(spec: Spec, model: str, to: int, *, pause_before: Sequence[str]
     check_version(to)
     strategy = strategy_of(spec, pause_before)
     with locked(spec.state_dir, f"plan of {model}"), rollout_context(spec, model) as context:
-        return make_plan(context, "rollout", forward(context.live(), to, strategy), allow_breaking, progress or silent)
+        live = context.settled(to, progress or silent)
+        return make_plan(context, "rollout", forward(live, to, strategy), allow_breaking, progress or silent)
 
 
 def plan_rollback(spec: Spec, model: str, to: int | None = None, *, progress: Progress | None = None) -> RolloutPlan:
     """What `roll_back` would do on a server that runs. As `plan_rollout`."""
     with locked(spec.state_dir, f"plan of {model}"), rollout_context(spec, model) as context:
-        goal = backward_goal(strategy_of(spec), model, to)(context.ledger, context.live())
+        live = context.live() if to is None else context.settled(to, progress or silent)
+        goal = backward_goal(strategy_of(spec), model, to)(context.ledger, live)
         return make_plan(context, "rollback", goal, "", progress or silent)
 
 

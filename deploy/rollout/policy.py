@@ -9,7 +9,7 @@ survives its version and then resolves to nothing, so it is dropped before; a ve
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from deploy.rollout.actions import (
@@ -29,7 +29,7 @@ from deploy.rollout.actions import (
     UnloadVersion,
     Wait,
 )
-from deploy.types import ModelRef, Serving, VersionState
+from deploy.types import ModelRef, Serving, VersionState, VersionStatus
 
 PERMANENTLY_FAILED = ("its number has failed permanently: this server doesn't try it again; repair the model and "
                       "publish the next number")
@@ -38,6 +38,17 @@ PERMANENTLY_FAILED = ("its number has failed permanently: this server doesn't tr
 def promoted(observed: Observed, goal: Goal) -> bool:
     """Whether the label resolves to the goal's version."""
     return observed.labels.get(goal.label) == goal.version and goal.version in observed.loaded
+
+
+def unsettled(statuses: Mapping[int, VersionStatus], named: Serving, version: int) -> dict[int, VersionState]:
+    """The versions whose loading has yet to end, before a goal is taken from what is served: one that is taken for
+    "not served" would be unloaded later. A version that failed is settled, and so is one that is on its way out.
+
+    named: what the config file names. version: the one that is to be rolled out; unless the file names it as well, its
+    loading is what the release wants anyway.
+    """
+    return {v: s.state for v, s in sorted(statuses.items())
+            if s.state in COMING and (v != version or v in named.versions)}
 
 
 def next_action(observed: Observed, goal: Goal) -> Action:

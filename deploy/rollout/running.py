@@ -74,8 +74,9 @@ def roll_out(spec: Spec, model: str, to: int, *, pause_before: Sequence[str] = (
              ) -> Released:
     """Replace what is served of a model by version `to`, step by step, so that nobody notices; or change nothing.
 
-    A release to the same version that a crash or a pause left open is gone on with. planned: gets the plan before
-    anything is changed. pause_before: steps that wait for `go_on` (see Strategy.steps).
+    A release to the same version that a crash or a pause left open is gone on with. A server that is still loading
+    versions is waited for (rollout/load_timeout; then NotReady): what isn't loaded yet isn't taken for unwanted.
+    planned: gets the plan before anything is changed. pause_before: steps that wait for `go_on` (see Strategy.steps).
 
     Raises LockHeld (5) if another release is open, SpecError, RepositoryError, ServerError or ClientError before
     anything is changed, RolloutError (8) if the version wasn't good enough: then everything is as it was.
@@ -86,7 +87,7 @@ def roll_out(spec: Spec, model: str, to: int, *, pause_before: Sequence[str] = (
     def goal(_: Ledger, live: Serving) -> Goal:
         return forward(live, to, strategy)
 
-    return _release(spec, model, "rollout", goal, allow_breaking=allow_breaking, note=note,
+    return _release(spec, model, "rollout", goal, settled_for=to, allow_breaking=allow_breaking, note=note,
                     progress=progress or silent, planned=planned)
 
 
@@ -94,8 +95,10 @@ def roll_back(spec: Spec, model: str, to: int | None = None, *, note: str = "", 
               planned: Callable[[RolloutPlan], None] | None = None) -> Released:
     """Go back to what was served before the version that is served now; or to version `to`.
 
-    The label first, then the bad version goes. At once while the old version is still loaded. A rollout that is open is
-    undone, a rollback gone on with. If the server is down, it starts with the earlier state. Raises as `roll_out`.
+    The label first, then the bad version goes. At once while the old version is still loaded, whatever else the server
+    is loading; `to` a version, it is waited for as in `roll_out`, since what else is served stays. A rollout that is
+    open is undone, a rollback gone on with. If the server is down, it starts with the earlier state. Raises as
+    `roll_out`.
     """
     open_one = _open(Ledger(spec.state_dir))
     if open_one is not None and open_one.model == model and to is None:
@@ -108,7 +111,8 @@ def roll_back(spec: Spec, model: str, to: int | None = None, *, note: str = "", 
             served = model_of(spec, model)
             aim = goal(Ledger(spec.state_dir), known_good_of(spec, served))
             return Released(roll_back_offline(spec, served, aim, note), RolloutOutcome("done"))
-    return _release(spec, model, "rollback", goal, note=note, progress=progress or silent, planned=planned)
+    return _release(spec, model, "rollback", goal, settled_for=to, note=note, progress=progress or silent,
+                    planned=planned)
 
 
 def go_on(spec: Spec, model: str, *, approve: bool = True, progress: Progress | None = None) -> Released:
@@ -148,8 +152,10 @@ def repair(spec: Spec, *, progress: Progress | None = None) -> None:
                 reload_timeout=spec.rollout.reload_timeout, progress=progress or silent)
 
 
-def _release(spec: Spec, model: str, kind: Kind, goal_for: GoalFor, *, note: str, progress: Progress,
-             planned: Callable[[RolloutPlan], None] | None, allow_breaking: str = "") -> Released:
+def _release(spec: Spec, model: str, kind: Kind, goal_for: GoalFor, *, settled_for: int | None, note: str,
+             progress: Progress, planned: Callable[[RolloutPlan], None] | None, allow_breaking: str = "") -> Released:
+    """settled_for: the version of a goal that is taken from what is live, which has to be known then; None for one from
+    the ledger, which waits for nobody: traffic goes back at once."""
     with locked(spec.state_dir, f"{kind} of {model}"), rollout_context(spec, model) as context:
         unfinished = _open(context.ledger)
         if unfinished is not None:
@@ -158,7 +164,8 @@ def _release(spec: Spec, model: str, kind: Kind, goal_for: GoalFor, *, note: str
             if (unfinished.model, unfinished.kind, goal.version) == (model, kind, desired.version):
                 return _go_on(context, unfinished, "", progress)
             raise _held(unfinished)
-        goal = goal_for(context.ledger, context.live())
+        live = context.live() if settled_for is None else context.settled(settled_for, progress)
+        goal = goal_for(context.ledger, live)
         if nothing_to_do(context, goal):
             return Released(None, RolloutOutcome("done"))
         plan = make_plan(context, kind, goal, allow_breaking, progress)

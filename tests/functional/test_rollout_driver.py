@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from deploy.errors import Rejected, RolloutError, TimedOut
+from deploy.errors import NotReady, Rejected, RolloutError, TimedOut
 from deploy.rollout import CanaryTrial, LiveServer, Strategy, Timeouts, Unfinished, backward, begin, goal_of
 from deploy.rollout.actions import PointLabel
 from deploy.rollout.configs import find, serving_of
-from deploy.rollout.live_server import confirm
+from deploy.rollout.live_server import confirm, settle
 from deploy.state import releases
-from deploy.types import Serving
+from deploy.types import Serving, VersionState, VersionStatus
 from tests.support.rollout import BROKEN, MODEL, NEW, OLD, PASSING, STRATEGY, Bench, Busy, adds, bench, passes, refuses
 from tests.support.serving import FakeClock
 
@@ -290,6 +291,41 @@ def test_a_server_that_takes_its_time_is_told_once(there: Bench) -> None:
     assert there.drive(release).outcome == "done" and there.live == NEW
     assert [line["action"]["do"] for line in there.ledger.read() if line["event"] == "apply"] == [
         "load", "point", "unload"]
+
+
+class Loading:
+    """A control whose server is still loading version 3, for the first few looks; or for good."""
+
+    def __init__(self, rpc: Any, looks: float) -> None:
+        self._rpc, self._looks = rpc, looks
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._rpc, name)
+
+    def status(self, *args: Any, **kwargs: Any) -> Any:
+        self._looks -= 1
+        state = VersionState.START if self._looks > 2 else VersionState.LOADING
+        return [*self._rpc.status(*args, **kwargs), *([VersionStatus(3, state)] if self._looks >= 0 else [])]
+
+
+@pytest.mark.parametrize(("looks", "words"), [
+    (0, []),
+    (5, ["waiting until the server has loaded m/3 (it is START)",
+         "waiting until the server has loaded m/3 (it is LOADING)"]),
+])
+def test_what_a_server_is_loading_is_waited_for(there: Bench, looks: int, words: list[str]) -> None:
+    told: list[str] = []
+    there.wrap = lambda thing: Loading(thing, looks) if thing is there.asked.rpc else thing
+    settle(there.live_server(), there.named, 2, told.append)
+    assert told == words
+
+
+def test_a_load_that_never_ends_is_refused_before_anything_is_changed(there: Bench) -> None:
+    there.wrap = lambda thing: Loading(thing, math.inf) if thing is there.asked.rpc else thing
+    with pytest.raises(NotReady, match=r"what is served of m isn't settled: the server has been loading m/3 "
+                                       r"\(it is START\) for 300 s and more; nothing was changed; see why: tfs logs"):
+        settle(there.live_server(), there.named, 2, lambda _: None)
+    assert there.events() == []
 
 
 def test_a_label_has_moved_when_all_protocols_say_so(there: Bench) -> None:

@@ -16,18 +16,19 @@ import numpy as np
 import psutil
 import pytest
 
-from deploy import client, rollout, serving
+from deploy import backends, client, rollout, serving
 from deploy.cli.outcome import run
-from deploy.errors import LockHeld, RolloutError, ServerError, SpecError
+from deploy.errors import LockHeld, NotReady, RolloutError, ServerError, SpecError
 from deploy.locks import locked
 from deploy.render import models_config
 from deploy.repository import Repository
 from deploy.rollout import ConfigFile, Unfinished
+from deploy.rollout.configs import replaced
 from deploy.rollout.plan import RolloutPlan
 from deploy.rollout.running import Released
 from deploy.spec import Monitoring, Resources, Spec
 from deploy.state import Ledger
-from deploy.types import ServedModel, Specific
+from deploy.types import ServedModel, Serving, Specific
 from tests.support.servers import engine_or_skip, server_image_or_skip, until
 from tests.support.serving import spec_at
 
@@ -219,6 +220,35 @@ def test_a_command_that_is_told_to_stop(spec: Spec, number: signal.Signals) -> N
         return
     assert child.returncode == 8 and "half is served as before, 1 (stable -> 1): interrupted" in said.splitlines()[-1]
     assert rollout.history(spec)[-1].outcome == "undone" and serving.status(spec).ready
+
+
+@pytest.mark.parametrize("spec", KINDS, indirect=True)
+def test_a_version_that_is_loading_still_is_not_taken_for_unwanted(spec: Spec, tmp_path: Path) -> None:
+    serving.down(spec)
+    spec = msgspec.structs.replace(spec, server=msgspec.structs.replace(
+        spec.server, flags={"max_num_load_retries": 10_000, "load_retry_interval_micros": 200_000}))
+    serving.up(spec)
+    server = serving.find(spec)
+    assert server is not None
+    graph, away = tmp_path / "models/half/3/saved_model.pb", tmp_path / "away"
+    graph.rename(away)
+    with client.connect(server.endpoint) as asked:
+        asked.reload(replaced(ConfigFile(backends.config(spec, server)).read(), "half",
+                              Serving(frozenset({1, 3}), {"stable": 1})))
+        until(lambda: any(s.version == 3 and not s.serving for s in asked.status("half")), "version 3 is loading")
+    impatient = rollout.adjusted(spec, load_timeout=0.5)
+    for change in (rollout.roll_out, rollout.plan_rollout, rollout.roll_back, rollout.plan_rollback):
+        with pytest.raises(NotReady, match=r"the server has been loading half/3 \(it is LOADING\)"):
+            change(impatient, "half", 2)
+    assert rollout.history(spec) == [] and answer(spec) == 3.0
+
+    def repaired(sentence: str) -> None:
+        if "waiting until" in sentence:
+            away.rename(graph)
+
+    done = rolled(spec, 2, progress=repaired)
+    assert done.release is not None and done.release.goal == Serving(frozenset({2, 3}), {"stable": 2})
+    assert answer(spec) == 4.0
 
 
 def test_a_server_that_is_killed_and_started_again(spec: Spec) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from deploy.render import models_config
 from deploy.rollout.actions import (
     Abort,
     Action,
@@ -21,8 +22,9 @@ from deploy.rollout.actions import (
     Wait,
 )
 from deploy.rollout.goals import Strategy, backward
-from deploy.rollout.policy import PERMANENTLY_FAILED, known_good, next_action, next_config
-from deploy.types import Serving, VersionState, VersionStatus
+from deploy.rollout.live_server import drift
+from deploy.rollout.policy import PERMANENTLY_FAILED, known_good, next_action, next_config, unsettled
+from deploy.types import ServedModel, Serving, Specific, VersionState, VersionStatus
 
 STATES = {"a": VersionState.AVAILABLE, "l": VersionState.LOADING, "s": VersionState.START, "u": VersionState.UNLOADING,
           "e": VersionState.END, "f": VersionState.END}
@@ -134,6 +136,31 @@ def test_what_a_restart_relies_on(goal: Goal, observed: Observed, expected: Serv
 ])
 def test_the_next_configuration(change: object, states: str, labels: str, expected: Serving) -> None:
     assert next_config(seen(states, labels), change) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("states", "named", "version", "expected"), [
+    ("1a", {1}, 2, {}),
+    ("1a 3l", {1, 3}, 2, {3: VersionState.LOADING}),  # named, not loaded yet: not the same as not served
+    ("1a 3l", {1}, 2, {3: VersionState.LOADING}),  # whoever wants it: what is served stays
+    ("1a 3s 4l", {1}, 2, {3: VersionState.START, 4: VersionState.LOADING}),
+    ("1a 2l", {1}, 2, {}),  # what the release wants anyway
+    ("1a 2l", {1, 2}, 2, {2: VersionState.LOADING}),  # it was served before: the way back keeps it
+    ("1a 3f", {1, 3}, 2, {}),  # it won't be served, however long one waits
+    ("1a 3u 4e", {1}, 2, {}),
+])
+def test_what_is_waited_for_before_the_goal_is_taken_from_what_is_served(
+        states: str, named: set[int], version: int, expected: dict[int, VersionState]) -> None:
+    assert unsettled(seen(states).statuses, Serving(frozenset(named)), version) == expected
+
+
+@pytest.mark.parametrize(("states", "different"), [
+    ("1a 2a", False), ("1a 2l", False), ("1a 2s", False), ("1a", True), ("1a 2f", True), ("1a 2a 3l", True),
+    ("1a 2a 3e", False),
+])
+def test_another_model_that_a_reload_would_change(states: str, different: bool) -> None:
+    models = [ServedModel("m", "/m", Specific((1,))), ServedModel("other", "/o", Specific((1, 2)))]
+    config = models_config(models, {"m": "/m", "other": "/o"})
+    assert bool(drift(config, "m", {"other": seen(states).statuses})) is different
 
 
 def walk(goal: Goal, observed: Observed) -> list[Action]:
