@@ -11,13 +11,14 @@ import numpy as np
 from deploy.client import Client
 from deploy.client.interfaces import Inputs
 from deploy.export import Exported
-from deploy.goldens.compare import Arrays, Tolerance, differences
+from deploy.goldens.compare import differences
+from deploy.goldens.tolerances import Tolerance
 from deploy.inspection import inspect
 from deploy.regression import ComparedVersion, compare
 from deploy.savedmodel import contract_differences
 from deploy.savedmodel.signatures import Level
 from deploy.types import DEFAULT_SIGNATURE, Contract
-from deploy.wire.dtypes import Array
+from deploy.wire.dtypes import Array, Arrays
 
 if TYPE_CHECKING:
     from deploy.testing.servers import ServerUnderTest

@@ -14,6 +14,7 @@ from deploy.errors import ClientError, Rejected, RolloutError
 from deploy.modelserver.loader import Model
 from deploy.render.configs import MODELS, models_config
 from deploy.rollout import ConfigFile, LiveServer, restore
+from deploy.testing import echo
 from deploy.types import ServedModel, Specific
 from deploy.waiting import Deadline
 from deploy.wire import serving_pb2 as pb
@@ -96,13 +97,13 @@ def test_nothing_is_served_of_a_model_that_the_server_doesnt_know(tmp_path: Path
 
 def test_served_means_that_every_version_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server itself is content with one version of a model; a test that begins then would see more come."""
-    load, others = testing._Memory.load, threading.Event()
+    load, others = echo._Memory.load, threading.Event()
 
-    def late(self: testing._Memory, name: str, version: int, path: str) -> Model:
+    def late(self: echo._Memory, name: str, version: int, path: str) -> Model:
         if version == 1:
             others.wait(0.3)  # nobody sets it: longer than the others take
         return load(self, name, version, path)
 
-    monkeypatch.setattr(testing._Memory, "load", late)
+    monkeypatch.setattr(echo._Memory, "load", late)
     with testing.serve({MODEL: {1: None, 4: None, 5: None}}) as made:
         assert {s.version for s in made.statuses(MODEL) if s.serving} == {1, 4, 5}
