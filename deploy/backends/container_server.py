@@ -146,14 +146,14 @@ class ContainerServer(Scoped):
             return list(paths)
         import docker.errors
 
-        found = []
+        absent = []
         for path in paths:
             with translated(f"look for {path} in container {self.options.container_name}"):
                 try:
                     self._container.get_archive(path)  # its headers tell; the contents aren't read
                 except docker.errors.NotFound:
-                    found.append(path)
-        return found
+                    absent.append(path)
+        return absent
 
     def memory(self) -> MemoryUse | None:
         if self._container is None:
@@ -257,8 +257,8 @@ def find(name: str, state_dir: str, *, engine: Engine | None = None) -> Containe
     if engine is None and docker_host.knows_none(labels):
         return None
     engine = engine or connect()
-    found = engine.containers(labels)
-    return ContainerServer(options_of(found[0].attrs), engine=engine, found=found[0]) if found else None
+    containers = engine.containers(labels)
+    return ContainerServer(options_of(containers[0].attrs), engine=engine, found=containers[0]) if containers else None
 
 
 def _stop(container: Container, grace: float) -> None:

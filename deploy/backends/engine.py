@@ -140,15 +140,15 @@ def _address() -> tuple[str, Any, str]:
     """Where the engine is, its TLS settings for the SDK, and its address for people."""
     import docker.tls
 
-    found = docker_host.address()
-    if found.tls is None:
-        return found.host, False, str(found)
-    cert, key = found.tls.get("cert"), found.tls.get("key")
-    with translated("use the Docker engine's certificates", str(found)):
-        tls = docker.tls.TLSConfig(client_cert=(cert, key) if cert and key else None, ca_cert=found.tls.get("ca"),
-                                   verify=found.verify)
-    host = found.host.replace("tcp://", "https://", 1)
-    return host if "://" in host else f"https://{host}", tls, str(found)
+    engine = docker_host.address()
+    if engine.tls is None:
+        return engine.host, False, str(engine)
+    cert, key = engine.tls.get("cert"), engine.tls.get("key")
+    with translated("use the Docker engine's certificates", str(engine)):
+        tls = docker.tls.TLSConfig(client_cert=(cert, key) if cert and key else None, ca_cert=engine.tls.get("ca"),
+                                   verify=engine.verify)
+    host = engine.host.replace("tcp://", "https://", 1)
+    return host if "://" in host else f"https://{host}", tls, str(engine)
 
 
 @contextmanager
@@ -219,12 +219,12 @@ def _innermost(error: BaseException) -> str:
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """The error, those behind it, and those that requests and urllib3 hide in arguments."""
-    waiting, seen = [error], set[int]()
+    waiting, visited = [error], set[int]()
     while waiting:
         e = waiting.pop()
-        if id(e) in seen:
+        if id(e) in visited:
             continue
-        seen.add(id(e))
+        visited.add(id(e))
         yield e
         hidden = [a for a in (*e.args, getattr(e, "reason", None)) if isinstance(a, BaseException)]
         waiting.extend(x for x in (e.__cause__, e.__context__, *hidden) if x is not None)

@@ -67,14 +67,14 @@ def owner(port: int) -> str:
 
 def owners(port: int) -> tuple[str, ...]:
     """All who listen on a port of this machine: with SO_REUSEPORT it can be several. Those that can be seen."""
-    found: dict[int, str] = {}
+    names: dict[int, str] = {}
     try:
         for c in psutil.net_connections("tcp"):
             if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port and c.pid:
-                found[c.pid] = f"{psutil.Process(c.pid).name()} (pid {c.pid})"
+                names[c.pid] = f"{psutil.Process(c.pid).name()} (pid {c.pid})"
     except psutil.Error:
         pass
-    return tuple(found.values())
+    return tuple(names.values())
 
 
 def listens(address: str, port: int, timeout: float = 1.0) -> bool | None:
@@ -92,11 +92,11 @@ def listens(address: str, port: int, timeout: float = 1.0) -> bool | None:
 
 def listened(processes: list[psutil.Process]) -> frozenset[int]:
     """The TCP ports on which any of the processes listens."""
-    found: set[int] = set()
+    numbers: set[int] = set()
     for process in processes:
         try:
             connections = process.net_connections("tcp")
         except psutil.Error:
             continue  # ended, or not ours to look into
-        found.update(c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN and c.laddr)
-    return frozenset(found)
+        numbers.update(c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN and c.laddr)
+    return frozenset(numbers)

@@ -196,8 +196,8 @@ class ProcessServer(Scoped):
         return True
 
     def describe(self) -> dict[str, Any]:
-        found, process = self._record, self._process()
-        since = datetime.fromtimestamp(found.created, timezone.utc).isoformat() if found and found.created else None
+        run, process = self._record, self._process()
+        since = datetime.fromtimestamp(run.created, timezone.utc).isoformat() if run and run.created else None
         return {**described(self, running=process is not None, since=since),
                 "pid": process.pid if process else None, "log": str(self.log)}
 
@@ -210,21 +210,21 @@ def find(name: str, state_dir: str | Path, kind: str) -> ProcessServer | None:
     """
     state, unreadable = Path(state_dir), None
     try:
-        found = record.read(state)
+        run = record.read(state)
     except ServerError as e:
-        found, unreadable = None, e
-    if found is None or found.process() is None:
-        found = record.search(name, state)
-    if found is None and unreadable is not None:
+        run, unreadable = None, e
+    if run is None or run.process() is None:
+        run = record.search(name, state)
+    if run is None and unreadable is not None:
         raise unreadable
-    return ProcessServer(found.options(state), found=found) if found is not None and found.kind == kind else None
+    return ProcessServer(run.options(state), found=run) if run is not None and run.kind == kind else None
 
 
 def forget(state_dir: str | Path) -> None:
     """Remove the record of a server that ended by itself."""
-    found = record.read(Path(state_dir))
-    if found is not None and found.process() is None:
-        record.remove(Path(state_dir), found.run)
+    run = record.read(Path(state_dir))
+    if run is not None and run.process() is None:
+        record.remove(Path(state_dir), run.run)
 
 
 def tail_of(log: Path, lines: int) -> str:

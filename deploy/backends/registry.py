@@ -36,21 +36,21 @@ def find(spec: Spec, *, certain: bool = False) -> Server | None:
     """
     for backend in BACKENDS.values():
         try:
-            found = backend.find(spec)
+            server = backend.find(spec)
         except BackendMissing:
             if certain and backend.name == spec.server.backend:
                 raise
             continue
-        if found is not None:
-            return found
+        if server is not None:
+            return server
     return None
 
 
 def logs(spec: Spec, tail: int) -> str | None:
     """The last lines of the spec's server, or of the last one that left any; None if none did."""
-    found = find(spec)
-    if found is not None:
-        return found.logs(tail)
+    server = find(spec)
+    if server is not None:
+        return server.logs(tail)
     return next((text for b in BACKENDS.values() if (text := b.logs(spec, tail)) is not None), None)
 
 

@@ -41,14 +41,14 @@ def fingerprint(spec: Spec) -> dict[str, str]:
     tls = spec.server.tls
     if tls is None:
         return {}
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name in ("certificate", "key", "client_ca"):
         path = getattr(tls, name)
         try:
-            found.update(f"{name} {_read(path, name) if path else ''}\0".encode())
+            digest.update(f"{name} {_read(path, name) if path else ''}\0".encode())
         except SpecError:
-            found.update(f"{name} unreadable\0".encode())
-    return {"tls": f"sha256:{found.hexdigest()}"}
+            digest.update(f"{name} unreadable\0".encode())
+    return {"tls": f"sha256:{digest.hexdigest()}"}
 
 
 def labels(tls: TlsPart | None) -> Mapping[str, str]:

@@ -80,8 +80,8 @@ def drifts(v: Views) -> Iterator[Drift]:
 def _gone(v: Views) -> Iterator[Drift]:
     live = v.live.versions if v.live is not None else frozenset()
     for version in sorted((live | v.wanted.versions) - v.on_disk):
-        seen = "is served, but " if version in live else ""
-        yield Drift("disk", v.model, f"{v.model}/{version} {seen}isn't on disk any more: no restart could serve it; "
+        served = "is served, but " if version in live else ""
+        yield Drift("disk", v.model, f"{v.model}/{version} {served}isn't on disk any more: no restart could serve it; "
                                      "publish it again, or roll out another version")
 
 
@@ -93,11 +93,11 @@ def _pushed(v: Views, live: Serving, file: Serving) -> bool:
 
 
 def _push(v: Views, live: Serving, file: Serving) -> Drift:
-    said = f"{v.model} is served as {live}, and the config file says {file}"
+    views = f"{v.model} is served as {live}, and the config file says {file}"
     if v.polls:
-        return Drift("poller", v.model, f"{said}: the server polls that file and is about to undo what was pushed; "
+        return Drift("poller", v.model, f"{views}: the server polls that file and is about to undo what was pushed; "
                                         "take model_config_file_poll_wait_seconds out of server/flags")
-    return Drift("rpc", v.model, f"{said}: somebody pushed another configuration by RPC, and a restart would undo it; "
+    return Drift("rpc", v.model, f"{views}: somebody pushed another configuration by RPC, and a restart would undo it; "
                                  "use tfs rollout, which writes the file as well")
 
 
@@ -107,20 +107,20 @@ def edits(config: config_pb2.ModelServerConfig, models: Iterable[ServedModel],
 
     base_paths: where a server may see a model's versions.
     """
-    entries, found = {e.name: e for e in config.model_config_list.config}, dict[str, str]()
+    entries, differences = {e.name: e for e in config.model_config_list.config}, dict[str, str]()
     for model in models:
         entry = entries.pop(model.name, None)
         if entry is None:
-            found[model.name] = f"it has no model {model.name!r}"
+            differences[model.name] = f"it has no model {model.name!r}"
             continue
         expected = models_config([model], {model.name: entry.base_path}).model_config_list.config[0]
         if entry.base_path not in base_paths(model):
-            found[model.name] = f"model {model.name!r} has the base path {entry.base_path}"
+            differences[model.name] = f"model {model.name!r} has the base path {entry.base_path}"
         elif entry.SerializeToString(deterministic=True) != expected.SerializeToString(deterministic=True):
-            found[model.name] = f"model {model.name!r} has {_policy(entry)}, and tfs wrote {_policy(expected)}"
+            differences[model.name] = f"model {model.name!r} has {_policy(entry)}, and tfs wrote {_policy(expected)}"
     for name in entries:
-        found[name] = f"it has a model {name!r}, which the spec doesn't have"
-    return found
+        differences[name] = f"it has a model {name!r}, which the spec doesn't have"
+    return differences
 
 
 def read_config(store: ConfigStore) -> config_pb2.ModelServerConfig | None:

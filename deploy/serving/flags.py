@@ -23,8 +23,8 @@ KNOWN = frozenset(flag.name for flag in FLAGS)
 def nearest(name: str) -> str | None:
     """The known flag that is most likely meant; None if none is similar."""
     plain = name.strip("-\u2013\u2014\u2212").replace("-", "_").lower()  # a copied dash is often another one
-    found = difflib.get_close_matches(plain, sorted(KNOWN), 1, 0.6)
-    return found[0] if found else None
+    matches = difflib.get_close_matches(plain, sorted(KNOWN), 1, 0.6)
+    return matches[0] if matches else None
 
 
 def check_values(flags: Mapping[str, object]) -> None:

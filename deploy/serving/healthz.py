@@ -58,9 +58,9 @@ def listen(ask: Callable[[], ReadyAnswer], port: int) -> ThreadingHTTPServer:
             """Probes come every few seconds: nothing is logged."""
 
     try:
-        made = ThreadingHTTPServer((HOST, port), Handler)
+        server = ThreadingHTTPServer((HOST, port), Handler)
     except OSError as e:
         raise PortTaken(f"can't listen on {HOST}:{port}: {e.strerror or e}",
                         hint="choose another port (0 takes any free one)") from None
-    made.daemon_threads = True
-    return made
+    server.daemon_threads = True
+    return server

@@ -136,22 +136,22 @@ class ServerStatus:
 def status(spec: Spec, *, connect: Connect = snapshot.connect) -> ServerStatus:
     """What is wanted and what is served. Raises ServerError if the server's record can't be read, RolloutError if the
     spec's ledger can't."""
-    found = find(spec)
-    site = _Site.of(spec, found)
-    facts: dict[str, Any] = {"name": spec.name, "running": False} if found is None else found.describe()
+    server = find(spec)
+    site = _Site.of(spec, server)
+    facts: dict[str, Any] = {"name": spec.name, "running": False} if server is None else server.describe()
     desired = [_desired(site, i) for i in range(len(spec.models))]
-    if found is None or not facts["running"]:
+    if server is None or not facts["running"]:
         models = tuple(_model(site, i, d, []) for i, d in enumerate(desired))
-        gap = not_running(spec.name, facts.get("returncode"), ended=found is not None)
+        gap = not_running(spec.name, facts.get("returncode"), ended=server is not None)
         return ServerStatus(facts, models, (gap,), drift=_drift(site, models))
-    site.polls = _polls(found.argv)
-    ports, listening = {"gRPC": found.endpoint.grpc_port, "REST": found.endpoint.rest_port}, found.listening()
-    with connected(connect, found.endpoint) as controls:  # a port that isn't its own may be another server's
+    site.polls = _polls(server.argv)
+    ports, listening = {"gRPC": server.endpoint.grpc_port, "REST": server.endpoint.rest_port}, server.listening()
+    with connected(connect, server.endpoint) as controls:  # a port that isn't its own may be another server's
         asked = {name: controls[name] for name, port in ports.items() if name in controls and port in listening}
-        seen = look(asked, [d for d, _ in desired], labels={m.name: _labels(site, m) for m in spec.models})
-    models = tuple(_model(site, i, d, seen[d[0].model]) for i, d in enumerate(desired))
+        snapshots = look(asked, [d for d, _ in desired], labels={m.name: _labels(site, m) for m in spec.models})
+    models = tuple(_model(site, i, d, snapshots[d[0].model]) for i, d in enumerate(desired))
     return ServerStatus(facts, models, tuple(closed_ports(ports, listening)),
-                        tuple(changes(spec, found.labels.get(CONFIG_LABEL))), _drift(site, models))
+                        tuple(changes(spec, server.labels.get(CONFIG_LABEL))), _drift(site, models))
 
 
 @dataclass(slots=True)
@@ -174,16 +174,16 @@ class _Site:
     @classmethod
     def of(cls, spec: Spec, server: Server | None) -> _Site:
         lines = Ledger(spec.state_dir).read()
-        made = cls(spec, as_known_good(spec, lines), lines, None)
+        site = cls(spec, as_known_good(spec, lines), lines, None)
         try:
-            made.config = read_config(backends.config(spec, server))
+            site.config = read_config(backends.config(spec, server))
         except SpecError as e:
-            made.unreadable = e.message
-        if made.config is not None:
-            made.edited = edits(made.config, made.proven.models, partial(backends.base_paths, spec))
-        made.releases = {model.name: open_release(lines, model.name) for model in spec.models}
-        made.files = {model.name: made._file(model) for model in spec.models}
-        return made
+            site.unreadable = e.message
+        if site.config is not None:
+            site.edited = edits(site.config, site.proven.models, partial(backends.base_paths, spec))
+        site.releases = {model.name: open_release(lines, model.name) for model in spec.models}
+        site.files = {model.name: site._file(model) for model in spec.models}
+        return site
 
     def _file(self, model: ServedModel) -> Serving | None:
         entries = self.config.model_config_list.config if self.config is not None else ()
@@ -196,13 +196,13 @@ class _Site:
 
 
 def _drift(site: _Site, models: Iterable[ModelStatus]) -> tuple[Drift, ...]:
-    found = [d for m in models for d in drifts(m.views)]
+    drift = [d for m in models for d in drifts(m.views)]
     if site.unreadable:
-        found.append(Drift("file", "", f"the config file can't be read: {site.unreadable}"))
+        drift.append(Drift("file", "", f"the config file can't be read: {site.unreadable}"))
     strangers = site.edited.keys() - {m.name for m in site.spec.models}
-    found += [Drift("file", name, f"the config file was edited by hand: {site.edited[name]}") for name in
+    drift += [Drift("file", name, f"the config file was edited by hand: {site.edited[name]}") for name in
               sorted(strangers)]
-    return tuple(found)
+    return tuple(drift)
 
 
 def _desired(site: _Site, index: int) -> tuple[Desired, str]:
@@ -221,9 +221,9 @@ def _labels(site: _Site, model: ServedModel) -> set[str]:
     return {*model.labels, *(file.labels if file else ()), *filter(None, [rollout.label, rollout.canary_label])}
 
 
-def _model(site: _Site, index: int, wanted: tuple[Desired, str], seen: Sequence[Snapshot]) -> ModelStatus:
+def _model(site: _Site, index: int, wanted: tuple[Desired, str], snapshots: Sequence[Snapshot]) -> ModelStatus:
     (desired, unresolved), model = wanted, site.spec.models[index]
-    first = next(iter(seen), Snapshot("", error=Unreachable("")))
+    first = next(iter(snapshots), Snapshot("", error=Unreachable("")))
     live = first.live if first.answered else None
     try:
         ours = resolve(model, f"models/{index}").versions
@@ -234,7 +234,7 @@ def _model(site: _Site, index: int, wanted: tuple[Desired, str], seen: Sequence[
                   None if first.unknown else live, _on_disk(model), site.edited.get(model.name, ""),
                   release=site.releases[model.name], polls=site.polls, unloaded=unloaded)
     return ModelStatus(views, tuple(sorted(desired.versions or ())), site.proven.models[index].labels, first.statuses,
-                       live, tuple(gaps(desired, seen)), unresolved)
+                       live, tuple(gaps(desired, snapshots)), unresolved)
 
 
 def _on_disk(model: ServedModel) -> frozenset[int]:

@@ -57,11 +57,11 @@ def _readable_for(user: str) -> Readable:
 
     def readable(path: Path) -> bool:
         try:
-            found = path.stat()
+            status = path.stat()
         except OSError:
             return False
-        shift = 6 if found.st_uid == uid else 3 if found.st_gid == gid else 0
-        needed = 0o5 if stat.S_ISDIR(found.st_mode) else 0o4
-        return (found.st_mode >> shift) & needed == needed
+        shift = 6 if status.st_uid == uid else 3 if status.st_gid == gid else 0
+        needed = 0o5 if stat.S_ISDIR(status.st_mode) else 0o4
+        return (status.st_mode >> shift) & needed == needed
 
     return readable

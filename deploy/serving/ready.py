@@ -61,24 +61,25 @@ class Prober:
 
     def ask(self) -> ReadyAnswer:
         """Look once. Whatever goes wrong is a reason; nothing is raised but for bugs."""
-        began, checked, found = time.monotonic(), list[str](), list[str]()
+        began, checked, sentences = time.monotonic(), list[str](), list[str]()
         try:
-            found.extend(self._gaps(checked))
+            sentences.extend(self._gaps(checked))
         except DeployError as e:
-            found.append(e.message)
-        return ReadyAnswer(not found, next(iter(found), ""), tuple(checked), time.monotonic() - began, tuple(found))
+            sentences.append(e.message)
+        return ReadyAnswer(not sentences, next(iter(sentences), ""), tuple(checked), time.monotonic() - began,
+                           tuple(sentences))
 
     def _gaps(self, checked: list[str]) -> Iterator[str]:
         connect = self._connect
         if connect is None:
             assert self._spec is not None, "a prober has a spec or an endpoint"
-            found = serving.find(self._spec)
-            if found is None or not found.alive():
-                code = found.returncode() if found is not None else None
-                yield str(not_running(self._spec.name, code, ended=found is not None))
+            server = serving.find(self._spec)
+            if server is None or not server.alive():
+                code = server.returncode() if server is not None else None
+                yield str(not_running(self._spec.name, code, ended=server is not None))
                 return
-            endpoint = found.endpoint
-            closed = closed_ports({"REST": endpoint.rest_port, "gRPC": endpoint.grpc_port}, found.listening())
+            endpoint = server.endpoint
+            closed = closed_ports({"REST": endpoint.rest_port, "gRPC": endpoint.grpc_port}, server.listening())
             if closed:
                 yield str(closed[0])
                 return
@@ -128,12 +129,12 @@ def missing(connected: Client, models: Sequence[Desired], golden_of: GoldenOf, c
     """Of each model the first thing that isn't as it has to be; its further gaps mostly follow from that one."""
     offered: tuple[tuple[str, Control | None], ...] = (("REST", connected.rest), ("gRPC", connected.rpc))
     controls = {name: control for name, control in offered if control is not None}
-    seen = look(controls, models, lambda: None)
+    snapshots_of = look(controls, models, lambda: None)
     for model in models:
-        snapshots = seen[model.model]
-        found = next(iter(gaps(model, snapshots)), None)
-        if found is not None:
-            yield str(found)
+        snapshots = snapshots_of[model.model]
+        gap = next(iter(gaps(model, snapshots)), None)
+        if gap is not None:
+            yield str(gap)
         elif len(snapshots) == len(controls):
             checked.append(f"{model.model}: versions and labels over {' and '.join(controls)}")
             try:

@@ -44,19 +44,19 @@ class ResolvedModel:
 
 def wanted(spec: Spec) -> tuple[ResolvedModel, ...]:
     """What the spec means now. Raises VersionNotFound, IncompleteVersion, RepositoryError or SpecError."""
-    found = tuple(resolve(model, f"models/{i}") for i, model in enumerate(spec.models))
-    for model in found:
+    models = tuple(resolve(model, f"models/{i}") for i, model in enumerate(spec.models))
+    for model in models:
         for path in model.paths.values():
             savedmodel.check_complete(path)
-    return found
+    return models
 
 
 def resolve(model: ServedModel, where: str) -> ResolvedModel:
     """One model's versions. `where`: its place in the spec. Raises VersionNotFound, RepositoryError or SpecError."""
     base = Path(model.base_path)
     if not base.is_dir():
-        seen = "is no directory" if base.exists() else "doesn't exist"
-        raise VersionNotFound(f"model {model.name!r}: its base path {base} {seen}", hint=_elsewhere(base))
+        fault = "is no directory" if base.exists() else "doesn't exist"
+        raise VersionNotFound(f"model {model.name!r}: its base path {base} {fault}", hint=_elsewhere(base))
     stored = versions_of(model)
     chosen = _chosen(model, stored, stored.paths())
     for label, version in model.labels.items():

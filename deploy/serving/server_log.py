@@ -79,14 +79,14 @@ def entries(lines: Iterable[str]) -> Iterator[Entry]:
     pending: Entry | None = None
     for raw in lines:
         line = _OUTER.sub("", _ANSI.sub("", raw)).rstrip()
-        found = _PREFIX.match(line)
-        if found is None and pending is not None and _continues(line, pending):
+        prefix = _PREFIX.match(line)
+        if prefix is None and pending is not None and _continues(line, pending):
             pending = Entry(pending.level, pending.source, f"{pending.text}\n{line}")
             continue
         if pending is not None:
             yield pending
-        text = line[found.end():] if found else line
-        pending = Entry(found["level"] if found else "", (found["source"] if found else "") or "", text.strip())
+        text = line[prefix.end():] if prefix else line
+        pending = Entry(prefix["level"] if prefix else "", (prefix["source"] if prefix else "") or "", text.strip())
     if pending is not None:
         yield pending
 
@@ -105,24 +105,24 @@ def complaints(lines: Sequence[str]) -> list[Entry]:
 
     A server that has started since is past it, and so is a model that was loaded since.
     """
-    found = list[Entry]()
+    failures = list[Entry]()
     for entry in entries(lines):
         if _STARTED in entry.text:
-            found = [e for e in found if _STAYS.search(e.text)]
+            failures = [e for e in failures if _STAYS.search(e.text)]
         elif (loaded := _LOADED.search(entry.text)) is not None:
-            found = [e for e in found if not _settled(e, loaded["name"], int(loaded["version"]))]
+            failures = [e for e in failures if not _settled(e, loaded["name"], int(loaded["version"]))]
         elif entry.complains and re.search("[A-Za-z]", entry.text) and not _REQUEST.search(entry.text):
             if failed_version(entry.text) is not None:  # its status says again what was said without a name
-                found = [e for e in found if e.level == "F" or _STAYS.search(e.text) or _FAILED.search(e.text)
-                         or _NO_VERSION.search(e.text)]
-            found.append(entry)
-    return found
+                failures = [e for e in failures if e.level == "F" or _STAYS.search(e.text) or _FAILED.search(e.text)
+                            or _NO_VERSION.search(e.text)]
+            failures.append(entry)
+    return failures
 
 
 def failed_version(text: str) -> tuple[str, int] | None:
     """The model and version that a message says failed to load; None if it says nothing of that."""
-    found = _FAILED.search(text)
-    return (found["name"] or found["name2"], int(found["version"] or found["version2"])) if found else None
+    match = _FAILED.search(text)
+    return (match["name"] or match["name2"], int(match["version"] or match["version2"])) if match else None
 
 
 def _settled(entry: Entry, name: str, version: int) -> bool:
@@ -136,15 +136,15 @@ def _settled(entry: Entry, name: str, version: int) -> bool:
 def load_failures(lines: Sequence[str]) -> list[LoadFailure]:
     """Each version's last failure that isn't over."""
     everything = "\n".join(lines)
-    found = dict[tuple[str, int], LoadFailure]()
+    failures = dict[tuple[str, int], LoadFailure]()
     for entry in complaints(lines):
         failed = _FAILED.search(entry.text)
         if failed is None:
             continue
         name, version = failed_version(entry.text) or ("", 0)
         exhausted = f"{{name: {name} version: {version}}} exhausted max_num_retries" in everything
-        found[name, version] = LoadFailure(name, version, sentence(failed["why"]), exhausted, entry.text)
-    return list(found.values())
+        failures[name, version] = LoadFailure(name, version, sentence(failed["why"]), exhausted, entry.text)
+    return list(failures.values())
 
 
 def interrupted_warmup(lines: Sequence[str]) -> str:
@@ -162,10 +162,10 @@ def interrupted_warmup(lines: Sequence[str]) -> str:
 def crash(lines: Sequence[str]) -> str:
     """What shows, without an exit code, that a program ended by itself: a failed check, an exception, its shell or
     loader, or its usage text, without a word of an unknown argument, at the end; empty if nothing does."""
-    said = [e for e in complaints(lines)
-            if e.level == "F" or e.text.startswith("terminate called") or (not e.level and _CRASH.search(e.text))]
-    if said:
-        return last_words(lines) if said[-1].text.lower().startswith("aborted") else shortened(said[-1].text)
+    crashes = [e for e in complaints(lines)
+               if e.level == "F" or e.text.startswith("terminate called") or (not e.level and _CRASH.search(e.text))]
+    if crashes:
+        return last_words(lines) if crashes[-1].text.lower().startswith("aborted") else shortened(crashes[-1].text)
     ends = [e.text for e in entries(lines) if e.text][-1:]
     usage = any(e.text.startswith("usage: ") for e in entries(lines)) and ends[0].startswith(_USAGE[1:])
     return ends[0][:80] if usage and not any("unknown argument" in line for line in lines) else ""
@@ -173,21 +173,21 @@ def crash(lines: Sequence[str]) -> str:
 
 def last_words(lines: Sequence[str]) -> str:
     """The sentence that names why a server ended; empty if it said nothing."""
-    said = [e for e in entries(lines) if e.text]
-    ended = next((e.text for e in reversed(said) if e.text.startswith(_FAILED_START)), "")
+    messages = [e for e in entries(lines) if e.text]
+    ended = next((e.text for e in reversed(messages) if e.text.startswith(_FAILED_START)), "")
     if ended:
         return _why_not_started(ended, lines)
-    thrown = next((e.text for e in reversed(said) if "what():" in e.text), "")
+    thrown = next((e.text for e in reversed(messages) if "what():" in e.text), "")
     if thrown:
         return shortened(f"uncaught exception: {thrown.rpartition('what():')[2].strip()}")
-    fatal = next((e.text for e in reversed(said) if e.level == "F"), "")
+    fatal = next((e.text for e in reversed(messages) if e.level == "F"), "")
     failures = load_failures(lines)
     if fatal or failures:
         return sentence(fatal) if fatal else f"{failures[-1].name}/{failures[-1].version}: {failures[-1].why}"
-    usage = any(e.text.startswith("usage: ") for e in said)
-    said = [e for e in said if not e.text.startswith(_USAGE[1:])]
-    wrong = [e for e in said if e.complains and (e.level or not usage)]
-    last = (wrong or ([] if usage else said))[-1:]
+    usage = any(e.text.startswith("usage: ") for e in messages)
+    messages = [e for e in messages if not e.text.startswith(_USAGE[1:])]
+    wrong = [e for e in messages if e.complains and (e.level or not usage)]
+    last = (wrong or ([] if usage else messages))[-1:]
     return _end(last[0]) if last else ""
 
 

@@ -57,14 +57,14 @@ def look(controls: Mapping[str, Control], models: Iterable[Desired], timeout: Ti
          labels: Mapping[str, Iterable[str]] | None = None) -> dict[str, list[Snapshot]]:
     """By model, what each protocol shows. A server that doesn't answer once isn't asked again: what it would be asked
     after that has no snapshot. labels: by model, further ones to resolve. Raises nothing for what a server does."""
-    seen: dict[str, list[Snapshot]] = {model.model: [] for model in models}
+    snapshots_of: dict[str, list[Snapshot]] = {model.model: [] for model in models}
     names = {model.model: {*model.asked, *(labels or {}).get(model.model, ())} for model in models}
     for protocol, control in controls.items():
-        for model, snapshots in seen.items():
+        for model, snapshots in snapshots_of.items():
             snapshots.append(_snapshot(protocol, control, model, sorted(names[model]), timeout))
             if not snapshots[-1].answered:
-                return seen
-    return seen
+                return snapshots_of
+    return snapshots_of
 
 
 def _snapshot(protocol: str, control: Control, model: str, labels: Iterable[str], timeout: Timeout) -> Snapshot:

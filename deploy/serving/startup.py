@@ -60,18 +60,18 @@ def _first_gap(server: Server, controls: Controls, models: Sequence[Desired], de
     closed = closed_ports(ports, server.listening())
     if closed:
         return closed[0]
-    seen = look(controls, models, lambda: max(0.1, deadline.clip(ASK)))
-    for snapshot in (s for snapshots in seen.values() for s in snapshots):
+    snapshots_of = look(controls, models, lambda: max(0.1, deadline.clip(ASK)))
+    for snapshot in (s for snapshots in snapshots_of.values() for s in snapshots):
         if snapshot.error is not None and distrusts(snapshot.error):
             raise with_evidence(NotReady, f"{server.name} is up, but tfs can't talk to it: {snapshot.error.message}",
                                 server, hint="see server/tls: ca, and server_name if the certificate isn't for this "
                                              "address") from snapshot.error
-    found = [(gap, model.model) for model in models for gap in gaps(model, seen[model.model])]
-    for gap, name in found:
+    missing = [(gap, model.model) for model in models for gap in gaps(model, snapshots_of[model.model])]
+    for gap, name in missing:
         if gap.final:
-            statuses = next(s.statuses for s in reversed(seen[name]) if s.statuses)
+            statuses = next(s.statuses for s in reversed(snapshots_of[name]) if s.statuses)
             raise with_evidence(NotReady, gap.why, server, statuses=[s.to_json() for s in statuses])
-    return found[0][0] if found else None
+    return missing[0][0] if missing else None
 
 
 def _check_answers(server: Server, controls: Controls, model: ResolvedModel, deadline: Deadline, progress: Progress
@@ -118,10 +118,10 @@ def ended(server: Server) -> ServerError:
     unread = next(unreadable(server.argv[1:]), None) if any(x.startswith("usage: ") for x in lines) else None
     if unread is not None and not words.startswith("Failed to start"):
         words = unread.sentence
-    said = f"its last words: {words}" if words else "it said nothing"
+    last = f"its last words: {words}" if words else "it said nothing"
     number = -code if code is not None and code < 0 else (code or 0) - 128
     how = "" if code is None else f" with exit code {code}"
-    return with_evidence(StartFailed, f"{server.name} ended{how} while starting; {said}", server,
+    return with_evidence(StartFailed, f"{server.name} ended{how} while starting; {last}", server,
                          hint=_SIGNALS.get(number, ""))
 
 
@@ -129,8 +129,8 @@ def with_evidence(kind: type[ServerError], message: str, server: Server, *, hint
                   ) -> ServerError:
     """An error with the server's command line, log tail, exit code and mounts, taken while they are still there."""
     try:
-        seen = {k: v for k, v in server.describe().items() if k in ("kind", "image", "mounts", "user", "log") and v}
+        evidence = {k: v for k, v in server.describe().items() if k in ("kind", "image", "mounts", "user", "log") and v}
     except DeployError:
-        seen = {}
+        evidence = {}
     return kind(message, argv=server.argv, logs=server.logs(LOG_LINES), returncode=server.returncode(), hint=hint,
-                details={**seen, **details})
+                details={**evidence, **details})

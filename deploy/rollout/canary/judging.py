@@ -99,14 +99,14 @@ class _Asked:
 
 def _far_apart(pairs: Iterable[AnswerPair], limits: ComparePart) -> list[str]:
     """Outputs without a difference in numbers: beyond any deviation that is allowed. One sentence for each."""
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for pair in pairs:
         if limits.deviation is None or isinstance(pair.after, str):
             continue
         for name in pair.before.keys() & pair.after.keys():
             if why := _no_difference(pair.before[name], pair.after[name]):
-                found.setdefault(f"{pair.signature}/{name}", why)
-    return [f"{where} {why}; up to {limits.deviation:g} apart is allowed" for where, why in sorted(found.items())]
+                reasons.setdefault(f"{pair.signature}/{name}", why)
+    return [f"{where} {why}; up to {limits.deviation:g} apart is allowed" for where, why in sorted(reasons.items())]
 
 
 def _no_difference(before: Array, after: Array) -> str:
@@ -119,21 +119,21 @@ def _no_difference(before: Array, after: Array) -> str:
 
 
 def _problems(before: CanarySide, after: CanarySide, drift: AnswerDrift, limits: ComparePart, asked: int) -> list[str]:
-    found = []
+    problems = []
     more = (len(after.errors) - len(before.errors)) / max(1, asked)
     if more > limits.errors:
-        found.append(f"{len(after.errors)} requests refused, {len(before.errors)} before: {after.errors[0]}")
+        problems.append(f"{len(after.errors)} requests refused, {len(before.errors)} before: {after.errors[0]}")
     for output in drift.outputs:
         where = f"{output.signature}/{output.output}"
         if limits.deviation is not None and output.max > limits.deviation:
-            found.append(f"{where} is up to {output.max:.3g} apart, {limits.deviation:g} allowed")
+            problems.append(f"{where} is up to {output.max:.3g} apart, {limits.deviation:g} allowed")
         if output.decisions and output.flips / output.decisions > limits.flips:
-            found.append(f"{where} decides otherwise in {output.flips} of {output.decisions} rows, "
-                         f"{limits.flips:.0%} allowed")
+            problems.append(f"{where} decides otherwise in {output.flips} of {output.decisions} rows, "
+                            f"{limits.flips:.0%} allowed")
         if output.nan_after - output.nan_before > limits.nan:
-            found.append(f"{where} has {output.nan_after:.1%} NaN, {output.nan_before:.1%} before")
+            problems.append(f"{where} has {output.nan_after:.1%} NaN, {output.nan_before:.1%} before")
     slow, usual = after.timings.median, before.timings.median
     if slow - usual > _SLACK and slow > limits.latency * usual:
-        found.append(f"the median request takes {slow * 1e3:.1f} ms, {usual * 1e3:.1f} ms before; "
-                     f"{limits.latency:g} times that is allowed")
-    return found
+        problems.append(f"the median request takes {slow * 1e3:.1f} ms, {usual * 1e3:.1f} ms before; "
+                        f"{limits.latency:g} times that is allowed")
+    return problems

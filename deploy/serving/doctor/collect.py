@@ -30,19 +30,19 @@ _MOST_LOG = 1 << 28  # bytes of a log that the user names
 
 def of_spec(spec: Spec, *, connect: Connect = snapshot.connect) -> Evidence:
     """The spec's server: the one that runs, or what the last start left. Raises RolloutError for a broken ledger."""
-    found, lost = _found(spec)
+    server, lost = _found(spec)
     status, problems = _status(spec, connect)
-    if found is None:
+    if server is None:
         evidence = _of_record(spec) or _of_failure(spec)
     else:
-        evidence = _of_inspected(found.inspect(TAIL), found.kind)
+        evidence = _of_inspected(server.inspect(TAIL), server.kind)
     evidence = replace(evidence, name=spec.name, machine=platform.machine(), problems=tuple(problems),
-                       unstopped=evidence.unstopped or (found is not None and not evidence.running),
+                       unstopped=evidence.unstopped or (server is not None and not evidence.running),
                        drift=tuple(d.message for d in status.drift if d.kind != "release") if status else (),
                        changes=status.changes if status else ())
     evidence = _surroundings(evidence, spec, lost)
     backend = backends.BACKENDS.get(evidence.kind, backends.AUTO[-1])
-    return replace(evidence, user=backend.user or "", ports=_ports(spec, found),
+    return replace(evidence, user=backend.user or "", ports=_ports(spec, server),
                    models=tuple(_models(spec, status, backend)))
 
 
@@ -65,13 +65,13 @@ def _status(spec: Spec, connect: Connect) -> tuple[ServerStatus | None, list[str
 def _of_record(spec: Spec) -> Evidence | None:
     """A server that ended by itself, or was ended by others: `down` and a start that failed remove what it leaves."""
     try:
-        found = backends.left(spec, TAIL)
+        remains = backends.left(spec, TAIL)
     except ServerError:
         return None  # find() has said so
-    if found is None:
+    if remains is None:
         return None
-    backend, seen = found
-    return replace(_of_inspected(seen, backend.name), unstopped=True)
+    backend, inspected = remains
+    return replace(_of_inspected(inspected, backend.name), unstopped=True)
 
 
 def _of_failure(spec: Spec) -> Evidence:
@@ -94,48 +94,49 @@ def _surroundings(e: Evidence, spec: Spec, lost: str) -> Evidence:
     candidates = [b] if (b := backends.BACKENDS.get(e.kind)) else backends.AUTO
     for backend in candidates:
         try:
-            seen = backend.surroundings(spec)
+            around = backend.surroundings(spec)
         except ServerError as error:
             if backend.name == spec.server.backend:
                 return replace(e, engine_error=lost or error.message)
             continue  # the next one takes its place
-        return replace(e, program_error=seen.program_error, image=seen.image or e.image, image_here=seen.image_here,
-                       image_platform=seen.image_platform if seen.image else e.image_platform)
+        return replace(e, program_error=around.program_error, image=around.image or e.image,
+                       image_here=around.image_here,
+                       image_platform=around.image_platform if around.image else e.image_platform)
     return e
 
 
-def _ports(spec: Spec, found: Server | None) -> tuple[Port, ...]:
-    endpoint = found.endpoint if found is not None else None
+def _ports(spec: Spec, server: Server | None) -> tuple[Port, ...]:
+    endpoint = server.endpoint if server is not None else None
     numbers = (endpoint.grpc_port, endpoint.rest_port) if endpoint else (spec.server.grpc_port, spec.server.rest_port)
-    ours = found.listening() if found is not None else frozenset()
+    ours = server.listening() if server is not None else frozenset()
     named: tuple[tuple[PortName, int | None], ...] = (("gRPC", numbers[0]), ("REST", numbers[1]))
-    return tuple(Port(name, number, number in ours, _others(number, found)) for name, number in named if number)
+    return tuple(Port(name, number, number in ours, _others(number, server)) for name, number in named if number)
 
 
-def _others(number: int, found: Server | None) -> tuple[str, ...]:
+def _others(number: int, server: Server | None) -> tuple[str, ...]:
     """All who listen; where an engine forwards the ports that is the engine, in as many processes as it likes."""
-    forwarded = found is not None and backends.backend_of(found).capabilities.own_network
-    return () if found is not None and forwarded and number in found.listening() else owners(number)
+    forwarded = server is not None and backends.backend_of(server).capabilities.own_network
+    return () if server is not None and forwarded and number in server.listening() else owners(number)
 
 
 def _models(spec: Spec, status: ServerStatus | None, backend: Backend) -> list[ModelEvidence]:
     layout, target = backend.layout(spec), serving.target_of(spec)
-    found = []
+    models = []
     statuses = {m.name: m.statuses for m in status.models} if status is not None else {}
     for model in serving.as_known_good(spec).models:
-        made = ModelEvidence(model.name, layout.base_paths[model.name], model.base_path, model.versions,
-                             dict(model.labels), statuses=statuses.get(model.name, ()))
-        found.append(looked_at(made, backend.user, target))
-    return found
+        evidence = ModelEvidence(model.name, layout.base_paths[model.name], model.base_path, model.versions,
+                                 dict(model.labels), statuses=statuses.get(model.name, ()))
+        models.append(looked_at(evidence, backend.user, target))
+    return models
 
 
 def of_container(name: str) -> Evidence:
     """Any container that runs, or ran, a model server. Raises BackendMissing or ServerError."""
-    seen = inspect(name, tail=TAIL)
-    files = Files(seen.mounts, lambda path: look_inside(name, path))
-    evidence = replace(_of_inspected(seen, "container"), given_by_name=True, machine=platform.machine(),
-                       ports=tuple(_container_ports(seen)) if seen.running else ())
-    return _configured(evidence, files, _reader(seen.user))
+    inspected = inspect(name, tail=TAIL)
+    files = Files(inspected.mounts, lambda path: look_inside(name, path))
+    evidence = replace(_of_inspected(inspected, "container"), given_by_name=True, machine=platform.machine(),
+                       ports=tuple(_container_ports(inspected)) if inspected.running else ())
+    return _configured(evidence, files, _reader(inspected.user))
 
 
 def _reader(user: str) -> str | None:
@@ -146,29 +147,31 @@ def _reader(user: str) -> str | None:
     return f"{uid}:{gid or 0}"
 
 
-def _of_inspected(seen: Inspected, kind: str) -> Evidence:
-    log = (*seen.log.splitlines(), *([seen.error] if seen.error else []))
-    return Evidence(name=seen.name, kind=kind, running=seen.running, exit_code=seen.exit_code,
-                    out_of_memory=seen.out_of_memory, argv=seen.argv, added=seen.added, environment=seen.environment,
-                    state=seen.state, start_error=seen.error, log=log, user=seen.user, mounts=dict(seen.mounts),
-                    image=seen.image, image_platform=seen.image_platform)
+def _of_inspected(inspected: Inspected, kind: str) -> Evidence:
+    log = (*inspected.log.splitlines(), *([inspected.error] if inspected.error else []))
+    return Evidence(name=inspected.name, kind=kind, running=inspected.running, exit_code=inspected.exit_code,
+                    out_of_memory=inspected.out_of_memory, argv=inspected.argv, added=inspected.added,
+                    environment=inspected.environment, state=inspected.state, start_error=inspected.error, log=log,
+                    user=inspected.user, mounts=dict(inspected.mounts), image=inspected.image,
+                    image_platform=inspected.image_platform)
 
 
-def _container_ports(seen: Inspected) -> Iterator[Port]:
+def _container_ports(inspected: Inspected) -> Iterator[Port]:
     """The ports that the server in it should have; whether it has them is asked in the engine's network.
 
     What is published is no proof: the engine's own proxy accepts connections, whoever listens behind it.
     """
-    first = next((i for i, a in enumerate(seen.argv) if a.startswith("--")), len(seen.argv))
-    flags = parse(seen.argv[first:], FLAGS).values
-    known = first < len(seen.argv)
+    first = next((i for i, a in enumerate(inspected.argv) if a.startswith("--")), len(inspected.argv))
+    flags = parse(inspected.argv[first:], FLAGS).values
+    known = first < len(inspected.argv)
     named: tuple[tuple[PortName, int], ...] = (
         ("gRPC", int(flags["port"]) if known else GRPC_PORT), ("REST", int(flags["rest_api_port"]) if known else 0))
-    strays = seen.published.keys() - {inside for _, inside in named}  # published, and nobody listens there
+    strays = inspected.published.keys() - {inside for _, inside in named}  # published, and nobody listens there
     for name, inside in named:
         if inside:
-            yield Port(name, seen.published.get(inside, inside), ours=listens(seen.address, inside) is not False,
-                       unpublished=bool(strays) and inside not in (*seen.published, GRPC_PORT, REST_PORT))
+            yield Port(name, inspected.published.get(inside, inside),
+                       ours=listens(inspected.address, inside) is not False,
+                       unpublished=bool(strays) and inside not in (*inspected.published, GRPC_PORT, REST_PORT))
 
 
 def of_log(log: Path | None, argv: Sequence[str]) -> Evidence:
@@ -178,9 +181,9 @@ def of_log(log: Path | None, argv: Sequence[str]) -> Evidence:
     except OSError as e:
         raise ServerError(f"can't read {log}: {files.reason(e)}") from None
     flags = tuple(argv) if argv and not argv[0].startswith("--") else ("tensorflow_model_server", *argv)
-    made = Evidence(name=str(log or "the command line"), kind="unknown", given_by_name=True,
-                    log=tuple(text.splitlines()), argv=flags if argv else ())
-    return _configured(made, Files(None), None)
+    evidence = Evidence(name=str(log or "the command line"), kind="unknown", given_by_name=True,
+                        log=tuple(text.splitlines()), argv=flags if argv else ())
+    return _configured(evidence, Files(None), None)
 
 
 def _configured(e: Evidence, files: Files, user: str | None) -> Evidence:

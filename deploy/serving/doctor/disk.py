@@ -50,10 +50,10 @@ def looked_at(model: ModelEvidence, user: str | None, target: Target | None = No
     broken = {} if bad else _broken(chosen)
     whole = {v: p for v, p in chosen.items() if v not in broken}
     refused = _refused(whole, target) if target and not bad else {}
-    made = replace(model, there=there, found=frozenset(paths), unreadable=str(bad or ""), broken=broken,
-                   refused=refused, unexpected=tuple(spelled[v] for v in sorted(spelled.keys() - paths.keys())),
-                   is_version=any((path / name).exists() for name in _GRAPHS))
-    return made if paths else _without_versions(made, path)
+    evidence = replace(model, there=there, found=frozenset(paths), unreadable=str(bad or ""), broken=broken,
+                       refused=refused, unexpected=tuple(spelled[v] for v in sorted(spelled.keys() - paths.keys())),
+                       is_version=any((path / name).exists() for name in _GRAPHS))
+    return evidence if paths else _without_versions(evidence, path)
 
 
 def _without_versions(model: ModelEvidence, path: Path) -> ModelEvidence:
@@ -90,17 +90,17 @@ def _holds(path: Path) -> bool:
 
 
 def _broken(paths: Mapping[int, Path]) -> dict[int, str]:
-    found = {}
+    reasons = {}
     for version, path in paths.items():
         try:
             savedmodel.check_complete(path)
         except DeployError as e:
-            found[version] = e.message
-    return found
+            reasons[version] = e.message
+    return reasons
 
 
 def _refused(paths: Mapping[int, Path], target: Target) -> dict[int, tuple[str, ...]]:
-    found = {}
+    refusals = {}
     for version, path in paths.items():
         try:
             findings = checks.check(path, target).findings
@@ -108,21 +108,21 @@ def _refused(paths: Mapping[int, Path], target: Target) -> dict[int, tuple[str, 
             continue
         messages = tuple(f.message for f in findings if f.rule in _FATAL and f.refuses)
         if messages:
-            found[version] = messages
-    return found
+            refusals[version] = messages
+    return refusals
 
 
 def named_files(flags: Parsed, files: Files) -> dict[str, str]:
     """Flag -> why its file can't be used."""
-    found = {}
+    reasons = {}
     for flag, message in _FILES.items():
         path = str(flags.values[flag])
         try:
             if path:
                 from_text(files.read(path), message, path)
         except SpecError as e:
-            found[flag] = str(e)
-    return found
+            reasons[flag] = str(e)
+    return reasons
 
 
 def configured(flags: Parsed, files: Files) -> tuple[tuple[ModelEvidence, ...], str]:
@@ -148,12 +148,12 @@ def located(model: ModelEvidence, files: Files, user: str | None) -> ModelEviden
         return model
     here = files.here(model.base_path)
     if here is not None and (here.exists() or files.inside(model.base_path) is None):
-        made = looked_at(replace(model, path=str(here)), user)
-        return replace(made, engine_lacks=_lacking(made, files))
-    seen = files.inside(model.base_path)
-    if seen is not None and seen.kind != "missing":
-        return _of_inside(model, seen)
-    if files.mounted(model.base_path) and (here is not None or seen is not None):
+        evidence = looked_at(replace(model, path=str(here)), user)
+        return replace(evidence, engine_lacks=_lacking(evidence, files))
+    directory = files.inside(model.base_path)
+    if directory is not None and directory.kind != "missing":
+        return _of_inside(model, directory)
+    if files.mounted(model.base_path) and (here is not None or directory is not None):
         return looked_at(replace(model, path=str(here)), user) if here is not None else \
             replace(model, there="missing", found=frozenset())
     if files.mounted(model.base_path):
@@ -169,21 +169,21 @@ def _lacking(model: ModelEvidence, files: Files) -> str:
     if files.mounts is None or not model.found or model.unreadable:
         return ""
     path = list(version_paths(Path(model.path)).values())[-1:]  # its name may be `007`
-    seen = files.inside(f"{model.base_path}/{path[0].name}") if path else None
-    return str(path[0]) if seen is not None and seen.kind == "missing" else ""
+    directory = files.inside(f"{model.base_path}/{path[0].name}") if path else None
+    return str(path[0]) if directory is not None and directory.kind == "missing" else ""
 
 
-def _of_inside(model: ModelEvidence, seen: Inside) -> ModelEvidence:
+def _of_inside(model: ModelEvidence, directory: Inside) -> ModelEvidence:
     """By the names that were read; of a large model these aren't all."""
-    if seen.kind == "file":
+    if directory.kind == "file":
         return replace(model, there="file", found=frozenset())
-    top = {PurePosixPath(name).parts[0] for name in seen.names}
+    top = {PurePosixPath(name).parts[0] for name in directory.names}
     versions = frozenset(by_version(top))
-    if not seen.complete:  # what wasn't read may well be there
+    if not directory.complete:  # what wasn't read may well be there
         return replace(model, found=versions | model.named or model.found)
     if versions:
         return replace(model, found=versions)
-    parts = [PurePosixPath(name).parts for name in sorted(seen.names)]
+    parts = [PurePosixPath(name).parts for name in sorted(directory.names)]
     return replace(model, found=versions, is_version=bool(top & {*_GRAPHS}),
                    nested=tuple(dict.fromkeys(p[0] for p in parts if len(p) > 1 and version_number(p[1]) is not None)),
                    unnumbered=tuple(dict.fromkeys(p[0] for p in parts if len(p) > 1 and p[1] in _GRAPHS)))

@@ -53,12 +53,12 @@ def diagnose(spec: Spec) -> Diagnosis:
 
 def examine(evidence: Evidence) -> Diagnosis:
     """Every cause that the evidence shows, each once."""
-    found = dict[tuple[str, str], Cause]()
+    causes_by_name = dict[tuple[str, str], Cause]()
     for rule in RULES:
         for cause in rule(evidence):
-            found.setdefault((cause.rule, cause.cause), cause)
+            causes_by_name.setdefault((cause.rule, cause.cause), cause)
     # A symptom says nothing new beside its cause
-    explained = any(c.weight > 80 for c in found.values())
-    causes = [c for c in found.values() if not (explained and c.rule in _SYMPTOMS)]
+    explained = any(c.weight > 80 for c in causes_by_name.values())
+    causes = [c for c in causes_by_name.values() if not (explained and c.rule in _SYMPTOMS)]
     return Diagnosis(evidence.name, evidence.running, tuple(sorted(causes, key=lambda c: c.weight)), evidence.kind,
                      evidence.given_by_name)

@@ -62,11 +62,11 @@ def _instead(argument: str, name: str, *, entry_point: bool) -> str:
 def values(e: Evidence) -> Iterator[Cause]:
     """Known flags with values that they don't take: these do end the server."""
     refused = bool(e.exit_code) and any(x.lstrip().lower().startswith("usage: ") for x in e.log)
-    for found in unreadable(e.arguments, strict=refused):
-        name, _, value = found.argument.removeprefix("--").partition("=")
-        takes = f"exactly {found.expected}" if found.expected == "true or false" else found.expected
-        yield Cause("bad-value", 94, f"{found.argument}: --{name} takes {takes}, not {value!r}; the server ends with "
-                    "its usage text and 255", f"write {found.write or f'--{name}= with {found.expected}'}",
+    for unread in unreadable(e.arguments, strict=refused):
+        name, _, value = unread.argument.removeprefix("--").partition("=")
+        takes = f"exactly {unread.expected}" if unread.expected == "true or false" else unread.expected
+        yield Cause("bad-value", 94, f"{unread.argument}: --{name} takes {takes}, not {value!r}; the server ends with "
+                    "its usage text and 255", f"write {unread.write or f'--{name}= with {unread.expected}'}",
                     e.line("couldn't interpret value"))
 
 

@@ -70,10 +70,10 @@ def engine(e: Evidence) -> Iterator[Cause]:
     other = bool(e.image_platform and machine and e.image_platform != machine)
     line = e.line("exec format error")
     if line or (other and not e.running):
-        seen = f" ({e.image_platform}, this machine is {machine})" if other else ""
+        which = f" ({e.image_platform}, this machine is {machine})" if other else ""
         crashed = (e.exit_code or 0) in (132, 134, 139)  # as emulators do that lack an instruction
         yield Cause("architecture", 96 if line or crashed else 70, f"the image {e.image or 'or program'} is for "
-                    f"another architecture{seen}", "use an image of this architecture, or backend: embedded, which "
+                    f"another architecture{which}", "use an image of this architecture, or backend: embedded, which "
                     "runs on any", line)
 
 
@@ -99,8 +99,8 @@ def _ended(e: Evidence, code: int) -> Iterator[Cause]:
         if number == 11 and (not e.argv or e.flags.values["enable_grpc_healthcheck_service"]):
             cause += "; tensorflow_model_server does so when its gRPC port is taken and the health service is on"
             fix = "see whether another server has its port"
-        seen = f"exit code {code}" + (f"; {last}" if last and number in (6, 11) else "")
-        yield Cause(rule, weight, cause, fix, seen)
+        evidence = f"exit code {code}" + (f"; {last}" if last and number in (6, 11) else "")
+        yield Cause(rule, weight, cause, fix, evidence)
     elif code in (126, 127):
         yield Cause("program-missing", 90, "the container has no program that could be run under that name",
                     "is it a serving image? its program is /usr/bin/tensorflow_model_server", f"exit code {code}")

@@ -30,8 +30,8 @@ class Files:
 
     def here(self, path: str) -> Path | None:
         """Where a path of the server's lies on this machine; None if it doesn't."""
-        found = path if self.mounts is None else host_path(path, self.mounts)
-        return Path(found) if found is not None and Path(found).is_absolute() else None
+        host = path if self.mounts is None else host_path(path, self.mounts)
+        return Path(host) if host is not None and Path(host).is_absolute() else None
 
     def mounted(self, path: str) -> bool:
         return self.mounts is None or host_path(path, self.mounts) is not None
@@ -43,10 +43,10 @@ class Files:
     def read(self, path: str) -> str:
         """A config file's text. Raises SpecError that says why it can't be used."""
         here = self.here(path)
-        seen = self.inside(path) if here is None or not here.exists() else None
-        if seen is not None and seen.kind == "file":
-            return _decoded(seen.text)
-        if (seen is not None and seen.kind == "directory") or (here is not None and here.is_dir()):
+        inside = self.inside(path) if here is None or not here.exists() else None
+        if inside is not None and inside.kind == "file":
+            return _decoded(inside.text)
+        if (inside is not None and inside.kind == "directory") or (here is not None and here.is_dir()):
             raise SpecError(f"{path} is a directory: Docker makes one where the file that it should mount doesn't exist"
                             if self.mounts is not None else f"{path} is a directory")
         if here is None:
