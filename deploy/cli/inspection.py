@@ -108,7 +108,7 @@ def _shown(inspection: Inspection) -> object:
 
 def _rest_lines(calls: CallSnippets) -> Iterator[str]:
     """A long body goes to a file beside, which nothing else is overwritten for."""
-    from deploy.client import curl
+    from deploy.client import snippets
 
     file = None if calls.long is None else _written(calls.long[0])
     if calls.long is None or file is None:
@@ -116,7 +116,7 @@ def _rest_lines(calls: CallSnippets) -> Iterator[str]:
     else:
         body, url = calls.long
         yield f"# the body, {len(body):,} bytes, was written to {file} in this directory"
-        yield curl.of_file(url, file)
+        yield snippets.curl_of_file(url, file)
 
 
 def _written(body: bytes) -> Path | None:

@@ -3,20 +3,17 @@
     with deploy.connect("127.0.0.1:8500") as client:
         client.predict("mnist@stable", {"pixels": images})["probs"]
 
-    connecting   `connect`: from an address to a client
+    connecting   `connect`: from an address to a client; what an address may look like
     interfaces   Predictor and Control (Protocols), Prediction, Metadata
     rest, rpc    the two protocols; both offer both planes (reload: gRPC only)
-    base         what both share: refs, deadlines, kept signatures; contracts: signatures, asked as rarely as is right
-    transport    HTTP: pooled connections, deadlines; headers: sent, never printed; replies: REST's, as values
-    forms        which tensors and signatures have a JSON form
-    encoding, decoding   numpy <-> JSON
+    base         what both share: refs, deadlines, headers, signatures asked as rarely as is right
+    encoding     numpy -> JSON, and which tensors and signatures have no form there; decoding: REST's replies as values
     checking     a request against its signature, before it is sent
-    addresses    what an address may look like
     probing      can a version that says AVAILABLE answer at all?
     examples     feature values -> tf.Example
     failures     foreign errors -> ours: the only place that knows grpc.RpcError and requests' exceptions
     monitoring   what a server says of itself in Prometheus' format
-    curl         a REST call as a line for a shell; snippets: calls that can be pasted
+    snippets     calls that can be pasted: a line for a shell, lines of Python
 """
 
 import lazy_loader

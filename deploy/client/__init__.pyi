@@ -3,7 +3,7 @@ from . import snippets as snippets
 from .connecting import Client as Client
 from .connecting import connect as connect
 from .connecting import connect_to as connect_to
-from .forms import no_json_values as no_json_values
+from .encoding import no_json_values as no_json_values
 from .interfaces import Control as Control
 from .interfaces import Metadata as Metadata
 from .interfaces import Prediction as Prediction

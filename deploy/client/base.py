@@ -1,24 +1,121 @@
-"""What both protocols' clients share: refs, deadlines, the kept signatures, where an error happened."""
+"""What both protocols' clients share: refs, deadlines, where an error happened, headers, signatures behind refs.
+
+Headers may carry credentials: they are sent, and never printed. A version's signatures never change, so they are kept.
+A name or label may lead to another version at any time, so what it led to is believed for a moment only.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TypeVar
 
-from deploy.client.contracts import Contracts
+from deploy import files
+from deploy.client.checking import choose
 from deploy.client.failures import CallSite
-from deploy.client.headers import Given, Headers
 from deploy.client.interfaces import Metadata
-from deploy.errors import BadReply, BadRequest, SpecError
-from deploy.types import ModelRef, ModelVersion
-from deploy.waiting import Deadline
+from deploy.errors import BadReply, BadRequest, Rejected, SpecError
+from deploy.types import ModelRef, ModelVersion, Signature, Tls
+from deploy.waiting import Clock, Deadline
+
+Given = Mapping[str, str] | Sequence[tuple[str, str]]
+
+FRESH = 2.0
+"""Seconds for which a name or label is taken to lead to the same version."""
 
 T = TypeVar("T")
 C = TypeVar("C", bound="Base")
 
 NO_MODEL = ModelRef("")
 """Stands in calls that aren't about a model."""
+
+
+class Headers(Mapping[str, str]):
+    """Headers of every request: gRPC metadata, or HTTP headers. Names are lower case. No repr shows a value.
+
+    Raises SpecError for a name or value that the protocols don't take.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, given: Given = ()) -> None:
+        self._values = {name.lower(): value for name, value in (given.items() if isinstance(given, Mapping) else given)}
+        for name, value in self._values.items():
+            if not re.fullmatch(r"[a-z0-9_.-]+", name) or name.startswith("grpc-") or name.endswith("-bin"):
+                raise SpecError(f"metadata {name!r} is not a valid name",
+                                hint="use letters, digits, '-', '_' and '.'; not grpc-..., not ...-bin")
+            if not isinstance(value, str) or not re.fullmatch(r"[ -~]*", value) or value != value.strip():
+                raise SpecError(f"the value of metadata {name!r} is not printable ASCII",
+                                hint="remove line ends and other characters that headers can't have")
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Headers({', '.join(self._values)})"
+
+
+def pem(tls: Tls, part: str) -> bytes | None:
+    """The bytes of `ca`, `certificate` or `key`; None if not given. Raises SpecError if the file can't be read."""
+    path = getattr(tls, part)
+    if path is None:
+        return None
+    try:
+        return files.read_given(path)
+    except OSError as error:
+        where = "" if part == "key" else f" {path}"  # where a key lies is nobody's business
+        raise SpecError(f"the TLS {part}{where} can't be read: {files.reason(error)}",
+                        hint="give the path of a PEM file") from error
+
+
+class Contracts:
+    """A cache of metadata. Thread-safe."""
+
+    def __init__(self, fetch: Callable[[ModelRef, Deadline], Metadata], clock: Clock = time) -> None:
+        self._fetch, self._clock = fetch, clock
+        self._known: dict[ModelRef, tuple[float, Metadata]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, ref: ModelRef, deadline: Deadline) -> tuple[Metadata, bool]:
+        """The metadata behind `ref`, and whether it was asked for just now."""
+        with self._lock:
+            known = self._known.get(ref)
+        if known and (ref.version is not None or self._clock.monotonic() - known[0] < FRESH):
+            return known[1], False
+        return self.refresh(ref, deadline), True
+
+    def refresh(self, ref: ModelRef, deadline: Deadline) -> Metadata:
+        """Ask the server."""
+        now = self._clock.monotonic()
+        metadata = self._fetch(ref, deadline)
+        with self._lock:
+            self._known[ref] = (now, metadata)
+        return metadata
+
+    def using(self, ref: ModelRef, name: str, deadline: Deadline, attempt: Callable[[Signature], T]) -> T:
+        """Run `attempt` with the signature called `name`; once more if it fails and the signature turns out to be old.
+
+        Nothing is sent twice that might have been carried out: only refusals, and answers that don't fit.
+        """
+        metadata, fresh = self.get(ref, deadline)
+        try:
+            return attempt(choose(metadata.contract, name, ref))
+        except (BadRequest, BadReply, Rejected):
+            if fresh or ref.version is not None or deadline.over:
+                raise
+            newer = self.refresh(ref, deadline)
+            if newer == metadata:
+                raise
+            return attempt(choose(newer.contract, name, ref))
 
 
 def as_ref(ref: ModelRef | str) -> ModelRef:

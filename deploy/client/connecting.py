@@ -1,23 +1,105 @@
-"""`connect`: from an address to a client."""
+"""`connect`: from an address to a client; what an address may look like, and what is meant by one that isn't quite."""
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from deploy.client.addresses import grpc_target, is_url
-from deploy.client.addresses import rest_url as checked_url
-from deploy.client.headers import Given, Headers
+from deploy.client.base import Given, Headers
 from deploy.client.interfaces import Features, Inputs, Metadata, Prediction
 from deploy.client.rest import RestClient
 from deploy.client.rpc import RpcClient
 from deploy.errors import BadRequest, SpecError
-from deploy.types import DEFAULT_SIGNATURE, Endpoint, ModelRef, ModelVersion, Signature, Tls, VersionStatus
+from deploy.types import DEFAULT_SIGNATURE, Endpoint, ModelRef, ModelVersion, Signature, Tls, VersionStatus, bracketed
 from deploy.wire.dtypes import Array
 
 if TYPE_CHECKING:
     from deploy.wire import serving_pb2 as pb
+
+_GRPC_PORT, _REST_PORT = 8500, 8501  # TensorFlow Serving's
+_RESOLVED = re.compile(r"(dns|unix|unix-abstract|ipv4|ipv6|vsock):.+")  # gRPC's own forms of a target
+_HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[^\s/:\[\]@,?#]+):(?P<port>[0-9]{1,5})", re.ASCII)
+
+
+def is_url(text: str) -> bool:
+    """Whether an address is one of REST's."""
+    return text.lower().startswith(("http://", "https://"))
+
+
+def grpc_target(text: str) -> str:
+    """`host:port`, or another of gRPC's targets, as gRPC takes it. Raises SpecError."""
+    if _RESOLVED.fullmatch(text):
+        return text
+    plain = text[len("grpc://"):] if text.lower().startswith("grpc://") else text
+    plain = plain.rstrip("/") if plain.count("/") == 1 else plain  # a trailing slash
+    found = _HOST_PORT.fullmatch(plain)
+    if found and 0 < int(found["port"]) <= 65535 and "\\" not in plain:
+        return f"{found['host']}:{int(found['port'])}"
+    raise SpecError(f"expected host:port, got {text!r}: {_wrong_target(plain, found)}",
+                    hint=f"for gRPC write host:{_GRPC_PORT}, for REST http://host:{_REST_PORT}")
+
+
+def _wrong_target(text: str, found: re.Match[str] | None) -> str:
+    ipv6 = _ipv6(text)
+    reasons = (
+        (found and "\\" not in text, f"ports are 1 to 65535, not {found['port'] if found else ''}"),
+        (not text.strip(), "it is empty"),
+        (len(text.split()) > 1 or text != text.strip(), "it has spaces in it"),
+        (is_url(text), "that is a REST address"),
+        ("://" in text, f"{text.partition('://')[0]}:// isn't spoken by TensorFlow Serving"),
+        ("," in text, "one address at a time"),
+        (ipv6, f"an IPv6 address stands in brackets, and the port behind them: {ipv6}"),
+        ("/" in text, "it has a path, which only REST has"),
+        (":" not in text.rstrip(":"), "it has no port"))
+    return next((why for wrong, why in reasons if wrong), "that is no name of a host and no port")
+
+
+def _ipv6(text: str) -> str:
+    """How an IPv6 address, with a port or without one, is written; empty if it is none."""
+    head, _, port = text.rpartition(":")
+    for host, number in ((head, port), (text, str(_GRPC_PORT))):
+        try:
+            if number.isdecimal() and len(number) > 2:
+                return f"{bracketed(str(ipaddress.IPv6Address(host.strip('[]'))))}:{number}"
+        except ValueError:
+            continue
+    return ""
+
+
+def rest_url(text: str) -> str:
+    """A REST base URL. Raises SpecError."""
+    if len(text.split()) > 1 or text != text.strip():
+        raise _no_url(text, "it has spaces in it")
+    if not is_url(text):
+        raise _no_url(text, "it has no http:// in front")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as e:
+        host = _ipv6(text.partition("://")[2].partition("/")[0])
+        port_wrong = "ports are 1 to 65535" if "ort" in str(e) else str(e)
+        raise _no_url(text, f"an IPv6 address stands in brackets: {host}" if host else port_wrong) from None
+    if not parts.hostname:
+        raise _no_url(text, "it names no host")
+    if port == 0:
+        raise _no_url(text, "port 0 is none to connect to")
+    if parts.username or parts.password:
+        raise _no_url(text.replace(parts.netloc, f"...@{parts.hostname}"), "credentials belong in metadata")
+    if parts.query or parts.fragment:
+        raise _no_url(text, "it has a query")
+    path = parts.path.rstrip("/")
+    if re.search(r"/v1(/.*)?$", path):
+        raise _no_url(text, "the base URL ends before /v1")
+    return text
+
+
+def _no_url(text: str, why: str) -> SpecError:
+    return SpecError(f"expected http://host:port, got {text!r}: {why}",
+                     hint=f"for REST write http://host:{_REST_PORT}, for gRPC host:{_GRPC_PORT}")
 
 
 class Client:
@@ -121,7 +203,7 @@ def connect_to(grpc: str | None, rest: str | None, **options: Any) -> Client:
     if grpc is None:
         if rest is None:
             raise SpecError("no address was given", hint="--rest-url http://host:port, --grpc host:port, or both")
-        return connect(checked_url(rest), **options)
+        return connect(rest_url(rest), **options)
     return connect(grpc_target(grpc), rest=rest, **options)
 
 
@@ -135,5 +217,5 @@ def _addresses(target: str | Endpoint, rest: str | None, tls: Tls | None) -> tup
     if is_url(target):
         if rest is not None:
             raise SpecError(f"two REST addresses were given: {target} and {rest}", hint="the first one is for gRPC")
-        return None, checked_url(target), tls
-    return grpc_target(target), None if rest is None else checked_url(rest), tls
+        return None, rest_url(target), tls
+    return grpc_target(target), None if rest is None else rest_url(rest), tls

@@ -1,7 +1,8 @@
-"""JSON as TF Serving writes it -> numpy.
+"""JSON as TF Serving writes it -> numpy, statuses, metadata. What isn't as the API says is a BadReply.
 
 Replies carry neither dtype nor shape, and a single output no name: the signature supplies them. NaN and infinities are
 bare tokens, and strings may hold bytes that are no UTF-8, both of which a strict parser refuses.
+Source: tensorflow_serving/model_servers/http_rest_api_handler.cc, tensorflow_serving/apis/get_model_status.proto.
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import orjson
+from google.protobuf import json_format
 
-from deploy.client.forms import Form
+from deploy.client.encoding import Form
+from deploy.client.interfaces import Metadata
 from deploy.errors import BadReply
-from deploy.types import Signature, TensorSpec
+from deploy.types import Signature, TensorSpec, VersionState, VersionStatus
+from deploy.wire import serving_pb2 as pb
+from deploy.wire.contracts import METADATA_FIELD, contract_from_map
 from deploy.wire.dtypes import Array
 from deploy.wire.tensors import numpy_dtype
 
@@ -27,6 +32,8 @@ _KINDS: Mapping[str, frozenset[type]] = {
     "f": frozenset({float, int}), "i": frozenset({int}), "u": frozenset({int}), "b": frozenset({bool}),
     "O": frozenset({str, dict}),
 }
+
+REGRESSIONS = TensorSpec("results", "float32", (None,))
 
 
 def loads(body: bytes) -> Any:
@@ -123,3 +130,48 @@ def _bytes(value: Any, name: str) -> bytes:
 def _beginning(body: bytes) -> str:
     text = body[:120].decode("utf-8", "replace")
     return f"{text!r}{' ...' if len(body) > 120 else ''}"
+
+
+def statuses(reply: Any) -> list[VersionStatus]:
+    """GetModelStatusResponse as REST writes it."""
+    message = pb.GetModelStatusResponse()
+    _parse({"model_version_status": member(reply, "model_version_status")}, message)
+    return from_messages(message.model_version_status)
+
+
+def from_messages(messages: Iterable[pb.ModelVersionStatus]) -> list[VersionStatus]:
+    """The statuses of a reply, newest version first, as the server lists them."""
+    return [VersionStatus(m.version, VersionState(m.state), m.status.error_code, m.status.error_message)
+            for m in sorted(messages, key=lambda m: -m.version)]
+
+
+def metadata(reply: Any) -> Metadata:
+    """GetModelMetadataResponse as REST writes it: the signatures stand where gRPC has an Any."""
+    signatures, spec = pb.SignatureDefMap(), pb.ModelSpec()
+    _parse(member(member(reply, "metadata"), METADATA_FIELD), signatures)
+    _parse(member(reply, "model_spec"), spec)
+    return Metadata(spec.version.value, contract_from_map(signatures.signature_def))
+
+
+def classes(results: Any) -> list[list[tuple[str, float]]]:
+    """The `results` of a classify reply."""
+    try:
+        return [[(str(label), float(score)) for label, score in result] for result in results]
+    except (TypeError, ValueError) as error:
+        raise BadReply("expected lists of [label, score] in 'results'") from error
+
+
+def error_text(body: bytes) -> str:
+    """The server's words in an error reply; the beginning of whatever else came."""
+    try:
+        text = orjson.loads(body)["error"]
+    except (ValueError, KeyError, TypeError):
+        text = body[:200].decode("utf-8", "replace").strip()
+    return str(text)
+
+
+def _parse(value: Any, message: Any) -> None:
+    try:
+        json_format.ParseDict(value, message, ignore_unknown_fields=True)
+    except (json_format.ParseError, AttributeError, TypeError, ValueError) as error:
+        raise BadReply(f"expected a {message.DESCRIPTOR.name}, got something else: {error}") from error

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from deploy.client.forms import no_json
+from deploy.client.encoding import no_json
 from deploy.client.interfaces import Asked, Inputs
 from deploy.errors import BadRequest, ClientError, Rejected, TimedOut
 from deploy.goldens import examples

@@ -1,26 +1,100 @@
-"""TF Serving's REST API: predict in rows or columns, classify, regress, status, metadata.
+"""TF Serving's REST API: predict in rows or columns, classify, regress, status, metadata; and the HTTP below it.
 
+Pooled connections, a deadline on everything, whole bodies in and out.
 Source: tensorflow_serving/g3doc/api_rest.md, tensorflow_serving/model_servers/http_rest_api_handler.cc.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
-from deploy.client import curl, decoding, encoding, failures, forms, replies
-from deploy.client.base import NO_MODEL, Base, as_ref
+from deploy.client import decoding, encoding, failures, snippets
+from deploy.client.base import NO_MODEL, Base, Given, as_ref, pem
 from deploy.client.checking import explain, prepare
+from deploy.client.encoding import Form
 from deploy.client.examples import to_body
 from deploy.client.failures import CallSite
-from deploy.client.forms import Form
-from deploy.client.headers import Given
 from deploy.client.interfaces import Features, Inputs, Metadata, Prediction
-from deploy.client.transport import Reply, Transport
-from deploy.errors import BadRequest, Rejected
+from deploy.errors import BadRequest, ClientError, Rejected
 from deploy.types import DEFAULT_SIGNATURE, ModelRef, Signature, Tls, VersionStatus
+from deploy.version import __version__
 from deploy.waiting import Deadline
 from deploy.wire.dtypes import Array
+
+POOL = 64
+"""Connections that are kept open. More threads than this are fine, they only connect anew."""
+
+_CHUNK = 1 << 18
+_LOOPBACK = ("127.", "localhost", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer, whatever its status."""
+
+    status: int
+    body: bytes
+
+
+class Transport:
+    """Sends requests to one base URL. Thread-safe.
+
+    Of the environment only the proxies are heeded, and not for this machine's own addresses.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str], tls: Tls | None) -> None:
+        import requests
+        from requests.adapters import HTTPAdapter
+        from requests.utils import get_environ_proxies
+
+        self.url = url.rstrip("/")
+        self._session = requests.Session()
+        self._session.trust_env = False
+        if not (urlsplit(url).hostname or "").startswith(_LOOPBACK):
+            self._session.proxies = get_environ_proxies(url)
+        self._session.mount(self.url, HTTPAdapter(pool_connections=1, pool_maxsize=POOL))
+        self._session.headers = requests.structures.CaseInsensitiveDict({  # what requests adds by itself is left out
+            "Accept-Encoding": "identity", "Connection": "keep-alive",
+            "User-Agent": f"tfs-deploy/{__version__}", **headers})
+        if tls is not None:
+            self._use(tls)
+
+    def send(self, method: str, path: str, body: bytes | None, call: CallSite, deadline: Deadline) -> Reply:
+        """One request. Raises Unreachable, TimedOut, BadReply, BadRequest; an error status is an answer."""
+        timeout = None if deadline.seconds is None else max(deadline.left, 0.001)
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        try:
+            with self._session.request(method, self.url + path, data=body, headers=headers, timeout=timeout,
+                                       allow_redirects=False, stream=True) as response:
+                return Reply(response.status_code, _read(response.raw, call, deadline))
+        except ClientError:
+            raise
+        except Exception as error:
+            raise failures.from_http(error, call) from error
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _use(self, tls: Tls) -> None:
+        for part in ("ca", "certificate", "key"):
+            pem(tls, part)
+        if tls.ca is not None:
+            self._session.verify = tls.ca
+        if tls.certificate is not None:
+            self._session.cert = tls.certificate if tls.key is None else (tls.certificate, tls.key)
+
+
+def _read(raw: Any, call: CallSite, deadline: Deadline) -> bytes:
+    """The whole body. A socket's timeout starts anew with each packet; the deadline doesn't."""
+    chunks = []
+    while chunk := raw.read1(_CHUNK):
+        chunks.append(chunk)
+        if deadline.over:
+            raise call.timed_out()
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 class RestClient(Base):
@@ -65,20 +139,20 @@ class RestClient(Base):
         """As Predictor says."""
         call, deadline = self._begin("classify", ref, timeout)
         results = self._results(to_body(examples, context, signature), "classify", call, deadline)
-        return self._located(lambda: replies.classes(results), call)
+        return self._located(lambda: decoding.classes(results), call)
 
     def regress(self, ref: ModelRef | str, examples: Sequence[Features], *, context: Features | None = None,
                 signature: str = DEFAULT_SIGNATURE, timeout: float | None = None) -> Array:
         """As Predictor says."""
         call, deadline = self._begin("regress", ref, timeout)
         results = self._results(to_body(examples, context, signature), "regress", call, deadline)
-        return self._located(lambda: decoding.array(results, replies.REGRESSIONS), call)
+        return self._located(lambda: decoding.array(results, decoding.REGRESSIONS), call)
 
     def status(self, ref: ModelRef | str, *, timeout: float | None = None) -> list[VersionStatus]:
         """As Control says."""
         call, deadline = self._begin("status", ref, timeout)
         reply = self._ask(call.ref.rest_path, None, call, deadline)
-        return self._located(lambda: replies.statuses(decoding.loads(reply.body)), call)
+        return self._located(lambda: decoding.statuses(decoding.loads(reply.body)), call)
 
     def request(self, method: str, path: str, body: bytes | None = None, *, timeout: float | None = None) -> Reply:
         """Any request below the base URL, with its answer as it is, whatever the status. Not tried again."""
@@ -87,7 +161,7 @@ class RestClient(Base):
 
     def curl(self, path: str, body: bytes | None = None) -> str:
         """The same request as a line for a shell. Values of headers are left out."""
-        return curl.line(self.endpoint + path, body, self._headers)
+        return snippets.curl_line(self.endpoint + path, body, self._headers)
 
     def close(self) -> None:
         """Close the connections. Done twice is no error."""
@@ -97,15 +171,15 @@ class RestClient(Base):
     def _metadata(self, ref: ModelRef, deadline: Deadline) -> Metadata:
         call = self._call("metadata", ref, deadline)
         reply = self._ask(f"{ref.rest_path}/metadata", None, call, deadline)
-        return self._located(lambda: replies.metadata(decoding.loads(reply.body)), call)
+        return self._located(lambda: decoding.metadata(decoding.loads(reply.body)), call)
 
     def _body(self, ref: ModelRef, inputs: Inputs, signature: Signature, outputs: Sequence[str], form: Form) -> bytes:
-        refusal, hint = forms.no_json(signature), "use gRPC for this signature"
+        refusal, hint = encoding.no_json(signature), "use gRPC for this signature"
         if not refusal:
             arrays = prepare(inputs, signature, outputs)
-            refusal, hint = forms.no_shape(arrays), "use gRPC for an empty batch"
+            refusal, hint = encoding.no_shape(arrays), "use gRPC for an empty batch"
         if not refusal and form == "row":
-            refusal, hint = forms.no_rows(signature, arrays), "use the column form, or gRPC"
+            refusal, hint = encoding.no_rows(signature, arrays), "use the column form, or gRPC"
         if refusal:
             raise BadRequest(f"{ref}: {refusal}", endpoint=self.endpoint, ref=ref, hint=hint)
         return encoding.request_body(signature.name, arrays, form)
@@ -122,8 +196,7 @@ class RestClient(Base):
             reply = self._transport.send("GET" if body is None else "POST", path, body, call, deadline)
             if reply.status == 200:
                 return reply
-            error = failures.from_status(reply.status, replies.error_text(reply.body), call)
+            error = failures.from_status(reply.status, decoding.error_text(reply.body), call)
             raise explain(error, signature) if isinstance(error, Rejected) else error
 
         return failures.retrying(attempt, deadline, self._attempts)
-

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
-from deploy.client import failures, replies
-from deploy.client.base import NO_MODEL, Base
+from deploy.client import decoding, failures
+from deploy.client.base import NO_MODEL, Base, Given, pem
 from deploy.client.checking import explain, prepare
 from deploy.client.examples import to_input
 from deploy.client.failures import CallSite
-from deploy.client.headers import Given, pem
 from deploy.client.interfaces import Features, Inputs, Metadata, Prediction
 from deploy.errors import Rejected
 from deploy.types import DEFAULT_SIGNATURE, ModelRef, ModelVersion, Signature, Tls, VersionStatus
@@ -88,7 +87,7 @@ class RpcClient(Base):
         call, deadline = self._begin("status", ref, timeout)
         request = pb.GetModelStatusRequest(model_spec=_spec(call.ref))
         reply = self._send(methods.GET_MODEL_STATUS, request, pb.GetModelStatusResponse, call, deadline)
-        return replies.from_messages(reply.model_version_status)
+        return decoding.from_messages(reply.model_version_status)
 
     def reload(self, config: pb.ModelServerConfig, *, timeout: float | None = None) -> None:
         """Replace the server's whole configuration. Sent once: never tried again.

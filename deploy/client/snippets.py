@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deploy.client import curl, encoding, examples, forms
+from deploy.client import encoding, examples
 from deploy.types import CLASSIFY_METHOD, REGRESS_METHOD, Endpoint, ModelRef, Signature
 from deploy.wire import serving_pb2 as pb
 
@@ -18,10 +20,46 @@ if TYPE_CHECKING:
     from deploy.client.interfaces import Feature, Features
     from deploy.wire.dtypes import Array
 
+INLINE = 2000
+"""Bytes of a body that stand in curl's own arguments; longer ones come by a pipe, since an argument has its limit."""
+
 SMALL = 64
 """Values of an input that are written out; a larger one is written as zeros of its shape."""
 
 _VERBS = {CLASSIFY_METHOD: "classify", REGRESS_METHOD: "regress"}
+
+
+def curl_line(url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> str:
+    """`curl` for this call, quoted for POSIX shells. Values of headers are not shown, they may be secrets.
+
+    The whole body is in the line; one that is no text as base64.
+    """
+    if body is None:
+        return " ".join([_curl(headers), shlex.quote(url)])
+    text = _text(body)
+    if text is None:
+        encoded = base64.b64encode(body).decode("ascii")
+        return f"printf %s {encoded} | base64 -d | {_curl(headers)} --data-binary @- {shlex.quote(url)}"
+    if len(body) <= INLINE and not text.startswith("@"):
+        return f"{_curl(headers)} -d {shlex.quote(text)} {shlex.quote(url)}"
+    return f"printf %s {shlex.quote(text)} | {_curl(headers)} -d @- {shlex.quote(url)}"
+
+
+def curl_of_file(url: str, file: Path) -> str:
+    """The same for a body that stands in a file."""
+    return f"{_curl(None)} -d {shlex.quote(f'@{file}')} {shlex.quote(url)}"
+
+
+def _curl(headers: Mapping[str, str] | None) -> str:
+    return " ".join(["curl -sS", *(f"-H {shlex.quote(f'{name}: ...')}" for name in headers or {})])
+
+
+def _text(body: bytes) -> str | None:
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in text else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +103,17 @@ def calls(signature: Signature, inputs: Mapping[str, Array], ref: ModelRef,
         body = examples.to_body(found, None, signature.name)
         url = f"{endpoint.rest_url}{ref.rest_path}:{verb}"
         python = _python(endpoint, verb, [repr(str(ref)), repr(found), _named(signature)])
-        return CallSnippets(curl.line(url, body), python, long=_long(body, url))
+        return CallSnippets(curl_line(url, body), python, long=_long(body, url))
     written = "{" + ", ".join(f"{name!r}: {_value(array)}" for name, array in inputs.items()) + "}"
     python = _python(endpoint, "predict", [repr(str(ref)), written, _named(signature)])
-    why = forms.no_json(signature)
+    why = encoding.no_json(signature)
     if why:
         return CallSnippets("", python, why)
     url = f"{endpoint.rest_url}{ref.rest_path}:predict"
     if any(array.size > SMALL for array in inputs.values()):
         return CallSnippets(_of_zeros(signature, inputs, url), python)
     body = encoding.request_body(signature.name, inputs, "row" if _by_rows(signature, inputs) else "column")
-    return CallSnippets(curl.line(url, body), python, long=_long(body, url))
+    return CallSnippets(curl_line(url, body), python, long=_long(body, url))
 
 
 def litert(signature: Signature, inputs: Mapping[str, Array], file: str) -> str:
@@ -91,7 +129,7 @@ def litert(signature: Signature, inputs: Mapping[str, Array], file: str) -> str:
 
 
 def _long(body: bytes, url: str) -> tuple[bytes, str] | None:
-    return (body, url) if len(body) > curl.INLINE else None
+    return (body, url) if len(body) > INLINE else None
 
 
 def _of_zeros(signature: Signature, inputs: Mapping[str, Array], url: str) -> str:
@@ -102,7 +140,7 @@ def _of_zeros(signature: Signature, inputs: Mapping[str, Array], url: str) -> st
 
 def _by_rows(signature: Signature, inputs: Mapping[str, Array]) -> bool:
     """Rows are what people know, where every tensor has them."""
-    return not forms.no_rows(signature, inputs) and all(
+    return not encoding.no_rows(signature, inputs) and all(
         spec.shape is not None and spec.shape[:1] == (None,) for spec in (*signature.inputs, *signature.outputs))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from deploy.client import replies
+from deploy.client import decoding
 from deploy.errors import Rejected
 from deploy.smoke import answers
 from deploy.smoke.answers import Question
@@ -89,5 +89,5 @@ def _over_rpc(run: CheckRun, ref: ModelRef, signature: str, code: str) -> CheckR
 
 def _over_rest(run: CheckRun, path: str, body: bytes, status: int) -> CheckResult:
     reply = run.server.rest.request("POST", path, body, timeout=run.server.timeout)
-    text = "an answer" if reply.status == 200 else replies.error_text(reply.body)
+    text = "an answer" if reply.status == 200 else decoding.error_text(reply.body)
     return passed_if(reply.status == status, str(status), f"{reply.status}: {text}")

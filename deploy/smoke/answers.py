@@ -9,9 +9,9 @@ from functools import partial
 
 import numpy as np
 
-from deploy.client import forms
+from deploy.client import encoding
 from deploy.client.checking import batch_of
-from deploy.client.forms import Form
+from deploy.client.encoding import Form
 from deploy.errors import BadRequest, DeployError
 from deploy.goldens import Golden
 from deploy.goldens.compare import differences
@@ -84,7 +84,7 @@ def reproduce(run: CheckRun, protocol: str, ref: ModelRef, question: Question) -
     server = run.server
     if protocol == RPC:
         line = _python(server.rpc.endpoint, ref, question)
-        if line or not server.offers(COLUMN) or forms.no_json(question.signature):
+        if line or not server.offers(COLUMN) or encoding.no_json(question.signature):
             return line
     form: Form = "row" if protocol == ROW else "column"
     try:
@@ -107,12 +107,12 @@ def _python(endpoint: str, ref: ModelRef, question: Question) -> str:
 def _no_form(protocol: str, question: Question, answers: Mapping[str, Arrays]) -> str:
     if protocol == RPC:
         return ""
-    reason = forms.no_json(question.signature) or forms.no_shape(question.inputs)
+    reason = encoding.no_json(question.signature) or encoding.no_shape(question.inputs)
     if reason or protocol == COLUMN:
         return reason
-    reason = forms.no_rows(question.signature, question.inputs)
+    reason = encoding.no_rows(question.signature, question.inputs)
     outputs = question.golden.outputs or answers.get(RPC) or answers.get(COLUMN)
-    return reason or (forms.no_row_answer(outputs, batch_of(question.inputs.values()) or 0) if outputs else "")
+    return reason or (encoding.no_row_answer(outputs, batch_of(question.inputs.values()) or 0) if outputs else "")
 
 
 def _call(run: CheckRun, protocol: str, ref: ModelRef, question: Question) -> Callable[[], Arrays]:

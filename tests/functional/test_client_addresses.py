@@ -6,7 +6,7 @@ import pytest
 
 from deploy import client
 from deploy.cli.outcome import run
-from deploy.client.addresses import grpc_target, rest_url
+from deploy.client.connecting import grpc_target, rest_url
 from deploy.errors import SpecError
 from deploy.types import Endpoint
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from deploy import client
-from deploy.client import Client, curl
+from deploy.client import Client, snippets
 from deploy.client.rest import RestClient
 from deploy.errors import BadReply, BadRequest, Rejected, SpecError, TimedOut, Unreachable
 from deploy.types import Endpoint, ModelRef, Signature, TensorSpec, Tls, VersionState
@@ -282,9 +282,9 @@ def test_missing_pem_files_and_keys_stay_unnamed() -> None:
 
 def test_curl_lines() -> None:
     url = "http://h:1/v1/models/m:predict"
-    assert curl.line(url) == f"curl -sS {url}"
-    assert curl.line(url, b'{"instances": ["it\'s"]}') == f"""curl -sS -d '{{"instances": ["it'"'"'s"]}}' {url}"""
+    assert snippets.curl_line(url) == f"curl -sS {url}"
+    assert snippets.curl_line(url, b'{"instances": ["it\'s"]}') == f"""curl -sS -d '{{"instances": ["it'"'"'s"]}}' {url}"""
     for body in (b"\xff\0" * 10, b"'" * 200_000, '"\u00e9\\n"'.encode() * 900):
-        piped, _, call = curl.line(url, body).rpartition(" | ")
+        piped, _, call = snippets.curl_line(url, body).rpartition(" | ")
         assert call.endswith(f" @- {url}")
         assert subprocess.run(["sh"], input=piped.encode(), stdout=subprocess.PIPE, check=True).stdout == body

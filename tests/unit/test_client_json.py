@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from deploy.client import decoding, encoding, examples, forms
+from deploy.client import decoding, encoding, examples
 from deploy.client.checking import prepare
 from deploy.errors import BadReply, BadRequest
 from deploy.types import Signature, TensorSpec
 
 
-def body(signature: str = "serving_default", form: forms.Form = "column", **inputs: Any) -> Any:
+def body(signature: str = "serving_default", form: encoding.Form = "column", **inputs: Any) -> Any:
     arrays = {name: value if isinstance(value, np.ndarray) else np.asarray(value) for name, value in inputs.items()}
     return json.loads(encoding.request_body(signature, arrays, form))
 
@@ -61,7 +61,7 @@ def test_any_layout_and_byte_order() -> None:
 @pytest.mark.parametrize("shape", [(100,), (1, 60, 2), (7, 3, 5), (2, 1, 40), (40, 1), (0, 9), (3, 0, 2)])
 def test_big_arrays_are_written_in_chunks(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "CHUNK", 32)  # as if this were big
-    forms_of: tuple[forms.Form, ...] = ("column", "row")
+    forms_of: tuple[encoding.Form, ...] = ("column", "row")
     array = np.arange(np.prod(shape), dtype="f4").reshape(shape)
     for values in (array, np.where(array % 7 == 3, np.nan, array).astype("f4"), array.astype("u8")):
         for form in forms_of:
@@ -113,15 +113,15 @@ def test_which_strings_are_base64() -> None:
     assert body(t=np.array(b"a", object))["inputs"]["t"] == "a"
 
 
-@pytest.mark.parametrize("dtype", sorted(forms.WITHOUT_JSON))
+@pytest.mark.parametrize("dtype", sorted(encoding.WITHOUT_JSON))
 def test_dtypes_without_json(dtype: str) -> None:
     spec = TensorSpec("x", dtype, (None,))
-    assert forms.no_json(sign(Y, inputs=(spec,))) == f"input 'x' is {dtype}, which has no JSON form"
-    assert forms.no_json(sign(spec, inputs=(Y,))) == f"output 'x' is {dtype}, which has no JSON form"
+    assert encoding.no_json(sign(Y, inputs=(spec,))) == f"input 'x' is {dtype}, which has no JSON form"
+    assert encoding.no_json(sign(spec, inputs=(Y,))) == f"output 'x' is {dtype}, which has no JSON form"
 
 
 def test_a_signature_without_inputs_has_no_rest() -> None:
-    assert "no inputs" in forms.no_json(sign(Y))
+    assert "no inputs" in encoding.no_json(sign(Y))
 
 
 @pytest.mark.parametrize(("shape", "refused"), [
@@ -129,7 +129,7 @@ def test_a_signature_without_inputs_has_no_rest() -> None:
     ((0, 3), True), ((0, 0), True), ((2, 0, 3), True), ((0, 28, 28, 1), True),
 ])
 def test_shapes_that_get_lost_within_an_empty_list(shape: tuple[int, ...], refused: bool) -> None:
-    found = forms.no_shape({"a": np.zeros(2), "x": np.zeros(shape)})
+    found = encoding.no_shape({"a": np.zeros(2), "x": np.zeros(shape)})
     assert found == (f"input 'x' is empty, and JSON can't express its shape {list(shape)}" if refused else "")
     if not refused:
         written = orjson.dumps(encoding.array_json(np.zeros(shape)), option=orjson.OPT_SERIALIZE_NUMPY)
@@ -138,12 +138,12 @@ def test_shapes_that_get_lost_within_an_empty_list(shape: tuple[int, ...], refus
 
 def test_what_rows_need() -> None:
     plain = sign(Y)
-    assert not forms.no_rows(plain, {"a": np.zeros((2, 3)), "b": np.zeros(2)})
-    assert "one batch dimension" in forms.no_rows(plain, {"a": np.zeros((2, 3)), "b": np.zeros(3)})
-    assert "one batch dimension" in forms.no_rows(plain, {"a": np.zeros(())})
-    assert "no rows" in forms.no_rows(plain, {"a": np.zeros(0)})
-    assert "scalar" in forms.no_rows(sign(TensorSpec("t", "float32", ())), {"a": np.zeros(2)})
-    assert "3 rows" in forms.no_row_answer({"y": np.zeros(2)}, 3)
+    assert not encoding.no_rows(plain, {"a": np.zeros((2, 3)), "b": np.zeros(2)})
+    assert "one batch dimension" in encoding.no_rows(plain, {"a": np.zeros((2, 3)), "b": np.zeros(3)})
+    assert "one batch dimension" in encoding.no_rows(plain, {"a": np.zeros(())})
+    assert "no rows" in encoding.no_rows(plain, {"a": np.zeros(0)})
+    assert "scalar" in encoding.no_rows(sign(TensorSpec("t", "float32", ())), {"a": np.zeros(2)})
+    assert "3 rows" in encoding.no_row_answer({"y": np.zeros(2)}, 3)
 
 
 # replies

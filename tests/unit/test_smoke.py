@@ -13,7 +13,7 @@ import pytest
 from deploy import smoke
 from deploy.client import Client, Metadata, Prediction
 from deploy.client.failures import CallSite
-from deploy.client.transport import Reply
+from deploy.client.rest import Reply
 from deploy.errors import SmokeFailed
 from deploy.goldens.recorded import Golden
 from deploy.goldens.tolerances import Tolerance
