@@ -283,7 +283,8 @@ def test_missing_pem_files_and_keys_stay_unnamed() -> None:
 def test_curl_lines() -> None:
     url = "http://h:1/v1/models/m:predict"
     assert snippets.curl_line(url) == f"curl -sS {url}"
-    assert snippets.curl_line(url, b'{"instances": ["it\'s"]}') == f"""curl -sS -d '{{"instances": ["it'"'"'s"]}}' {url}"""
+    quoted = f"""curl -sS -d '{{"instances": ["it'"'"'s"]}}' {url}"""
+    assert snippets.curl_line(url, b'{"instances": ["it\'s"]}') == quoted
     for body in (b"\xff\0" * 10, b"'" * 200_000, '"\u00e9\\n"'.encode() * 900):
         piped, _, call = snippets.curl_line(url, body).rpartition(" | ")
         assert call.endswith(f" @- {url}")
