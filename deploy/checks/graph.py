@@ -126,7 +126,7 @@ def _by_name(op: str) -> bool:
     return op in policy.names_of() and policy.effect(op).does != "prints"
 
 
-def _judged(rule: str, seen: str, places: list[Place]) -> Iterator[Finding]:
+def _judged(rule: str, text: str, places: list[Place]) -> Iterator[Finding]:
     """One finding for each severity, of the first place that has it."""
     by: dict[Severity, list[Place]] = defaultdict(list)
     for place in places:
@@ -134,13 +134,13 @@ def _judged(rule: str, seen: str, places: list[Place]) -> Iterator[Finding]:
         if severity is not None:
             by[severity].append(place)
     for severity, same in by.items():
-        yield from finding_at(rule, seen, same, severity)
+        yield from finding_at(rule, text, same, severity)
 
 
-def finding_at(rule: str, seen: str, places: list[Place], severity: Severity, subject: str = "") -> Iterator[Finding]:
+def finding_at(rule: str, text: str, places: list[Place], severity: Severity, subject: str = "") -> Iterator[Finding]:
     """One finding about the first of several places."""
     more = f"; so in {len(places) - 1} more place{'s' * (len(places) > 2)}" if len(places) > 1 else ""
-    yield RULES[rule].found(f"{seen}, {_when(places[0])}{more}", places[0].where, severity=severity,
+    yield RULES[rule].found(f"{text}, {_when(places[0])}{more}", places[0].where, severity=severity,
                             subject=subject)
 
 

@@ -131,12 +131,12 @@ def _kernels(graph: Graph) -> Iterator[Finding]:
                                     (graph.place(op, scope, node) for scope, node in places))
 
 
-def _without_kernel(graph: Graph, seen: str, places: Iterable[Place]) -> Iterator[Finding]:
+def _without_kernel(graph: Graph, text: str, places: Iterable[Place]) -> Iterator[Finding]:
     """Compiled functions have kernels of their own, which aren't listed."""
     reached = [place for place in places if (place.reached.request or place.reached.load)
                and (place.scope == MAIN or place.scope not in graph.reachability.compiled)]
     if reached:
-        yield from finding_at("no-kernel", seen, reached, RULES["no-kernel"].severity)
+        yield from finding_at("no-kernel", text, reached, RULES["no-kernel"].severity)
 
 
 def _calls(graph: Graph) -> Iterator[Finding]:

@@ -94,7 +94,7 @@ class Reachability:
     @functools.cached_property
     def _from_main(self) -> set[str]:
         """All functions that the main graph calls, reached or not."""
-        return self._closure({function for found in self._calls.values() for function in found}, {})
+        return self._closure({function for functions in self._calls.values() for function in functions}, {})
 
     @functools.cached_property
     def _instead(self) -> set[str]:

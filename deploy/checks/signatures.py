@@ -68,12 +68,12 @@ def _sendable(signature: Signature, graph: MetaGraphDef) -> Iterator[Finding]:
         for spec in specs:
             encoding = named[spec.name].WhichOneof("encoding")
             if encoding in ("coo_sparse", "composite_tensor"):
-                seen = "a sparse tensor" if encoding == "coo_sparse" else "a composite tensor"
+                tensor = "a sparse tensor" if encoding == "coo_sparse" else "a composite tensor"
             elif spec.dtype.removesuffix("_ref") not in SENDABLE:
-                seen = f"a {spec.dtype} tensor"
+                tensor = f"a {spec.dtype} tensor"
             else:
                 continue
-            yield RULES["sendable"].found(f"{place} {spec.name!r} is {seen}, which no request can hold",
+            yield RULES["sendable"].found(f"{place} {spec.name!r} is {tensor}, which no request can hold",
                                           Where(signature.name))
 
 
@@ -88,8 +88,8 @@ def _batch(signature: Signature, graph: MetaGraphDef) -> Iterator[Finding]:
     shown = "; ".join(map(str, pinned or scalars))
     severity = Severity.ERROR if signature.name == DEFAULT_SIGNATURE and not free else Severity.WARNING
     rows = pinned[0].shape[0] if pinned and pinned[0].shape else None
-    seen = "takes one thing at a time" if rows is None else f"takes {rows} row{'s' * (rows != 1)} at a time"
-    yield RULES["batch-free"].found(f"{seen}: {shown}", Where(signature.name), severity=severity)
+    behaviour = "takes one thing at a time" if rows is None else f"takes {rows} row{'s' * (rows != 1)} at a time"
+    yield RULES["batch-free"].found(f"{behaviour}: {shown}", Where(signature.name), severity=severity)
 
 
 def _rest(signature: Signature) -> Iterator[Finding]:
@@ -117,8 +117,8 @@ def _batchings(contract: Contract, graph: MetaGraphDef, target: Target, director
         yield RULES["batching"].found(f"{PARAMETERS} can't be read: {error}", Where(file=PARAMETERS))
         return
     for signature in contract.values():
-        for seen, severity in _batched(signature, graph, batching) if batching else ():
-            yield RULES["batching"].found(f"the server's batching is on, and {seen}", Where(signature.name),
+        for why, severity in _batched(signature, graph, batching) if batching else ():
+            yield RULES["batching"].found(f"the server's batching is on, and {why}", Where(signature.name),
                                           severity=severity)
 
 

@@ -130,9 +130,9 @@ def _doctor(app: click.Group) -> None:
 
         if sum((container is not None, log is not None or bool(flags))) > 1:
             raise click.UsageError("give one of --container and --log")
-        found = examine(_evidence(spec_path, container, log, flags))
-        tell(found.to_json(), as_json, lambda: _shown(found))
-        if not found.well:
+        diagnosis = examine(_evidence(spec_path, container, log, flags))
+        tell(diagnosis.to_json(), as_json, lambda: _shown(diagnosis))
+        if not diagnosis.well:
             raise click.exceptions.Exit(NotReady.exit_code)
 
 
@@ -146,27 +146,27 @@ def _evidence(spec_path: Path, container: str | None, log: Path | None, flags: t
     return collect.of_spec(load_spec(spec_path))
 
 
-def _nothing(found: Diagnosis) -> str:
+def _nothing(diagnosis: Diagnosis) -> str:
     """Nothing was found; whether that means that all is well depends on what could be seen."""
-    if found.kind == "unknown" and found.given:
-        return f"{found.name}: nothing in it shows a fault; whether the server runs can't be told from that"
-    if found.running:
-        return f"{found.name} runs; nothing is wrong"
-    return f"{found.name} doesn't run; nothing is wrong: start it with " + (
-        f"docker start {found.name}" if found.given else "tfs up")
+    if diagnosis.kind == "unknown" and diagnosis.given:
+        return f"{diagnosis.name}: nothing in it shows a fault; whether the server runs can't be told from that"
+    if diagnosis.running:
+        return f"{diagnosis.name} runs; nothing is wrong"
+    return f"{diagnosis.name} doesn't run; nothing is wrong: start it with " + (
+        f"docker start {diagnosis.name}" if diagnosis.given else "tfs up")
 
 
-def _shown(found: Diagnosis) -> object:
+def _shown(diagnosis: Diagnosis) -> object:
     from rich.console import Group
     from rich.text import Text
 
     from deploy.cli.options import table
 
-    likely = found.most_likely
+    likely = diagnosis.most_likely
     if likely is None:
-        return _nothing(found)
+        return _nothing(diagnosis)
     shown = table("", "rule", "cause", "fix", "seen")
-    for cause in found.causes:
+    for cause in diagnosis.causes:
         shown.add_row(cause.rule, Text(cause.cause), Text(cause.fix), Text(cause.seen[:300]))
-    what = "worth a look" if found.well else "most likely"
+    what = "worth a look" if diagnosis.well else "most likely"
     return Group(shown, "", Text(f"{what}: {likely.cause}; {likely.fix}"))

@@ -198,12 +198,12 @@ def _replay(group: click.Group) -> None:
 
 
 def _replayed(what: str, server: tuple[str | None, str | None], ref: str | None,
-              found: tuple[Path, ModelVersion | None], decide: Callable[[], Gate]) -> AnswerDrift:
+              place: tuple[Path, ModelVersion | None], decide: Callable[[], Gate]) -> AnswerDrift:
     from deploy import regression
     from deploy.repository import read_facts
     from deploy.types import ModelRef
 
-    path, mv = found
+    path, mv = place
     facts = read_facts(path)
     if not facts.goldens:
         raise RepositoryError(f"{what} has no golden answers, only {facts.skipped} requests without one"

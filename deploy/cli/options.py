@@ -53,9 +53,9 @@ def command(group: click.Group, name: str, *, example: str) -> Callable[[F], cli
 
     def register(function: F) -> click.Command:
         epilog = "\b\nExample:\n  " + example.replace("\n", "\n  ")
-        made = click.command(name, epilog=epilog)(_json_option(_verbose_option(function)))
-        group.add_command(made)
-        return made
+        new = click.command(name, epilog=epilog)(_json_option(_verbose_option(function)))
+        group.add_command(new)
+        return new
 
     return register
 
@@ -121,7 +121,7 @@ def table(title: str, *columns: str) -> Table:
     from rich import box
     from rich.table import Table
 
-    made = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    empty = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
-        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
-    return made
+        empty.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+    return empty

@@ -14,7 +14,7 @@ def register(app: click.Group) -> None:
         """Print the completion script for a shell."""
         from click.shell_completion import get_completion_class
 
-        made = get_completion_class(shell)
-        assert made is not None
-        source = made(app, {}, "tfs", "_TFS_COMPLETE").source()
+        completion_class = get_completion_class(shell)
+        assert completion_class is not None
+        source = completion_class(app, {}, "tfs", "_TFS_COMPLETE").source()
         tell({"shell": shell, "script": source}, as_json, lambda: source)

@@ -39,8 +39,8 @@ def register(app: click.Group) -> None:
         if watch:
             _watch(look, interval, as_json)
         else:
-            found = look()
-            tell(found.to_json(), as_json, lambda: status_table(found))
+            status = look()
+            tell(status.to_json(), as_json, lambda: status_table(status))
 
 
 def _watch(look: Callable[[], ServerStatus], interval: float, as_json: bool) -> None:
@@ -58,8 +58,8 @@ def _watch(look: Callable[[], ServerStatus], interval: float, as_json: bool) -> 
                 live.update(status_table(look()), refresh=True)
                 forever.sleep(interval)
     while True:
-        found = look()
-        line = json.dumps(found.to_json(), default=str) if as_json else summary(found)
+        status = look()
+        line = json.dumps(status.to_json(), default=str) if as_json else summary(status)
         if line != before or as_json:
             click.echo(line)
         before = line

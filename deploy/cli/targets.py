@@ -56,8 +56,8 @@ def place(repository: Path, text: str) -> tuple[Path, ModelVersion | None]:
     path = _looked_at(text)
     if path is not None:
         return path, None
-    mv, found = version(repository, text)
-    return found, mv
+    mv, directory = version(repository, text)
+    return directory, mv
 
 
 def _looked_at(text: str) -> Path | None:

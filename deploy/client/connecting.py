@@ -36,17 +36,17 @@ def grpc_target(text: str) -> str:
         return text
     plain = text[len("grpc://"):] if text.lower().startswith("grpc://") else text
     plain = plain.rstrip("/") if plain.count("/") == 1 else plain  # a trailing slash
-    found = _HOST_PORT.fullmatch(plain)
-    if found and 0 < int(found["port"]) <= 65535 and "\\" not in plain:
-        return f"{found['host']}:{int(found['port'])}"
-    raise SpecError(f"expected host:port, got {text!r}: {_wrong_target(plain, found)}",
+    match = _HOST_PORT.fullmatch(plain)
+    if match and 0 < int(match["port"]) <= 65535 and "\\" not in plain:
+        return f"{match['host']}:{int(match['port'])}"
+    raise SpecError(f"expected host:port, got {text!r}: {_wrong_target(plain, match)}",
                     hint=f"for gRPC write host:{_GRPC_PORT}, for REST http://host:{_REST_PORT}")
 
 
-def _wrong_target(text: str, found: re.Match[str] | None) -> str:
+def _wrong_target(text: str, match: re.Match[str] | None) -> str:
     ipv6 = _ipv6(text)
     reasons = (
-        (found and "\\" not in text, f"ports are 1 to 65535, not {found['port'] if found else ''}"),
+        (match and "\\" not in text, f"ports are 1 to 65535, not {match['port'] if match else ''}"),
         (not text.strip(), "it is empty"),
         (len(text.split()) > 1 or text != text.strip(), "it has spaces in it"),
         (is_url(text), "that is a REST address"),

@@ -56,8 +56,8 @@ def outputs(body: bytes, signature: Signature, form: Form) -> dict[str, Array]:
         return {specs[0].name: array(value, specs[0])}
     columns = _columns(value, specs) if form == "row" else value
     if not isinstance(columns, dict) or set(columns) != {spec.name for spec in specs}:
-        seen = ", ".join(sorted(map(str, columns))) if isinstance(columns, dict) else type(columns).__name__
-        raise BadReply(f"expected the outputs {', '.join(spec.name for spec in specs)}, got {seen}")
+        received = ", ".join(sorted(map(str, columns))) if isinstance(columns, dict) else type(columns).__name__
+        raise BadReply(f"expected the outputs {', '.join(spec.name for spec in specs)}, got {received}")
     return {spec.name: array(columns[spec.name], spec) for spec in specs}
 
 
@@ -80,9 +80,9 @@ def array(value: Any, spec: TensorSpec) -> Array:
     """Nested lists as an array of the spec's dtype. Raises BadReply for ragged lists or values of another kind."""
     dtype = numpy_dtype(spec.dtype)
     flat, shape = _flatten(value, spec.name)
-    allowed, seen = _KINDS[dtype.kind], set(map(type, flat))
-    if not seen <= allowed:
-        kinds = ", ".join(sorted(t.__name__ for t in seen - allowed))
+    allowed, types = _KINDS[dtype.kind], set(map(type, flat))
+    if not types <= allowed:
+        kinds = ", ".join(sorted(t.__name__ for t in types - allowed))
         raise BadReply(f"output {spec.name!r}: expected {spec.dtype}, got JSON of type {kinds}")
     if not flat:
         shape = _completed(shape, spec)
@@ -123,8 +123,8 @@ def _bytes(value: Any, name: str) -> bytes:
             return base64.b64decode(value["b64"], validate=True)
     except (UnicodeEncodeError, binascii.Error, TypeError, ValueError) as error:
         raise BadReply(f"output {name!r}: a string that can't be read: {error}") from error
-    seen = ", ".join(value) or "nothing"
-    raise BadReply(f"output {name!r}: expected text or {{'b64': ...}}, got an object with {seen}")
+    keys = ", ".join(value) or "nothing"
+    raise BadReply(f"output {name!r}: expected text or {{'b64': ...}}, got an object with {keys}")
 
 
 def _beginning(body: bytes) -> str:

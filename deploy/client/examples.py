@@ -19,10 +19,10 @@ from deploy.wire import serving_pb2 as pb
 
 def to_input(examples: Sequence[Features], context: Features | None) -> pb.Input:
     """What a gRPC classify or regress request holds. Raises BadRequest for values that no feature can have."""
-    made = [to_example(example) for example in examples]
+    messages = [to_example(example) for example in examples]
     if context is None:
-        return pb.Input(example_list=pb.ExampleList(examples=made))
-    return pb.Input(example_list_with_context=pb.ExampleListWithContext(examples=made, context=to_example(context)))
+        return pb.Input(example_list=pb.ExampleList(examples=messages))
+    return pb.Input(example_list_with_context=pb.ExampleListWithContext(examples=messages, context=to_example(context)))
 
 
 def to_body(examples: Sequence[Features], context: Features | None, signature: str) -> bytes:

@@ -114,15 +114,15 @@ def parse(page: bytes) -> Iterator[Sample]:
     for line in page.decode(errors="replace").splitlines():
         if not line.strip() or line.startswith("#"):
             continue
-        found = _SAMPLE.fullmatch(line.strip())
+        match = _SAMPLE.fullmatch(line.strip())
         try:
-            if found is None:
+            if match is None:
                 raise ValueError(line)
-            value = float(found["value"])
+            value = float(match["value"])
         except ValueError:
             raise BadReply(f"the server's metrics have a line that is no sample: {line[:200]!r}",
                            hint="is something else behind this address?") from None
-        yield Sample(found["name"], dict(_labels(found["labels"] or "")), value)
+        yield Sample(match["name"], dict(_labels(match["labels"] or "")), value)
 
 
 def _labels(text: str) -> Iterator[tuple[str, str]]:

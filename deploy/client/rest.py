@@ -122,8 +122,8 @@ class RestClient(Base):
         def attempt(known: Signature) -> Prediction:
             body = self._body(ref, inputs, known, outputs, form)
             reply = self._ask(f"{ref.rest_path}:predict", body, call, deadline, known)
-            found = self._located(lambda: decoding.outputs(reply.body, known, form), call)
-            return Prediction({name: found[name] for name in outputs or found}, None, known.name)
+            arrays = self._located(lambda: decoding.outputs(reply.body, known, form), call)
+            return Prediction({name: arrays[name] for name in outputs or arrays}, None, known.name)
 
         if isinstance(signature, Signature):
             return attempt(signature)

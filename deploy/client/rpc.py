@@ -59,8 +59,8 @@ class RpcClient(Base):
             body = self._located(lambda: predict_codec.write_predict_request(
                 _spec(call.ref, name), prepare(inputs, known, outputs), outputs), call)
             reply = self._ask(methods.PREDICT, body, call, deadline, known)
-            response, found = self._located(lambda: predict_codec.read_predict_response(reply), call)
-            return Prediction(found, _answered(response.model_spec), name)
+            response, arrays = self._located(lambda: predict_codec.read_predict_response(reply), call)
+            return Prediction(arrays, _answered(response.model_spec), name)
 
         if isinstance(signature, Signature):
             return attempt(signature)
@@ -72,7 +72,7 @@ class RpcClient(Base):
         call, deadline = self._begin("classify", ref, timeout)
         request = pb.ClassificationRequest(model_spec=_spec(call.ref, signature), input=to_input(examples, context))
         reply = self._send(methods.CLASSIFY, request, pb.ClassificationResponse, call, deadline)
-        return [[(c.label, c.score) for c in found.classes] for found in reply.result.classifications]
+        return [[(c.label, c.score) for c in result.classes] for result in reply.result.classifications]
 
     def regress(self, ref: ModelRef | str, examples: Sequence[Features], *, context: Features | None = None,
                 signature: str = DEFAULT_SIGNATURE, timeout: float | None = None) -> Array:
@@ -80,7 +80,7 @@ class RpcClient(Base):
         call, deadline = self._begin("regress", ref, timeout)
         request = pb.RegressionRequest(model_spec=_spec(call.ref, signature), input=to_input(examples, context))
         reply = self._send(methods.REGRESS, request, pb.RegressionResponse, call, deadline)
-        return np.array([found.value for found in reply.result.regressions], np.float32)
+        return np.array([result.value for result in reply.result.regressions], np.float32)
 
     def status(self, ref: ModelRef | str, *, timeout: float | None = None) -> list[VersionStatus]:
         """As Control says."""

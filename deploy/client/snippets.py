@@ -99,10 +99,10 @@ def calls(signature: Signature, inputs: Mapping[str, Array], ref: ModelRef,
     """
     verb = _VERBS.get(signature.method_name)
     if verb and len(inputs) == 1:
-        found = [_features(data) for array in inputs.values() for data in array.ravel()]
-        body = examples.to_body(found, None, signature.name)
+        features = [_features(data) for array in inputs.values() for data in array.ravel()]
+        body = examples.to_body(features, None, signature.name)
         url = f"{endpoint.rest_url}{ref.rest_path}:{verb}"
-        python = _python(endpoint, verb, [repr(str(ref)), repr(found), _named(signature)])
+        python = _python(endpoint, verb, [repr(str(ref)), repr(features), _named(signature)])
         return CallSnippets(curl_line(url, body), python, long=_long(body, url))
     written = "{" + ", ".join(f"{name!r}: {_value(array)}" for name, array in inputs.items()) + "}"
     python = _python(endpoint, "predict", [repr(str(ref)), written, _named(signature)])
@@ -178,9 +178,9 @@ def _zeros(array: Array, plain: bool) -> str:
 
 
 def _features(data: bytes) -> Features:
-    found: dict[str, Feature] = {}
+    by_name: dict[str, Feature] = {}
     for name, feature in sorted(pb.Example.FromString(data).features.feature.items()):
         kind = feature.WhichOneof("kind")
         values = list(getattr(feature, kind).value) if kind else []
-        found[name] = values[0] if len(values) == 1 else values
-    return found
+        by_name[name] = values[0] if len(values) == 1 else values
+    return by_name

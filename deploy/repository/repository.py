@@ -79,8 +79,8 @@ class Repository:
         with suppress(RepositoryError):
             there = self.spellings(model)
         if version in there:
-            seen = "exists" if there[version] == str(version) else f"exists as {there[version]!r}"
-            raise VersionExists(f"{model}/{version} {seen} in {self.store}; published versions never change",
+            spelling = "exists" if there[version] == str(version) else f"exists as {there[version]!r}"
+            raise VersionExists(f"{model}/{version} {spelling} in {self.store}; published versions never change",
                                 hint=f"the next free version is {self.next_version(model)}")
 
     def path(self, mv: ModelVersion) -> Path:

@@ -76,10 +76,10 @@ class _Memory:
 
     def load(self, name: str, version: int, path: str) -> Model:  # noqa: ARG002
         with self._lock:
-            found = self._versions[name][version]
-        if found.error:
-            raise StatusError(as_code(found.code), found.error)
-        return EchoModel(signature_defs(found.contract), found.outputs)
+            described = self._versions[name][version]
+        if described.error:
+            raise StatusError(as_code(described.code), described.error)
+        return EchoModel(signature_defs(described.contract), described.outputs)
 
 
 class Running:

@@ -239,9 +239,9 @@ def server_fixture(source: object, *, scope: Scope = "session", backend: str | N
     def server(pytestconfig: pytest.Config) -> Iterator[ServerUnderTest]:
         from types import FunctionType
 
-        made = source() if isinstance(source, FunctionType) and not source.__code__.co_argcount else source
+        directory = source() if isinstance(source, FunctionType) and not source.__code__.co_argcount else source
         options = {"image": image} if image else {}
-        with _serving(pytestconfig, made, backend=backend, name=name, labels=labels, **options) as started:
+        with _serving(pytestconfig, directory, backend=backend, name=name, labels=labels, **options) as started:
             yield started
 
     return server

@@ -79,14 +79,14 @@ def _registered(library: Library, package: Path) -> Iterable[KernelDef]:
 
 def _kernels(kernels: Iterable[KernelDef], ops: set[str]) -> Iterator[str]:
     """One line for each op and device: the types of an attribute that any of its kernels takes, if none takes all."""
-    found: dict[tuple[str, str], list[dict[str, set[str]]]] = defaultdict(list)
+    limits: dict[tuple[str, str], list[dict[str, set[str]]]] = defaultdict(list)
     for kernel in kernels:
         if kernel.op in ops and "Mkl" not in kernel.op and not kernel.label:  # one with a label has to be asked for
             for device in _DEVICES.get(kernel.device_type, ()):
-                found[kernel.op, device].append({
+                limits[kernel.op, device].append({
                     each.name: {dtype_from_number(number) for number in each.allowed_values.list.type}
                     for each in kernel.constraint if each.allowed_values.list.type})
-    for (op, device), each in sorted(found.items()):
+    for (op, device), each in sorted(limits.items()):
         limited = sorted(set.intersection(*(set(types) for types in each)))
         yield " ".join((op, device, *(f"{name}={','.join(sorted(set().union(*(types[name] for types in each))))}"
                                       for name in limited)))
