@@ -170,7 +170,7 @@ class ProcessServer(Scoped):
     def stop(self, grace: float = 10.0) -> None:
         process = self._process()
         if process is not None:
-            if self._child is None and self._record is not None and not self._record.proven(process):
+            if self._child is None and self._record is not None and not self._record.verified(process):
                 raise ServerError(f"process {process.pid} can't be shown to be {self.name}: its environment isn't "
                                   "readable for this user", hint="end it as the user who started it")
             family = _family(process)

@@ -68,7 +68,7 @@ class RunRecord:
         """The process if it still runs and is the same one; a reused pid is not, and nobody that only the file names.
 
         Where its environment can't be read (another user's process) its time and command line have to do: enough to
-        look at it, not to end it, see `proven`.
+        look at it, not to end it, see `verified`.
         """
         with suppress(psutil.Error):
             process = psutil.Process(self.pid)
@@ -81,7 +81,7 @@ class RunRecord:
             return process if same and same_process(process, self.created) else None
         return None
 
-    def proven(self, process: psutil.Process) -> bool:
+    def verified(self, process: psutil.Process) -> bool:
         """Whether the process itself says that it is this server."""
         return (_environment(process) or {}).get(MARK) == self.run
 

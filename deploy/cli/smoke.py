@@ -59,10 +59,10 @@ def gate(spec: Spec) -> Callable[[Endpoint], None]:
     """A function that smoke-tests an endpoint against the spec. It raises SmokeFailed."""
     from deploy import smoke
 
-    def prove(endpoint: Endpoint) -> None:
+    def test(endpoint: Endpoint) -> None:
         smoke.smoke_test(endpoint, spec.models, smoke.source_of(spec), smoke.settings_of(spec)).raise_if_failed()
 
-    return prove
+    return test
 
 
 def _of_spec(spec: Spec, names: tuple[str, ...], *, quiet: bool) -> SmokeReport:

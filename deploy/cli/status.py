@@ -28,7 +28,7 @@ def register(app: click.Group) -> None:
     def status(spec_path: Path, watch: bool, interval: float, as_json: bool) -> None:
         """Show what is wanted and what is served.
 
-        Per model what the spec says, what rollouts have proven since (ledger), what the server's config file says, and
+        Per model what the spec says, what is known good since (ledger), what the server's config file says, and
         what is live. Where they disagree, a line says who did what.
         """
         from deploy import serving

@@ -202,7 +202,7 @@ class Driver:
         if isinstance(error, Unreachable | TimedOut) and not self._alive():
             raise Unfinished(f"the server doesn't answer: {error.message}",
                              hint=f"start it, from what is known to be good: tfs up; then {RESUME}") from error
-        if at.proven:  # no reason to take traffic away from it
+        if at.verified:  # no reason to take traffic away from it
             raise Unfinished(f"version {at.goal.version} has passed everything and {at.goal.label} stays on it; what "
                              f"was left to do failed: {error.message}", hint=RESUME, details=error.details) from error
         if at.trouble is not None:  # the policy didn't get to see the first one: not even looking works

@@ -87,7 +87,7 @@ def _loaded(version: int, observed: Observed, goal: Goal) -> Action | None:
 
 
 def _trial(observed: Observed, goal: Goal) -> Action | None:
-    """The version proves itself before traffic gets to it; or at least afterwards, if somebody else was quicker."""
+    """The version is verified before traffic gets to it; or at least afterwards, if somebody else was quicker."""
     if not promoted(observed, goal):
         anchor = goal.before.labels.get(goal.label)
         if anchor is not None and observed.labels.get(goal.label) != anchor and not goal.backward:

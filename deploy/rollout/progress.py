@@ -62,7 +62,7 @@ class RolloutProgress:
         return self.undoing is not None or self.goal.backward
 
     @property
-    def proven(self) -> bool:
+    def verified(self) -> bool:
         """Whether every check has passed and that is written down: then only leftovers remain."""
         goal = self.goal
         return (self.passed >= {*goal.trial, *goal.after} and self.known_good is not None
@@ -76,7 +76,7 @@ class RolloutProgress:
     def on(self, instance: str | None, statuses: Mapping[int, VersionStatus]) -> RolloutProgress:
         """What counts on this run of the server: what a version passed on another one, loaded once, says nothing."""
         now = replace(self, instance=instance, looked=True)
-        if self.undoing is not None or self.proven:
+        if self.undoing is not None or self.verified:
             return now
         status = statuses.get(self.goal.version)
         loaded = status is not None and status.serving
@@ -84,7 +84,7 @@ class RolloutProgress:
 
     def restarted(self, instance: str | None) -> bool:
         """Whether another run of the server is seen than before, while that matters."""
-        return self.looked and instance != self.instance and self.undoing is None and not self.proven
+        return self.looked and instance != self.instance and self.undoing is None and not self.verified
 
     def passing(self, check: str) -> RolloutProgress:
         """As a check that passed leaves it."""

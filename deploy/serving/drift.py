@@ -35,7 +35,7 @@ class Drift(NamedTuple):
 class Views:
     """One model, seen from everywhere.
 
-    spec: what the spec means with what is on disk now. ledger: what rollouts have proven since, None if nothing.
+    spec: what the spec means with what is on disk now. ledger: what is known good since, None if nothing.
     file: what the config file means; None if it doesn't name the model or can't be read. live: what the server serves.
     edited: why the file isn't what was written, "" if it is. unloaded: versions that the server let go, without error.
     release: the one that is open. polls: whether the server reads the file again and again.

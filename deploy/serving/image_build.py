@@ -1,4 +1,4 @@
-"""Images that carry their models and configuration: immutable releases, tagged only once they are proven."""
+"""Images that carry their models and configuration: immutable releases, tagged only once they are verified."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class BuiltImage:
 
 def build_image(spec: Spec, tag: str, *, base_image: str | None = None, smoke: Smoke | None = None,
                 progress: Progress | None = None, connect: Connect = connect_to) -> BuiltImage:
-    """Bake the versions that the spec wants now into a serving image, start it, prove it, and then tag it.
+    """Bake the versions that the spec wants now into a serving image, start it, verify it, and then tag it.
 
     base_image: the spec's image by default. smoke: raises if what is served isn't right.
     Versions with a manifest are verified against it first. Without success there is neither tag nor image.
@@ -67,7 +67,7 @@ def build_image(spec: Spec, tag: str, *, base_image: str | None = None, smoke: S
     bases = {BASE_LABEL: base_of(base, engine) or base, BASE_DIGEST_LABEL: engine.pinned(base)}
     image = images.build(engine, _context(spec, models, bases), build_args={"BASE_IMAGE": base}, progress=progress)
     try:
-        _prove(spec, image, models, engine=engine, smoke=smoke, progress=progress, connect=connect)
+        _try_out(spec, image, models, engine=engine, smoke=smoke, progress=progress, connect=connect)
         images.tag(engine, image, tag)
     except BaseException:
         images.discard(engine, image)
@@ -118,8 +118,8 @@ def _context(spec: Spec, models: tuple[ResolvedModel, ...], bases: Mapping[str, 
     return images.context(files, dockerfile)
 
 
-def _prove(spec: Spec, image: str, models: tuple[ResolvedModel, ...], *, engine: Engine, smoke: Smoke | None,
-           progress: Progress, connect: Connect) -> None:
+def _try_out(spec: Spec, image: str, models: tuple[ResolvedModel, ...], *, engine: Engine, smoke: Smoke | None,
+             progress: Progress, connect: Connect) -> None:
     """Start the image as it is, with nothing mounted, on free ports; wait until it is ready; ask the smoke test."""
     with ContainerBackend().trial(spec, image, engine, progress) as server:
         with connected(connect, server.endpoint) as controls:

@@ -1,8 +1,8 @@
 """What is started, when rollouts have changed what is served since the spec was written.
 
-The spec says how a model is served at first; the ledger says what was proven since. As long as a model's entry in the
-spec is the one that the release began with, the proven versions and labels win: a restart never brings back what was
-replaced. Whoever edits the entry means it: then the spec wins.
+The spec says how a model is served at first; the ledger says what is known good since. As long as a model's entry in
+the spec is the one that the release began with, the known good versions and labels win: a restart never brings back
+what was replaced. Whoever edits the entry means it: then the spec wins.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from deploy.types import Specific
 
 
 def as_known_good(spec: Spec, lines: Sequence[Line] | None = None) -> Spec:
-    """The spec with what rollouts have proven since. lines: the ledger's, if it was read already.
+    """The spec with what rollouts have made known good since. lines: the ledger's, if it was read already.
 
     Raises RolloutError if the ledger can't be read.
     """
@@ -29,17 +29,17 @@ def as_known_good(spec: Spec, lines: Sequence[Line] | None = None) -> Spec:
         lines = Ledger(spec.state_dir).read()
     models = []
     for model in spec.models:
-        proven = started_from(lines, model)
-        models.append(model if proven is None else
-                      replace(model, versions=Specific(tuple(proven.versions)), labels=dict(proven.labels)))
+        known_good = started_from(lines, model)
+        models.append(model if known_good is None else
+                      replace(model, versions=Specific(tuple(known_good.versions)), labels=dict(known_good.labels)))
     return msgspec.structs.replace(spec, models=tuple(models))
 
 
-def differences(spec: Spec, proven: Spec) -> list[str]:
-    """Where what is proven differs from what the spec says, in sentences."""
+def differences(spec: Spec, known_good: Spec) -> list[str]:
+    """Where what is known good differs from what the spec says, in sentences."""
     return [f"{theirs.name}: version {_list(theirs.versions)}, as rolled out; {spec.path.name} says "
             f"{_list(ours.versions)}"
-            for ours, theirs in zip(spec.models, proven.models, strict=True) if ours != theirs]
+            for ours, theirs in zip(spec.models, known_good.models, strict=True) if ours != theirs]
 
 
 def note_start(spec: Spec, models: Iterable[ResolvedModel], lines: Sequence[Line]) -> None:

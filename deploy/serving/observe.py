@@ -156,13 +156,13 @@ def status(spec: Spec, *, connect: Connect = snapshot.connect) -> ServerStatus:
 
 @dataclass(slots=True)
 class _Site:
-    """What is the same for all models. proven: the spec with what rollouts have changed. config: the file, if any.
+    """What is the same for all models. known_good: the spec with what rollouts have changed. config: the file, if any.
 
     releases, files: by model; the one that is open, what the file's entry means with what is on disk.
     """
 
     spec: Spec
-    proven: Spec
+    known_good: Spec
     lines: list[dict[str, Any]]
     config: config_pb2.ModelServerConfig | None
     unreadable: str = ""
@@ -180,7 +180,7 @@ class _Site:
         except SpecError as e:
             site.unreadable = e.message
         if site.config is not None:
-            site.edited = edits(site.config, site.proven.models, partial(backends.base_paths, spec))
+            site.edited = edits(site.config, site.known_good.models, partial(backends.base_paths, spec))
         site.releases = {model.name: open_release(lines, model.name) for model in spec.models}
         site.files = {model.name: site._file(model) for model in spec.models}
         return site
@@ -207,7 +207,7 @@ def _drift(site: _Site, models: Iterable[ModelStatus]) -> tuple[Drift, ...]:
 
 def _desired(site: _Site, index: int) -> tuple[Desired, str]:
     """What has to be served of a model; and why its versions can't be said, if they can't: then any are fine."""
-    model = site.proven.models[index]
+    model = site.known_good.models[index]
     release = site.releases[model.name]
     try:
         return resolve(model, f"models/{index}").desired(release), ""
@@ -233,8 +233,8 @@ def _model(site: _Site, index: int, wanted: tuple[Desired, str], snapshots: Sequ
     views = Views(model.name, Serving(ours, model.labels), started_from(site.lines, model), site.files[model.name],
                   None if first.unknown else live, _on_disk(model), site.edited.get(model.name, ""),
                   release=site.releases[model.name], polls=site.polls, unloaded=unloaded)
-    return ModelStatus(views, tuple(sorted(desired.versions or ())), site.proven.models[index].labels, first.statuses,
-                       live, tuple(gaps(desired, snapshots)), unresolved)
+    return ModelStatus(views, tuple(sorted(desired.versions or ())), site.known_good.models[index].labels,
+                       first.statuses, live, tuple(gaps(desired, snapshots)), unresolved)
 
 
 def _on_disk(model: ServedModel) -> frozenset[int]:

@@ -67,9 +67,9 @@ def plan(spec: Spec) -> ServerPlan:
 
     A port of 0 stays 0 here: a free one is picked at the start. Raises what `up` raises before it starts anything.
     """
-    proven = as_known_good(spec)
-    models = wanted(proven)
-    return make(proven, choose_backend(spec, pull=False), models)
+    known_good = as_known_good(spec)
+    models = wanted(known_good)
+    return make(known_good, choose_backend(spec, pull=False), models)
 
 
 def choose_backend(spec: Spec, progress: Progress | None = None, *, pull: bool = True,

@@ -106,7 +106,7 @@ def ready(spec: Spec, *, timeout: float = 5.0) -> ReadyAnswer:
 
 
 def expected_of(spec: Spec) -> list[Desired]:
-    """What the spec wants now, with what rollouts have proven since. Raises RepositoryError or SpecError."""
+    """What the spec wants now, with what rollouts have made known good since. Raises RepositoryError or SpecError."""
     lines = Ledger(spec.state_dir).read()
     return [resolve(model, f"models/{i}").desired(open_release(lines, model.name))
             for i, model in enumerate(serving.as_known_good(spec, lines).models)]

@@ -61,9 +61,9 @@ class RunningServer:
 def up(spec: Spec, *, progress: Progress | None = None, connect: Connect = snapshot.connect) -> RunningServer:
     """Start the spec's server and return when it is ready; from then on it outlives this process.
 
-    One that is running already with the same configuration is returned once it's ready. What rollouts have proven since
-    the spec was written is started instead of what it says (see known_good). progress: gets a sentence per step.
-    connect: makes the controls that readiness asks.
+    One that is running already with the same configuration is returned once it's ready. What rollouts have made known
+    good since the spec was written is started instead of what it says (see known_good). progress: gets a sentence per
+    step. connect: makes the controls that readiness asks.
 
     Raises SpecError, RepositoryError, LockHeld, BackendMissing, PortTaken, StartFailed, NotReady or ServerError.
     Whatever it raises, KeyboardInterrupt included, nothing that it started is left.
@@ -74,12 +74,12 @@ def up(spec: Spec, *, progress: Progress | None = None, connect: Connect = snaps
         server = _running(spec)
         try:
             lines = Ledger(spec.state_dir).read()
-            proven = as_known_good(spec, lines)
-            for difference in differences(spec, proven) if server is None else ():
+            known_good = as_known_good(spec, lines)
+            for difference in differences(spec, known_good) if server is None else ():
                 progress(difference)
-            models = wanted(proven)
+            models = wanted(known_good)
             if server is None:
-                return _start(spec, proven, models, lines, progress=progress, connect=connect)
+                return _start(spec, known_good, models, lines, progress=progress, connect=connect)
         except DeployError as e:
             remember_failure(spec, e)
             raise
@@ -110,14 +110,14 @@ def _alive(spec: Spec, *, certain: bool = False) -> Server | None:
     return None
 
 
-def _start(spec: Spec, proven: Spec, models: tuple[ResolvedModel, ...], lines: Sequence[Line], *,
+def _start(spec: Spec, known_good: Spec, models: tuple[ResolvedModel, ...], lines: Sequence[Line], *,
            progress: Progress, connect: Connect) -> RunningServer:
-    """proven, lines: what the ledger says, read once: this process holds the lock."""
+    """known_good, lines: what the ledger says, read once: this process holds the lock."""
     choice = choose_backend(spec, progress)
     backend = choice.backend
     progress(f"backend {backend.name}: {choice.why}")
     preflight.check_readable(models, backend.user)
-    plan = make(backend.prepared(proven), choice, models, config=digest(spec))
+    plan = make(backend.prepared(known_good), choice, models, config=digest(spec))
     backend.config(spec).write(plan.launch.files, plan.secrets)
     server, deadline = backend.server(plan.launch, progress), Deadline(spec.server.start_timeout)
     try:

@@ -88,8 +88,8 @@ def prove(spec: Spec) -> Any:
 
 
 def summary(exported: list[Any], report: Any) -> Table:
-    """One line per signature: what was proven of it."""
-    table = Table(title="What was proven", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    """One line per signature: what was verified of it."""
+    table = Table(title="What was verified", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("model", "signature", "inputs", "outputs", "saved = trained", "REST = gRPC = golden"):
         table.add_column(column, overflow="fold")
     for one in exported:

@@ -52,7 +52,7 @@ def test_what_a_restart_serves(lines: list[dict[str, Any]], model: ServedModel, 
     assert started_from(lines, model) == expected
 
 
-def test_a_spec_as_proven(tmp_path: Path) -> None:
+def test_a_spec_as_known_good(tmp_path: Path) -> None:
     spec = spec_at(tmp_path, "models: [{name: m, versions: [1], labels: {stable: 1}}, {name: n, versions: latest}]")
     assert serving.as_known_good(spec) == spec and differences(spec, serving.as_known_good(spec)) == []
     started = [ResolvedModel("m", {1: tmp_path}, {"stable": 1}), ResolvedModel("n", {7: tmp_path})]

@@ -1,4 +1,4 @@
-"""Images that carry their models: what is in them, and that only a proven one gets its tag."""
+"""Images that carry their models: what is in them, and that only a verified one gets its tag."""
 
 from __future__ import annotations
 
