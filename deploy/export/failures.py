@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import re
 import sysconfig
@@ -15,7 +16,13 @@ from deploy.export.quiet import backend_hint
 
 TRACEBACK_LINES = 12
 
-_OURS = Path(__file__).resolve().parent.parent
+_LIBRARIES = tuple({*sysconfig.get_paths().values(), str(Path(__file__).resolve().parent.parent)})
+_SAVERS = {
+    "from_saved_model": "leave the lines that convert it out: `tfs export --tflite` does that; first the model itself "
+                        "has to be made above them",
+    **dict.fromkeys(("save", "save_model", "export"), "leave that line out: `tfs export` saves the model itself")}
+_MIXED = "layers of Keras 2 (tf_keras) and Keras 3 are mixed in one model: import all of them from the same one; " \
+    "TF_USE_LEGACY_KERAS=1 makes tf.keras Keras 2"
 
 _NO_DIRECTORY = "Keras 3 writes no SavedModel with model.save(directory): leave that line out, `tfs export` takes " \
     "the model itself; or call model.export(directory)"
@@ -56,13 +63,15 @@ def renamed(stage: Path, shown: str) -> Iterator[None]:
 
 def _place(error: BaseException) -> str:
     """The last line of the user's own code, as ` (FILE, line N)`: neither ours nor that of an installed package."""
-    libraries = tuple({*sysconfig.get_paths().values(), str(_OURS)})
     converted = getattr(getattr(error, "ag_error_metadata", None), "translated_stack", None) or ()
     frames: list[Any] = [*traceback.extract_tb(error.__traceback__), *reversed(converted)]  # AutoGraph: innermost first
-    own = [frame for frame in frames
-           if frame.lineno and Path(frame.filename).is_file() and not frame.filename.startswith(libraries)
-           and "site-packages" not in frame.filename and "__autograph_generated" not in frame.filename]
+    own = [frame for frame in frames if _own(frame)]
     return f" ({_short(own[-1].filename)}, line {own[-1].lineno})" if own else ""
+
+
+def _own(frame: Any) -> bool:
+    return bool(frame.lineno and Path(frame.filename).is_file() and not frame.filename.startswith(_LIBRARIES)
+                and "site-packages" not in frame.filename and "__autograph_generated" not in frame.filename)
 
 
 def _short(name: str) -> str:
@@ -71,16 +80,48 @@ def _short(name: str) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
+def _mixed(error: BaseException) -> bool:
+    """Whether code of one Keras was given something of the other."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        place = _keras(str(frame.f_globals.get("__name__")))
+        values = [v for value in frame.f_locals.values() for v in (value if type(value) in (list, tuple) else [value])]
+        if place and any(_keras(type(value).__module__) not in ("", place) for value in values):
+            return True
+    return False
+
+
+def _keras(module: str) -> str:
+    """`keras` or `tf_keras`, for a module of theirs."""
+    top = module.partition(".")[0]
+    return top if top in ("keras", "tf_keras") else ""
+
+
+def _saving(error: BaseException) -> str:
+    """What to do about a line that saves the model itself, which is what the tutorials of all ages end with."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _own(frame)]
+    try:
+        tree = ast.parse(Path(frames[-1].filename).read_text()) if frames else ast.Module([], [])
+    except (OSError, ValueError, SyntaxError):
+        return ""
+    calls = {getattr(node.func, "attr", getattr(node.func, "id", "")) for node in ast.walk(tree)
+             if isinstance(node, ast.Call) and node.lineno <= (frames[-1].lineno or 0) <= (node.end_lineno or 0)}
+    return next((_SAVERS[name] for name in _SAVERS if name in calls), "")
+
+
 def _missing_name(error: NameError) -> str:
     """What a snippet lacks that was cut out of a longer text."""
     missing = str(error.name or "")
     line = _USUAL.get(missing)
+    if saving := "" if line else _saving(error):
+        return saving
     return f"add `{line}`" if line else f"give {missing!r} a value above that line, or import it" if missing else ""
 
 
 def _hint(error: BaseException) -> str:
     if isinstance(error, NameError):
         return _missing_name(error)
+    if _mixed(error):
+        return _MIXED
     known = next((advice for start, advice in _KNOWN if re.match(start, str(error), re.DOTALL)), "")
     return backend_hint() if isinstance(error, ImportError) else known
 

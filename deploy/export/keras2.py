@@ -1,4 +1,7 @@
-"""Models of Keras 2 (the package tf_keras): what their signature takes, read from what they hold or recorded."""
+"""Models of Keras 2 (the package tf_keras): what their signature takes, read from what they hold or recorded.
+
+Names are those that Keras 2's own `model.save(directory)` gives: clients of such models know them.
+"""
 
 from __future__ import annotations
 
@@ -34,21 +37,17 @@ def known(model: Any) -> Invocation | None:
     held = getattr(model, "_nested_inputs", None)
     struct = model.input if held is None else held
     tensors = tf.nest.flatten(struct)
-    own = list(zip((tensor.name for tensor in tensors), ("InputLayer" for _ in tensors), strict=True))
     free = type(model).__name__ == "Sequential" and not getattr(model, "_has_explicit_input_shape", True)
-    chosen = _keys(struct) or specs.stable("input", [("" if free else name, kind) for name, kind in own])
-    input_specs = tuple(_input(name, tensor, free=free) for name, tensor in zip(chosen, tensors, strict=True))
+    names = [tensor.name for tensor in tensors]
+    input_specs = tuple(_input(name, tensor, free=free) for name, tensor in zip(names, tensors, strict=True))
     classes = {layer.name: type(layer).__name__ for layer in model.layers}
-    results = [(name, classes.get(name, "")) for name in model.output_names]
-    outputs = specs.stable("output", results)
-    notes = () if free else specs.replaced("input", own, chosen)
-    if not isinstance(getattr(model, "_nested_outputs", None), Mapping):
-        notes += specs.replaced("output", results, outputs)
+    notes = (*_made_up("input", [(name, "InputLayer") for name in names], [layer.name for layer in model.layers]),
+             *_made_up("output", [(name, classes.get(name, "")) for name in model.output_names]))
 
     def bind(named: Mapping[str, Any]) -> Arguments:
-        return (tf.nest.pack_sequence_as(struct, [named[key] for key in chosen]),), {}
+        return (tf.nest.pack_sequence_as(struct, [named[name] for name in names]),), {}
 
-    return Invocation(input_specs, bind, outputs, notes)
+    return Invocation(input_specs, bind, tuple(model.output_names), notes)
 
 
 def recorded(model: Any) -> Invocation | None:
@@ -63,15 +62,33 @@ def recorded(model: Any) -> Invocation | None:
         arguments = [*positional, *keywords.values()]
     names = [*_parameters(model, len(positional)), *keywords]
     input_specs, pack = specs.flat(arguments, names, "serving_default")
-    if len(positional) == 1 and hasattr(positional[0], "shape"):  # its recorded name, input_1, is Keras's own
-        input_specs = (TensorSpec(names[0], input_specs[0].dtype, input_specs[0].shape), *input_specs[1:])
+    notes = _made_up("input", [(spec.name, "InputLayer") for spec in input_specs])
     order = [spec.name for spec in input_specs]
 
     def bind(named: Mapping[str, Any]) -> Arguments:
         given = pack({name: named[name] for name in order})
         return tuple(given[:len(positional)]), dict(zip(keywords, given[len(positional):], strict=True))
 
-    return Invocation(input_specs, bind)
+    return Invocation(input_specs, bind, notes=notes)
+
+
+def flat_outputs(model: Any, result: Any) -> dict[str, Any]:
+    """What a call returned, flat and by the names that Keras 2 gives its outputs when it saves the model."""
+    import tensorflow as tf
+
+    tensors = tf.nest.flatten(result)
+    names = getattr(model, "output_names", None) or [
+        "output_1" if not path else "_".join(map(str, path)) if not path[0].isdecimal() else
+        f"output_{'_'.join(str(int(part) + 1) if part.isdecimal() else part for part in path)}"
+        for path in specs.paths(result)]
+    return dict(zip(names, tensors, strict=True))
+
+
+def _made_up(kind: str, names: Sequence[tuple[str, str]], layers: Sequence[str] = ()) -> tuple[str, ...]:
+    """A sentence for each name that nobody chose."""
+    return tuple(f"{kind} {name!r}: Keras made that name up by what was built before, and clients see it; name the "
+                 "layer, or pin another one" for name, class_name in names
+                 if specs.automatic(name, class_name) or name.removesuffix("_input") in layers)
 
 
 def _input(name: str, tensor: Any, *, free: bool) -> TensorSpec:
@@ -86,8 +103,3 @@ def _input(name: str, tensor: Any, *, free: bool) -> TensorSpec:
 def _parameters(model: Any, count: int) -> Sequence[str]:
     names = parameters(model).names
     return [*names[:count], *(f"input_{index}" for index in range(len(names), count))]
-
-
-def _keys(struct: object) -> tuple[str, ...] | None:
-    flat = isinstance(struct, Mapping) and not any(isinstance(v, Mapping | list | tuple) for v in struct.values())
-    return tuple(sorted(struct)) if flat and isinstance(struct, Mapping) else None

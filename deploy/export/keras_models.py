@@ -16,6 +16,7 @@ from deploy.export import keras2, keras_calls, keras_inputs, quiet, specs
 from deploy.export.failures import user_error
 from deploy.export.keras_calls import Invocation
 from deploy.export.options import OutputNames, SignatureFunction
+from deploy.extras import install, missing
 from deploy.goldens import examples
 from deploy.types import Signature, TensorSpec
 
@@ -23,8 +24,8 @@ _UNTRAINED = "the model was built just now, from its input spec: its weights are
 _HOW = 'inputs={"pixels": (None, 784)} or --input "pixels: float32[?, 784]"'
 
 _LAMBDA = "replace the Lambda layer by a layer class of your own, or export the model object from your code"
-_OLD = "pip install tf_keras, which loads it, and try again; or load it where it was made, save a SavedModel with " \
-    "model.save('directory'), and export that"
+_OLD = f"{install('keras2')}; or load it where it was made, save a SavedModel with model.save('directory'), and " \
+    "export that"
 
 
 def is_model(value: object) -> bool:
@@ -59,7 +60,8 @@ def endpoint(model: Any, name: str, inputs: object, output_names: OutputNames | 
 
     def call(tensors: Mapping[str, Any]) -> Any:
         positional, named = invocation.bind(tensors)
-        return model(*positional, **named, **training)
+        result = model(*positional, **named, **training)
+        return keras2.flat_outputs(model, result) if source is keras2 else result
 
     return SignatureFunction(name, invocation.inputs, call, invocation.outputs, rename=output_names, holders=(model,),
                              notes=notes)
@@ -147,27 +149,26 @@ def load_file(path: Path, custom_objects: Mapping[str, object]) -> object:
     for finding in keras_archives.check(path):
         raise ExportError(f"{path} isn't safe to load: {finding.message}", hint=finding.fix)
     version = keras_archives.keras_version(path)
-    keras = (quiet.keras2() if version.startswith("2.") else None) or quiet.keras()
+    old = version.startswith("2.")
+    if old and missing("keras2"):
+        raise ExportError(f"{path} was saved by Keras 2 ({version}), which isn't installed", hint=_OLD)
+    keras = quiet.keras2() if old else quiet.keras()
     try:
         with quiet.muted():
             return keras.models.load_model(path, custom_objects=dict(custom_objects), compile=False, safe_mode=True)
     except Exception as error:
-        if version.startswith("2.") and not keras.__version__.startswith("2."):
-            raise ExportError(f"{path} was saved by Keras 2 ({version}), and Keras {keras.__version__} can't load it",
-                              hint=_OLD) from error
-        missing = sorted(_custom(config) - set(custom_objects))
-        if missing:
+        unknown = sorted(_custom(config, keras) - set(custom_objects))
+        if unknown:
             raise ExportError(
-                f"{path} needs {', '.join(missing)}, which Keras doesn't know: a class or function of its author",
-                hint=f"give it: --custom-object pkg.module:{missing[0]}, or custom_objects={{...}}") from error
+                f"{path} needs {', '.join(unknown)}, which Keras doesn't know: a class or function of its author",
+                hint=f"give it: --custom-object pkg.module:{unknown[0]}, or custom_objects={{...}}") from error
         hint = f"Keras {version or '(unknown)'} saved it, and this is {keras.__version__}: use that one, " \
             "or export the model object from the code that made it"
         raise user_error(f"loading {path}", error, hint) from error
 
 
-def _custom(config: Mapping[str, Any]) -> set[str]:
+def _custom(config: Mapping[str, Any], keras: Any) -> set[str]:
     """Names of classes and functions in the file that Keras doesn't know. HDF5 names layers without their module."""
-    keras = quiet.keras()
     names = set()
     for node in keras_archives.nodes(config):
         name, module = node.get("class_name"), node.get("module")

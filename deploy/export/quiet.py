@@ -13,6 +13,7 @@ from typing import Any
 
 from deploy.engine.library import closed_stderr
 from deploy.errors import ExportError
+from deploy.extras import install
 
 
 def tensorflow() -> Any:
@@ -41,14 +42,11 @@ def keras() -> Any:
     return module
 
 
-def keras2() -> Any | None:
-    """The module `tf_keras`, which is Keras 2; None without it."""
+def keras2() -> Any:
+    """The module `tf_keras`, which is Keras 2. Raises ExportError."""
     tensorflow()
-    try:
-        with muted():
-            return importlib.import_module("tf_keras")
-    except ImportError:
-        return None
+    with muted():
+        return _import("tf_keras", "keras2")
 
 
 @contextlib.contextmanager
@@ -67,12 +65,11 @@ def muted() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _import(name: str) -> Any:
+def _import(name: str, extra: str = "tensorflow") -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name:
             raise ExportError(f"{name} can't be imported: {error}", hint=backend_hint() or
                               "install what it needs, or another release of it") from error
-        raise ExportError(f"{name} isn't installed, and exporting needs it",
-                          hint="pip install 'tfs-deploy[tensorflow]'") from None
+        raise ExportError(f"{name} isn't installed, and exporting needs it", hint=install(extra)) from None

@@ -146,6 +146,11 @@ def flat(arguments: Sequence[object], names: Sequence[str], signature: str) -> t
     return input_specs, pack
 
 
+def paths(structure: Any) -> list[tuple[str, ...]]:
+    """Keys and indices that lead to each of the tensors in a structure, in tf.nest's order."""
+    return [path for path, _ in _leaves(structure, ())]
+
+
 def _leaves(structure: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     """In tf.nest's order: dicts by their sorted keys."""
     if isinstance(structure, Mapping):

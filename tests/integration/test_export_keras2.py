@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,13 @@ pytestmark = pytest.mark.tensorflow
 tf = pytest.importorskip("tensorflow")
 k = pytest.importorskip("tf_keras")
 
+from deploy import savedmodel  # noqa: E402
 from deploy.errors import ExportError  # noqa: E402
-from deploy.export import export_model, load_target, signatures  # noqa: E402
+from deploy.export import export_model, load_target, saving, signatures  # noqa: E402
 from deploy.export.options import Exportable  # noqa: E402
+from deploy.goldens import examples  # noqa: E402
+from deploy.types import Signature  # noqa: E402
+from tests.support.keras2_models import MODELS, Scaled  # noqa: E402
 
 ONES = np.ones((1, 3), np.float32)
 
@@ -53,21 +56,32 @@ def called(**tensors: Any) -> Any:
     return model
 
 
-@pytest.mark.parametrize(("build", "inputs", "outputs"), [
-    (sequential, ["rows: float32[?, 3]"], ["score"]),
-    (fitted, ["inputs: float32[?, 3]"], ["outputs"]),
-    (functional, ["a: float32[?, 3]", "b: float32[?, 3]"], ["sum"]),
-    (called, ["tokens: float32[?, 3]"], ["outputs"]),
-    (lambda: called(weight=np.ones((1, 1), np.float32)), ["tokens: float32[?, 3]", "weight: float32[?, 1]"],
-     ["outputs"]),
-])
-def test_live_models(build: Callable[[], Any], inputs: list[str], outputs: list[str]) -> None:
-    from deploy.export import saving
+@pytest.mark.parametrize("name", MODELS)
+def test_names_dtypes_and_shapes_are_those_of_its_own_save(name: str, tmp_path: Path) -> None:
+    model = MODELS[name]()
+    model.save(tmp_path / "own", save_format="tf")
+    theirs = savedmodel.read(tmp_path / "own").contract["serving_default"]
+    found, = signatures.find(Exportable(model))
+    assert set(found.inputs) == set(theirs.inputs)
+    inputs = examples.generate(Signature("any", found.inputs, ()), 4)
+    results = saving.named(found.call({key: tf.constant(array) for key, array in inputs.items()}), found)
+    assert {(key, tensor.dtype.name) for key, tensor in results.items()} == \
+        {(spec.name, spec.dtype) for spec in theirs.outputs}
 
-    found, = signatures.find(Exportable(build()))
-    assert [str(spec) for spec in found.inputs] == inputs
-    made = found.call({spec.name: tf.ones([2, 1 if spec.name == "weight" else 3]) for spec in found.inputs})
-    assert list(saving.named(made, found)) == outputs
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+@pytest.mark.parametrize("name", [n for n in MODELS if n not in ("lambda", "text") and "subclassed" not in n])
+def test_a_file_is_as_the_model_in_it(name: str, suffix: str, tmp_path: Path) -> None:
+    model = MODELS[name]()
+    model.save(path := tmp_path / f"m.{suffix}")
+    live, = signatures.find(Exportable(model))
+    loaded, = signatures.find(Exportable(load_target(path, {"Scaled": Scaled})))
+    assert (loaded.inputs, loaded.outputs) == (live.inputs, live.outputs)
+
+
+def test_an_optional_argument_of_call() -> None:
+    found, = signatures.find(Exportable(called(weight=np.ones((1, 1), np.float32))))
+    assert [str(spec) for spec in found.inputs] == ["input_1: float32[?, 3]", "weight: float32[?, 1]"]
 
 
 def test_a_live_model_is_published(tmp_path: Path) -> None:
@@ -94,10 +108,32 @@ def test_files(tmp_path: Path, suffix: str) -> None:
     assert [str(spec) for spec in found.inputs] == ["rows: float32[?, 3]"]
 
 
-def test_a_file_that_keras_3_can_not_load_without_tf_keras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_keras_2_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "m.keras"
     functional().save(path)
     monkeypatch.setitem(sys.modules, "tf_keras", None)
-    with pytest.raises(ExportError, match=r"was saved by Keras 2 \(2\.\d.*\), .*pip install tf_keras") as caught:
+    with pytest.raises(ExportError, match=r"was saved by Keras 2 \(2\.\d.*\), which isn't installed; pip install "
+                                          r"'tfs-deploy\[keras2\]'") as caught:
         load_target(path)
     assert "custom" not in str(caught.value)
+
+
+def test_both_of_keras_in_one_process(tmp_path: Path) -> None:
+    import keras
+
+    keras.utils.set_random_seed(0)
+    three = keras.Sequential([keras.Input((3,), name="rows"), keras.layers.Dense(1, name="score")])
+    for number, model in enumerate((three, sequential(), three), 1):
+        exported = export_model(model, tmp_path, "m")
+        assert exported.model_version.version == number and exported.parity.exact
+
+
+@pytest.mark.parametrize("mixed", ["sequential", "functional", "model"])
+def test_layers_of_both_in_one_model(tmp_path: Path, mixed: str) -> None:
+    (tmp_path / "mixed.py").write_text({
+        "sequential": "model = keras.Sequential([tf_keras.layers.Dense(1)])",
+        "functional": "model = tf_keras.layers.Dense(1)(keras.Input((3,)))",
+        "model": "i = keras.Input((3,))\nmodel = tf_keras.Model(i, keras.layers.Dense(1)(i))"}[mixed].join(
+            ("import keras, tf_keras\n", "\n")))
+    with pytest.raises(ExportError, match="line [23].*layers of Keras 2 .tf_keras. and Keras 3 are mixed"):
+        load_target(f"{tmp_path / 'mixed.py'}:model")

@@ -6,6 +6,10 @@ equivalent: `export(model, 'models', 'name')`.
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,37 @@ tf = pytest.importorskip("tensorflow")
 import deploy  # noqa: E402
 from deploy import goldens  # noqa: E402
 from deploy.export import Exported, export_model  # noqa: E402
+
+
+SEEDS = Path(__file__).parent.parent / "recorded" / "seeds"
+SAVES_ITSELF = "leave that line out, `tfs export` takes the model itself"
+NO_NUMPY = "NameError: name 'np' is not defined ({}.py, line {}); add `import numpy as np`"
+AS_THEY_STAND = {  # the texts that the project came from, as they stand: what Keras 3 and Keras 2 make of them
+    "saved_by_tensorflow": ("", ""),
+    "custom_layer_and_signature": ("line 20); leave that line out: `tfs export` saves the model itself",) * 2,
+    "to_tflite": ("line 6); leave the lines that convert it out: `tfs export --tflite` does that",) * 2,
+    "basic": (f"line 21); Keras 3 writes no SavedModel with model.save(directory): {SAVES_ITSELF}", ""),
+    "custom_layer": (NO_NUMPY.format("custom_layer", 33),) * 2,
+    "custom_loss": (NO_NUMPY.format("custom_loss", 17),) * 2,
+}
+
+
+@pytest.mark.parametrize("legacy", [0, 1])
+@pytest.mark.parametrize("seed", AS_THEY_STAND)
+def test_a_script_as_it_stands(seed: str, legacy: int, tmp_path: Path) -> None:
+    shutil.copy(SEEDS / f"{seed}.py", tmp_path)
+    exported = subprocess.run([sys.executable, "-m", "deploy", "export", f"{seed}.py:model", "--name", "m"],
+                              capture_output=True, text=True, check=False, cwd=tmp_path,
+                              env={**os.environ, "TF_USE_LEGACY_KERAS": str(legacy), "PYTHONPATH": str(SEEDS.parents[2])})
+    refusal = AS_THEY_STAND[seed][legacy]
+    if not refusal:
+        assert exported.returncode == 0, exported.stderr
+        assert len(goldens.read(tmp_path / "models/m/1")) == 2
+        return
+    *_, sentence = exported.stderr.strip().splitlines()
+    assert exported.returncode == 3 and sentence.startswith(f"tfs: running {seed}.py failed: ")
+    assert refusal in sentence and "Traceback" not in exported.stderr
+    assert not (tmp_path / "models/m/1").exists()
 
 
 @pytest.fixture(autouse=True)
