@@ -19,7 +19,7 @@ from deploy.export import export_model, load_target, saving, signatures  # noqa:
 from deploy.export.options import Exportable  # noqa: E402
 from deploy.goldens import examples  # noqa: E402
 from deploy.types import Signature  # noqa: E402
-from tests.support.keras2_models import MODELS, Scaled  # noqa: E402
+from tests.keras2_models import MODELS, Scaled  # noqa: E402
 
 ONES = np.ones((1, 3), np.float32)
 

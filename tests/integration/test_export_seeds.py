@@ -25,7 +25,6 @@ import deploy  # noqa: E402
 from deploy import goldens  # noqa: E402
 from deploy.export import Exported, export_model  # noqa: E402
 
-
 SEEDS = Path(__file__).parent.parent / "recorded" / "seeds"
 SAVES_ITSELF = "leave that line out, `tfs export` takes the model itself"
 NO_NUMPY = "NameError: name 'np' is not defined ({}.py, line {}); add `import numpy as np`"
@@ -43,9 +42,9 @@ AS_THEY_STAND = {  # the texts that the project came from, as they stand: what K
 @pytest.mark.parametrize("seed", AS_THEY_STAND)
 def test_a_script_as_it_stands(seed: str, legacy: int, tmp_path: Path) -> None:
     shutil.copy(SEEDS / f"{seed}.py", tmp_path)
+    environment = {**os.environ, "TF_USE_LEGACY_KERAS": str(legacy), "PYTHONPATH": str(SEEDS.parents[2])}
     exported = subprocess.run([sys.executable, "-m", "deploy", "export", f"{seed}.py:model", "--name", "m"],
-                              capture_output=True, text=True, check=False, cwd=tmp_path,
-                              env={**os.environ, "TF_USE_LEGACY_KERAS": str(legacy), "PYTHONPATH": str(SEEDS.parents[2])})
+                              capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
     refusal = AS_THEY_STAND[seed][legacy]
     if not refusal:
         assert exported.returncode == 0, exported.stderr

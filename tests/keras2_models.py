@@ -14,7 +14,7 @@ ROWS = np.ones((2, 3), np.float32)
 
 
 @k.utils.register_keras_serializable("tests")
-class Scaled(L.Layer):  # type: ignore[misc]
+class Scaled(L.Layer):
     """A custom layer with a weight and an argument of its own."""
 
     def __init__(self, factor: float = 2.0, **kwargs: Any) -> None:
@@ -35,7 +35,7 @@ def custom_loss(y_true: Any, y_pred: Any) -> Any:
     return tf.reduce_mean(tf.square(y_true - y_pred))
 
 
-class Rate(k.metrics.Metric):  # type: ignore[misc]
+class Rate(k.metrics.Metric):
     def __init__(self, name: str = "rate", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.total = self.add_weight(name="total", initializer="zeros")
@@ -47,7 +47,7 @@ class Rate(k.metrics.Metric):  # type: ignore[misc]
         return self.total
 
 
-class Plain(k.Model):  # type: ignore[misc]
+class Plain(k.Model):
     def __init__(self) -> None:
         super().__init__()
         self.dense = L.Dense(2)
@@ -67,7 +67,7 @@ class Trains(Plain):
         return self.drop(self.dense(x), training=training)
 
 
-class TakesDict(k.Model):  # type: ignore[misc]
+class TakesDict(k.Model):
     def __init__(self) -> None:
         super().__init__()
         self.dense = L.Dense(2)
@@ -76,7 +76,7 @@ class TakesDict(k.Model):  # type: ignore[misc]
         return {"sum": self.dense(inputs["a"]) + self.dense(inputs["b"]), "a": inputs["a"]}
 
 
-class TakesList(k.Model):  # type: ignore[misc]
+class TakesList(k.Model):
     def call(self, inputs: Any) -> Any:
         left, right = inputs
         return left + right, left - right
