@@ -1,12 +1,11 @@
 """The command line `tfs`: one file per family of verbs, one place that turns errors into exit codes.
 
-    app          the root of the command tree
+    app          the root of the command tree; completion
     exports, models, checks, inspection, diffs, goldens   export; publish, repository; check; inspect; diff; goldens
-    specs, servers, status, doctor, smoke, rollouts, images   init, configure; up, logs, down; and so on
-    options      options that several commands share; targets: what a command is about
+    specs, servers, status, doctor, smoke, rollouts   init, configure; up, logs, down, image; and so on
+    options      options that several commands share, and how commands speak; targets: what a command is about
     outcome      errors become sentences and exit codes, nowhere else
-    tables, smoke_tables, console, progress, escaping   what people see, and that nobody else's codes reach it
-    shell        completion
+    tables, smoke_tables, escaping   what people see, and that nobody else's codes reach it
 """
 
 from __future__ import annotations

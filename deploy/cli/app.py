@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from deploy.cli.options import command, tell
 from deploy.version import __version__
 
 EPILOG = """\b
@@ -20,6 +21,19 @@ def app() -> None:
     """Export, publish, serve and verify models with TensorFlow Serving."""
 
 
+def _completion(app: click.Group) -> None:
+    @command(app, "completion", example='eval "$(tfs completion bash)"')
+    @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+    def completion(shell: str, as_json: bool) -> None:
+        """Print the completion script for a shell."""
+        from click.shell_completion import get_completion_class
+
+        completion_class = get_completion_class(shell)
+        assert completion_class is not None
+        source = completion_class(app, {}, "tfs", "_TFS_COMPLETE").source()
+        tell({"shell": shell, "script": source}, as_json, lambda: source)
+
+
 def _register() -> None:
     from deploy.cli import (
         checks,
@@ -27,20 +41,19 @@ def _register() -> None:
         doctor,
         exports,
         goldens,
-        images,
         inspection,
         models,
         rollouts,
         servers,
-        shell,
         smoke,
         specs,
         status,
     )
 
     for family in (exports, models, inspection, checks, goldens, diffs, specs, servers, status, doctor, smoke,
-                   rollouts, images, shell):
+                   rollouts):
         family.register(app)
+    _completion(app)
 
 
 _register()

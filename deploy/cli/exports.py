@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deploy.cli.checks import allowing, gate
-from deploy.cli.options import command, repository_option, table, tell
-from deploy.cli.progress import steps
+from deploy.cli.options import command, repository_option, steps, table, tell
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -10,8 +10,7 @@ import click
 
 from deploy.cli.checks import gate, gated
 from deploy.cli.escaping import line
-from deploy.cli.options import command, repository_option, table, tell
-from deploy.cli.progress import steps
+from deploy.cli.options import command, repository_option, steps, table, tell
 from deploy.cli.targets import check_may_run, connected, place, run_option, server_options, version
 from deploy.errors import RepositoryError
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deploy.cli.checks import gate, gated
-from deploy.cli.options import command, repository_option, table, tell
-from deploy.cli.progress import bytes_bar
+from deploy.cli.options import bytes_bar, command, repository_option, table, tell
 from deploy.cli.targets import version as find_version
 
 if TYPE_CHECKING:

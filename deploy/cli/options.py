@@ -1,10 +1,11 @@
-"""Options that several commands share, and how a command says what it found."""
+"""Options that several commands share; how a command says what it found, and on stderr how far it is."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -98,7 +99,7 @@ def load_spec_or_last(path: Path) -> Spec:
 
 def console(*, stderr: bool = False) -> Console:
     """A rich console; off a terminal it is wide enough that tables don't wrap."""
-    from deploy.cli.console import SafeConsole
+    from deploy.cli.tables import SafeConsole
 
     stream = sys.stderr if stderr else sys.stdout
     return SafeConsole(stream, None if stream.isatty() else 160)
@@ -125,3 +126,29 @@ def table(title: str, *columns: str) -> Table:
     for column in columns:
         empty.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
     return empty
+
+
+@contextmanager
+def steps(title: str, *, quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """Yields a function that takes one sentence per step."""
+    if quiet:
+        yield lambda _: None
+    elif sys.stderr.isatty():
+        with console(stderr=True).status(title) as status:
+            yield lambda sentence: status.update(f"{title}: {sentence}")
+    else:
+        yield lambda sentence: click.echo(f"{title}: {sentence}", err=True)
+
+
+@contextmanager
+def bytes_bar(title: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Yields a function that takes (bytes done, bytes in all)."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deploy.cli.options import command, load_spec, load_spec_or_last, spec_option, table, tell
-from deploy.cli.progress import steps
+from deploy.cli.options import command, load_spec, load_spec_or_last, spec_option, steps, table, tell
 
 if TYPE_CHECKING:
     from deploy.rollout import RolloutPlan

@@ -1,4 +1,4 @@
-"""tfs up, logs, down: the server of a spec."""
+"""tfs up, logs, down, image: the server of a spec, and images that carry its models."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli.options import command, load_spec, load_spec_or_last, overridable, spec_option, tell
-from deploy.cli.progress import steps
+from deploy.cli.options import command, load_spec, load_spec_or_last, overridable, spec_option, steps, tell
 
 _DEFAULT_SPEC = "serving.yaml"
 
@@ -17,6 +16,7 @@ def register(app: click.Group) -> None:
     _up(app)
     _logs(app)
     _down(app)
+    _image(app)
 
 
 def _up(app: click.Group) -> None:
@@ -84,10 +84,36 @@ def _down(app: click.Group) -> None:
              lambda: f"{spec.name} is stopped" if stopped else f"{spec.name} wasn't running")
 
 
-
 def _end_leftovers(*, quiet: bool) -> list[str]:
     """The names of the servers that were stopped."""
     from deploy.testing.runs import leftovers
 
     with steps("ending test runs", quiet=quiet):
         return [name for run in leftovers() for name in run.end()]
+
+
+def _image(app: click.Group) -> None:
+    @app.group()
+    def image() -> None:
+        """Build images that carry their models."""
+
+    @command(image, "build", example="tfs image build --spec serving.yaml --tag registry.example.com/digits:2026-11-21")
+    @spec_option
+    @click.option("--tag", required=True, help="What to call the image, name:tag.")
+    @click.option("--image", "base", help="The serving image to build on.  [default: the spec's server/image]")
+    @click.option("--no-smoke", is_flag=True, help="Tag it without asking it anything.")
+    def build(spec_path: Path, tag: str, base: str | None, no_smoke: bool, as_json: bool) -> None:
+        """Bake models and configs into a serving image.
+
+        The versions that the spec wants now go in and stay. The image is started and smoke-tested; only then it is
+        tagged. Its label org.tfs-deploy.models carries the digest of each version.
+        """
+        from deploy import serving
+        from deploy.cli.smoke import gate
+
+        spec = load_spec(spec_path)
+        with steps(f"building {tag}", quiet=as_json) as progress:
+            built = serving.build_image(spec, tag, base_image=base, progress=progress,
+                                        smoke=None if no_smoke else gate(spec))
+        tell(built.to_json(), as_json, lambda: "\n".join(
+            [f"built {built.tag} ({built.id})", *(f"  {name}  {digest}" for name, digest in built.models.items())]))

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deploy.cli.options import command, load_spec, spec_option, tell
-from deploy.cli.progress import steps
+from deploy.cli.options import command, load_spec, spec_option, steps, tell
 from deploy.cli.targets import connected
 from deploy.errors import SmokeFailed
 
