@@ -7,7 +7,7 @@ Everything is read as data: no TensorFlow, nothing is run, memory doesn't grow w
 (`RULES`); a finding is refused, unless the spec or the command line allows its rule with a reason.
 
     checking        from a path to a report; the same as a gate
-    rules           all rules by name, and what a finding is; report: all findings about one model
+    rules           all rules by name, and what a finding is
     targets         the server that is to load it: its ops, kernels, libraries; oplists/: of TensorFlow's releases
     policy          which rule looks at which op, by what that can touch
     files           rules about files: whole, inside of the version; warm-up requests; TFLite

@@ -1,7 +1,7 @@
+from .checking import CheckReport as CheckReport
 from .checking import Gate as Gate
 from .checking import check as check
 from .checking import gate as gate
-from .report import CheckReport as CheckReport
 from .rules import RULES as RULES
 from .rules import Finding as Finding
 from .rules import Rule as Rule

@@ -12,7 +12,7 @@ from deploy import files
 from deploy.errors import SpecError
 from deploy.naming import check_name
 from deploy.spec import ModelSpec, SpecFile
-from deploy.spec.paths import local
+from deploy.spec.constraints import local
 from deploy.types import All, Specific
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.model_config import policy_of

@@ -4,8 +4,7 @@
     stored       a model's versions, one version, with their repository; where those of a served model are
     publishing   from a stage to a version
     stores/      where the files are: one protocol, a local directory, memory
-    versions     a version in a listing; a version against its manifest
-    facts        VersionFacts: what is known of a version, by its manifest, its recorded requests and its graph
+    versions     one version: in a listing, against its manifest; VersionFacts: what is known of it
     manifest     what a version is made of, kept inside it
     survey       what a directory holds, before a byte of it is read
     copying      one pass over the bytes: copied, hashed, made durable

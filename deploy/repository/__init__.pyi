@@ -1,5 +1,3 @@
-from .facts import VersionFacts as VersionFacts
-from .facts import read_facts as read_facts
 from .manifest import FileRecord as FileRecord
 from .manifest import Manifest as Manifest
 from .manifest import read_manifest as read_manifest
@@ -11,3 +9,5 @@ from .stored import StoredVersion as StoredVersion
 from .stored import versions_of as versions_of
 from .stores import Store as Store
 from .versions import VersionEntry as VersionEntry
+from .versions import VersionFacts as VersionFacts
+from .versions import read_facts as read_facts

@@ -11,12 +11,11 @@ from deploy.errors import RepositoryError, VersionExists, VersionNotFound
 from deploy.naming import check_name, check_version, is_name
 from deploy.repository import failures, naming, survey, versions
 from deploy.repository.copying import Progress
-from deploy.repository.facts import VersionFacts, read_facts
 from deploy.repository.manifest import DEFAULT, Manifest, hasher
 from deploy.repository.publishing import Facts, Published, VersionStage
 from deploy.repository.stores import Item, Store
 from deploy.repository.stores.directory import DirectoryStore
-from deploy.repository.versions import VersionEntry
+from deploy.repository.versions import VersionEntry, VersionFacts, read_facts
 from deploy.savedmodel import placement
 from deploy.types import ModelVersion
 from deploy.wire.model_config import by_version, version_number

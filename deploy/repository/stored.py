@@ -8,9 +8,9 @@ from pathlib import Path
 from deploy import savedmodel
 from deploy.errors import VersionNotFound
 from deploy.repository.copying import Progress
-from deploy.repository.facts import VersionFacts
 from deploy.repository.manifest import Manifest
 from deploy.repository.repository import Repository
+from deploy.repository.versions import VersionFacts
 from deploy.types import ModelVersion, ServedModel
 
 

@@ -4,9 +4,8 @@
     report.raise_if_failed()
 
     running      `smoke_test`: which models, versions and labels are asked, and what is known of them
-    version      everything about one version
+    version      everything about one version; labels, names, and errors that have to come
     answers      one request in every form it can be asked in
-    addressing   labels, names, and errors that have to come
     asking       one check at a time; what happens when the server is gone
     report       what was found; `deploy.report.junit` and the command line write it down
 """

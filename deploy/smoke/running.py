@@ -15,10 +15,16 @@ from deploy.client.monitoring import Warmed
 from deploy.errors import ClientError, RepositoryError
 from deploy.goldens.tolerances import overridden
 from deploy.repository import ModelVersions, Repository, VersionFacts, versions_of
-from deploy.smoke.addressing import check_errors, check_label, check_resolves, check_unknown_model
 from deploy.smoke.asking import BOTH, REST, RPC, CheckRun, SmokedServer, passed_if
 from deploy.smoke.report import CheckId, Latency, SmokeReport
-from deploy.smoke.version import CheckedVersion, check_version
+from deploy.smoke.version import (
+    CheckedVersion,
+    check_errors,
+    check_label,
+    check_resolves,
+    check_unknown_model,
+    check_version,
+)
 from deploy.spec import Spec
 from deploy.types import Endpoint, ModelRef, ModelVersion, ServedModel, Specific
 from deploy.wire.model_config import select

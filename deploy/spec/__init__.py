@@ -1,9 +1,8 @@
 """serving.yaml as frozen values. Every message names the path of the value (`models/0/labels/stable`).
 
     format     the structs that msgspec checks a file against; the JSON Schema comes from them
-    reading    from a file's text to a checked Spec; server: what the types of `server` can't say
-    yaml_text  YAML without lost values: a key that stands twice is a mistake with a line
-    paths      directories that a file names, relative to it
+    reading    from a file's text to a checked Spec
+    constraints   what types can't say: directories relative to the file, values of `server` that contradict each other
     messages   what is wrong, with the path and what was expected there
 """
 

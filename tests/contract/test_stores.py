@@ -15,9 +15,8 @@ import pytest
 from deploy.errors import DigestMismatch, Malformed, RepositoryError, VersionExists, VersionNotFound
 from deploy.repository import Repository, Store
 from deploy.repository.naming import MANIFEST_FILE
-from deploy.repository.stores.conditional import ConditionalPublisher
+from deploy.repository.stores.conditional import ConditionalPublisher, MemoryStore
 from deploy.repository.stores.directory import DirectoryStore
-from deploy.repository.stores.memory import MemoryStore
 from deploy.types import ModelVersion
 from tests.support.killed import killed
 from tests.support.repository import savedmodel

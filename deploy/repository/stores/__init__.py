@@ -2,8 +2,7 @@
 
     directory     a directory that TensorFlow Serving can watch: versions appear by one rename
     staging       a directory's stages and numbers, kept apart by locks
-    conditional   publishing by conditional writes, for every store that knows no rename
-    memory        a store in this process, for tests
+    conditional   publishing by conditional writes, for every store that knows no rename; one in memory, for tests
 
 A store is added by a module here and a line in tests/contract/test_stores.py.
 """
