@@ -5,7 +5,7 @@
     specs, servers, status, doctor, smoke, rollouts   init, configure; up, logs, down, image; and so on
     options      options that several commands share, and how commands speak; targets: what a command is about
     outcome      errors become sentences and exit codes, nowhere else
-    tables, smoke_tables, escaping   what people see, and that nobody else's codes reach it
+    tables, smoke_tables, console, escaping   what people see, and that nobody else's codes reach it
 """
 
 from __future__ import annotations

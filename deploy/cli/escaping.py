@@ -1,7 +1,7 @@
 """Text of others on its way to a terminal: characters that steer it, or turn its order round, are spelled out.
 
 Names in a model, lines of a log, names of files and servers' answers may hold anything. Everything that a command
-prints goes through one of two doors: the streams that `outcome.run` puts in place, and `tables.SafeConsole`.
+prints goes through one of two doors: the streams that `outcome.run` puts in place, and `console.SafeConsole`.
 """
 
 from __future__ import annotations

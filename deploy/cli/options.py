@@ -99,7 +99,7 @@ def load_spec_or_last(path: Path) -> Spec:
 
 def console(*, stderr: bool = False) -> Console:
     """A rich console; off a terminal it is wide enough that tables don't wrap."""
-    from deploy.cli.tables import SafeConsole
+    from deploy.cli.console import SafeConsole
 
     stream = sys.stderr if stderr else sys.stdout
     return SafeConsole(stream, None if stream.isatty() else 160)

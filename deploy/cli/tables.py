@@ -1,16 +1,14 @@
-"""What people see at a terminal: a console that nobody else's codes get through, and tables of values."""
+"""Tables for people at a terminal: signatures, findings of a check, answers that were asked again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType
-from rich.segment import Segment
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from deploy.cli.escaping import Escaping, line, printable
+from deploy.cli.escaping import line
 from deploy.cli.options import table
 
 if TYPE_CHECKING:
@@ -19,20 +17,6 @@ if TYPE_CHECKING:
     from deploy.types import Contract
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
-
-
-class SafeConsole(Console):
-    """Prints text as it is, without markup; what steers a terminal comes from styles only."""
-
-    def __init__(self, stream: TextIO, width: int | None) -> None:
-        raw = stream.stream if isinstance(stream, Escaping) else stream
-        super().__init__(file=raw, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
-
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """As rich does, with the text of each segment escaped."""
-        for segment in super().render(renderable, options):
-            safe = segment.text if segment.control else printable(segment.text)
-            yield segment if safe == segment.text else Segment(safe, segment.style)
 
 
 def check_table(report: CheckReport, *, notes: bool = True) -> Table:

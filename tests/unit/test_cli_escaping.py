@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from deploy.cli import escaping
+from deploy.cli.console import SafeConsole
 from deploy.cli.outcome import run
-from deploy.cli.tables import SafeConsole
 from tests.support import savedmodel as support
 
 EVIL = "a\x1b]0;pwned\x07\x1b[2J\x9b31m\u202egnp.exe\u200b\r[red]x[/] <script>alert(1)</script> `|[y](http://z)"
