@@ -155,6 +155,11 @@ class Endpoint:
     def rest_url(self) -> str:
         return f"http://{bracketed(self.host)}:{self.rest_port}"
 
+    @property
+    def ports(self) -> dict[str, int | None]:
+        """By protocol, in the order in which they are named everywhere."""
+        return {"gRPC": self.grpc_port, "REST": self.rest_port}
+
 
 def bracketed(host: str) -> str:
     """A host as it stands before a port: an IPv6 address in brackets."""

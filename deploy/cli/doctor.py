@@ -46,6 +46,8 @@ def _ready(app: click.Group) -> None:
               wait: float, serve: int | None, as_json: bool) -> None:
         """Is exactly what is wanted served? Exit code 0 or 6.
 
+        2, 4 or 8 if the spec, the repository or the ledger is broken, so that nobody can say.
+
         Asks over both protocols: the wanted versions AVAILABLE and no others, each label resolves to its version, and
         one golden answer per model is right. While a rollout is under way, each of its steps counts as ready.
         """
@@ -69,7 +71,7 @@ def _ready(app: click.Group) -> None:
             answer = later[-1]
         tell(answer.to_json(), as_json, lambda: _sentence(answer))
         if not answer.ready:
-            raise click.exceptions.Exit(NotReady.exit_code)
+            raise click.exceptions.Exit(answer.exit_code)
 
 
 def _prober(spec_path: Path, rest_url: str | None, grpc_target: str | None, refs: tuple[str, ...], timeout: float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from deploy.serving import snapshot
 from deploy.serving.drift import Drift, Views, drifts, edits, read_config
 from deploy.serving.known_good import as_known_good
 from deploy.serving.planning import CONFIG_LABEL
+from deploy.serving.ready import asked_version, golden_of
 from deploy.serving.resolving import resolve
 from deploy.serving.snapshot import Connect, connected, look, open_release
 from deploy.serving.start_record import changes
@@ -145,7 +146,7 @@ def status(spec: Spec, *, connect: Connect = snapshot.connect) -> ServerStatus:
         gap = not_running(spec.name, facts.get("returncode"), ended=server is not None)
         return ServerStatus(facts, models, (gap,), drift=_drift(site, models))
     site.polls = _polls(server.argv)
-    ports, listening = {"gRPC": server.endpoint.grpc_port, "REST": server.endpoint.rest_port}, server.listening()
+    ports, listening = server.endpoint.ports, server.listening()
     with connected(connect, server.endpoint) as controls:  # a port that isn't its own may be another server's
         asked = {name: controls[name] for name, port in ports.items() if name in controls and port in listening}
         snapshots = look(asked, [d for d, _ in desired], labels={m.name: _labels(site, m) for m in spec.models})
@@ -234,7 +235,17 @@ def _model(site: _Site, index: int, wanted: tuple[Desired, str], snapshots: Sequ
                   None if first.unknown else live, _on_disk(model), site.edited.get(model.name, ""),
                   release=site.releases[model.name], polls=site.polls, unloaded=unloaded)
     return ModelStatus(views, tuple(sorted(desired.versions or ())), site.known_good.models[index].labels,
-                       first.statuses, live, tuple(gaps(desired, snapshots)), unresolved)
+                       first.statuses, live, (*gaps(desired, snapshots), *_unverifiable(site, model, live)), unresolved)
+
+
+def _unverifiable(site: _Site, model: ServedModel, live: Serving | None) -> Iterator[Gap]:
+    """What `ready` would ask of the model can't be read: neither of them says that all is well then."""
+    version = asked_version(live) if live is not None else 0
+    try:
+        if version:
+            golden_of(model, version, tflite=site.spec.server.prefers_tflite)
+    except RepositoryError as e:
+        yield Gap(model.name, e.message, version=version)
 
 
 def _on_disk(model: ServedModel) -> frozenset[int]:

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 from deploy import client, serving
 from deploy.client.failures import answers_no
 from deploy.client.interfaces import Control
-from deploy.errors import ClientError, DeployError, VersionNotFound
+from deploy.errors import (
+    ClientError,
+    DeployError,
+    NotReady,
+    RepositoryError,
+    RolloutError,
+    SpecError,
+    VersionNotFound,
+)
 from deploy.readiness import Desired, closed_ports, gaps, not_running
 from deploy.repository import versions_of
 from deploy.serving.resolving import resolve
@@ -34,13 +42,21 @@ GoldenOf = Callable[[ModelVersion], "Golden | None"]
 @dataclass(frozen=True, slots=True)
 class ReadyAnswer:
     """The verdict. why: one sentence, empty if it is ready. checked: what was looked at, in words.
-    gaps: one sentence for the server, or for each model that isn't as it should be; why is the first."""
+    gaps: one sentence for the server, or for each model that isn't as it should be; why is the first.
+    broken: a file of ours (spec, repository, ledger) that keeps anybody from saying what should be served, or answered.
+    """
 
     ready: bool
     why: str
     checked: tuple[str, ...]
     seconds: float
     gaps: tuple[str, ...] = ()
+    broken: SpecError | RepositoryError | RolloutError | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """Of the command line: 0, NotReady's for what the server shows, else that of what is broken."""
+        return 0 if self.ready else (self.broken or NotReady).exit_code
 
     def to_json(self) -> dict[str, Any]:
         return {"ready": self.ready, "why": self.why, "gaps": list(self.gaps), "checked": list(self.checked),
@@ -61,13 +77,14 @@ class Prober:
 
     def ask(self) -> ReadyAnswer:
         """Look once. Whatever goes wrong is a reason; nothing is raised but for bugs."""
-        began, checked, sentences = time.monotonic(), list[str](), list[str]()
+        began, checked, sentences, broken = time.monotonic(), list[str](), list[str](), None
         try:
             sentences.extend(self._gaps(checked))
         except DeployError as e:
             sentences.append(e.message)
+            broken = e if isinstance(e, SpecError | RepositoryError | RolloutError) else None
         return ReadyAnswer(not sentences, next(iter(sentences), ""), tuple(checked), time.monotonic() - began,
-                           tuple(sentences))
+                           tuple(sentences), broken)
 
     def _gaps(self, checked: list[str]) -> Iterator[str]:
         connect = self._connect
@@ -79,7 +96,7 @@ class Prober:
                 yield str(not_running(self._spec.name, code, ended=server is not None))
                 return
             endpoint = server.endpoint
-            closed = closed_ports({"REST": endpoint.rest_port, "gRPC": endpoint.grpc_port}, server.listening())
+            closed = closed_ports(endpoint.ports, server.listening())
             if closed:
                 yield str(closed[0])
                 return
@@ -146,13 +163,17 @@ def missing(connected: Client, models: Sequence[Desired], golden_of: GoldenOf, c
 
 
 def _answering(connected: Client, model: str, live: Serving, golden_of: GoldenOf, checked: list[str]) -> Iterator[str]:
-    """One version, the one that most clients ask for, has to answer."""
-    version = min(live.labels.values(), default=max(live.versions, default=0))
+    version = asked_version(live)
     golden = golden_of(ModelVersion(model, version)) if version else None
     if golden is not None:
         yield from _answers(connected, ModelVersion(model, version), golden, checked)
     elif version:
         yield from _generated(connected, ModelRef(model, version), checked)
+
+
+def asked_version(live: Serving) -> int:
+    """The one version that has to answer, the one that most clients ask for; 0 if none is served."""
+    return min(live.labels.values(), default=max(live.versions, default=0))
 
 
 def _generated(connected: Client, ref: ModelRef, checked: list[str]) -> Iterator[str]:

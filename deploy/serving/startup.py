@@ -56,8 +56,7 @@ def wait(server: Server, controls: Controls, models: Sequence[ResolvedModel], de
 
 def _first_gap(server: Server, controls: Controls, models: Sequence[Desired], deadline: Deadline) -> Gap | None:
     """What is missing, first of all; None if nothing is. Raises NotReady for what waiting doesn't help with."""
-    ports = {"gRPC": server.endpoint.grpc_port, "REST": server.endpoint.rest_port}
-    closed = closed_ports(ports, server.listening())
+    closed = closed_ports(server.endpoint.ports, server.listening())
     if closed:
         return closed[0]
     snapshots_of = look(controls, models, lambda: max(0.1, deadline.clip(ASK)))

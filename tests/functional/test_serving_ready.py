@@ -19,7 +19,7 @@ from deploy import client, goldens, testing
 from deploy.cli.app import app
 from deploy.cli.outcome import run
 from deploy.client import Client
-from deploy.errors import DeployError, PortTaken, Rejected, SpecError
+from deploy.errors import Malformed, NotReady, PortTaken, Rejected, RepositoryError, SpecError
 from deploy.goldens.recorded import Golden
 from deploy.modelserver.status import Code, StatusError
 from deploy.readiness import Desired
@@ -30,6 +30,7 @@ from deploy.state import Release
 from deploy.types import Endpoint, ServedModel, Serving, Specific, VersionState, VersionStatus
 from tests.support.repository import savedmodel
 from tests.support.servers import free_ports, taken_port
+from tests.support.serving import spec_at
 
 ONE, TWO = Serving(frozenset({1}), {"stable": 1}), Serving(frozenset({2}), {"stable": 2})
 OPEN = Release("r1", "m", "rollout", 2, ONE, TWO, {}, "2026-01-01T00:00:00+00:00")
@@ -70,7 +71,7 @@ BOTH = frozenset({1, 2})
 ])
 def test_exactly_what_is_wanted(running: testing.Running, expected: Desired, why: str) -> None:
     answer = Prober(None, connect(running.endpoint), [expected]).ask()
-    assert (answer.ready, answer.why) == (not why, why)
+    assert (answer.ready, answer.why, answer.exit_code) == (not why, why, NotReady.exit_code if why else 0)
 
 
 def test_an_unknown_model_and_a_closed_port() -> None:
@@ -210,7 +211,7 @@ def test_a_taken_port() -> None:
         listen(lambda: ReadyAnswer(ready=True, why="", checked=(), seconds=0), port)
 
 
-def test_a_damaged_golden_is_said_and_not_passed_over(tmp_path: Path) -> None:
+def test_a_damaged_golden_is_said_and_not_passed_over(tmp_path: Path, running: testing.Running) -> None:
     x = np.array([1.0], np.float32)
     source = savedmodel(tmp_path / "source")
     goldens.write(source, [Golden("serving_default", {"x": x}, {"y": x})], "m")
@@ -224,8 +225,11 @@ def test_a_damaged_golden_is_said_and_not_passed_over(tmp_path: Path) -> None:
     damaged[20] ^= 1
     warmup.chmod(0o644)
     warmup.write_bytes(damaged)
-    with pytest.raises(DeployError, match="tf_serving_warmup_requests"):
+    with pytest.raises(Malformed, match="tf_serving_warmup_requests") as e:
         golden_of(model, 1)
+    spec = spec_at(tmp_path, "models: [{name: m, versions: [1, 2]}]")
+    answer = Prober(spec, connect(running.endpoint), [Desired("m", labels={"stable": 1})]).ask()
+    assert (answer.ready, answer.why, answer.exit_code) == (False, e.value.message, RepositoryError.exit_code)
 
 
 def test_an_output_that_no_golden_has_is_wrong(running: testing.Running) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from deploy import serving
-from deploy.errors import Rejected, Unreachable
+from deploy.errors import Malformed, Rejected, Unreachable
 from deploy.serving import observe as looking
 from deploy.serving import planning
 from deploy.spec import Spec
-from deploy.types import Endpoint, VersionState, VersionStatus
+from deploy.types import Endpoint, ServedModel, VersionState, VersionStatus
 from tests.support.serving import FakeControl, FakeServer, available, spec_at
 
 TEXT = "models: [{name: m, versions: latest, labels: {stable: 2}}]"
@@ -59,6 +59,15 @@ def test_each_problem_is_a_sentence(spec: Spec, monkeypatch: pytest.MonkeyPatch,
                                     ) -> None:
     told = status(spec, answers, monkeypatch)
     assert not told["ready"] and problem in told["problems"]
+
+
+def test_what_makes_ready_say_no_makes_status_say_so(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(model: ServedModel, version: int, *, tflite: bool) -> None:
+        raise Malformed(f"{model.name}/{version}: damaged golden answers, {tflite}")
+
+    monkeypatch.setattr(looking, "golden_of", damaged)
+    told = status(spec, control(available(2)), monkeypatch)
+    assert not told["ready"] and told["problems"] == ["m/2: damaged golden answers, False"]
 
 
 def test_a_port_that_is_gone(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
