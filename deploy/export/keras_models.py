@@ -1,31 +1,21 @@
-"""A Keras model, live or from its file -> a signature: what it takes, how it is called, what its results are called.
-
-Code inside a file is never run.
-"""
+"""A Keras model -> a signature: what it takes, how it is called, what its results are called."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from deploy.checks import keras_archives
 from deploy.errors import ExportError
 from deploy.export import keras2, keras_calls, keras_inputs, quiet, specs
 from deploy.export.failures import user_error
 from deploy.export.keras_calls import Invocation
 from deploy.export.options import OutputNames, SignatureFunction
-from deploy.extras import install, missing
 from deploy.goldens import examples
 from deploy.types import Signature, TensorSpec
 
 _UNTRAINED = "the model was built just now, from its input spec: its weights are initial ones, not trained"
 _HOW = 'inputs={"pixels": (None, 784)} or --input "pixels: float32[?, 784]"'
-
-_LAMBDA = "replace the Lambda layer by a layer class of your own, or export the model object from your code"
-_OLD = f"{install('keras2')}; or load it where it was made, save a SavedModel with model.save('directory'), and " \
-    "export that"
 
 
 def is_model(value: object) -> bool:
@@ -134,45 +124,3 @@ def _pin(invocation: Invocation, pinned: tuple[TensorSpec, ...]) -> Invocation:
 
     notes = tuple(note for note in invocation.notes if not note.startswith(keras_inputs.DERIVED))
     return Invocation(input_specs, bind, invocation.outputs, notes)
-
-
-def load_file(path: Path, custom_objects: Mapping[str, object]) -> object:
-    """The model in `path`, not compiled: losses, metrics and the optimizer aren't served.
-
-    custom_objects: the classes and functions that the file names and Keras doesn't know.
-    Raises ExportError, also for Lambda layers, whose code would have to be run from the file, and for pickles.
-    """
-    config = keras_archives.config(path)
-    if any(keras_archives.is_code(node) for node in keras_archives.nodes(config)):
-        raise ExportError(f"{path} has a Lambda layer, whose Python code stands in the file and isn't run from there",
-                          hint=_LAMBDA)
-    for finding in keras_archives.check(path):
-        raise ExportError(f"{path} isn't safe to load: {finding.message}", hint=finding.fix)
-    version = keras_archives.keras_version(path)
-    old = version.startswith("2.")
-    if old and missing("keras2"):
-        raise ExportError(f"{path} was saved by Keras 2 ({version}), which isn't installed", hint=_OLD)
-    keras = quiet.keras2() if old else quiet.keras()
-    try:
-        with quiet.muted():
-            return keras.models.load_model(path, custom_objects=dict(custom_objects), compile=False, safe_mode=True)
-    except Exception as error:
-        unknown = sorted(_custom(config, keras) - set(custom_objects))
-        if unknown:
-            raise ExportError(
-                f"{path} needs {', '.join(unknown)}, which Keras doesn't know: a class or function of its author",
-                hint=f"give it: --custom-object pkg.module:{unknown[0]}, or custom_objects={{...}}") from error
-        hint = f"Keras {version or '(unknown)'} saved it, and this is {keras.__version__}: use that one, " \
-            "or export the model object from the code that made it"
-        raise user_error(f"loading {path}", error, hint) from error
-
-
-def _custom(config: Mapping[str, Any], keras: Any) -> set[str]:
-    """Names of classes and functions in the file that Keras doesn't know. HDF5 names layers without their module."""
-    names = set()
-    for node in keras_archives.nodes(config):
-        name, module = node.get("class_name"), node.get("module")
-        if isinstance(name, str) and not str(module or "").startswith(("keras", "builtins")) and \
-                not hasattr(keras.layers, name) and not hasattr(keras, name):
-            names.add(str(node.get("config")) if name == "function" else name)
-    return names

@@ -1,4 +1,4 @@
-"""`pkg.module:attribute`, `path.py:attribute`, `model.keras`, `model.h5` or a SavedModel directory -> an object."""
+"""`pkg.module:attribute`, `path.py:attribute`, or a file or directory that a model comes in -> an object."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from typing import TypeVar
 
 from deploy.checks.keras_archives import SUFFIXES
 from deploy.errors import ExportError
-from deploy.export import keras_models, quiet
+from deploy.export import quiet, sources
 from deploy.export.failures import user_error
 from deploy.export.options import Classify, Exportable, Predict, Regress
+from deploy.export.sources import ModelSource
+from deploy.savedmodel import placement
 from deploy.savedmodel.reader import GRAPH
 
-_FORMS = "name pkg.module:attribute, path.py:attribute, a .keras or .h5 file, or a SavedModel directory"
+_FORMS = f"name pkg.module:attribute, path.py:attribute, or a model: {sources.NAMES}"
 _RELATIVE = "check the path; it is relative to the working directory"
 _NAMED_AGAIN = 5  # targets that builders may name in turn
 _PACKAGES = {"keras", "tensorflow", "tf_keras"}
@@ -43,32 +45,28 @@ class PythonObject:
 
 
 @dataclass(frozen=True, slots=True)
-class KerasFile:
-    """A model saved by Keras, in its zip format or in HDF5."""
+class ModelFile:
+    """A file or directory of one of the kinds in export.sources."""
 
     path: Path
+    source: ModelSource
 
 
-@dataclass(frozen=True, slots=True)
-class SavedModelDirectory:
-    """A directory with a saved_model.pb."""
-
-    path: Path
-
-Target = PythonObject | KerasFile | SavedModelDirectory
+Target = PythonObject | ModelFile
 
 
 def parse(text: str | Path) -> Target:
     """What `text` names, without loading it. Raises ExportError if it names nothing that can be exported."""
     path = Path(text)
+    source = sources.find(path)
+    if source is not None:
+        return ModelFile(path, source)
     if path.is_dir():
-        return _directory(path)
+        raise _no_model_in(path)
     if not path.exists():
         _check_separators(str(text))
     if path.suffix.lower() in SUFFIXES:
-        if not path.is_file():
-            raise ExportError(f"there is no file {text}", hint=_RELATIVE)
-        return KerasFile(path)
+        raise ExportError(f"there is no file {text}", hint=_RELATIVE)
     module, colon, attribute = str(text).rpartition(":")
     if colon and module and attribute:
         return PythonObject(module, attribute)
@@ -93,11 +91,10 @@ def load_target(text: str | Path, custom_objects: Mapping[str, object] | Sequenc
     Raises ExportError; an exception of the user's own code is in its details (`traceback`).
     """
     target = parse(text)
-    if isinstance(target, SavedModelDirectory):
-        return target.path
-    if isinstance(target, KerasFile):
-        quiet.tensorflow()  # before the user's modules import it with all its chatter
-        return keras_models.load_file(target.path, load_custom_objects(custom_objects))
+    if isinstance(target, ModelFile):
+        if custom_objects:
+            quiet.tensorflow()  # before the user's modules import it with all its chatter
+        return target.source.load(target.path, load_custom_objects(custom_objects))
     quiet.tensorflow()
     load_custom_objects(custom_objects)  # a builder may not need them; a wrong name is told all the same
     with importing(target.module):
@@ -170,17 +167,12 @@ def importing(module: str) -> Iterator[None]:
                 sys.path.remove(entry)
 
 
-def _directory(path: Path) -> SavedModelDirectory:
-    if (path / GRAPH).is_file():
-        return SavedModelDirectory(path)
-    inside = sorted(p.parent.name for p in path.glob("*/saved_model.pb"))
-    if inside:
-        hint = f"name one of the SavedModels in it: {path / inside[-1]}"
-    elif (path / "saved_model.pbtxt").is_file():
+def _no_model_in(path: Path) -> ExportError:
+    if (path / "saved_model.pbtxt").is_file():
         hint = "saved_model.pbtxt is the text form; save the model again to get saved_model.pb"
     else:
-        hint = "name the directory that tf.saved_model.save wrote"
-    raise ExportError(f"{path} is a directory without a saved_model.pb", hint=hint)
+        hint = placement.not_a_version(path) or "name the directory that tf.saved_model.save wrote"
+    return ExportError(f"{path} is a directory without a saved_model.pb", hint=hint)
 
 
 def _attribute(target: PythonObject) -> object:
@@ -254,5 +246,4 @@ def default_name(text: str | Path) -> str:
         stem = Path(target.module).stem if target.module.endswith(".py") else target.module.rpartition(".")[2]
         last = target.attribute.rpartition(".")[2]
         return stem if last in {"build", "model", "make", "create", "build_model", "make_model", "get_model"} else last
-    path = target.path.resolve()
-    return path.stem if isinstance(target, KerasFile) else path.parent.name if path.name.isdecimal() else path.name
+    return target.source.model_name(target.path)

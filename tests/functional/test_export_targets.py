@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from deploy.cli.outcome import run
 from deploy.errors import ExportError, SpecError
 from deploy.export import Exportable, targets
-from deploy.export.targets import KerasFile, PythonObject, SavedModelDirectory
+from deploy.export.sources import keras_files, saved_models
+from deploy.export.targets import ModelFile, PythonObject
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +21,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = tmp_path / "digits" / "3"
     saved.mkdir(parents=True)
     (saved / "saved_model.pb").touch()
-    (tmp_path / "model.keras").touch()
+    with zipfile.ZipFile(tmp_path / "model.keras", "w"):
+        pass
     (tmp_path / "notes.txt").touch()
     (tmp_path / "code.py").touch()
 
@@ -29,8 +32,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("pkg.module:Models.digits", PythonObject("pkg.module", "Models.digits"), "digits"),
     ("code.py:build", PythonObject("code.py", "build"), "code"),
     ("some/where.py:ranking", PythonObject("some/where.py", "ranking"), "ranking"),
-    ("model.keras", KerasFile(Path("model.keras")), "model"),
-    ("digits/3", SavedModelDirectory(Path("digits/3")), "digits"),
+    ("model.keras", ModelFile(Path("model.keras"), keras_files.SOURCE), "model"),
+    ("digits/3", ModelFile(Path("digits/3"), saved_models.SOURCE), "digits"),
 ])
 def test_targets(text: str, expected: object, name: str) -> None:
     assert targets.parse(text) == expected
@@ -38,13 +41,57 @@ def test_targets(text: str, expected: object, name: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    ("digits", "name one of the SavedModels in it: digits/3"), ("missing.h5", "there is no file"),
+    ("digits", "it is a model's directory with versions 3: name one, digits/3"), ("missing.h5", "there is no file"),
     ("code.py", "code.py:build"), ("notes.txt", "can't be exported by itself"), ("nonsense", "module:attribute"),
     ("module:", "module:attribute"), (":build", "module:attribute"), (".", "without a saved_model.pb"),
 ])
 def test_targets_that_name_nothing(text: str, words: str) -> None:
     with pytest.raises(ExportError) as caught:
         targets.parse(text)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "content", "words"), [
+    ("m.onnx", b"\x08\x09", "is an ONNX model; convert it: `onnx2tf -i m.onnx -o saved_model`"),
+    ("m.pt", b"PK\x03\x04", "is a PyTorch file; convert it: `litert_torch.convert"),
+    ("m.pth", b"\x80\x02", "is a PyTorch file"),
+    ("pytorch_model.bin", b"PK\x03\x04", "is a PyTorch file"),
+    ("m.safetensors", b"", "is a file of weights without a model; load it where its model's code is"),
+    ("m.pkl", b"\x80\x04", "is a pickle, which is code that loading would run"),
+    ("m.joblib", b"\x80\x04", "is a pickle"),
+    ("m.keras", b"\x80\x04.", "is a pickle"),
+    ("m.keras", b"PK\x03\x04 and no end", "is cut off: it begins as a zip file"),
+    ("m.keras", b"hello", "is neither a zip file nor HDF5"),
+    ("m.weights.h5", b"\x89HDF", "weights without a model; write a function that builds the model and loads them"),
+    ("ckpt-1.index", b"", "part of a TensorFlow checkpoint"),
+    ("ckpt-1.data-00000-of-00001", b"", "a TensorFlow checkpoint: weights without a model"),
+    ("m.npz", b"PK\x03\x04", "arrays without a model"),
+    ("m.task", b"PK\x03\x04", "take the .tflite out of it"),
+    ("config.json", b"{}", "model_from_json"),
+])
+def test_files_of_other_tools(name: str, content: bytes, words: str) -> None:
+    Path(name).write_bytes(content)
+    refused(name, words)
+
+
+def test_the_prefix_of_a_checkpoint_and_directories_of_other_tools() -> None:
+    for name in ("ckpt/model-1.index", "ckpt/model-1.data-00000-of-00001", "ckpt/checkpoint", "bert/config.json",
+                 "bert/model.safetensors", "logged/MLmodel", "unpacked/config.json", "unpacked/metadata.json",
+                 "pusher/1700000000/saved_model.pb"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    refused("ckpt/model-1", "is a TensorFlow checkpoint")
+    refused("ckpt", "is a directory of TensorFlow checkpoints")
+    refused("bert", "is a model of Hugging Face: weights and a description, without a graph; load it in a function "
+                    "(from_pretrained('bert'))")
+    refused("logged", "in its directory `data`")
+    refused("unpacked", "a .keras file that was unpacked")
+    refused("pusher", "it is a model's directory with versions 1700000000: name one, pusher/1700000000")
+
+
+def refused(name: str, words: str) -> None:
+    with pytest.raises(ExportError) as caught:
+        targets.load_target(name)
     assert words in str(caught.value)
 
 

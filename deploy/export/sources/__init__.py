@@ -1,0 +1,14 @@
+"""Models that are files: which kinds there are, how each is recognised and loaded, and what is said of others.
+
+    source        one kind, as a value
+    table         all kinds, in the order in which a path is held against them
+    saved_models  SavedModel directories
+    keras_files   .keras and .h5, of Keras 3 and 2
+    foreign       what other tools write: a sentence that says how it becomes one of the above
+
+A new kind is a module with a `SOURCE`, a line in `table`, and a row in docs/exporting.md, which a test runs.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
