@@ -243,7 +243,7 @@ def test_keras_files_that_can_not_be_loaded(tmp_path: Path) -> None:
         (tmp_path / f"broken.{suffix}").write_bytes(b"no model")
         refused(tmp_path, tmp_path / f"broken.{suffix}", "is no")
     custom.save_weights(tmp_path / "only.weights.h5")
-    refused(tmp_path, tmp_path / "only.weights.h5", "weights only")
+    refused(tmp_path, tmp_path / "only.weights.h5", "weights without a model")
     refused(tmp_path, tmp_path / "missing.keras", "no file")
 
 
