@@ -16,7 +16,7 @@ from deploy.errors import RepositoryError
 
 if TYPE_CHECKING:
     from deploy.checks import Gate
-    from deploy.goldens.drift import AnswerDrift
+    from deploy.goldens.compare import AnswerDrift
     from deploy.goldens.warmup import Checked
     from deploy.regression import Edited
     from deploy.types import ModelVersion

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.smoke import Outcome, SmokeCheck, SmokeReport
-from deploy.smoke.asking import COLUMN, ROW, RPC
+from deploy.smoke.report import COLUMN, ROW, RPC
 
 _COLUMNS = ("status", "contract", RPC, COLUMN, ROW, "agree", "address", "errors")
 _ADDRESS = ("label", "label answers", "name alone")

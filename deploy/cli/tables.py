@@ -13,7 +13,7 @@ from deploy.cli.options import table
 
 if TYPE_CHECKING:
     from deploy.checks import CheckReport, Finding
-    from deploy.goldens.drift import AnswerDrift
+    from deploy.goldens.compare import AnswerDrift
     from deploy.types import Contract
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}

@@ -8,9 +8,8 @@
     rest, rpc    the two protocols; both offer both planes (reload: gRPC only)
     base         what both share: refs, deadlines, headers, signatures asked as rarely as is right
     encoding     numpy -> JSON, and which tensors and signatures have no form there; decoding: REST's replies as values
-    checking     a request against its signature, before it is sent
+    preparing    a request before it is sent: held against its signature; feature values -> tf.Example
     probing      can a version that says AVAILABLE answer at all?
-    examples     feature values -> tf.Example
     failures     foreign errors -> ours: the only place that knows grpc.RpcError and requests' exceptions
     monitoring   what a server says of itself in Prometheus' format
     snippets     calls that can be pasted: a line for a shell, lines of Python

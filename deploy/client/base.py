@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import TypeVar
 
 from deploy import files
-from deploy.client.checking import choose
 from deploy.client.failures import CallSite
 from deploy.client.interfaces import Metadata
+from deploy.client.preparing import choose
 from deploy.errors import BadReply, BadRequest, Rejected, SpecError
 from deploy.types import ModelRef, ModelVersion, Signature, Tls
 from deploy.waiting import Clock, Deadline

@@ -7,14 +7,13 @@ JSON doesn't have but the server takes. Source: tensorflow_serving/util/json_ten
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain, zip_longest
 from typing import Any, Literal
 
 import numpy as np
 import orjson
 
-from deploy.client.checking import batch_of
 from deploy.errors import BadRequest
 from deploy.types import Signature
 from deploy.wire.dtypes import BYTES_SUFFIX, SENDABLE, WITHOUT_JSON, Array
@@ -28,6 +27,12 @@ CHUNK = 1 << 20
 Piece = bytes | memoryview
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
+
+
+def batch_of(arrays: Iterable[Array]) -> int | None:
+    """The first dimension that all arrays share; None if there is no such."""
+    sizes = {array.shape[0] if np.ndim(array) else None for array in arrays}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def no_json(signature: Signature) -> str:

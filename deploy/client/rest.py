@@ -13,11 +13,10 @@ from urllib.parse import urlsplit
 
 from deploy.client import decoding, encoding, failures, snippets
 from deploy.client.base import NO_MODEL, Base, Given, as_ref, pem
-from deploy.client.checking import explain, prepare
 from deploy.client.encoding import Form
-from deploy.client.examples import to_body
 from deploy.client.failures import CallSite
 from deploy.client.interfaces import Features, Inputs, Metadata, Prediction
+from deploy.client.preparing import explain, prepare, to_body
 from deploy.errors import BadRequest, ClientError, Rejected
 from deploy.types import DEFAULT_SIGNATURE, ModelRef, Signature, Tls, VersionStatus
 from deploy.version import __version__

@@ -14,10 +14,9 @@ from google.protobuf.message import DecodeError, Message
 
 from deploy.client import decoding, failures
 from deploy.client.base import NO_MODEL, Base, Given, pem
-from deploy.client.checking import explain, prepare
-from deploy.client.examples import to_input
 from deploy.client.failures import CallSite
 from deploy.client.interfaces import Features, Inputs, Metadata, Prediction
+from deploy.client.preparing import explain, prepare, to_input
 from deploy.errors import Rejected
 from deploy.types import DEFAULT_SIGNATURE, ModelRef, ModelVersion, Signature, Tls, VersionStatus
 from deploy.waiting import Deadline

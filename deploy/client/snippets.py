@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deploy.client import encoding, examples
+from deploy.client import encoding, preparing
 from deploy.types import CLASSIFY_METHOD, REGRESS_METHOD, Endpoint, ModelRef, Signature
 from deploy.wire import serving_pb2 as pb
 
@@ -100,7 +100,7 @@ def calls(signature: Signature, inputs: Mapping[str, Array], ref: ModelRef,
     verb = _VERBS.get(signature.method_name)
     if verb and len(inputs) == 1:
         features = [_features(data) for array in inputs.values() for data in array.ravel()]
-        body = examples.to_body(features, None, signature.name)
+        body = preparing.to_body(features, None, signature.name)
         url = f"{endpoint.rest_url}{ref.rest_path}:{verb}"
         python = _python(endpoint, verb, [repr(str(ref)), repr(features), _named(signature)])
         return CallSnippets(curl_line(url, body), python, long=_long(body, url))

@@ -12,8 +12,8 @@ import numpy as np
 from deploy.engine import replay
 from deploy.errors import ExportError, ParityError
 from deploy.export import processes
-from deploy.goldens import Golden, drift
-from deploy.goldens.drift import AnswerDrift, AnswerPair
+from deploy.goldens import Golden, compare
+from deploy.goldens.compare import AnswerDrift, AnswerPair
 from deploy.goldens.tolerances import Tolerance, Tolerances, narrowest
 from deploy.savedmodel import tflite
 from deploy.savedmodel.reader import GRAPH
@@ -113,7 +113,7 @@ def convert(directory: Path, contract: Contract, cases: Sequence[Golden], mode: 
                               "model": str(target), "repeats": REPEATS}, cases, timeout)
         _check_contract(contract, tflite.read(target))
         limits = _limits(cases, share)
-        measured = drift.measure(_pairs(cases, answers), limits)
+        measured = compare.measure(_pairs(cases, answers), limits)
         _check_parity(measured, mode, share)
     except BaseException:
         target.unlink(missing_ok=True)

@@ -4,8 +4,7 @@
     warmup     that file, checked without a server
     examples   requests that fit a signature
     tolerances   how far an answer may be from the recorded one
-    compare    are two answers the same, within tolerances? output by output
-    drift      how far apart are the answers of two versions?
+    compare    are two answers the same, within tolerances? how far apart are those of two versions?
     timing     how long requests take
 
 What is known of a whole version, its goldens with it, is `deploy.repository.VersionFacts`.

@@ -2,9 +2,8 @@
 
     comparing   `replay`: a version's goldens against what answers (`on_engine`, `on_server`) -> AnswerDrift;
                 `compare`: may one version replace another? contract, graph, files, and its answers
-    editing     `add`, `remove`: another version of the same model with more or fewer records, since published ones
-                never change
-    importing   `import_file`: requests that a server has recorded become goldens
+    editing     `add`, `remove`, `import_file`: another version of the same model with more or fewer records, since
+                published ones never change; requests that a server has recorded become goldens
 """
 
 import lazy_loader

@@ -6,5 +6,5 @@ from .comparing import on_server as on_server
 from .comparing import replay as replay
 from .editing import Edited as Edited
 from .editing import add as add
+from .editing import import_file as import_file
 from .editing import remove as remove
-from .importing import import_file as import_file

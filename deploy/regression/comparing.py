@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from deploy import checks, engine, goldens
 from deploy.errors import BackendMissing, BadReply, BadRequest, BreakingChange, Rejected, ReviewRequired
-from deploy.goldens.drift import AnswerDrift, AnswerPair, measure
+from deploy.goldens.compare import AnswerDrift, AnswerPair, measure
 from deploy.goldens.recorded import Golden
 from deploy.goldens.tolerances import Tolerances
 from deploy.repository import VersionFacts, read_facts

@@ -6,8 +6,7 @@
     running      `smoke_test`: which models, versions and labels are asked, and what is known of them
     version      everything about one version; labels, names, and errors that have to come
     answers      one request in every form it can be asked in
-    asking       one check at a time; what happens when the server is gone
-    report       what was found; `deploy.report.junit` and the command line write it down
+    report       what was found, one check at a time; `deploy.report.junit` and the command line write it down
 """
 
 import lazy_loader

@@ -10,15 +10,13 @@ from functools import partial
 import numpy as np
 
 from deploy.client import encoding
-from deploy.client.checking import batch_of
-from deploy.client.encoding import Form
+from deploy.client.encoding import Form, batch_of
 from deploy.errors import BadRequest, DeployError
 from deploy.goldens import Golden
 from deploy.goldens.compare import differences
 from deploy.goldens.timing import timed
 from deploy.goldens.tolerances import narrowest
-from deploy.smoke.asking import BOTH, COLUMN, ROW, RPC, CheckResult, CheckRun, passed_if
-from deploy.smoke.report import Latency
+from deploy.smoke.report import BOTH, COLUMN, ROW, RPC, CheckResult, CheckRun, Latency, passed_if
 from deploy.types import ModelRef, Signature
 from deploy.wire.dtypes import Array, Arrays
 

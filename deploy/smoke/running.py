@@ -15,8 +15,7 @@ from deploy.client.monitoring import Warmed
 from deploy.errors import ClientError, RepositoryError
 from deploy.goldens.tolerances import overridden
 from deploy.repository import ModelVersions, Repository, VersionFacts, versions_of
-from deploy.smoke.asking import BOTH, REST, RPC, CheckRun, SmokedServer, passed_if
-from deploy.smoke.report import CheckId, Latency, SmokeReport
+from deploy.smoke.report import BOTH, REST, RPC, CheckId, CheckRun, Latency, SmokedServer, SmokeReport, passed_if
 from deploy.smoke.version import (
     CheckedVersion,
     check_errors,

@@ -9,15 +9,15 @@ from functools import partial
 import numpy as np
 
 from deploy.client import decoding
-from deploy.client.examples import to_body
 from deploy.client.interfaces import Feature, Features
+from deploy.client.preparing import to_body
 from deploy.errors import BadRequest, Rejected
 from deploy.goldens import Golden, examples
 from deploy.repository import VersionFacts
 from deploy.savedmodel import contract_differences
 from deploy.smoke import answers
 from deploy.smoke.answers import Question, ask, measure
-from deploy.smoke.asking import BOTH, REST, RPC, CheckResult, CheckRun, passed_if
+from deploy.smoke.report import BOTH, REST, RPC, CheckResult, CheckRun, passed_if
 from deploy.types import CLASSIFY_METHOD, REGRESS_METHOD, Contract, ModelRef, Signature, VersionState
 from deploy.wire import methods
 from deploy.wire import serving_pb2 as pb

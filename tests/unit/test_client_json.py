@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from deploy.client import decoding, encoding, examples
-from deploy.client.checking import prepare
+from deploy.client import decoding, encoding, preparing
+from deploy.client.preparing import prepare
 from deploy.errors import BadReply, BadRequest
 from deploy.types import Signature, TensorSpec
 
@@ -204,21 +204,21 @@ def test_several_outputs_need_their_names(reply: bytes) -> None:
 def test_features_are_the_same_in_both_protocols() -> None:
     features: dict[str, Any] = {"t": "Bern", "b": b"\xff", "i": 3, "flag": True, "f": 3.0, "many": [1, 2],
                                 "a": np.array([1.5]), "e": []}
-    example = examples.to_example(features)
+    example = preparing.to_example(features)
     kinds = {name: feature.WhichOneof("kind") for name, feature in example.features.feature.items()}
     assert kinds == {"t": "bytes_list", "b": "bytes_list", "i": "int64_list", "flag": "int64_list", "f": "float_list",
                      "many": "int64_list", "a": "float_list", "e": None}
-    sent = json.loads(examples.to_body([features], {"c": float("nan")}, "s"))
+    sent = json.loads(preparing.to_body([features], {"c": float("nan")}, "s"))
     assert sent["examples"] == [{"t": "Bern", "b": {"b64": "/w=="}, "i": 3, "flag": True, "f": 3.0, "many": [1, 2],
                                  "a": [1.5], "e": []}]
     assert math.isnan(sent["context"]["c"])
-    assert examples.to_input([{}], {"c": 1}).WhichOneof("kind") == "example_list_with_context"
+    assert preparing.to_input([{}], {"c": 1}).WhichOneof("kind") == "example_list_with_context"
 
 
 @pytest.mark.parametrize("features", [{"x": None}, {"x": [1, 1.5]}, {"x": {"y": 1}}, ["x"]])
 def test_features_of_no_kind(features: Any) -> None:
     with pytest.raises(BadRequest):
-        examples.to_example(features)
+        preparing.to_example(features)
 
 
 # requests against a signature

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploy.goldens.drift import AnswerPair, measure
+from deploy.goldens.compare import AnswerPair, measure
 from deploy.goldens.tolerances import Tolerance, narrowest
 
 LIMITS = {"default": Tolerance(0.1)}

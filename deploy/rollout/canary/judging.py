@@ -11,7 +11,7 @@ import numpy as np
 from deploy.client import Prediction, Predictor
 from deploy.errors import BadReply, BadRequest, Rejected
 from deploy.goldens import Golden
-from deploy.goldens.drift import AnswerDrift, AnswerPair, measure
+from deploy.goldens.compare import AnswerDrift, AnswerPair, measure
 from deploy.goldens.timing import Timings
 from deploy.goldens.tolerances import Tolerances
 from deploy.rollout.canary.report import CanaryReport, CanarySide

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.errors import RolloutError
-from deploy.goldens.drift import AnswerDrift
+from deploy.goldens.compare import AnswerDrift
 from deploy.goldens.timing import Timings
 
 
