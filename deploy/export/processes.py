@@ -7,7 +7,6 @@ process of the user. Not even an export that was killed leaves its directory beh
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from types import TracebackType
 from typing import Any
 
 import deploy
+from deploy import locks
 from deploy.engine import replay
 from deploy.errors import ExportError
 from deploy.goldens import Golden
@@ -115,7 +115,7 @@ def directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=PREFIX) as place:
         lock = os.open(Path(place, _LOCK), os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            locks.wait_lock(lock)
             yield Path(place)
         finally:
             os.close(lock)
@@ -141,8 +141,7 @@ def _abandoned(entry: os.DirEntry[str]) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
+        return locks.try_lock(lock) is True
     except OSError:
         return False
     finally:

@@ -66,7 +66,7 @@ def add(repository: Repository, mv: ModelVersion, requests: Sequence[Golden], ve
     if progress:
         progress(f"asking {mv}")
     with on_engine(path, gate) as ask:
-        limits = repository.facts(mv).tolerances
+        limits = tolerances_of(repository, mv)
         new = [_required(answered(ask, request, limits)) for request in requests]
     published = publish(repository, mv, [*have, *(goldens.encode(golden, mv.name) for golden in new)], version, gate)
     return Edited(published, added=len(new))
@@ -85,6 +85,12 @@ def remove(repository: Repository, mv: ModelVersion, numbers: Sequence[int], ver
         raise SpecError(f"{mv} has no record {wrong[0]}", hint=f"{there}; see `tfs goldens list {mv}`")
     left = [data for number, data in enumerate(have) if number not in set(numbers)]
     return Edited(publish(repository, mv, left, version, gate), removed=len(have) - len(left))
+
+
+def tolerances_of(repository: Repository, mv: ModelVersion) -> Tolerances:
+    """As published; none of another tool's version. Its recorded requests aren't read for that."""
+    manifest = repository.find_manifest(mv)
+    return manifest.limits() if manifest else {}
 
 
 def stored(directory: Path) -> list[bytes]:
@@ -161,7 +167,7 @@ def import_file(repository: Repository, mv: ModelVersion, file: str | Path, vers
     if progress:
         progress(f"asking {mv}")
     with on_engine(path, gate) as ask:
-        job = _Job(ask, repository.facts(mv).tolerances, mv.name, recorded_answers, survey.left_out)
+        job = _Job(ask, tolerances_of(repository, mv), mv.name, recorded_answers, survey.left_out)
         new = [record for number, data in enumerate(records.read(file)) if number in chosen
                if (record := job.record(pb.PredictionLog.FromString(data))) is not None]
     if not new:

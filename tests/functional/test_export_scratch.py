@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,20 @@ def test_what_is_young_foreign_or_a_link_stays(tmp_path: Path, monkeypatch: pyte
     monkeypatch.undo()
     processes.remove_abandoned(tmp_path)
     assert sorted(tmp_path.iterdir()) == [path for path in there if path != foreign]
+
+
+def test_where_the_filesystem_knows_no_locks_nothing_is_taken_for_abandoned(tmp_path: Path,
+                                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with processes.directory() as place:
+        age(place)
+        processes.remove_abandoned(tmp_path)
+        assert place.is_dir()
+    assert not place.exists()
 
 
 def test_it_is_locked_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
