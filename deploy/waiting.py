@@ -5,8 +5,12 @@ Tests pass their own clock, so they never sleep.
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -54,12 +58,42 @@ def poll(probe: Callable[[], T | None], deadline: Deadline, *, first: float = 0.
     """Call `probe` until it returns something that isn't None, or the deadline is over (then None).
 
     The pause grows from `first` to `most` seconds. The probe runs at least once, and once more at the end.
-    What it raises ends the wait.
+    What it raises ends the wait. So does Ctrl-C, even one that Python drops (see `_interrupts`).
     """
     pause = first
-    while True:
-        found = probe()
-        if found is not None or deadline.over:
-            return found
-        deadline.sleep(pause)
-        pause = min(most, pause * 1.5)
+    with _interrupts() as raised:
+        while True:
+            result = probe()
+            if raised:
+                raise raised[0]
+            if result is not None or deadline.over:
+                return result
+            deadline.sleep(pause)
+            pause = min(most, pause * 1.5)
+
+
+@contextmanager
+def _interrupts() -> Iterator[Sequence[BaseException]]:
+    """What handlers of SIGINT and SIGTERM have raised meanwhile. Whoever sees it there is still running: a handler that
+    runs while an object is destroyed, as garbage collection does anywhere, raises for nobody."""
+    raised = list[BaseException]()
+    if threading.current_thread() is not threading.main_thread():
+        yield raised
+        return
+    handlers = {number: handler for number in (signal.SIGINT, signal.SIGTERM)
+                if callable(handler := signal.getsignal(number)) and not isinstance(handler, signal.Handlers)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        try:
+            handlers[signal.Signals(number)](number, frame)
+        except BaseException as e:
+            raised.append(e)
+            raise
+
+    for number in handlers:
+        signal.signal(number, handle)
+    try:
+        yield raised
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -79,25 +79,34 @@ time.sleep(60)
 """
 
 
+def entry_point(server: str) -> list[str]:
+    """The image's, with another program as the server, and without its flags."""
+    line = next(line for line in images.dockerfile_lines().replace("\\\n", "").splitlines()
+                if line.startswith("ENTRYPOINT "))
+    shell, option, script, name = json.loads(line.removeprefix("ENTRYPOINT "))
+    replaced = script.replace("/usr/bin/tensorflow_model_server", server)
+    assert replaced != script
+    return [shell, option, replaced, name]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_entry_point_hands_signals_and_flags_on_and_keeps_the_exit_code(tmp_path: Path, number: signal.Signals
                                                                             ) -> None:
-    text = images.serving_dockerfile([], {}).replace("\\\n", "")
-    line = next(line for line in text.splitlines() if line.startswith("ENTRYPOINT "))
-    argv = json.loads(line.removeprefix("ENTRYPOINT "))
     (tmp_path / "server.py").write_text(SERVER)
-    script = argv[2].replace("/usr/bin/tensorflow_model_server", f"{sys.executable} {tmp_path}/server.py")
-    assert script != argv[2]
-    with subprocess.Popen([argv[0], argv[1], script, *argv[3:], "--port=1", "--x=a b"], stdout=subprocess.PIPE,
-                          text=True) as shell:
+    with subprocess.Popen([*entry_point(f"{sys.executable} {tmp_path}/server.py"), "--port=1", "--x=a b"],
+                          stdout=subprocess.PIPE, text=True) as shell:
         assert shell.stdout is not None and shell.stdout.readline() == "['--port=1', '--x=a b']\n"
         shell.send_signal(number)
         assert shell.stdout.read() == "drained\n"
         assert shell.wait(10) == 7
 
 
+def test_a_signal_that_comes_before_there_is_a_server_ends_it_all_the_same() -> None:
+    shell, option, script, name = entry_point("/bin/sleep")
+    early = script.replace("QUIT;", "QUIT; kill -TERM $$;", 1)
+    assert early != script
+    assert subprocess.run([shell, option, early, name, "60"], check=False, timeout=30).returncode == 143
+
+
 def test_a_server_that_ends_by_itself_gives_its_exit_code() -> None:
-    argv = json.loads(next(line for line in images.dockerfile_lines().replace("\\\n", "").splitlines()
-                           if line.startswith("ENTRYPOINT ")).removeprefix("ENTRYPOINT "))
-    script = argv[2].replace("/usr/bin/tensorflow_model_server", "/bin/false")
-    assert subprocess.run([*argv[:2], script, argv[3]], check=False, timeout=10).returncode == 1
+    assert subprocess.run(entry_point("/bin/false"), check=False, timeout=10).returncode == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from deploy.serving.resolving import ResolvedModel
 from deploy.serving.snapshot import look
 from deploy.state import Release
 from deploy.types import Contract, Serving, Signature, TensorSpec, VersionState, VersionStatus
-from deploy.waiting import Deadline
+from deploy.waiting import Deadline, poll
 from tests.support.serving import AVAILABLE, END, LOADING, FakeClock, FakeControl, FakeServer, available
 
 M = ResolvedModel("m", {1: Path("/m/1"), 2: Path("/m/2")}, {"stable": 1})
@@ -135,3 +137,37 @@ def test_a_refused_made_up_request_and_a_slow_answer_are_no_reason() -> None:
     assert asked(refusal)[1] == [f"m/{v} refuses a generated request for signature 'serving_default', as a model may: "
                                  "not a JPEG" for v in (1, 2)]
     assert asked(TimedOut("slow"))[1] == []
+
+
+class Noisy:
+    """Gets a signal just when it is destroyed."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self._number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self._number)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_that_came_while_an_object_was_destroyed_ends_the_wait(number: signal.Signals) -> None:
+    def probe() -> None:
+        Noisy(number)  # what its handler raises in there is dropped
+
+    before = {each: signal.signal(each, signal.default_int_handler) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            poll(probe, Deadline(10, FakeClock()))
+        assert signal.getsignal(number) is signal.default_int_handler
+        with pytest.raises(KeyboardInterrupt):  # and what comes as ever does as ever
+            poll(lambda: signal.raise_signal(number), Deadline(10, FakeClock()))
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def test_a_wait_in_another_thread_leaves_signals_alone() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(poll, lambda: signal.getsignal(signal.SIGINT), Deadline(1)).result() \
+            is signal.getsignal(signal.SIGINT)
