@@ -22,7 +22,7 @@ from .serving import logs as logs
 from .serving import plan as plan
 from .serving import status as status
 from .serving import up as up
-from .serving.doctor.examine import diagnose as diagnose
+from .serving.doctor.diagnosis import diagnose as diagnose
 from .serving.ready import ready as ready
 from .smoke import smoke_test as smoke_test
 from .spec import load_spec as load_spec
@@ -54,7 +54,7 @@ from .serving import BuiltImage as BuiltImage
 from .serving import RunningServer as RunningServer
 from .serving import ServerPlan as ServerPlan
 from .serving.doctor.evidence import Cause as Cause
-from .serving.doctor.examine import Diagnosis as Diagnosis
+from .serving.doctor.diagnosis import Diagnosis as Diagnosis
 from .serving.observe import ModelStatus as ModelStatus
 from .serving.observe import ServerStatus as ServerStatus
 from .serving.ready import ReadyAnswer as ReadyAnswer

@@ -13,8 +13,8 @@ from deploy.errors import NotReady
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from deploy.serving.doctor.diagnosis import Diagnosis
     from deploy.serving.doctor.evidence import Evidence
-    from deploy.serving.doctor.examine import Diagnosis
     from deploy.serving.ready import Prober, ReadyAnswer
 
 _ONE_LINE, _MOST_LINES = 3, 20  # checks of one model, with the ports; lines for many
@@ -128,7 +128,7 @@ def _doctor(app: click.Group) -> None:
         says what is wrong and what to do; the most likely cause is the last line. Nothing is changed. Exit code 6 if
         anything is wrong.
         """
-        from deploy.serving.doctor.examine import examine
+        from deploy.serving.doctor.diagnosis import examine
 
         if sum((container is not None, log is not None or bool(flags))) > 1:
             raise click.UsageError("give one of --container and --log")
@@ -139,13 +139,13 @@ def _doctor(app: click.Group) -> None:
 
 
 def _evidence(spec_path: Path, container: str | None, log: Path | None, flags: tuple[str, ...]) -> Evidence:
-    from deploy.serving.doctor import collect
+    from deploy.serving.doctor import diagnosis
 
     if container is not None:
-        return collect.of_container(container)
+        return diagnosis.of_container(container)
     if log is not None or flags:
-        return collect.of_log(log, flags)
-    return collect.of_spec(load_spec(spec_path))
+        return diagnosis.of_log(log, flags)
+    return diagnosis.of_spec(load_spec(spec_path))
 
 
 def _nothing(diagnosis: Diagnosis) -> str:

@@ -19,7 +19,7 @@ from deploy.rollout.live_server import drift
 from deploy.rollout.policy import PERMANENTLY_FAILED
 from deploy.savedmodel import diff
 from deploy.serving import ResolvedModel, preflight
-from deploy.serving.flags import number
+from deploy.serving.preflight import number
 from deploy.types import ModelRef
 
 _BYTES_PER_FILE_BYTE = 1.2  # TF Serving's own estimate of what a model needs

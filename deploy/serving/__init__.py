@@ -1,8 +1,8 @@
 """Use cases around one running server: up, status, ready, logs, down, plan, doctor, and images that carry their models.
 
-    planning, flags, certificates, preflight   what would be started, and whether it can be
-    resolving      which versions the spec wants, of those on disk
-    known_good     what a restart serves, when rollouts have changed what the spec says
+    planning, certificates   what would be started
+    preflight      what keeps a server from starting: flags, files that its user can't read
+    resolving      which versions are started: those that the spec wants, of those on disk, or known good since
     start_stop, start_record   up and down, and what they remember
     startup        wait until a started server is ready, or say why not
     snapshot       ask a server what it serves, over each protocol: what deploy.readiness judges

@@ -1,9 +1,7 @@
 from . import certificates as certificates
-from .flags import misspelled as misspelled
 from .image_build import BuiltImage as BuiltImage
 from .image_build import base_of as base_of
 from .image_build import build_image as build_image
-from .known_good import as_known_good as as_known_good
 from .observe import find as find
 from .observe import logs as logs
 from .observe import status as status
@@ -12,7 +10,9 @@ from .planning import ServerPlan as ServerPlan
 from .planning import choose_backend as choose_backend
 from .planning import plan as plan
 from .planning import target_of as target_of
+from .preflight import misspelled as misspelled
 from .resolving import ResolvedModel as ResolvedModel
+from .resolving import as_known_good as as_known_good
 from .resolving import wanted as wanted
 from .start_record import last_started as last_started
 from .start_stop import RunningServer as RunningServer

@@ -14,10 +14,9 @@ from deploy.readiness import Desired, Gap, Snapshot, closed_ports, gaps, not_run
 from deploy.repository import versions_of
 from deploy.serving import snapshot
 from deploy.serving.drift import Drift, Views, drifts, edits, read_config
-from deploy.serving.known_good import as_known_good
 from deploy.serving.planning import CONFIG_LABEL
 from deploy.serving.ready import asked_version, golden_of
-from deploy.serving.resolving import resolve
+from deploy.serving.resolving import as_known_good, resolve
 from deploy.serving.snapshot import Connect, connected, look, open_release
 from deploy.serving.start_record import changes
 from deploy.spec import Spec

@@ -14,9 +14,8 @@ from deploy import backends, checks, render, serving
 from deploy.backends import Backend, Launch, Progress, silent
 from deploy.backends.base import LABEL
 from deploy.errors import BackendMissing, ServerError
-from deploy.serving.flags import check_values
-from deploy.serving.known_good import as_known_good
-from deploy.serving.resolving import ResolvedModel, wanted
+from deploy.serving.preflight import check_values
+from deploy.serving.resolving import ResolvedModel, as_known_good, wanted
 from deploy.spec import Spec
 
 if TYPE_CHECKING:

@@ -21,9 +21,8 @@ from deploy.locks import locked
 from deploy.render import models_config
 from deploy.serving import preflight, snapshot, startup
 from deploy.serving.drift import read_config
-from deploy.serving.known_good import as_known_good, differences, note_start
 from deploy.serving.planning import CONFIG_LABEL, choose_backend, digest, make
-from deploy.serving.resolving import ResolvedModel, wanted
+from deploy.serving.resolving import ResolvedModel, as_known_good, differences, note_start, wanted
 from deploy.serving.snapshot import Connect, Controls, connected, open_release
 from deploy.serving.start_record import remember_failure, remember_start
 from deploy.spec import Spec

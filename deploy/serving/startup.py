@@ -15,7 +15,7 @@ from deploy.errors import ClientError, DeployError, NotReady, ServerError, Start
 from deploy.readiness import Change, Desired, Gap, closed_ports, gaps
 from deploy.savedmodel import read as read_saved_model
 from deploy.serving import server_log
-from deploy.serving.flags import unreadable
+from deploy.serving.preflight import unreadable_flags
 from deploy.serving.resolving import ResolvedModel
 from deploy.serving.snapshot import ASK, Controls, look
 from deploy.types import ModelRef, TensorSpec
@@ -114,7 +114,7 @@ def ended(server: Server) -> ServerError:
     """StartFailed for a server that ended by itself: exit code, and the sentence of its log that names the cause."""
     code, lines = server.returncode(), server.logs(_LAST_LINES).splitlines()
     words = server_log.last_words(lines)
-    unread = next(unreadable(server.argv[1:]), None) if any(x.startswith("usage: ") for x in lines) else None
+    unread = next(unreadable_flags(server.argv[1:]), None) if any(x.startswith("usage: ") for x in lines) else None
     if unread is not None and not words.startswith("Failed to start"):
         words = unread.sentence
     last = f"its last words: {words}" if words else "it said nothing"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from deploy.serving.doctor.diagnosis import RULES, examine
 from deploy.serving.doctor.evidence import Evidence, ModelEvidence, Port
-from deploy.serving.doctor.examine import RULES, examine
 from deploy.types import Specific, VersionState, VersionStatus
 from deploy.wire.flags import FLAGS as FLAG_TABLE
 from deploy.wire.flags import usage

@@ -27,8 +27,8 @@ from deploy.errors import (
 )
 from deploy.locks import locked
 from deploy.serving import planning, preflight, start_stop
-from deploy.serving.flags import number
 from deploy.serving.planning import Choice, choose_backend
+from deploy.serving.preflight import number
 from deploy.serving.resolving import ResolvedModel, resolve
 from deploy.spec import Resources
 from deploy.types import All, Latest, ServedModel, Specific, VersionPolicy, VersionStatus

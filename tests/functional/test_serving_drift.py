@@ -15,7 +15,7 @@ from deploy.serving import observe as looking
 from deploy.serving import planning
 from deploy.serving import start_record as memory
 from deploy.serving.drift import Views, drifts, edits
-from deploy.serving.flags import misspelled
+from deploy.serving.preflight import misspelled
 from deploy.serving.start_record import changes, remember_failure, remember_start
 from deploy.spec import ServerPart, Spec
 from deploy.state import Ledger, Release

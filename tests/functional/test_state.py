@@ -21,8 +21,7 @@ from deploy import serving
 from deploy.errors import LockHeld, RolloutError, ServerError
 from deploy.locks import FILE, Owner, locked
 from deploy.rollout import goal_of
-from deploy.serving.known_good import differences, note_start
-from deploy.serving.resolving import ResolvedModel
+from deploy.serving.resolving import ResolvedModel, differences, note_start
 from deploy.state import Ledger, releases, started_from
 from deploy.state.release import entry
 from deploy.types import Latest, ServedModel, Serving, Specific

@@ -18,8 +18,8 @@ from deploy.backends.engine import Engine
 from deploy.cli.outcome import run
 from deploy.errors import PortTaken, StartFailed
 from deploy.render import models_config
-from deploy.serving.doctor import collect
-from deploy.serving.doctor.examine import Diagnosis, examine
+from deploy.serving.doctor import diagnosis
+from deploy.serving.doctor.diagnosis import Diagnosis, examine
 from deploy.spec import Spec
 from deploy.types import ServedModel, Specific
 from tests.support.servers import engine_or_skip, free_ports, server_image_or_skip, taken_port, until
@@ -60,7 +60,7 @@ def file_of(spec: Spec) -> str:
 
 
 def doctor(spec: Spec) -> Diagnosis:
-    return examine(collect.of_spec(spec))
+    return examine(diagnosis.of_spec(spec))
 
 
 def rules(found: Diagnosis) -> list[str]:
@@ -182,10 +182,10 @@ def test_containers_of_others(engine: Engine, models: Path, tmp_path: Path) -> N
 
     def cause(name: str, rule: str) -> str:
         def there() -> bool:
-            return rule in rules(examine(collect.of_container(name)))
+            return rule in rules(examine(diagnosis.of_container(name)))
 
-        until(there, rule, evidence=lambda: examine(collect.of_container(name)))
-        likely = examine(collect.of_container(name)).most_likely
+        until(there, rule, evidence=lambda: examine(diagnosis.of_container(name)))
+        likely = examine(diagnosis.of_container(name)).most_likely
         assert likely is not None and likely.rule == rule
         return likely.cause
 
@@ -198,7 +198,7 @@ def test_containers_of_others(engine: Engine, models: Path, tmp_path: Path) -> N
                           'model_platform: "tensorflow" version_labels { key: "stable" value: 1 } } }')
         labelled = started(tmp_path / "half", "--model_config_file=/models/half/models.config")
         assert "half@stable" in cause(labelled, "labels-at-start")
-        until(lambda: collect.of_container(labelled).exit_code == 255, "it ends")
+        until(lambda: diagnosis.of_container(labelled).exit_code == 255, "it ends")
         (tmp_path / "half/1/saved_model.pb").chmod(0o600)
         assert "saved_model.pb isn't readable for the container's user" in cause(
             started(tmp_path / "half"), "permission-denied")
@@ -227,12 +227,13 @@ def test_containers_that_are_well_and_some_that_never_ran(engine: Engine, models
 
     try:
         for well in (created("--model_config_file=/c/models.config"), created(environment={"MODEL_NAME": "half"})):
-            assert rules(examine(collect.of_container(well))) == ["not-started"]
+            assert rules(examine(diagnosis.of_container(well))) == ["not-started"]
             made[-1 if made[-1].id == well else -2].start()
-            until(lambda name=well: examine(collect.of_container(name)).causes == (), "it serves, and nothing is wrong",
-                  evidence=lambda name=well: examine(collect.of_container(name)))
+            until(lambda name=well: examine(diagnosis.of_container(name)).causes == (),
+                  "it serves, and nothing is wrong",
+                  evidence=lambda name=well: examine(diagnosis.of_container(name)))
         quoted = created(environment={"MODEL_NAME": '"half"'})
-        likely = examine(collect.of_container(quoted)).most_likely
+        likely = examine(diagnosis.of_container(quoted)).most_likely
         assert likely is not None and likely.fix == "write -e MODEL_NAME=half" and "quotes" in likely.cause
     finally:
         for container in made:

@@ -10,12 +10,10 @@ import pytest
 from deploy.backends.base import Inspected
 from deploy.backends.inspecting import Inside, _expanded
 from deploy.errors import ServerError
-from deploy.serving.doctor import collect
-from deploy.serving.doctor.collect import _reader
-from deploy.serving.doctor.disk import configured, located, looked_at, named_files
+from deploy.serving.doctor import diagnosis
+from deploy.serving.doctor.diagnosis import _reader, examine
+from deploy.serving.doctor.disk import Files, configured, host_path, located, looked_at, named_files
 from deploy.serving.doctor.evidence import Evidence, ModelEvidence
-from deploy.serving.doctor.examine import examine
-from deploy.serving.doctor.server_files import Files, host_path
 from deploy.types import All, Latest, Specific, VersionPolicy, VersionState, VersionStatus
 from deploy.wire import model_pb2
 from deploy.wire.flags import FLAGS, parse
@@ -219,7 +217,7 @@ def test_a_config_file_and_the_files_of_other_flags(tmp_path: Path) -> None:
     unusable = named_files(flags, Files(None))
     assert set(unusable) == {"monitoring_config_file", "batching_parameters_file"}
     assert named_files(flags, Files({"/srv": "/x"}))["monitoring_config_file"] == f"nothing is mounted at {monitoring}"
-    rules = {c.rule for c in examine(collect.of_log(None, argv)).causes}
+    rules = {c.rule for c in examine(diagnosis.of_log(None, argv)).causes}
     assert rules == {"version-missing", "relative-base-path", "platform-missing", "file-unusable", "labels-at-start"}
     config.write_text("model_config_list {")
     assert "line 1" in configured(flags, Files(None))[1]
@@ -229,7 +227,7 @@ def test_a_config_file_and_the_files_of_other_flags(tmp_path: Path) -> None:
 
 def test_a_log_that_isnt_there(tmp_path: Path) -> None:
     with pytest.raises(ServerError, match="can't read"):
-        collect.of_log(tmp_path / "none", [])
+        diagnosis.of_log(tmp_path / "none", [])
 
 
 def _inspected(published: dict[int, int], *argv: str) -> Inspected:
@@ -243,4 +241,4 @@ def _inspected(published: dict[int, int], *argv: str) -> Inspected:
     ({9001: 9001}, ("--port=8500", "--rest_api_port=9001"), []), ({8501: 8501}, ("--port=8500",), [])])
 def test_a_port_that_is_published_and_not_the_servers(published: dict[int, int], argv: tuple[str, ...],
                                                       missed: list[str]) -> None:
-    assert [p.name for p in collect._container_ports(_inspected(published, *argv)) if p.unpublished] == missed
+    assert [p.name for p in diagnosis._container_ports(_inspected(published, *argv)) if p.unpublished] == missed

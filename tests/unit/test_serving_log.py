@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.serving.flags import unreadable
+from deploy.serving.preflight import unreadable_flags
 from deploy.serving.server_log import complaints, interrupted_warmup, last_words, load_failures
 from deploy.wire.status_text import sentence
 from tests.support.server_logs import (
@@ -123,11 +123,12 @@ VALUES = {"--enable_batching=yes": "--enable_batching=true", "--enable_batching=
 
 @pytest.mark.parametrize("argument", VALUES)
 def test_a_value_that_cant_be_read_keeps_its_meaning(argument: str) -> None:
-    (found,) = unreadable([argument])
+    (found,) = unreadable_flags([argument])
     assert found.write == VALUES[argument] and argument in found.sentence
 
 
 def test_values_that_some_releases_read() -> None:
-    assert list(unreadable(["--enable_batching=True", "--port=8500", "--enable_batching", "stray", "--nope=x"])) == []
-    assert [u.write for u in unreadable(["--enable_batching=True", "--enable_batching"], strict=True)] == \
+    flags = ["--enable_batching=True", "--port=8500", "--enable_batching", "stray", "--nope=x"]
+    assert list(unreadable_flags(flags)) == []
+    assert [u.write for u in unreadable_flags(["--enable_batching=True", "--enable_batching"], strict=True)] == \
         ["--enable_batching=true"]

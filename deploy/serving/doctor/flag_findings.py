@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from deploy.serving.doctor.evidence import Cause, Evidence
-from deploy.serving.flags import KNOWN, nearest, unreadable
+from deploy.serving.preflight import KNOWN, nearest, unreadable_flags
 from deploy.serving.server_log import last_words
 from deploy.wire.flags import FLAGS
 
@@ -62,7 +62,7 @@ def _instead(argument: str, name: str, *, entry_point: bool) -> str:
 def values(e: Evidence) -> Iterator[Cause]:
     """Known flags with values that they don't take: these do end the server."""
     refused = bool(e.exit_code) and any(x.lstrip().lower().startswith("usage: ") for x in e.log)
-    for unread in unreadable(e.arguments, strict=refused):
+    for unread in unreadable_flags(e.arguments, strict=refused):
         name, _, value = unread.argument.removeprefix("--").partition("=")
         takes = f"exactly {unread.expected}" if unread.expected == "true or false" else unread.expected
         yield Cause("bad-value", 94, f"{unread.argument}: --{name} takes {takes}, not {value!r}; the server ends with "

@@ -1,10 +1,13 @@
-"""Evidence from a spec's server, from any container, from a log. Everything that can't be had is left out."""
+"""From a server to a diagnosis: evidence from a spec's server, any container, or a log; and all rules over it.
+
+Everything that can't be had is left out.
+"""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deploy import backends, files, serving
@@ -15,9 +18,9 @@ from deploy.backends.inspecting import inspect, look_inside
 from deploy.backends.ports import listens, owners
 from deploy.errors import ServerError
 from deploy.serving import snapshot
-from deploy.serving.doctor.disk import configured, located, looked_at, named_files
-from deploy.serving.doctor.evidence import Evidence, ModelEvidence, Port, PortName
-from deploy.serving.doctor.server_files import Files
+from deploy.serving.doctor import file_findings, flag_findings, load_findings, programs
+from deploy.serving.doctor.disk import Files, configured, located, looked_at, named_files
+from deploy.serving.doctor.evidence import Cause, Evidence, ModelEvidence, Port, PortName
 from deploy.serving.observe import ServerStatus
 from deploy.serving.snapshot import Connect
 from deploy.serving.start_record import failure
@@ -26,6 +29,11 @@ from deploy.wire.flags import FLAGS, parse
 
 TAIL = 400
 _MOST_LOG = 1 << 28  # bytes of a log that the user names
+
+RULES: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
+    *file_findings.RULES, *flag_findings.RULES, *load_findings.RULES, *programs.RULES)
+_SYMPTOMS = frozenset({"port-closed", "not-served", "start-failed", "ended", "restarting", "crashed", "usage-text"})
+_SERIOUS = 30  # from here on it keeps a server from starting or serving as it should
 
 
 def of_spec(spec: Spec, *, connect: Connect = snapshot.connect) -> Evidence:
@@ -193,3 +201,50 @@ def _configured(e: Evidence, files: Files, user: str | None) -> Evidence:
     models, error = configured(e.flags, files)
     return replace(e, models=tuple(located(m, files, user) for m in models), config_error=error,
                    files=named_files(e.flags, files))
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """causes: the most likely one last. kind: of the server. given: it isn't the spec's, but a container, log or
+    command line that somebody named."""
+
+    name: str
+    running: bool
+    causes: tuple[Cause, ...]
+    kind: str = "unknown"
+    given: bool = False
+
+    @property
+    def most_likely(self) -> Cause | None:
+        return self.causes[-1] if self.causes else None
+
+    @property
+    def well(self) -> bool:
+        """Nothing was found that matters."""
+        return all(c.weight < _SERIOUS for c in self.causes)
+
+    def to_json(self) -> dict[str, object]:
+        likely = self.most_likely
+        return {"name": self.name, "running": self.running, "well": self.well,
+                "causes": [c.to_json() for c in self.causes], "most_likely": likely.to_json() if likely else None}
+
+
+def diagnose(spec: Spec) -> Diagnosis:
+    """Why the spec's server doesn't start, or serve: `tfs doctor`. Nothing is changed.
+
+    Raises RolloutError if the ledger can't be read, ServerError if the server's record can't.
+    """
+    return examine(of_spec(spec))
+
+
+def examine(evidence: Evidence) -> Diagnosis:
+    """Every cause that the evidence shows, each once."""
+    causes_by_name = dict[tuple[str, str], Cause]()
+    for rule in RULES:
+        for cause in rule(evidence):
+            causes_by_name.setdefault((cause.rule, cause.cause), cause)
+    # A symptom says nothing new beside its cause
+    explained = any(c.weight > 80 for c in causes_by_name.values())
+    causes = [c for c in causes_by_name.values() if not (explained and c.rule in _SYMPTOMS)]
+    return Diagnosis(evidence.name, evidence.running, tuple(sorted(causes, key=lambda c: c.weight)), evidence.kind,
+                     evidence.given_by_name)
