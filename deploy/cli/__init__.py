@@ -2,7 +2,7 @@
 
     app          the root of the command tree; completion
     exports, models, checks, inspection, diffs, goldens   export; publish, repository; check; inspect; diff; goldens
-    specs, servers, status, doctor, smoke, rollouts   init, configure; up, logs, down, image; and so on
+    specs, servers, health, smoke, rollouts   init, configure; up, logs, down, image; status, ready, doctor; and so on
     options      options that several commands share, and how commands speak; targets: what a command is about
     outcome      errors become sentences and exit codes, nowhere else
     tables, smoke_tables, console, escaping   what people see, and that nobody else's codes reach it

@@ -35,23 +35,9 @@ def _completion(app: click.Group) -> None:
 
 
 def _register() -> None:
-    from deploy.cli import (
-        checks,
-        diffs,
-        doctor,
-        exports,
-        goldens,
-        inspection,
-        models,
-        rollouts,
-        servers,
-        smoke,
-        specs,
-        status,
-    )
+    from deploy.cli import checks, diffs, exports, goldens, health, inspection, models, rollouts, servers, smoke, specs
 
-    for family in (exports, models, inspection, checks, goldens, diffs, specs, servers, status, doctor, smoke,
-                   rollouts):
+    for family in (exports, models, inspection, checks, goldens, diffs, specs, servers, health, smoke, rollouts):
         family.register(app)
     _completion(app)
 

@@ -3,16 +3,15 @@
     running      roll_out, roll_back, go_on, abort, repair
     context      what a release works with: the spec's server, found and connected; a rollback while it is down
     goals        from what is desired and a strategy to a goal; releases begun and read back: history
-    actions      goal, snapshot, actions, canary trial: values
+    actions      goal, snapshot, actions, canary trial, how far a run is: values
     policy       what to do next, from a snapshot: pure
     driver       observe, decide, apply one thing, confirm it, write it down
-    progress     how far a run is: one frozen value
     live_server  the live server, seen for one model; when a change of it is done; back to what its file names
     configs      a model's entry in the file that the server starts from
     preflight    what can be known before anything is changed
     plan         plan_rollout, plan_rollback: what a release would do, as plain data
     checks       smoke test, comparison, bake times, confirmation
-    canary/      a version on trial, judged beside the one that it replaces
+    canary       a version on trial, judged beside the one that it replaces; the report, also as an HTML page
 """
 
 import lazy_loader

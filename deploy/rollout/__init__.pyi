@@ -2,6 +2,8 @@ from .actions import CanaryTrial as CanaryTrial
 from .actions import Checks as Checks
 from .actions import Goal as Goal
 from .actions import Observed as Observed
+from .actions import RolloutOutcome as RolloutOutcome
+from .actions import RolloutProgress as RolloutProgress
 from .configs import ConfigFile as ConfigFile
 from .driver import Driver as Driver
 from .driver import Unfinished as Unfinished
@@ -19,8 +21,6 @@ from .plan import RolloutPlan as RolloutPlan
 from .plan import plan_rollback as plan_rollback
 from .plan import plan_rollout as plan_rollout
 from .policy import next_action as next_action
-from .progress import RolloutOutcome as RolloutOutcome
-from .progress import RolloutProgress as RolloutProgress
 from .running import Released as Released
 from .running import abort as abort
 from .running import adjusted as adjusted

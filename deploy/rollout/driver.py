@@ -25,6 +25,8 @@ from deploy.rollout.actions import (
     Observed,
     Pause,
     PointLabel,
+    RolloutOutcome,
+    RolloutProgress,
     RunCheck,
     UnloadVersion,
     Wait,
@@ -33,7 +35,6 @@ from deploy.rollout.actions import (
 )
 from deploy.rollout.live_server import LiveServer, confirm
 from deploy.rollout.policy import known_good, next_action, next_config, promoted, trial_of
-from deploy.rollout.progress import RolloutOutcome, RolloutProgress
 from deploy.state import Ledger, Release
 from deploy.types import Serving
 from deploy.waiting import Deadline

@@ -12,7 +12,7 @@ from deploy.backends.base import Progress, silent
 from deploy.errors import LockHeld, RolloutError
 from deploy.locks import locked, whoami
 from deploy.naming import check_version
-from deploy.rollout.actions import Goal
+from deploy.rollout.actions import Goal, RolloutOutcome
 from deploy.rollout.checks import BAKE_TIMES, checks
 from deploy.rollout.context import (
     RolloutContext,
@@ -35,7 +35,6 @@ from deploy.rollout.plan import (
     nothing_to_do,
     strategy_of,
 )
-from deploy.rollout.progress import RolloutOutcome
 from deploy.spec import Spec
 from deploy.state import Ledger, Release, releases
 from deploy.state.ledger import Line

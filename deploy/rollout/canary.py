@@ -1,20 +1,27 @@
-"""Ask both sides the same, in turn, so that whatever slows the machine slows both."""
+"""Judge a version on trial by its answers, beside those of the version that it should replace.
+
+    report = judge(client, ModelRef("m", label="stable"), ModelRef("m", label="canary"), requests, limits=ComparePart())
+    report.raise_if_refused()
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from deploy.client import Prediction, Predictor
-from deploy.errors import BadReply, BadRequest, Rejected
+from deploy.errors import BadReply, BadRequest, Rejected, RolloutError
 from deploy.goldens import Golden
 from deploy.goldens.compare import AnswerDrift, AnswerPair, measure
 from deploy.goldens.timing import Timings
 from deploy.goldens.tolerances import Tolerances
-from deploy.rollout.canary.report import CanaryReport, CanarySide
+from deploy.report import html
+from deploy.report.html import BarGroup
 from deploy.rollout.live_server import patiently
 from deploy.spec import ComparePart
 from deploy.types import ModelRef
@@ -25,6 +32,63 @@ _MOST = 2000  # requests for the latencies, on each side
 _SLACK = 0.002  # seconds of median latency that nobody is blamed for
 _PATIENCE, _PAUSE = 1.0, 0.05  # seconds; a server with all threads at work says so at once
 _OWN = (Rejected, BadReply, BadRequest)  # the model's affair; without a connection there is nothing to compare
+
+_SHOWN = 20  # requests that were refused
+
+
+@dataclass(frozen=True, slots=True)
+class CanarySide:
+    """One of the two. errors: what was refused, and why. timings: of its timed requests."""
+
+    ref: str
+    errors: tuple[str, ...]
+    timings: Timings
+
+    def to_json(self) -> dict[str, Any]:
+        return {"ref": self.ref, "errors": list(self.errors), "timed": len(self.timings),
+                "seconds": {f"p{p}": round(self.timings.percentile(p), 6) for p in (50, 90, 99)}}
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryReport:
+    """before: what traffic gets. after: what is on trial. problems: limits that were passed, in sentences."""
+
+    before: CanarySide
+    after: CanarySide
+    requests: int
+    drift: AnswerDrift
+    problems: tuple[str, ...]
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    @property
+    def summary(self) -> str:
+        """`12 requests: up to 0.3 apart, 1 of 24 rows decided otherwise, 1.2 times the latency`."""
+        parts = [f"up to {max((o.max for o in self.drift.outputs), default=0.0):.3g} apart"]
+        rows = sum(o.decisions for o in self.drift.outputs)
+        if rows:
+            parts.append(f"{self.drift.flips} of {rows} rows decided otherwise")
+        if self.after.errors:
+            parts.append(f"{len(self.after.errors)} refused")
+        if self.before.timings.median:
+            parts.append(f"{self.after.timings.median / self.before.timings.median:.2g} times the latency")
+        return f"{self.requests} request{'s' * (self.requests != 1)}: {', '.join(parts)}"
+
+    def raise_if_refused(self) -> None:
+        """Raises RolloutError with the first limit that was passed, and the whole report as details."""
+        if self.problems:
+            raise RolloutError(f"{self.after.ref} isn't like {self.before.ref}: {self.problems[0]}",
+                               hint="if that is meant, set the limits in rollout/compare of the spec",
+                               details={"problems": list(self.problems), "comparison": self.to_json()})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return {"ok": self.ok, "problems": list(self.problems), "requests": self.requests,
+                "seconds": round(self.seconds, 3), "before": self.before.to_json(), "after": self.after.to_json(),
+                "drift": self.drift.to_json()}
 
 
 def judge(client: Predictor, current: ModelRef, candidate: ModelRef, requests: Sequence[Golden], *,
@@ -137,3 +201,37 @@ def _problems(before: CanarySide, after: CanarySide, drift: AnswerDrift, limits:
         problems.append(f"the median request takes {slow * 1e3:.1f} ms, {usual * 1e3:.1f} ms before; "
                         f"{limits.latency:g} times that is allowed")
     return problems
+
+
+def report_page(report: CanaryReport, title: str = "") -> str:
+    """HTML that stands alone: what changed in the answers, how far, how fast, and what was refused."""
+    sides = (report.before, report.after)
+    curves = html.percentiles([(side.ref, side.timings.percentile) for side in sides],
+                             lambda seconds: f"{seconds * 1e3:.1f} ms")
+    latencies = html.table(("", "requests", "p50 ms", "p90 ms", "p99 ms"), [
+        (side.ref, len(side.timings), *(f"{side.timings.percentile(p) * 1e3:.2f}" for p in (50, 90, 99)))
+        for side in sides])
+    return html.page(title or f"{report.after.ref} beside {report.before.ref}", [
+        html.verdict(report.ok, "within the limits" if report.ok else "outside the limits", report.summary),
+        html.listed(report.problems, "bad"),
+        html.section("Answers", _answers(report)), html.section("Deviation", _deviations(report)),
+        html.section("Latency", latencies, curves),
+        html.section("Refused", html.listed(report.after.errors[:_SHOWN]))])
+
+
+def _answers(report: CanaryReport) -> str:
+    head = ("output", "values", "changed", "largest", "mean", "decided otherwise", "NaN before", "NaN after")
+    return html.table(head, [
+        (f"{o.signature}/{o.output}", o.values, o.changed, f"{o.max:.4g}", f"{o.mean:.4g}",
+         f"{o.flips} of {o.decisions}" if o.decisions else "–", f"{o.nan_before:.2%}", f"{o.nan_after:.2%}")
+        for o in report.drift.outputs])
+
+
+def _deviations(report: CanaryReport) -> str:
+    """The largest and the mean one of each output, on one scale."""
+    outputs = report.drift.outputs
+    if not any(output.max for output in outputs):
+        return "<p>None: all numbers are equal.</p>"
+    groups = [BarGroup(f"{o.signature}/{o.output}", [(name, value, f"{value:.3g}") for name, value in
+                                                     (("largest", o.max), ("mean", o.mean))]) for o in outputs]
+    return html.bars("", groups, one_scale=True)
