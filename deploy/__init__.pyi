@@ -7,6 +7,7 @@ from .checks import check as check
 from .client import connect as connect
 from .export import export_model as export_model
 from .inspection import inspect as inspect
+from .regression import diff as diff
 from .repository import Repository as Repository
 from .rollout import abort as abort
 from .rollout import go_on as go_on
@@ -44,6 +45,7 @@ from .export import TFLite as TFLite
 from .goldens import Golden as Golden
 from .inspection import Inspection as Inspection
 from .readiness import Gap as Gap
+from .regression import Comparison as Comparison
 from .repository import Manifest as Manifest
 from .repository import Published as Published
 from .repository import Store as Store

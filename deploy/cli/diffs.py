@@ -11,16 +11,14 @@ import click
 from deploy.cli.checks import gate, gated
 from deploy.cli.escaping import line
 from deploy.cli.options import command, repository_option, table, tell
-from deploy.cli.targets import connected, place, published, server_options
+from deploy.cli.targets import connected, place, server_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deploy.checks import Gate
     from deploy.client import Client
     from deploy.regression import ComparedVersion, Comparison
     from deploy.regression.comparing import Ask
-    from deploy.types import ModelVersion
 
 _EXAMPLE = """tfs diff digits/3 digits/4
 tfs diff digits build/saved_model --allow-review
@@ -80,26 +78,7 @@ def _side(text: str, client: Client | None, repository: Path, answers: bool | No
     if text.startswith(_LIVE):
         return _live(text.removeprefix(_LIVE), client)
     path, mv = place(repository, text)
-    decide, unasked = gate(mv.name if mv else "", *given), ""
-    if answers is None:
-        unasked = _unpublished(path, mv) or _refused(path, decide)
-    return ComparedVersion.of(path, str(mv or path), gate=decide, unasked=unasked)
-
-
-def _unpublished(path: Path, mv: ModelVersion | None) -> str:
-    if published(path, mv):
-        return ""
-    return f"{mv or path} wasn't published by this toolkit, so it is run with --answers only"
-
-
-def _refused(path: Path, decide: Gate) -> str:
-    from deploy.errors import CheckFailed
-
-    try:
-        decide(path)
-    except CheckFailed as error:
-        return error.message
-    return ""
+    return ComparedVersion.of(path, mv, gate=gate(mv.name if mv else "", *given), answers=answers)
 
 
 def _live(text: str, client: Client | None) -> ComparedVersion:

@@ -75,14 +75,6 @@ def _looked_at(text: str) -> Path | None:
         raise SpecError(f"{text:.300}: {error}") from error
 
 
-def published(path: Path, mv: ModelVersion | None) -> bool:
-    """Whether it lies in the repository as a version that this toolkit has let in. Raises RepositoryError."""
-    from deploy.repository import read_manifest
-
-    manifest = read_manifest(path) if mv is not None else None
-    return manifest is not None and manifest.model_version == mv
-
-
 def run_option(function: F) -> F:
     """Add --run, which `check_may_run` takes."""
     return click.option("--run", "may_run", is_flag=True,
@@ -92,7 +84,8 @@ def run_option(function: F) -> F:
 def check_may_run(path: Path, mv: ModelVersion | None, may_run: bool) -> None:
     """Raises RepositoryError for a model that nobody has let in, unless its user says that it may be run."""
     from deploy.errors import RepositoryError
+    from deploy.repository import is_published
 
-    if not (may_run or published(path, mv)):
+    if not (may_run or is_published(path, mv)):
         raise RepositoryError(f"{mv or path} wasn't published by this toolkit, and answering means running it",
                               hint="look at it with `tfs check`, then say --run")

@@ -1,6 +1,7 @@
 from .comparing import ComparedVersion as ComparedVersion
 from .comparing import Comparison as Comparison
 from .comparing import compare as compare
+from .comparing import diff as diff
 from .comparing import on_engine as on_engine
 from .comparing import on_server as on_server
 from .comparing import replay as replay

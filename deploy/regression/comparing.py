@@ -11,14 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy import checks, engine, goldens
-from deploy.errors import BackendMissing, BadReply, BadRequest, BreakingChange, Rejected, ReviewRequired
+from deploy.errors import (
+    BackendMissing,
+    BadReply,
+    BadRequest,
+    BreakingChange,
+    CheckFailed,
+    Rejected,
+    ReviewRequired,
+)
 from deploy.goldens.compare import AnswerDrift, AnswerPair, measure
 from deploy.goldens.recorded import Golden
 from deploy.goldens.tolerances import Tolerances
-from deploy.repository import VersionFacts, read_facts
-from deploy.savedmodel import diff
+from deploy.repository import Repository, VersionFacts, is_published, read_facts
 from deploy.savedmodel.diff import Level, Reason, Subject, Verdict
-from deploy.types import ModelRef
+from deploy.savedmodel.diff import compare as compare_contracts
+from deploy.types import ModelRef, ModelVersion
 from deploy.wire.dtypes import Arrays
 
 if TYPE_CHECKING:
@@ -43,18 +51,34 @@ class ComparedVersion:
     open: Callable[[], AbstractContextManager[Ask]]
 
     @classmethod
-    def of(cls, directory: str | Path, name: str = "", *, gate: Gate | None = None, unasked: str = ""
-           ) -> ComparedVersion:
-        """A version directory. gate: as of `on_engine`. unasked: why it mustn't be run, if so.
+    def of(cls, directory: str | Path, mv: ModelVersion | None = None, *, gate: Gate | None = None,
+           answers: bool | None = True) -> ComparedVersion:
+        """A version directory. mv: which version of the repository it is, if it is one. gate: as of `on_engine`.
 
+        answers: whether it may be run; None: if this toolkit has published it and the gate lets it pass.
         Raises IncompleteVersion, RepositoryError.
         """
+        directory, name = Path(directory), str(mv or directory)
+        decide = gate or checks.gate()
+        unasked = _reason(directory, mv, name, decide) if answers is None else ""
+
         def opened() -> AbstractContextManager[Ask]:
             if unasked:
                 raise Unasked(unasked)
-            return on_engine(directory, gate)
+            return on_engine(directory, decide)
 
-        return cls(name or str(directory), Subject.of(directory), read_facts(directory), opened)
+        return cls(name, Subject.of(directory), read_facts(directory), opened)
+
+
+def _reason(directory: Path, mv: ModelVersion | None, name: str, gate: Gate) -> str:
+    """Why nobody runs it who doesn't say so; empty if it may be run."""
+    if not is_published(directory, mv):
+        return f"{name} wasn't published by this toolkit, so it is run with --answers (answers=True) only"
+    try:
+        gate(directory)
+    except CheckFailed as error:
+        return error.message
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +118,26 @@ class Comparison:
                 "drift": self.drift.to_json() if self.drift else None, "asked": self.asked}
 
 
+def diff(before: ModelVersion | str | Path, after: ModelVersion | str | Path, *,
+         repository: Repository | str | Path = "models", answers: bool | None = None, gate: Gate | None = None
+         ) -> Comparison:
+    """May `after` take the place of `before`? What they promise, what they are made of, and what they answer.
+
+    before, after: versions of the repository, or directories of SavedModels.
+    answers: whether the models are run, each in a process that is confined as far as the system can do that, to ask
+        the golden answers of one of the other; None: those that this toolkit has published in the repository.
+    gate: what a model has to pass before it is run; by default `checks.gate()`, without allowances.
+
+    What differs is in the value; its `raise_for` makes errors of that. Raises VersionNotFound, IncompleteVersion,
+    RepositoryError for what can't be read; with answers=True also CheckFailed for a model that the gate refuses.
+    """
+    store = repository if isinstance(repository, Repository) else Repository(repository)
+    sides = [ComparedVersion.of(store.path(side) if isinstance(side, ModelVersion) else side,
+                                side if isinstance(side, ModelVersion) else None, gate=gate, answers=answers)
+             for side in (before, after)]
+    return compare(*sides, answers=answers is not False)
+
+
 def compare(before: ComparedVersion, after: ComparedVersion, *, answers: bool = True) -> Comparison:
     """Contract, graph, files; and with `answers` the goldens of `before` on `after`.
 
@@ -102,7 +146,7 @@ def compare(before: ComparedVersion, after: ComparedVersion, *, answers: bool = 
     Raises what asking raises: Unreachable, EngineError for a version that doesn't load, CheckFailed for one that the
     gate refuses to run.
     """
-    verdict = diff.compare(before.subject, after.subject)
+    verdict = compare_contracts(before.subject, after.subject)
     if not answers:
         return Comparison(before.name, after.name, verdict, None, "nothing was asked")
     try:

@@ -1,5 +1,6 @@
 from .manifest import FileRecord as FileRecord
 from .manifest import Manifest as Manifest
+from .manifest import is_published as is_published
 from .manifest import read_manifest as read_manifest
 from .publishing import Published as Published
 from .publishing import VersionStage as VersionStage

@@ -158,6 +158,12 @@ def read_manifest(version_directory: Path) -> Manifest | None:
     return load(lambda: files.open_regular(path, most=_MOST), str(path))
 
 
+def is_published(directory: Path, mv: ModelVersion | None) -> bool:
+    """Whether what lies there says that this toolkit has published it as that version. Raises RepositoryError."""
+    manifest = read_manifest(directory) if mv is not None else None
+    return manifest is not None and manifest.model_version == mv
+
+
 def load(opened: Callable[[], BinaryIO], where: str) -> Manifest | None:
     """A manifest from wherever it is kept, `where` for people. None and errors as `read_manifest` has them."""
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import deploy
 from deploy import goldens, regression, savedmodel
 from deploy.cli.outcome import run
 from deploy.client import connect
@@ -154,17 +155,23 @@ def test_versions_compared_by_what_they_answer(repository: Repository, models: P
     made = regression.add(repository, ONE, requests(2)).published
     same = regression.compare(ComparedVersion.of(made.path), ComparedVersion.of(repository.path(ONE)))
     assert (same.level, same.drift is not None and same.drift.within) == (Level.COMPATIBLE, True)
-    a, b = ComparedVersion.of(made.path, "a"), ComparedVersion.of(repository.path(ModelVersion("half", 2)), "b")
+    two = ModelVersion("half", 2)
+    a, b = ComparedVersion.of(made.path, made.mv), ComparedVersion.of(repository.path(two), two)
     other = regression.compare(a, b)
     assert (other.verdict.level, other.level) == (Level.COMPATIBLE, Level.REVIEW)
-    assert other.asked == "1 golden case of a asked of b"
+    asked = f"1 golden case of {made.mv} asked of half/2"
+    assert other.asked == asked
     assert other.drift is not None
     assert other.drift.outputs[0].max == 1.0
     backwards = regression.compare(b, a)
-    assert (backwards.level, backwards.asked) == (Level.REVIEW, "1 golden case of a asked of b")
+    assert (backwards.level, backwards.asked) == (Level.REVIEW, asked)
     neither = regression.compare(ComparedVersion.of(models / "mnist"), ComparedVersion.of(models / "mnist"))
     assert neither.asked.startswith("4 generated requests")
     assert neither.level is Level.COMPATIBLE
+    assert deploy.diff(made.mv, two, repository=repository) == other
+    assert deploy.diff(made.path, repository.path(two), answers=False).asked == "nothing was asked"
+    unpublished = deploy.diff(made.path, repository.path(two))  # a directory is run by whoever says so only
+    assert (unpublished.drift, "wasn't published by this toolkit" in unpublished.asked) == (None, True)
 
 
 def test_a_model_that_can_not_repeat_itself(repository: Repository) -> None:
