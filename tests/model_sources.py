@@ -1,0 +1,109 @@
+"""Makes, in the working directory, one model of each kind that docs/exporting.md's first table names.
+
+    python -m tests.model_sources SOURCE ...
+
+A SOURCE is the first file or directory that a row's command names. tests/integration/test_exporting_table.py runs this,
+then each row's command. `MAKERS` is where a new row's source is added.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+_TRAIN = """
+import {keras} as keras
+
+model = keras.Sequential([keras.Input((4,), name="features"), keras.layers.Dense(3, name="scores")])
+model.compile("adam", "mse")
+"""
+_LAYERS = """
+import keras
+
+class Scale(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs * 2
+"""
+_MODULE = """
+import tensorflow as tf
+
+class Ruler(tf.Module):
+    def __init__(self):
+        self.factor = tf.Variable(2.54)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="inches")])
+    def centimetres(self, inches):
+        return {"centimetres": inches * self.factor}
+
+ruler = Ruler()
+"""
+_FUNCTION = """
+import tensorflow as tf
+
+def score(x):
+    return {"score": tf.reduce_mean(x, 1)}
+"""
+_BUILDER = """
+import tensorflow as tf
+from deploy import Exportable
+
+def build():
+    module = tf.Module()
+    module.factor = tf.Variable(2.0)
+    spec = tf.TensorSpec([None], tf.float32, name="x")
+    return Exportable(module, signatures={
+        "serving_default": tf.function(lambda x: {"y": x * module.factor}, [spec]),
+        "half": tf.function(lambda x: {"y": x / module.factor}, [spec])})
+"""
+
+
+def _saved_keras(path: str) -> None:
+    import keras
+
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]).save(path)
+
+
+def _saved_keras2(path: str) -> None:
+    import tf_keras
+
+    tf_keras.Sequential([tf_keras.Input((4,)), tf_keras.layers.Dense(3)]).save(path)
+
+
+def _custom_keras() -> None:
+    import keras
+
+    Path("my_layers.py").write_text(_LAYERS)
+    sys.path.insert(0, ".")
+    from my_layers import Scale  # type: ignore[import-not-found]
+
+    keras.Sequential([keras.Input((4,)), Scale()]).save("custom.keras")
+
+
+def _saved_model() -> None:
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.factor = tf.Variable(2.0)
+    serve = tf.function(lambda x: {"y": x * module.factor}, [tf.TensorSpec([None], tf.float32, name="x")])
+    tf.saved_model.save(module, "build/saved_model", signatures={"serving_default": serve})
+
+
+MAKERS: dict[str, Callable[[], object]] = {
+    "train.py": lambda: Path("train.py").write_text(_TRAIN.format(keras="keras")),
+    "train2.py": lambda: Path("train2.py").write_text(_TRAIN.format(keras="tf_keras")),
+    "model.keras": lambda: _saved_keras("model.keras"),
+    "model.h5": lambda: _saved_keras("model.h5"),
+    "old.keras": lambda: _saved_keras2("old.keras"),
+    "old.h5": lambda: _saved_keras2("old.h5"),
+    "custom.keras": _custom_keras,
+    "build/saved_model": _saved_model,
+    "module.py": lambda: Path("module.py").write_text(_MODULE),
+    "function.py": lambda: Path("function.py").write_text(_FUNCTION),
+    "builder.py": lambda: Path("builder.py").write_text(_BUILDER),
+}
+
+
+if __name__ == "__main__":
+    for source in sys.argv[1:]:
+        MAKERS[source]()
