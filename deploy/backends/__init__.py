@@ -1,9 +1,8 @@
 """Where model servers run. One Backend protocol, one object for each kind of place, one contract suite.
 
-    backend            the protocol: capabilities, plan, config store, find, logs; what is asked of every kind
+    backend            the protocol: capabilities, plan, config store, find, logs; the config store on this machine
     registry           all kinds, and the questions that go to each of them: find, logs, config
     base               one server: start, look at, stop; what is told of it
-    config_files       the config store on this machine
     process            process and embedded: child processes of this machine
     process_server     one child process that may outlive us
     record             run.json: how another process finds it

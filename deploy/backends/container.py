@@ -7,9 +7,8 @@ from pathlib import Path
 
 from deploy import render
 from deploy.backends import container_server
-from deploy.backends.backend import Capabilities, ConfigStore, Launch, Surroundings
+from deploy.backends.backend import Capabilities, ConfigStore, Launch, LocalConfig, Surroundings
 from deploy.backends.base import Inspected, Progress, Server, silent
-from deploy.backends.config_files import LocalConfig
 from deploy.backends.container_options import (
     GRPC_PORT,
     PROGRAM,

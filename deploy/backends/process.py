@@ -13,9 +13,8 @@ import msgspec
 import deploy
 from deploy import engine, render
 from deploy.backends import process_server, record
-from deploy.backends.backend import Capabilities, ConfigStore, Launch, Surroundings
+from deploy.backends.backend import Capabilities, ConfigStore, Launch, LocalConfig, Surroundings
 from deploy.backends.base import Inspected, ProcessOptions, Progress, Server, silent
-from deploy.backends.config_files import LocalConfig
 from deploy.backends.ports import pick
 from deploy.backends.process_server import ProcessServer, tail_of
 from deploy.errors import BackendMissing

@@ -9,11 +9,11 @@ Everything is read as data: no TensorFlow, nothing is run, memory doesn't grow w
     checking        from a path to a report; the same as a gate
     rules           all rules by name, and what a finding is
     targets         the server that is to load it: its ops, kernels, libraries; oplists/: of TensorFlow's releases
-    policy          which rule looks at which op, by what that can touch
-    files           rules about files: whole, inside of the version; warm-up requests; TFLite
+    policy          what ops can touch, and which rule looks at them
+    files           rules about the version's files, warm-up requests, TFLite; and about files that ops touch
     signatures      rules about signatures, methods, batching
     graph           rules about what ops do, and who reaches them; reachability: what runs when
-    filenames       which files ops touch; origins: where a name comes from; variables: what is assigned to them
+    origins         where the name of a file comes from; variables: what is assigned to them
     loading         rules about what a server has to know, and calls that come to an end
     keras_archives  rules about Keras files; keras_members: what stands in them
 """

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy import savedmodel
-from deploy.checks import filenames, files, graph, keras_archives, loading, rules, signatures, targets
+from deploy.checks import files, graph, keras_archives, loading, rules, signatures, targets
 from deploy.checks.rules import RULES, Finding, Severity, Where
 from deploy.checks.targets import Target
 from deploy.errors import BadReply, CheckFailed, IncompleteVersion
@@ -185,7 +185,7 @@ def _judged(directory: Path, read: graph.Graph) -> Iterator[Finding]:
     yield from signatures.check(contract, read.outline.graph, read.target, directory)
     yield from files.warm_up(directory, contract)
     yield from graph.check(read)
-    yield from filenames.check(read)
+    yield from files.touched(read)
     yield from loading.check(read)
 
 

@@ -31,8 +31,8 @@ from deploy.backends import (
     process_server,
     silent,
 )
+from deploy.backends.backend import LocalConfig
 from deploy.backends.base import ProcessOptions
-from deploy.backends.config_files import LocalConfig
 from deploy.backends.container_options import DIGEST_LABEL, LOGS, PROCESSES, RUN_LABEL, Mount
 from deploy.backends.container_server import ContainerServer
 from deploy.backends.engine import Engine, connect

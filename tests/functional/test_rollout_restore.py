@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy import client, testing
-from deploy.backends.config_files import LocalConfig
+from deploy.backends.backend import LocalConfig
 from deploy.client.rpc import RpcClient
 from deploy.errors import ClientError, Rejected, RolloutError
 from deploy.modelserver.loader import Model

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from deploy import client, testing
-from deploy.backends.config_files import LocalConfig
+from deploy.backends.backend import LocalConfig
 from deploy.client import Client
 from deploy.errors import Rejected, SmokeFailed
 from deploy.render.configs import MODELS, models_config

@@ -8,7 +8,7 @@ import pytest
 
 from deploy import checks
 from deploy.checks import Severity, policy, targets
-from deploy.checks.oplists import effects, make_oplist
+from deploy.checks.oplists import make_oplist
 from deploy.wire.model_pb2 import KernelDef, NodeDef, OpDef
 from tests.support import checks as make
 from tests.support.checks import check, fine, found, refused
@@ -19,10 +19,10 @@ ERROR = Severity.ERROR
 # The table of what ops can touch
 
 def test_every_op_is_in_the_table_and_was_looked_at() -> None:
-    table = effects.table()
+    table = policy.table()
     listed = {op for version in targets.versions() for op in targets.op_list(version).ops}
     assert (listed | targets.text_ops() | policy.FORESTS) - table.keys() == set()
-    assert [op for op, effect in table.items() if effect.does == effects.UNKNOWN] == []
+    assert [op for op, effect in table.items() if effect.does == policy.UNKNOWN] == []
     assert [op for op, effect in table.items() if effect.does not in policy.HARMLESS and policy.rule(op) is None] == []
 
 
@@ -32,7 +32,7 @@ def test_no_stateful_op_counts_as_mere_computing() -> None:
 
 
 def test_what_isnt_in_the_table_is_refused() -> None:
-    assert policy.effect("OpOfTheNextRelease").does == effects.UNKNOWN
+    assert policy.effect("OpOfTheNextRelease").does == policy.UNKNOWN
     assert policy.rule("OpOfTheNextRelease") is not None
 
 
@@ -83,12 +83,12 @@ def test_a_type_in_a_damaged_or_generic_node(tmp_path: Path) -> None:
 # How the lists are made
 
 def test_what_a_new_op_should_be_looked_at_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(effects, "FILE", tmp_path / "effects.txt")
-    effects.FILE.write_text("Abs computes\n")
+    monkeypatch.setattr(policy, "FILE", tmp_path / "effects.txt")
+    policy.FILE.write_text("Abs computes\n")
     op = OpDef(name="NewReader", is_stateful=True, input_arg=[OpDef.ArgDef(name="filename", type=7)],
                attr=[OpDef.AttrDef(name="f", type="list(func)")])
-    assert effects.add([op, OpDef(name="Abs"), OpDef(name="_MklAbs"), OpDef(name="Added")]) == 2
-    assert effects.FILE.read_text().splitlines() == [
+    assert policy.add([op, OpDef(name="Abs"), OpDef(name="_MklAbs"), OpDef(name="Added")]) == 2
+    assert policy.FILE.read_text().splitlines() == [
         "Abs computes", "Added unknown  # computes?",
         "NewReader unknown  # stateful; strings ['filename']; files? ['filename']; functions ['f']"]
 

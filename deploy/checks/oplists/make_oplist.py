@@ -26,7 +26,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from deploy.checks.oplists import effects
+from deploy.checks import policy
 from deploy.engine.library import Library, find
 from deploy.wire.dtypes import dtype_from_number
 from deploy.wire.model_pb2 import KernelDef, KernelList, OpDef, OpList
@@ -50,7 +50,7 @@ def main() -> None:
     if args.text:
         added = _extension_ops(library, package, args.text)
         (HERE / "tensorflow_text.txt").write_text("\n".join(_lines(added)) + "\n")
-        sys.stdout.write(f"{effects.add(added)} new ops in {effects.FILE}\n")
+        sys.stdout.write(f"{policy.add(added)} new ops in {policy.FILE}\n")
         return
     version = library.Version().decode()
     ops = OpList.FromString(library.take(library.GetAllOpList())).op
@@ -59,7 +59,7 @@ def main() -> None:
     path.write_text("\n".join((f"tensorflow {version}", *_graph_versions(package), *_tflite(package), "",
                                *_lines(ops), "", *kernels)) + "\n")
     sys.stdout.write(f"{path}: {len(ops)} ops, {path.stat().st_size} bytes\n"
-                     f"{effects.add(ops)} new ops in {effects.FILE}\n")
+                     f"{policy.add(ops)} new ops in {policy.FILE}\n")
 
 
 def _lines(ops: Iterable[OpDef]) -> list[str]:
