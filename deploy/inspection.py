@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +91,8 @@ def inspect(path: str | Path, mv: ModelVersion | None = None, *, server: ServerA
     file = path if path.suffix == ".tflite" or path.is_file() else path / tflite.FILE
     small = tflite.read(file) if file.is_file() or file == path else None
     info = savedmodel.read(path) if small is None or (path / GRAPH).exists() else None
+    if small is not None and info is None and path.is_dir():  # what a server sees of it; a device sees all
+        small = replace(small, contract=savedmodel.read(path).contract)
     known = info or small
     assert known is not None, "one of both was read"
     checked = goldens.warmup.check(path, known.contract) if (path / goldens.FILE).is_file() else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from deploy import render
+from deploy import render, savedmodel
 from deploy.backends import container_server
 from deploy.backends.backend import Capabilities, ConfigStore, Launch, LocalConfig, Surroundings
 from deploy.backends.base import Inspected, Progress, Server, silent
@@ -75,7 +75,8 @@ class ContainerBackend:
         # The engine's daemon resolves the paths, so links have to be resolved here, where they are understood
         mounts = [Mount(str(Path(m.base_path).resolve()), layout.base_paths[m.name]) for m in spec.models]
         mounts.append(Mount(self.config(spec).place, str(CONFIG_MOUNT)))
-        graphs = [f"{layout.base_paths[model]}/{directory}/saved_model.pb"
+        here = {m.name: Path(m.base_path) for m in spec.models}
+        graphs = [f"{layout.base_paths[model]}/{directory}/{savedmodel.model_file(here[model] / directory)}"
                   for model, directories in (versions or {}).items() for directory in directories]
         return Launch(render.files(spec, layout), ContainerOptions(
             name=spec.name, image=server.image, argv=(PROGRAM, *self.flags(spec)), state_dir=str(spec.state_dir),

@@ -154,9 +154,24 @@ def _examined(path: Path, target: Target) -> tuple[list[Finding], SavedModelInfo
         return list(keras_archives.check(path)), None
     if (path / reader.GRAPH).is_file():
         return _saved_model(path, target)
-    if (path / tflite.FILE).is_file():
-        return list(files.tflite_file(path / tflite.FILE, target)), None
+    if savedmodel.tflite_alone(path):
+        return _tflite_alone(path, target)
     raise _nothing(path)
+
+
+def _tflite_alone(directory: Path, target: Target) -> tuple[list[Finding], SavedModelInfo | None]:
+    findings = list(files.tflite_file(directory / tflite.FILE, target))
+    if any(finding.rule == "complete" for finding in findings):
+        return findings, None
+    if not target.prefers_tflite:
+        findings.append(RULES["tflite-alone"].found("it holds model.tflite and no saved_model.pb: only a "
+                                                    "server with --prefer_tflite_model loads it",
+                                                    Where(file=tflite.FILE)))
+    try:
+        info = savedmodel.read(directory)
+    except IncompleteVersion as error:
+        return [*findings, RULES["complete"].found(error.message, Where(file=tflite.FILE))], None
+    return [*findings, *files.links(directory), *files.warm_up(directory, info.contract)], info
 
 
 def _saved_model(directory: Path, target: Target) -> tuple[list[Finding], SavedModelInfo | None]:

@@ -62,11 +62,15 @@ def check(directory: Path, outline: Outline) -> Iterator[Finding]:
 
 def _inside(directory: Path, outline: Outline) -> Iterator[Finding]:
     """No path in the version leads out of it."""
-    rule = RULES["asset-path"]
     for name in sorted({asset.filename for asset in asset_files(outline.graph)}):
         if escapes(name):
-            yield rule.found(f"the asset {name!r} leads out of assets/", Where(file="saved_model.pb"))
-    root = os.path.realpath(directory)
+            yield RULES["asset-path"].found(f"the asset {name!r} leads out of assets/", Where(file="saved_model.pb"))
+    yield from links(directory)
+
+
+def links(directory: Path) -> Iterator[Finding]:
+    """Links that lead out of the version."""
+    rule, root = RULES["asset-path"], os.path.realpath(directory)
     for name, entry in walk(directory):
         if entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(root):
             yield rule.found(f"{name} is a link to {Path(entry.path).readlink()}, outside of the version",
@@ -126,11 +130,17 @@ def tflite_file(path: Path, target: Target) -> Iterator[Finding]:
     """All findings about a .tflite file."""
     where = Where(file=path.name)
     try:
-        info = tflite.read(path)
-    except IncompleteVersion as error:
+        info, served = tflite.read(path), tflite.served(path)
+    except (IncompleteVersion, BadReply) as error:
         yield RULES["complete"].found(error.message, where)
         return
-    yield from signatures.default(info.contract, path.name)
+    yield from signatures.default(served, path.name)
+    for signature in served.values():
+        for spec in (*signature.inputs, *signature.outputs):
+            if spec.dtype not in tflite.SENDABLE:
+                yield RULES["sendable"].found(f"{spec} is of a type that TensorFlow Serving can't pass to or from a "
+                                              "TFLite model", Where(signature.name, file=path.name),
+                                              fix=f"convert it with one of {', '.join(tflite.SENDABLE)} there")
     for operator in info.operators:
         if operator.select_tf:
             yield RULES["tflite-op"].found(

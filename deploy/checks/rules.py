@@ -155,6 +155,9 @@ _ALL = (
     Rule("tflite-op", "loads", ERROR, "TFLite models use ops that TensorFlow Serving registers",
          "TensorFlow Serving registers TFLite's builtin ops and ParseExample: no custom and no Select-TF ops",
          "convert with builtin ops only, or serve the SavedModel itself"),
+    Rule("tflite-alone", "loads", WARNING, "A version is a SavedModel, or its server prefers TFLite",
+         "a server loads a version that consists of a model.tflite with --prefer_tflite_model only",
+         "serve it with server: {flags: {prefer_tflite_model: true}}; `tfs up` asks for that"),
     Rule("tflite-warmup", "loads", ERROR, "The warm-up requests fit model.tflite, too",
          "a server with --prefer_tflite_model sees only the first graph of that file, and refuses a version whose "
          "warm-up file asks for another signature",

@@ -76,6 +76,8 @@ def _facts(inspection: Inspection) -> dict[str, str]:
     if inspection.tflite:
         rows["TFLite"] = (f"{inspection.tflite.size:,} bytes, {inspection.tflite.operations} operations: "
                           f"{', '.join(map(str, inspection.tflite.operators)) or 'none'}")
+        if inspection.tflite.associated:
+            rows["with files"] = ", ".join(inspection.tflite.associated)
     if inspection.path.is_dir():
         rows["goldens"] = _goldens(inspection.warmup)
     if manifest:

@@ -8,3 +8,4 @@ from .library import version as version
 from .memory import keep_freed as keep_freed
 from .session import Session as Session
 from .session import load as load
+from .session import load_version as load_version

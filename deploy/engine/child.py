@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from deploy import files
+from deploy import files, savedmodel
 from deploy.engine.library import EngineError, available
 from deploy.errors import BackendMissing, BadReply, BadRequest
 from deploy.wire import predict_codec
@@ -47,10 +47,10 @@ def confined(directory: str | Path) -> Iterator[Confined]:
 
     Raises BackendMissing without TensorFlow's library, EngineError if the model doesn't load, in time.
     """
-    why = available()
+    place = os.path.realpath(directory)
+    why = None if savedmodel.tflite_alone(Path(place)) else available()
     if why:
         raise BackendMissing(why)
-    place = os.path.realpath(directory)
     with contextlib.suppress(OSError):
         size = files.total(place)[0]
     with tempfile.TemporaryDirectory(prefix="tfs-run-") as empty:

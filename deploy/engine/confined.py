@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from deploy.engine import child, confining, library, session
+from deploy import savedmodel
+from deploy.engine import child, confining, library, session, tflite
 from deploy.errors import BackendMissing, BadReply, BadRequest
+from deploy.savedmodel.tflite import FILE
 from deploy.wire import predict_codec
 from deploy.wire import serving_pb2 as pb
 
@@ -29,9 +31,10 @@ def main(asked: dict[str, Any]) -> NoReturn:
 
 def _serve(directory: str, answers: int) -> None:
     try:
-        library.library()  # opened first: afterwards nothing more may be
+        alone = savedmodel.tflite_alone(Path(directory))
+        tflite.ready(Path(directory, FILE)) if alone else library.library()  # first: afterwards nothing more may be
         confining.no_calls()
-        with session.load(directory) as model:
+        with session.load_version(directory) as model:
             _say(answers, child.LOADED, b"")
             while (head := _read(9)) is not None:
                 data = _read(int.from_bytes(head[1:], "little"))

@@ -1,9 +1,9 @@
-"""Answers recorded requests from a SavedModel in a process of its own: `python -m deploy.engine.replay`.
+"""Answers recorded requests from a version in a process of its own: `python -m deploy.engine.replay`.
 
 No TensorFlow in Python, no code of the model's author: what answers here is what a server will have. The process may be
 started early, and starts fast; it opens the library, then waits for one line of JSON on stdin:
 
-    {"directory": SavedModel, "requests": file of PredictRequests, "answers": file for PredictResponses}
+    {"directory": a version's, "requests": file of PredictRequests, "answers": file for PredictResponses}
 
 Every request is asked twice, all of them in order and then again, so `answers` has twice as many records. The last line
 on stdout is JSON, too: {} or {"error": text, "request": index or null}.
@@ -54,7 +54,7 @@ def _answer(directory: str, requests: Path, answers: Path) -> dict[str, object]:
     questions = [read_request(data) for data in records.read(requests)]
     index = None
     try:
-        with engine.load(directory) as session:
+        with engine.load_version(directory) as session:
             contract = session.contract
             responses = []
             for number, (signature, inputs) in enumerate(questions * ROUNDS):

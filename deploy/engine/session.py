@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from deploy import savedmodel
 from deploy.engine.denormals import flushes
 from deploy.engine.latency import LatencyEstimate, LatencyEstimates, Shapes, elements, is_static_cost
 from deploy.engine.library import EngineError, Library, Output, library
 from deploy.engine.loading import load_model
 from deploy.engine.memory import give_back
 from deploy.engine.tensors import from_tensor, to_tensor
-from deploy.errors import BadRequest
+from deploy.engine.tflite import TfliteVersion, called
+from deploy.savedmodel.tflite import FILE
 from deploy.types import Contract, Signature
 from deploy.wire.contracts import contract_from_map
 from deploy.wire.dtypes import Array
@@ -32,6 +34,16 @@ _SOON = 5.0  # seconds
 _TIMEOUT = b"\x10"  # tag of RunOptions.timeout_in_ms
 # RunOptions.inter_op_thread_pool = -1: run the ops in the calling thread (tensorflow/core/protobuf/config.proto).
 _IN_THIS_THREAD = b"\x18" + b"\xff" * 9 + b"\x01"
+
+
+def load_version(directory: str | Path) -> Session | TfliteVersion:
+    """What a version directory holds: its SavedModel, or the TFLite model that it consists of, run by LiteRT.
+
+    Raises EngineError, BackendMissing.
+    """
+    if savedmodel.tflite_alone(Path(directory)):
+        return TfliteVersion(Path(directory) / FILE)
+    return load(directory)
 
 
 def load(directory: str | Path, *, tags: Sequence[str] = ("serve",), intra_op: int = 0, inter_op: int = 0) -> Session:
@@ -141,12 +153,7 @@ class Session:
 
         Raises BadRequest for a missing or unknown input, EngineError as `run` does.
         """
-        if len(inputs) != len(signature.inputs) or any(spec.name not in inputs for spec in signature.inputs):
-            expected = sorted(spec.name for spec in signature.inputs)
-            raise BadRequest(f"signature {signature.name!r} takes the inputs {expected}, got {sorted(inputs)}")
-        feeds = {spec.tensor: inputs[spec.name] for spec in signature.inputs}
-        results = self.run(feeds, [spec.tensor for spec in signature.outputs])
-        return {spec.name: result for spec, result in zip(signature.outputs, results, strict=True)}
+        return called(self, signature, inputs)
 
     def close(self) -> None:
         """Free the model. Later runs are refused, running ones are waited for. Safe to call twice."""

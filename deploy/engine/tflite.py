@@ -10,12 +10,15 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from types import TracebackType
+from typing import Any, Protocol
 
 import numpy as np
 
 from deploy.engine.library import EngineError
-from deploy.types import TensorSpec
+from deploy.errors import BadReply, BadRequest, IncompleteVersion
+from deploy.savedmodel import tflite
+from deploy.types import Contract, Signature, TensorSpec
 from deploy.wire.dtypes import Array
 
 _INVALID, _EXISTS, _UNIMPLEMENTED, _INTERNAL = 3, 6, 12, 13  # TF_Code
@@ -66,6 +69,32 @@ class _Interpreter:
             raise _internal("Failed to allocate tensors", error) from error
 
 
+class Runs(Protocol):
+    """A model in memory that is run by its tensors' names."""
+
+    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
+        """The values of `fetches`. Raises EngineError."""
+
+
+def called(model: Runs, signature: Signature, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """`signature`'s outputs by name for `inputs` by name. Raises BadRequest for a missing or unknown input."""
+    if len(inputs) != len(signature.inputs) or any(spec.name not in inputs for spec in signature.inputs):
+        expected = sorted(spec.name for spec in signature.inputs)
+        raise BadRequest(f"signature {signature.name!r} takes the inputs {expected}, got {sorted(inputs)}")
+    feeds = {spec.tensor: inputs[spec.name] for spec in signature.inputs}
+    results = model.run(feeds, [spec.tensor for spec in signature.outputs])
+    return {spec.name: result for spec, result in zip(signature.outputs, results, strict=True)}
+
+
+def ready(path: Path) -> None:
+    """Open LiteRT, which only a TFLite model needs. Raises EngineError if it isn't there."""
+    try:
+        import ai_edge_litert.interpreter  # noqa: F401
+    except ImportError as error:
+        raise EngineError(_UNIMPLEMENTED, f"{path} is a TensorFlow Lite model, and LiteRT's Python package can't "
+                                          f"be used here ({error}): {_INSTALL}") from error
+
+
 class TfliteSession:
     """A TFLite file in memory. Threads may share it: `pools` runs go on side by side, the others wait.
 
@@ -74,11 +103,7 @@ class TfliteSession:
 
     def __init__(self, path: str | Path, pools: int = 1, threads: int = 0) -> None:
         """threads: of one run, 0 for LiteRT's choice. Raises EngineError, OSError."""
-        try:
-            import ai_edge_litert.interpreter  # noqa: F401
-        except ImportError as error:
-            raise EngineError(_UNIMPLEMENTED, f"{path} is a TensorFlow Lite model, and LiteRT's Python package can't "
-                                              f"be used here ({error}): {_INSTALL}") from error
+        ready(Path(path))
         content = Path(path).read_bytes()
         first = _Interpreter(content, threads)
         self.inputs, self._inputs = _tensors(first.lite.get_input_details(), "Input")
@@ -118,6 +143,45 @@ class TfliteSession:
         if expected and seen != expected:
             raise EngineError(_INVALID, f"TFLite tensor {name} is {expected}, got {seen}")
         return array
+
+
+class TfliteVersion:
+    """A version that consists of a TFLite model, in memory. contract: the signatures that TF Serving sees in it."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises EngineError."""
+        try:
+            self.contract: Contract = tflite.served(path)
+            self._session = TfliteSession(path)
+        except (IncompleteVersion, BadReply) as error:
+            raise EngineError(_INVALID, error.message) from error
+        except OSError as error:
+            raise EngineError(_INTERNAL, f"{path} can't be read: {error.strerror}") from error
+        known = {**self._session.inputs, **self._session.outputs}
+        for spec in (s for signature in self.contract.values() for s in (*signature.inputs, *signature.outputs)):
+            if not {spec.tensor, spec.tensor.partition(":")[0]} & known.keys():
+                raise EngineError(_INTERNAL, f"{path}: its signatures name the tensor {spec.tensor!r}, which isn't "
+                                             "an input or output of the first graph")
+
+    def call(self, signature: Signature, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """As Session.call."""
+        return called(self, signature, inputs)
+
+    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
+        """As TfliteSession.run, with names that may have lost or kept their `:0`."""
+        named = {self._known(self._session.inputs, name): np.asanyarray(array) for name, array in feeds.items()}
+        return self._session.run(named, [self._known(self._session.outputs, name) for name in fetches])
+
+    @staticmethod
+    def _known(known: Mapping[str, TensorSpec], name: str) -> str:
+        return name if name in known else name.partition(":")[0]
+
+    def __enter__(self) -> TfliteVersion:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._session.close()
 
 
 def _tensors(details: Sequence[Mapping[str, Any]], kind: str) -> tuple[dict[str, TensorSpec], dict[str, int]]:

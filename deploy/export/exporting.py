@@ -16,10 +16,11 @@ from deploy.export import failures, judging, parity, processes, quiet, saving, s
 from deploy.export.examples import loaded
 from deploy.export.options import Exportable, OutputNames, Recording, SignatureFunction, TFLite
 from deploy.export.parity import Parity, Proof
+from deploy.export.sources import tflite_files
 from deploy.export.tflite import Sibling
 from deploy.naming import check_name
 from deploy.repository import Repository, VersionStage
-from deploy.savedmodel import SavedModelInfo
+from deploy.savedmodel import SavedModelInfo, tflite_alone
 from deploy.savedmodel.tflite import FILE
 from deploy.types import Contract, ModelVersion
 from deploy.version import __version__
@@ -93,8 +94,9 @@ def export_model(model: object, repository: Repository | str | Path, name: str |
     """Publish `model` as a version of `name`, after its saved form has answered like the object itself.
 
     model: a Keras model; a tf.Module or another trackable with tf.functions; a tf.function; a function of tensors;
-        Predict, Classify or Regress; what `load_target` takes: a .keras or .h5 file, a SavedModel directory (copied as
-        it is), `pkg.module:attribute`; or an Exportable with one of these and what its signatures look like.
+        Predict, Classify or Regress; what `load_target` takes: a .keras or .h5 file, a SavedModel directory or .tflite
+        file (copied as it is), `pkg.module:attribute`; or an Exportable with one of these and what its signatures look
+        like.
     repository: a Repository or its root directory, which is made if there is none.
     name: by default the file's; for objects it has to be given. version: by default the next free number.
     recording: examples and tolerances: what is proven and recorded; by default generated ones.
@@ -147,7 +149,12 @@ def _saved(source: Exportable, directory: Path, gate: Gate, say: Progress,
 
 
 def _copied(source: Exportable, origin: Path, directory: Path, gate: Gate, say: Progress) -> _Saved:
-    """A SavedModel directory, copied as it is; its own answers are recorded."""
+    """A SavedModel directory or a TFLite file, copied as it is; its own answers are recorded."""
+    if origin.is_file():
+        tflite_files.check_options(source, origin)
+        named = tflite_files.place(origin, directory, source.output_names)
+        info, notes = judging.accepted(gate, directory)
+        return _Saved(info, {}, (*named, *notes))
     given = [key for key in ("inputs", "signatures", "output_names") if getattr(source, key) is not None]
     if given:
         raise ExportError(f"{given[0]} can't be changed in {origin}, which is saved already",
@@ -160,7 +167,7 @@ def _copied(source: Exportable, origin: Path, directory: Path, gate: Gate, say: 
     saving.copy(origin, directory)
     if saving.state(origin) != before:
         raise ExportError(f"{origin} was changed while it was exported", hint="export it when nobody writes to it")
-    return _Saved(info.moved(directory), {"tensorflow": info.producer.tensorflow}, notes)
+    return _Saved(info.moved(directory), {"tensorflow": info.producer.tensorflow} if info.tags else {}, notes)
 
 
 def _saved_again(source: Exportable, origin: Path, directory: Path, gate: Gate, say: Progress, *, contract: Contract,
@@ -182,6 +189,8 @@ def _sibling(directory: Path, info: SavedModelInfo, proof: Proof, asked: TFLite 
              say: Progress) -> Sibling | None:
     if asked is None:
         return None
+    if tflite_alone(directory):
+        raise ExportError("the model is a TFLite model already", hint="export it without --tflite")
     say(f"converting to TFLite ({asked.mode})")
     return tflite.convert(directory, info.contract, proof.cases, asked.mode, directory / FILE, limit=asked.limit)
 
@@ -195,7 +204,7 @@ def _published(stage: VersionStage, saved: _Saved, proof: Proof, sibling: Siblin
     if kept:
         goldens.write(stage.path, kept, stage.model)
     if not info.describes(stage.path):
-        raise ExportError("saved_model.pb was changed after it was checked", hint="let nobody write to the repository")
+        raise ExportError("the model was changed after it was checked", hint="let nobody write to the repository")
     published = stage.publish(producer={"tfs_deploy": __version__, **saved.producer}, goldens=len(kept), info=info,
                               tolerances=parity.describe(proof.parity.tolerances),
                               tflite_tolerances=parity.describe(limits))

@@ -23,7 +23,6 @@ from deploy.export.failures import user_error
 from deploy.export.options import Classify, Exportable, Predict, Regress
 from deploy.export.sources import ModelSource
 from deploy.savedmodel import placement
-from deploy.savedmodel.reader import GRAPH
 
 _FORMS = f"name pkg.module:attribute, path.py:attribute, or a model: {sources.NAMES}"
 _RELATIVE = "check the path; it is relative to the working directory"
@@ -85,7 +84,7 @@ def _check_separators(text: str) -> None:
 
 
 def load_target(text: str | Path, custom_objects: Mapping[str, object] | Sequence[str] | None = None) -> object:
-    """What `text` names: a model, an Exportable, or the path of a SavedModel directory. Builders are called.
+    """What `text` names: a model, an Exportable, or the path of what is published as it is. Builders are called.
 
     custom_objects: for Keras files: name -> class or function, or `pkg.module:Class` strings.
     Raises ExportError; an exception of the user's own code is in its details (`traceback`).
@@ -102,12 +101,14 @@ def load_target(text: str | Path, custom_objects: Mapping[str, object] | Sequenc
 
 
 def resolve(described: Exportable) -> Exportable:
-    """With the object, or the Path of a SavedModel directory, where the model is named. Raises ExportError."""
+    """With the object, or the Path of what is published as it is, where the model is named. Raises ExportError."""
     for _ in range(_NAMED_AGAIN):
         target = described.model
-        if not isinstance(target, str | Path) or (isinstance(target, Path) and (target / GRAPH).is_file()):
+        if not isinstance(target, str | Path):
             return described
         model = load_target(target, described.custom_objects)
+        if isinstance(model, Path) and model == target:  # it is published as it is
+            return described
         described = described.filled(model if isinstance(model, Exportable) else Exportable(model))
     raise ExportError(f"{described.model} names another target, again and again", hint="name the model itself")
 

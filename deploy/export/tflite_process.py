@@ -16,7 +16,7 @@ import copy
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,7 @@ from deploy.savedmodel import tflite
 from deploy.types import Contract
 from deploy.wire import predict_codec, records
 from deploy.wire import serving_pb2 as pb
-from deploy.wire.contracts import signature_to_proto
 from deploy.wire.dtypes import Arrays
-from deploy.wire.model_pb2 import SignatureDef
 
 ROWS = 500  # for calibration; more change nothing but the time it takes
 
@@ -91,8 +89,8 @@ def _described(model: bytes, request: Mapping[str, Any]) -> bytes:
     converted = tflite.read(request["model"]).contract  # with the tensors' names in this file
     first = [_key(definition) for definition in changed.signatureDefs if not definition.subgraphIndex]
     buffer, entry = schema.BufferT(), schema.MetadataT()
-    buffer.data = _flexbuffer({
-        name: signature_to_proto(replace(converted[name], method_name=contract[name].method_name)) for name in first})
+    buffer.data = tflite.metadata_of({
+        name: replace(converted[name], method_name=contract[name].method_name) for name in first})
     entry.name, entry.buffer = tflite.SIGNATURES, len(changed.buffers)
     changed.buffers.append(buffer)
     changed.metadata = [*(changed.metadata or []), entry]
@@ -124,28 +122,6 @@ def _put_first(model: Any, name: str) -> None:
             for field, value in vars(options).items() if options is not None else ():
                 if field.endswith(("SubgraphIndex", "subgraph")) and value in moved:
                     setattr(options, field, moved[value])
-
-
-def _flexbuffer(signatures: Mapping[str, SignatureDef]) -> bytes:
-    """A map of strings, whose bytes need not be text."""
-    from flatbuffers import flexbuffers
-
-    builder = flexbuffers.Builder()
-    with builder.Map():
-        for name, signature in sorted(signatures.items()):
-            builder.Key(name)
-            builder.String(_Raw(signature.SerializeToString(deterministic=True)))
-    return bytes(builder.Finish())
-
-
-@dataclass(frozen=True, slots=True)
-class _Raw:
-    """Stands in for text where the bytes are there already."""
-
-    data: bytes
-
-    def encode(self, _: str) -> bytes:
-        return self.data
 
 
 def _key(definition: Any) -> str:

@@ -145,7 +145,8 @@ def _examine(tree: Path, facts: Facts, info: SavedModelInfo | None = None) -> tu
     if info is None or not info.describes(tree):
         info = savedmodel.read(tree)
     before = _earlier(tree)
-    producer = {"tfs_deploy": __version__, "tensorflow": info.producer.tensorflow, **before.producer, **facts.producer}
+    wrote = {"tensorflow": info.producer.tensorflow} if info.producer.tensorflow else {}
+    producer = {"tfs_deploy": __version__, **wrote, **before.producer, **facts.producer}
     recorded = _check_warmup(tree, info.contract)
     return info.contract, Facts(producer, facts.tolerances or before.tolerances,
                                 recorded if facts.goldens is None else facts.goldens,

@@ -1,6 +1,9 @@
+from .reader import GRAPH as GRAPH
 from .reader import Producer as Producer
 from .reader import SavedModelInfo as SavedModelInfo
 from .reader import check_complete as check_complete
+from .reader import model_file as model_file
 from .reader import read as read
+from .reader import tflite_alone as tflite_alone
 from .signatures import contract_differences as contract_differences
 from .tflite import served_beside as served_beside

@@ -110,12 +110,14 @@ def _subject(given: SavedModelInfo | Contract | Subject) -> Subject:
 
 
 def _graph(before: SavedModelInfo, after: SavedModelInfo) -> Iterator[Reason]:
+    if before.format != after.format:
+        yield _other_form(before, after)
     new = sorted(after.ops - before.ops)
-    if new:
+    if new and before.format == after.format:
         names = ", ".join(new[:SHOWN]) + (f" and {len(new) - SHOWN} more" if len(new) > SHOWN else "")
         yield Reason(Level.REVIEW, "new-op", "graph",
                      f"{len(new)} new op{'s' * (len(new) > 1)}: {names}; a server without them won't load it")
-    if _newer(before.producer, after.producer):
+    if before.format == after.format and _newer(before.producer, after.producer):
         yield Reason(Level.REVIEW, "producer-newer", "graph",
                      f"made by TensorFlow {after.producer.tensorflow} (graph version {after.producer.graph}), before "
                      f"by {before.producer.tensorflow} ({before.producer.graph}); an older server may not load it")
@@ -123,9 +125,16 @@ def _graph(before: SavedModelInfo, after: SavedModelInfo) -> Iterator[Reason]:
         yield Reason(Level.REVIEW, "size-doubled", "files",
                      f"{after.size:,} bytes, before {before.size:,}: {after.size / before.size:.1f} times as much for "
                      "disk, memory and load time; both versions are in memory while one takes over")
-    if "serve" in before.tags and "serve" not in after.tags:
+    if "serve" in before.tags and after.tags and "serve" not in after.tags:
         yield Reason(Level.BREAKING, "tag-gone", "graph", f"no graph is tagged serve, only {', '.join(after.tags)}; "
                      "a server doesn't load the version")
+
+
+def _other_form(before: SavedModelInfo, after: SavedModelInfo) -> Reason:
+    text = "it holds a SavedModel, before a TFLite model: a server may need more memory and time for it"
+    if after.format == "TFLite":
+        text = "it holds a TFLite model, before a SavedModel: only a server with --prefer_tflite_model loads it"
+    return Reason(Level.REVIEW, "other-format", "files", text)
 
 
 def _newer(before: Producer, after: Producer) -> bool:

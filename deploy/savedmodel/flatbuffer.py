@@ -110,6 +110,13 @@ class Table:
         place = self._target(field)
         return 0 if place is None else _length(self._data, place)
 
+    def check_vector(self, field: int) -> None:
+        """Raises ValueError unless a vector of bytes lies within the file."""
+        place = self._target(field)
+        if place is not None and place + 4 + unsigned(self._data, place) > len(self._data):
+            raise ValueError(f"weights of {unsigned(self._data, place):,} bytes at byte {place:,} go past its end: "
+                             "it is truncated")
+
     def content(self, field: int) -> bytes:
         """A vector of bytes."""
         place = self._target(field)

@@ -1,4 +1,4 @@
-"""Read a version directory: what does it promise, and is it whole?
+"""Read a version directory: what does it promise, and is it whole? One that holds a model.tflite alone, too.
 
 The real server takes a version without its variables for a good one, replaces the served one with it, and then fails
 every request. So wholeness is checked here, before anything is published or served.
@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 
 from deploy import files
 from deploy.errors import BadReply, IncompleteVersion
-from deploy.savedmodel import bundle, flow, parsing, placement
+from deploy.savedmodel import bundle, flow, parsing, placement, tflite
 from deploy.savedmodel.outline import Outline
 from deploy.savedmodel.scanning import GraphFile, Identity, identity
 from deploy.types import Contract, TensorSpec
@@ -38,8 +38,6 @@ _INDEX = "variables/variables.index"
 _SHOWN = 20  # files or variables of a damaged version; there may be millions
 _AGAIN = "copy or export the version again"
 _OTHER_FORMS = {
-    "model.tflite": "a TFLite model alone: publish the SavedModel that it was made from; `tfs export --tflite` puts "
-                    "one beside it",
     "saved_model.pbtxt": "the text form: load and save it again with TensorFlow",
     "saved_model.cpb": "the chunked form: save it again without experimental_image_format",
 }
@@ -55,15 +53,15 @@ class Producer:
 
 @dataclass(frozen=True, slots=True)
 class SavedModelInfo:
-    """A SavedModel as data.
+    """A SavedModel as data; or a TFLite model that a version consists of.
 
     contract: its signatures, without TensorFlow's internal ones.
-    ops: names of all ops, those inside functions included.
-    tags: of the meta graph that was read.
+    ops: names of all ops, those inside functions included; TFLite's operators have names of their own.
+    tags: of the meta graph that was read; none of a TFLite model.
     assets: file names below assets/.
     size: bytes of all files in the directory.
     features: what the graph wants of each string tensor that it parses as tf.Example; `examples.generate` takes it.
-    source: the saved_model.pb that was read, see `describes`.
+    source: the saved_model.pb or model.tflite that was read, see `describes`. format: `SavedModel` or `TFLite`.
     """
 
     contract: Contract
@@ -74,17 +72,18 @@ class SavedModelInfo:
     size: int
     features: Mapping[str, tuple[TensorSpec, ...]] = field(default_factory=dict, compare=False)
     source: Identity | None = field(default=None, compare=False, repr=False)
+    format: str = "SavedModel"
 
     def describes(self, directory: Path) -> bool:
-        """Whether the saved_model.pb in `directory` is still the very file that was read, unchanged."""
+        """Whether the model's file in `directory` is still the very one that was read, unchanged."""
         try:
-            return self.source == identity((directory / GRAPH).stat())
+            return self.source == identity((directory / model_file(directory)).stat())
         except OSError:
             return False
 
     def moved(self, directory: Path) -> SavedModelInfo:
         """The same of an exact copy in another directory."""
-        return replace(self, source=identity((directory / GRAPH).stat()))
+        return replace(self, source=identity((directory / model_file(directory)).stat()))
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON data."""
@@ -108,17 +107,36 @@ class Flaw:
 def read(directory: str | Path) -> SavedModelInfo:
     """What the SavedModel in `directory` holds. With several meta graphs: the one tagged `serve`.
 
+    A version that holds a model.tflite and no saved_model.pb is what a server sees in that file; see tflite.served.
+
     Raises IncompleteVersion if the directory isn't a whole SavedModel: missing or empty; saved_model.pb missing, empty
-    or truncated; variables or assets that the graph needs missing or truncated.
+    or truncated; variables or assets that the graph needs missing or truncated. Or no whole TFLite model.
     """
     directory = Path(directory)
+    if tflite_alone(directory):
+        return _of_tflite(directory)
     graph, outline = _whole(directory)
     return described(directory, graph, outline)
 
 
+def tflite_alone(directory: Path) -> bool:
+    """Whether a version consists of a model.tflite: only a server that prefers TFLite loads it."""
+    return model_file(directory) == tflite.FILE
+
+
+def model_file(directory: Path) -> str:
+    """The name of the file that makes a directory a version: saved_model.pb, or else model.tflite."""
+    alone = not os.path.lexists(directory / GRAPH) and (directory / tflite.FILE).is_file()
+    return tflite.FILE if alone else GRAPH
+
+
 def check_complete(directory: str | Path) -> None:
-    """Raise IncompleteVersion unless `directory` holds a whole SavedModel, as `read` does."""
-    _whole(Path(directory))
+    """Raise IncompleteVersion unless `directory` holds a whole SavedModel or TFLite model, as `read` does."""
+    directory = Path(directory)
+    if tflite_alone(directory):
+        tflite.read(directory / tflite.FILE)
+    else:
+        _whole(directory)
 
 
 def described(directory: Path, graph: GraphFile, outline: Outline) -> SavedModelInfo:
@@ -178,6 +196,18 @@ def _whole(directory: Path) -> tuple[GraphFile, Outline]:
         for flaw in flaws(directory, outline):
             raise IncompleteVersion(f"{directory} {flaw.lacks}" if flaw.lacks else flaw.what, hint=_AGAIN)
     return graph, outline
+
+
+def _of_tflite(directory: Path) -> SavedModelInfo:
+    path = directory / tflite.FILE
+    operators = frozenset(map(str, tflite.read(path).operators))
+    with _readable(directory):
+        size, source = files.total(directory)[0], identity(path.stat())
+    try:
+        contract = tflite.served(path)
+    except BadReply as error:
+        raise IncompleteVersion(f"{path} is damaged: {error.message}", hint=_AGAIN) from error
+    return SavedModelInfo(contract, operators, (), (), Producer("", 0), size, source=source, format="TFLite")
 
 
 def _file(directory: Path) -> Path:

@@ -5,9 +5,12 @@ Only what is asked for is read, however large the weights are. Source: tensorflo
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import struct
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
@@ -17,16 +20,21 @@ from deploy.errors import IncompleteVersion
 from deploy.savedmodel.flatbuffer import DTYPES, OPERATORS, Budget, Table, unsigned
 from deploy.types import DEFAULT_SIGNATURE, Contract, Signature, TensorSpec
 from deploy.wire import model_pb2
-from deploy.wire.contracts import contract_from_map
+from deploy.wire.contracts import contract_from_map, signature_to_proto
 
 FILE = "model.tflite"
-"""Its name in a version directory, beside saved_model.pb."""
+"""Its name in a version directory, beside saved_model.pb or alone."""
 
 CUSTOM = "CUSTOM"
 SIGNATURES = "signature_defs_metadata"
 FLEX = "Flex"  # operators of Select TF are custom ones with this prefix and TensorFlow's name
 
+SENDABLE = ("float32", "int32", "uint8", "int64", "string", "bool", "int16", "complex64", "int8")
+"""What TF Serving can pass to and from a TFLite model (TfLiteTypeToTfType)."""
+
 _IDENTIFIER = b"TFL3"
+_BUNDLES = {b"LITERTLM": "a LiteRT-LM bundle", b"PK\x03\x04": "a zip archive, such as a MediaPipe .task bundle"}
+_LISTED, _MOST_LISTED = 5, 100  # members of a bundle, and of an archive behind a model
 _AGAIN = "convert or copy the model again"
 
 
@@ -59,7 +67,9 @@ class TfliteInfo:
         with the tensors' own names.
     operators: each once, sorted by name; `operations` counts their uses.
     named: whether the file itself has signatures.
-    size: bytes of the file.
+    size: bytes of the file. associated: members of a zip archive behind the model, such as labels.
+    first: inputs and outputs of the first graph in its order, by the tensors' own names.
+    outside: weights lie behind the FlatBuffer, as those of more than 2 GiB do.
     """
 
     contract: Contract
@@ -68,11 +78,14 @@ class TfliteInfo:
     named: bool
     operations: int
     size: int
+    associated: tuple[str, ...] = ()
+    first: tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]] = ((), ())
+    outside: bool = False
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON data."""
         return {"contract": self.contract.to_json(), "named": self.named, "size": self.size,
-                "description": self.description, "operations": self.operations,
+                "description": self.description, "operations": self.operations, "associated": list(self.associated),
                 "operators": [{"name": o.name, "custom": o.custom, "version": o.version} for o in self.operators]}
 
 
@@ -86,12 +99,26 @@ def read(path: str | Path, *, first: bool = False, invented: bool = False) -> Tf
     try:
         with files.open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if data[4:8] != _IDENTIFIER:
-                raise ValueError(f"expected {_IDENTIFIER.decode()} at byte 4, seen {data[4:8]!r}")
-            return _model(Table(data, unsigned(data, 0), Budget()), len(data), first=first, invented=invented)
+                raise ValueError(_instead(path, data))
+            info = _model(Table(data, unsigned(data, 0), Budget()), len(data), first=first, invented=invented)
+            return replace(info, associated=_associated(path))
     except OSError as error:
         raise IncompleteVersion(f"{path} can't be read: {files.reason(error)}") from error
     except (ValueError, IndexError, KeyError, struct.error) as error:
-        raise IncompleteVersion(f"{path} is no TFLite model, or damaged: {error}", hint=_AGAIN) from error
+        why = error if path.stat().st_size else "it is empty"
+        raise IncompleteVersion(f"{path} is no TFLite model, or damaged: {why}", hint=_AGAIN) from error
+
+
+def _instead(path: Path, data: mmap.mmap) -> str:
+    """What a file is that lacks the identifier."""
+    bundle = next((name for magic, name in _BUNDLES.items() if data[:8].startswith(magic)), "")
+    if not bundle:
+        return f"expected {_IDENTIFIER.decode()} at byte 4, seen {data[4:8]!r}"
+    inside: list[str] = []
+    with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        inside = [name for name in archive.namelist() if name.endswith(".tflite")][:_LISTED]
+    holding = f" that holds {', '.join(inside)}" if inside else ""
+    return f"it is {bundle}{holding}, and a server loads one .tflite: unpack it, and name the model in it"
 
 
 def signature_defs(path: str | Path) -> dict[str, model_pb2.SignatureDef]:
@@ -116,6 +143,28 @@ def signature_defs(path: str | Path) -> dict[str, model_pb2.SignatureDef]:
         raise IncompleteVersion(f"{path} can't be read: {files.reason(error)}") from error
     except (ValueError, TypeError, IndexError, KeyError, struct.error, DecodeError) as error:
         raise IncompleteVersion(f"{path} has no readable {SIGNATURES}: {error}", hint=_AGAIN) from error
+
+
+def metadata_of(signatures: Mapping[str, Signature]) -> bytes:
+    """The content of that metadata: a FlexBuffer map of serialized SignatureDefs. Needs `flatbuffers`, too."""
+    from flatbuffers import flexbuffers
+
+    builder = flexbuffers.Builder()
+    with builder.Map():
+        for name, signature in sorted(signatures.items()):
+            builder.Key(name)
+            builder.String(_Raw(signature_to_proto(signature).SerializeToString(deterministic=True)))
+    return bytes(builder.Finish())
+
+
+@dataclass(frozen=True, slots=True)
+class _Raw:
+    """Stands in for text where the bytes are there already."""
+
+    data: bytes
+
+    def encode(self, _: str) -> bytes:
+        return self.data
 
 
 def served(path: str | Path) -> Contract:
@@ -143,12 +192,17 @@ def _model(model: Table, size: int, *, first: bool, invented: bool) -> TfliteInf
     graphs = list(model.tables(2))
     if not graphs:
         raise ValueError("it holds no graph")
+    outside = False
+    for buffer in model.tables(4):  # the weights, of which nothing is read
+        buffer.check_vector(0)
+        outside = outside or buffer.number(1, "<Q") > 1
     signatures = tuple(_signature(table, graphs) for table in model.tables(7)
                        if not invented and not (first and table.number(4, "<I")))
-    contract = Contract(signatures or (_invented(graphs[0]),))
+    sides = _first(graphs[0])
+    contract = Contract(signatures or (_invented(*sides),))
     operators = {_operator(table) for table in model.tables(1)}
     return TfliteInfo(contract, tuple(sorted(operators, key=lambda o: (o.name, o.version))), model.text(3),
-                      bool(signatures), sum(graph.count(3) for graph in graphs), size)
+                      bool(signatures), sum(graph.count(3) for graph in graphs), size, first=sides, outside=outside)
 
 
 def _metadata(model: Table, name: str) -> bytes:
@@ -176,13 +230,28 @@ def _signature(table: Table, graphs: list[Table]) -> Signature:
     return Signature(table.text(2) or DEFAULT_SIGNATURE, specs(0), specs(1))
 
 
-def _invented(graph: Table) -> Signature:
+def _first(graph: Table) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     tensors = list(graph.tables(0))
+    inputs, outputs = (tuple(_spec(tensors[index]) for index in graph.numbers(field) or ()) for field in (1, 2))
+    return inputs, outputs
 
-    def specs(field: int) -> tuple[TensorSpec, ...]:
-        return tuple(_spec(tensors[index]) for index in graph.numbers(field) or ())
 
-    return Signature(DEFAULT_SIGNATURE, specs(1), specs(2))
+def _invented(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Signature:
+    """The server cuts names at the colon; of two that are the same then, it has the last one only."""
+    def cut(tensors: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+        by_name = {spec.name.partition(":")[0]: spec for spec in sorted(tensors, key=lambda spec: spec.name)}
+        return tuple(replace(spec, name=name) for name, spec in by_name.items())
+
+    return Signature(DEFAULT_SIGNATURE, cut(inputs), cut(outputs))
+
+
+def _associated(path: Path) -> tuple[str, ...]:
+    """A zip archive may be appended to a model; a damaged one hurts nobody who serves it."""
+    with contextlib.suppress(OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return tuple(archive.namelist()[:_MOST_LISTED])
+    return ()
 
 
 def _spec(tensor: Table, called: str = "") -> TensorSpec:

@@ -57,7 +57,16 @@ def wanted(spec: Spec) -> tuple[ResolvedModel, ...]:
     for model in models:
         for path in model.paths.values():
             savedmodel.check_complete(path)
+            check_tflite(spec, model.name, path)
     return models
+
+
+def check_tflite(spec: Spec, name: str, version: Path) -> None:
+    """Raises SpecError for a version that the spec's server doesn't load: one that consists of a model.tflite."""
+    if savedmodel.tflite_alone(version) and not spec.server.prefers_tflite:
+        raise SpecError(f"model {name!r}: version {version.name} holds model.tflite and no {savedmodel.GRAPH}, which a "
+                        "server loads only with this flag", path="server/flags/prefer_tflite_model",
+                        hint="server: {flags: {prefer_tflite_model: true}}, then tfs down and tfs up if it runs")
 
 
 def resolve(model: ServedModel, where: str) -> ResolvedModel:

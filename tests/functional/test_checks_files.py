@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import flatbuffers
@@ -223,7 +224,10 @@ CUSTOM = targets.op_list("2.20").tflite.index("CUSTOM")
 def test_tflite_with_builtin_operators(tmp_path: Path) -> None:
     path = tflite(tmp_path / "model.tflite", (9, ""), (135, ""), (CUSTOM, "ParseExample"))
     assert checks.check(path, SERVER).findings == ()
-    assert checks.check(tmp_path, SERVER).findings == ()
+    alone = checks.check(tmp_path, SERVER)
+    assert found(alone) == {"tflite-alone": WARNING}
+    assert "--prefer_tflite_model" in alone.findings[0].message
+    assert checks.check(tmp_path, replace(SERVER, prefers_tflite=True)).findings == ()
 
 
 @pytest.mark.parametrize(("operator", "said"), [

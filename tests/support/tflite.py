@@ -25,21 +25,27 @@ class _Raw(str):
 
 
 def half_plus_two(signatures: Mapping[str, model_pb2.SignatureDef] | None = None, *, x: str = "x", y: str = "y",
-                  kind: int = FLOAT, custom: str = "") -> bytes:
+                  kind: int = FLOAT, custom: str = "", table: Mapping[str, tuple[str, ...]] | None = None,
+                  half: str = "", free: bool = False) -> bytes:
     """A file whose y is x / 2 + 2, for x of any shape.
 
     signatures: in its metadata. kind: of the tensors. custom: name of a custom operator in place of the sum.
+    table: signatures as LiteRT's converters write them: key -> names for x and each output.
+    half: the name of a second output, x / 2. free: the file says that the first dimension is.
     """
     model = schema.ModelT()
     model.version, model.description = 3, "half_plus_two"
     buffers = [b"", np.float32(0.5).tobytes(), np.float32(2).tobytes()]
-    names, shapes = [x, "a", "b", "ax", y], [[1, 1], [1], [1], [1, 1], [1, 1]]
+    names, shapes = [x, "a", "b", half or "ax", y], [[1, 1], [1], [1], [1, 1], [1, 1]]
     graph = schema.SubGraphT()
     graph.tensors = [_tensor(name, shape, kind, buffer)
                      for name, shape, buffer in zip(names, shapes, (0, 1, 2, 0, 0), strict=True)]
-    graph.inputs, graph.outputs = [0], [4]
+    for tensor in (tensor for tensor in graph.tensors if free and tensor.buffer == 0):
+        tensor.shapeSignature = [-1, 1]
+    graph.inputs, graph.outputs = [0], [4, 3] if half else [4]
     graph.operators = [_operator(0, [0, 1], 3), _operator(1, [3, 2], 4, custom=bool(custom))]
     model.subgraphs = [graph]
+    model.signatureDefs = [_table(key, names, graph.outputs) for key, names in (table or {}).items()]
     model.operatorCodes = [_code(schema.BuiltinOperator.MUL), _code(schema.BuiltinOperator.ADD, custom)]
     if signatures is not None:
         entry = schema.MetadataT()
@@ -50,6 +56,20 @@ def half_plus_two(signatures: Mapping[str, model_pb2.SignatureDef] | None = None
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def _table(key: str, names: tuple[str, ...], outputs: Sequence[int]) -> schema.SignatureDefT:
+    made = schema.SignatureDefT()
+    made.signatureKey, made.subgraphIndex = key, 0
+    made.inputs = [_named(names[0], 0)]
+    made.outputs = [_named(name, index) for name, index in zip(names[1:], outputs, strict=True)]
+    return made
+
+
+def _named(name: str, index: int) -> schema.TensorMapT:
+    made = schema.TensorMapT()
+    made.name, made.tensorIndex = name, index
+    return made
 
 
 def signature(inputs: Mapping[str, str], outputs: Mapping[str, str]) -> model_pb2.SignatureDef:

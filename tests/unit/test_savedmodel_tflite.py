@@ -75,8 +75,8 @@ def test_signatures(tmp_path: Path) -> None:
 def test_without_signatures_one_is_made_up_as_the_server_does(tmp_path: Path) -> None:
     found = read(tmp_path, model())
     assert not found.named
-    assert [str(s) for s in found.contract["serving_default"].inputs] == ["in:0: float32[?, 3]"]
-    assert [str(s) for s in found.contract["serving_default"].outputs] == ["odd: int4, any shape", "out:0: string[]"]
+    assert [str(s) for s in found.contract["serving_default"].inputs] == ["in: float32[?, 3]"]
+    assert [str(s) for s in found.contract["serving_default"].outputs] == ["odd: int4, any shape", "out: string[]"]
 
 
 def test_operators(tmp_path: Path) -> None:

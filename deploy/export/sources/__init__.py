@@ -4,6 +4,7 @@
     table         all kinds, in the order in which a path is held against them
     saved_models  SavedModel directories
     keras_files   .keras and .h5, of Keras 3 and 2
+    tflite_files  a lone .tflite file, or a version that consists of one
     foreign       what other tools write: a sentence that says how it becomes one of the above
 
 A new kind is a module with a `SOURCE`, a line in `table`, and a row in docs/exporting.md, which a test runs.

@@ -16,10 +16,10 @@ def _load(path: Path, custom_objects: CustomObjects) -> object:  # noqa: ARG001
     return path
 
 
-def _model_name(path: Path) -> str:
+def model_name(path: Path) -> str:
     """The directory's, or above a version number."""
     path = path.resolve()
     return path.parent.name if path.name.isdecimal() else path.name
 
 
-SOURCE = ModelSource("a SavedModel directory", _recognises, _load, _model_name)
+SOURCE = ModelSource("a SavedModel directory", _recognises, _load, model_name)

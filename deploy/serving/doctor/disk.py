@@ -21,7 +21,7 @@ from deploy.wire.text import from_text
 
 # What keeps a version from loading; other findings of `tfs check` don't
 _FATAL = frozenset({"unknown-op", "unknown-attribute", "graph-version", "serve-tag", "batching", "warm-up"})
-_GRAPHS = ("saved_model.pb", "saved_model.pbtxt")
+_GRAPHS = ("saved_model.pb", "saved_model.pbtxt", "model.tflite")
 _OTHER_FORMS = (".keras", ".h5", ".hdf5", ".onnx", ".pt", ".pth", ".tflite", ".pb", ".zip", ".tar", ".tar.gz", ".tgz")
 _MOST_NAMES = 100  # of a directory that somebody else filled
 _FILES: Mapping[str, type] = {"monitoring_config_file": pb.MonitoringConfig,

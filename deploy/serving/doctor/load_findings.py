@@ -46,7 +46,8 @@ _PHRASES = {
     "could not find device for node": _KERNEL,
     "could not find savedmodel .pb or .pbtxt": (
         "no-saved-model", "a version's directory has no saved_model.pb",
-        "publish a SavedModel (tfs export makes one); a .keras, .h5 or checkpoint file can't be served"),
+        "publish a SavedModel (tfs export makes one); one with a model.tflite alone needs --prefer_tflite_model; a "
+        ".keras, .h5 or checkpoint file can't be served"),
     "failed to find any matching files for": (
         "half-copied", "a version has no variables: its copy isn't whole", "publish it again under the next number"),
     "data_loss": ("damaged", "a file of the model is damaged or cut off", "publish it again under the next number"),
