@@ -111,7 +111,7 @@ def _subject(given: SavedModelInfo | Contract | Subject) -> Subject:
 
 def _graph(before: SavedModelInfo, after: SavedModelInfo) -> Iterator[Reason]:
     if before.format != after.format:
-        yield _other_form(before, after)
+        yield _other_form(after)
     new = sorted(after.ops - before.ops)
     if new and before.format == after.format:
         names = ", ".join(new[:SHOWN]) + (f" and {len(new) - SHOWN} more" if len(new) > SHOWN else "")
@@ -130,7 +130,7 @@ def _graph(before: SavedModelInfo, after: SavedModelInfo) -> Iterator[Reason]:
                      "a server doesn't load the version")
 
 
-def _other_form(before: SavedModelInfo, after: SavedModelInfo) -> Reason:
+def _other_form(after: SavedModelInfo) -> Reason:
     text = "it holds a SavedModel, before a TFLite model: a server may need more memory and time for it"
     if after.format == "TFLite":
         text = "it holds a TFLite model, before a SavedModel: only a server with --prefer_tflite_model loads it"
