@@ -11,7 +11,7 @@ a file of requests.
     library       TensorFlow's C API, bound with ctypes; memory, denormals: what a process and its threads have to set
     latency       how long a run will take, as far as those before it tell
     unregistered  SavedModels with unknown ops in functions
-    child         a model in a process of its own; confined: that process; confining: what it gives up
+    child         a model in a process of its own; confined_process: that process; confining: what it gives up
     replay        recorded requests answered in a process
     tflite        TensorFlow Lite, run by LiteRT
 

@@ -36,7 +36,7 @@ _INTERNAL, _DEADLINE = 13, 4  # TF_Code
 
 LOADED, ANSWER, REFUSED, BAD, MISSING, ASK = b"L", b"R", b"E", b"B", b"M", b"A"
 _START = ("import sys, json; asked = json.loads(sys.argv[1]); sys.path[:] = asked['path']; "
-          "from deploy.engine.confined import main; main(asked)")
+          "from deploy.engine.confined_process import main; main(asked)")
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "TZ")
 
 

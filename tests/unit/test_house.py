@@ -37,6 +37,39 @@ def test_the_sign_at_the_door_names_every_module(name: str) -> None:
     assert not {m for m in modules if not m.endswith("_pb2")} - words
 
 
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_rooms_names_are_where_its_stub_says(name: str) -> None:
+    """Names are resolved by their module when they are first used. One that a module has, too, would be either."""
+    package = DEPLOY / name
+    stub = package / "__init__.pyi"
+    if not stub.exists():
+        return
+    modules = {p.stem for p in package.glob("*.py")} | {p.parent.name for p in package.glob("*/__init__.py")}
+    for node in ast.parse(stub.read_text()).body:
+        assert isinstance(node, ast.ImportFrom)
+        for alias in node.names:
+            if node.module is None:
+                assert alias.name in modules
+                continue
+            assert alias.name not in modules
+            module = package.joinpath(*node.module.split(".")).with_suffix(".py")
+            assert alias.name in _defined(module if module.exists() else module.with_suffix("") / "__init__.py")
+
+
+def _defined(module: Path) -> set[str]:
+    names = set[str]()
+    for node in ast.parse(module.read_text()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {n.id for target in node.targets for n in ast.walk(target) if isinstance(n, ast.Name)}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+    return names
+
+
 def test_no_module_is_too_long() -> None:
     lines = {str(m.relative_to(DEPLOY)): len(m.read_text().splitlines()) for m in MODULES}
     assert not {name: count for name, count in lines.items() if count > LONGEST}
