@@ -1,3 +1,8 @@
+from . import container_server as container_server
+from . import inspecting as inspecting
+from . import ports as ports
+from . import process_server as process_server
+from . import record as record
 from .backend import Backend as Backend
 from .backend import Capabilities as Capabilities
 from .backend import ConfigStore as ConfigStore

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from deploy import render, savedmodel
-from deploy.backends import container_server
+from deploy import backends, render, savedmodel
 from deploy.backends.backend import Capabilities, ConfigStore, Launch, LocalConfig, Surroundings
 from deploy.backends.base import Inspected, Progress, Server, silent
 from deploy.backends.container_options import (
@@ -17,13 +17,14 @@ from deploy.backends.container_options import (
     Mount,
     container_user,
 )
-from deploy.backends.container_server import ContainerServer
 from deploy.backends.engine import Engine, connect
-from deploy.backends.inspecting import image_platform
 from deploy.errors import ServerError
 from deploy.render import Layout
 from deploy.render.configs import CONFIG_MOUNT, MODELS
 from deploy.spec import Spec
+
+if TYPE_CHECKING:
+    from deploy.backends.container_server import ContainerServer
 
 _HERE = ("127.", "::1", "localhost")
 
@@ -90,18 +91,18 @@ class ContainerBackend:
 
     def server(self, launch: Launch, progress: Progress = silent) -> Server:
         assert isinstance(launch.options, ContainerOptions)
-        return ContainerServer(launch.options, progress=progress, connect=self._connect)
+        return backends.container_server.ContainerServer(launch.options, progress=progress, connect=self._connect)
 
     def trial(self, spec: Spec, image: str, engine: Engine, progress: Progress = silent) -> ContainerServer:
         """A server for trying an image that carries its models: as the image is, nothing mounted, on free ports."""
         limits = spec.server.resources
         options = ContainerOptions(f"{spec.name}-image", image, None, str(spec.state_dir), grpc_port=0, rest_port=0,
                                    memory=limits.memory, cpus=limits.cpus, gpus=limits.gpus)
-        return ContainerServer(options, progress=progress, engine=engine)
+        return backends.container_server.ContainerServer(options, progress=progress, engine=engine)
 
     def find(self, spec: Spec) -> Server | None:
         engine = None if self._connect is connect else self.engine(spec)  # the CLI's own needn't be connected to
-        return container_server.find(spec.name, str(spec.state_dir), engine=engine)
+        return backends.container_server.find(spec.name, str(spec.state_dir), engine=engine)
 
     def logs(self, spec: Spec, tail: int) -> str | None:
         return None  # they go with the container, and one that is there is found
@@ -116,5 +117,5 @@ class ContainerBackend:
         return LocalConfig.of(spec, self.reader)
 
     def surroundings(self, spec: Spec) -> Surroundings:
-        here = image_platform(spec.server.image, engine=self.engine(spec))
+        here = backends.inspecting.image_platform(spec.server.image, engine=self.engine(spec))
         return Surroundings(image=spec.server.image, image_here=here is not None, image_platform=here or "")

@@ -11,12 +11,9 @@ from pathlib import Path
 import msgspec
 
 import deploy
-from deploy import engine, render
-from deploy.backends import process_server, record
+from deploy import backends, engine, render
 from deploy.backends.backend import Capabilities, ConfigStore, Launch, LocalConfig, Surroundings
 from deploy.backends.base import Inspected, ProcessOptions, Progress, Server, silent
-from deploy.backends.ports import pick
-from deploy.backends.process_server import ProcessServer, tail_of
 from deploy.errors import BackendMissing
 from deploy.extras import missing
 from deploy.render import Layout
@@ -62,23 +59,23 @@ class ProcessBackend:
 
     def server(self, launch: Launch, progress: Progress = silent) -> Server:
         assert isinstance(launch.options, ProcessOptions)
-        return ProcessServer(launch.options)
+        return backends.process_server.ProcessServer(launch.options)
 
     def find(self, spec: Spec) -> Server | None:
-        return process_server.find(spec.name, spec.state_dir, self.name)
+        return backends.process_server.find(spec.name, spec.state_dir, self.name)
 
     def logs(self, spec: Spec, tail: int) -> str | None:
-        log = spec.state_dir / record.LOG
-        return tail_of(log, tail) if log.exists() else None
+        log = spec.state_dir / backends.record.LOG
+        return backends.process_server.tail_of(log, tail) if log.exists() else None
 
     def left(self, spec: Spec, tail: int) -> Inspected | None:
-        ended = record.read(spec.state_dir)
+        ended = backends.record.read(spec.state_dir)
         if ended is None or ended.kind != self.name or ended.process() is not None:
             return None
         return Inspected(spec.name, ended.argv, False, None, self.logs(spec, tail) or "")
 
     def forget(self, spec: Spec) -> None:
-        process_server.forget(spec.state_dir)
+        backends.process_server.forget(spec.state_dir)
 
     def config(self, spec: Spec) -> ConfigStore:
         return LocalConfig.of(spec, self.reader)
@@ -151,6 +148,6 @@ def _endpoint(spec: Spec) -> Endpoint:
 
 def _with_free_ports(spec: Spec, host: str) -> Spec:
     """The spec with ports that are free on `host`. Raises PortTaken or ServerError."""
-    free = pick(host, {"gRPC": spec.server.grpc_port, "REST": spec.server.rest_port})
+    free = backends.ports.pick(host, {"gRPC": spec.server.grpc_port, "REST": spec.server.rest_port})
     server = msgspec.structs.replace(spec.server, grpc_port=free["gRPC"], rest_port=free["REST"])
     return msgspec.structs.replace(spec, server=server)

@@ -51,7 +51,7 @@ MAY_LOAD = {
     "inspect m": {"google.protobuf", "psutil", "rich"},
     "check m": {"google.protobuf", "psutil"} | SPEC,
     "check build/m": {"google.protobuf", "psutil"} | SPEC,
-    "configure": PLANNED,
+    "configure": PLANNED - {"psutil"},
     "up --dry-run": PLANNED,
     "status": PLANNED | {"rich"},
     "status --json": PLANNED,
