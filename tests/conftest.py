@@ -10,8 +10,13 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 HERE = Path(__file__).parent
+
+if "CI" not in os.environ:  # there it is the hundred examples of Hypothesis' own profile, the same ones each time
+    settings.register_profile("quick", max_examples=30)
+    settings.load_profile("quick")
 
 
 @pytest.fixture(scope="session")

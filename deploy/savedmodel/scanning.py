@@ -153,8 +153,7 @@ class _Scanner:
         self._data, self._outline = data, outline
         self._keep, self._callers, self._known = keep, callers, known
         self._wanted, self._limits = keep | callers, limits
-        self._usual = {op: {bytes((number,)) for number in frozenset.intersection(*each.values())}
-                       for op, each in limits.items()}
+        self._usual = dict[str, set[bytes]]()  # op -> types that all of its attributes may be, once it is looked at
         self._typed = dict.fromkeys(limits, _TYPED)  # nodes that are still to be looked at
 
     def graph(self, start: int, stop: int) -> None:
@@ -217,7 +216,10 @@ class _Scanner:
         self._typed[op] -= len(nodes)
         if not self._typed[op]:
             del self._typed[op]
-        usual = self._usual[op]
+        usual = self._usual.get(op)
+        if usual is None:
+            allowed = frozenset.intersection(*self._limits[op].values())
+            usual = self._usual[op] = {bytes((number,)) for number in allowed}
         for node in nodes:
             if not usual.issuperset(_TYPES.findall(node.SerializeToString())):
                 self._mistyped(scope, node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -21,9 +22,8 @@ def room(module: Path) -> str:
 def test_a_public_class_name_means_one_thing() -> None:
     rooms: dict[str, set[str]] = defaultdict(set)
     for module in MODULES:
-        for node in ast.parse(module.read_text()).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                rooms[node.name].add(room(module))
+        for name in re.findall(r"^class ([A-Za-z]\w*)", module.read_text(), re.MULTILINE):
+            rooms[name].add(room(module))
     assert not {name: where for name, where in rooms.items() if len(where) > 1}
 
 

@@ -48,14 +48,19 @@ def big_graph() -> MetaGraphDef:
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return support.save(tmp_path_factory.mktemp("big"), big_graph()) / "saved_model.pb"
+def big() -> MetaGraphDef:
+    return big_graph()
+
+
+@pytest.fixture(scope="module")
+def path(big: MetaGraphDef, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return support.save(tmp_path_factory.mktemp("big"), big) / "saved_model.pb"
 
 CALLERS = frozenset({"PartitionedCall", "Case"})
 
 
-def test_a_scan_finds_what_a_parse_finds(path: Path) -> None:
-    graph = big_graph().graph_def
+def test_a_scan_finds_what_a_parse_finds(path: Path, big: MetaGraphDef) -> None:
+    graph = big.graph_def
     outline = GraphFile(path).outline(frozenset({"ReadFile", "Const"}), CALLERS)
     assert {name: set(scope.ops) for name, scope in outline.scopes.items()} == {
         MAIN: {node.op for node in graph.node},
@@ -65,8 +70,8 @@ def test_a_scan_finds_what_a_parse_finds(path: Path) -> None:
     assert outline.scopes["large"].ops["MatMul"].startswith("layer/000000")
 
 
-def test_a_scan_sees_every_node(path: Path) -> None:
-    graph = big_graph().graph_def
+def test_a_scan_sees_every_node(path: Path, big: MetaGraphDef) -> None:
+    graph = big.graph_def
     everything = frozenset(node.op for _, nodes in scopes(graph) for node in nodes)
     assert [(scope, node.name) for scope, node in GraphFile(path).outline(everything).kept] == [
         (scope, node.name) for scope, nodes in scopes(graph) for node in nodes]
@@ -89,10 +94,10 @@ def test_what_isnt_the_graph_comes_whole(path: Path) -> None:
     assert not graph.graph_def.library.function
 
 
-def test_second_looks(path: Path) -> None:
+def test_second_looks(path: Path, big: MetaGraphDef) -> None:
     graph = GraphFile(path)
     inputs = graph.main_inputs()
-    assert inputs == {node.name: list(node.input) for node in big_graph().graph_def.node}
+    assert inputs == {node.name: list(node.input) for node in big.graph_def.node}
     bodies = graph.bodies({MAIN, "small1"})
     assert set(bodies) == {MAIN, "small1"}
     assert bodies["small1"].nodes["inner"].op == "Relu"
