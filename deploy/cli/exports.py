@@ -75,7 +75,7 @@ def register(app: click.Group) -> None:
             exported = export_model(
                 Exportable(target, inputs=list(inputs) or None, custom_objects=custom_objects or None),
                 repository, name, number, recording=_recording(examples, tolerances, batch_sizes, spec_path),
-                tflite=TFLite(tflite, tflite_limit) if tflite else None, progress=progress,
+                tflite=TFLite(tflite, tflite_limit) if tflite else None, progress=progress, copied=progress.copied,
                 gate=gate(name or default_name(target), spec_path, allowances))
         if exported.tflite and tflite_out:
             _copy(exported.tflite.path, tflite_out)

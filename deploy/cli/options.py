@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from deploy.spec import Spec
 
 F = TypeVar("F", bound=Callable[..., Any])
+_MANY = 100_000_000  # bytes whose copying takes so long that somebody wonders
 
 spec_option = click.option(
     "--spec", "spec_path", type=click.Path(path_type=Path, dir_okay=False), default="serving.yaml", envvar="TFS_SPEC",
@@ -128,16 +129,43 @@ def table(title: str, *columns: str) -> Table:
     return empty
 
 
+class Steps:
+    """How far a command is: called with one sentence per step.
+
+    show: takes what is to be seen. live: whether it replaces what was seen before.
+    """
+
+    def __init__(self, title: str, show: Callable[[str], None], *, live: bool = False) -> None:
+        self._title, self._show, self._live, self._sentence = title, show, live, ""
+
+    def __call__(self, sentence: str) -> None:
+        self._sentence = sentence
+        self._show(f"{self._title}: {sentence}")
+
+    def copied(self, done: int, total: int) -> None:
+        """Bytes of the step that was named last; shown live only, and only if they are many."""
+        if self._live and total >= _MANY:
+            self._show(f"{self._title}: {self._sentence}, {done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
+
+
 @contextmanager
-def steps(title: str, *, quiet: bool = False) -> Iterator[Callable[[str], None]]:
-    """Yields a function that takes one sentence per step."""
+def steps(title: str, *, quiet: bool = False) -> Iterator[Steps]:
+    """On a terminal one line that changes, elsewhere a line for each step, both on stderr; nothing if `quiet`."""
     if quiet:
-        yield lambda _: None
+        yield Steps(title, lambda _: None)
     elif sys.stderr.isatty():
-        with console(stderr=True).status(title) as status:
-            yield lambda sentence: status.update(f"{title}: {sentence}")
+        from rich.live import Live
+        from rich.spinner import Spinner
+
+        spinner = Spinner("dots", title)
+        with Live(spinner, console=console(stderr=True), refresh_per_second=12.5, transient=True) as live:
+            def show(text: str) -> None:
+                spinner.update(text=text)
+                live.refresh()  # at once: stderr is closed while TensorFlow is imported
+
+            yield Steps(title, show, live=True)
     else:
-        yield lambda sentence: click.echo(f"{title}: {sentence}", err=True)
+        yield Steps(title, lambda text: click.echo(text, err=True))
 
 
 @contextmanager

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 Progress = Callable[[str], None]
+Copied = Callable[[int, int], None]
 
 _SAVED_AGAIN = "it was saved again: as it stood, loading it doesn't restore its variables ({}, ...), and a server " \
     "fails every request; tf.saved_model.save does that to Keras 3 models"
@@ -89,7 +90,7 @@ class _Saved:
 
 def export_model(model: object, repository: Repository | str | Path, name: str | None = None,
                  version: int | None = None, *, recording: Recording | None = None, tflite: TFLite | str | None = None,
-                 gate: Gate | None = None, progress: Progress | None = None,
+                 gate: Gate | None = None, progress: Progress | None = None, copied: Copied | None = None,
                  **fields: Unpack[Fields]) -> Exported:
     """Publish `model` as a version of `name`, after its saved form has answered like the object itself.
 
@@ -102,7 +103,8 @@ def export_model(model: object, repository: Repository | str | Path, name: str |
     recording: examples and tolerances: what is proven and recorded; by default generated ones.
     tflite: also write model.tflite into the version; a TFLite or only its mode.
     gate: looks at what was saved before it is proven and published; by default checks.gate(), without allowances.
-    progress: called with a line for each step.
+    progress: called with a line for each step. copied: with bytes done and bytes in all, where files are copied, and
+        where they are hashed and made durable.
     fields: those of Exportable (inputs, signatures, output_names, custom_objects) and Recording (examples, batch_sizes,
         tolerance, timeout) can be given directly, and so can TFLite's limit as tflite_limit. What is said here wins
         over what a builder's Exportable says.
@@ -117,6 +119,7 @@ def export_model(model: object, repository: Repository | str | Path, name: str |
     if version is not None:
         repository.check_free(name, version)  # before somebody trains for it
     recording = replace(recording, examples=loaded(recording.examples))
+    say(targets.loading(model.model if isinstance(model, Exportable) else model))
     source = targets.resolve(_exportable(model, fields))
     if recording.examples is None:
         recording = replace(recording, examples=loaded(source.examples))
@@ -125,12 +128,13 @@ def export_model(model: object, repository: Repository | str | Path, name: str |
     shown = str(source.model) if isinstance(source.model, Path) else f"the model {name!r}"
     with processes.Replay(recording.timeout) as replay, repository.stage(name, version) as stage, \
             failures.renamed(stage.path, shown):
-        saved = _copied(source, source.model, stage.path, gate, say) if isinstance(source.model, Path) else \
-            _saved(source, stage.path, gate, say)
+        saved = _copied(source, source.model, stage.path, gate, say, copied=copied) if isinstance(source.model, Path) \
+            else _saved(source, stage.path, gate, say)
         say("asking the saved model in a fresh process")
         proof = parity.prove(stage.path, saved.info, saved.live, replay, recording)
         sibling = _sibling(stage.path, saved.info, proof, tflite, say)
-        return _published(stage, saved, proof, sibling, recording=recording, started=started)
+        say("publishing")
+        return _published(stage, saved, proof, sibling, recording=recording, started=started, copied=copied)
 
 
 def _saved(source: Exportable, directory: Path, gate: Gate, say: Progress,
@@ -142,13 +146,15 @@ def _saved(source: Exportable, directory: Path, gate: Gate, say: Progress,
     functions = [saving.trace(each) for each in endpoints]
     say("saving")
     saving.save(endpoints, functions, directory)
+    say("checking what was saved")
     info, notes = judging.accepted(gate, directory)
     producer = {"tensorflow": info.producer.tensorflow, "keras": _version("keras")}
     return _Saved(info, producer, (*(note for each in endpoints for note in each.notes), *notes),
                   {each.name: each for each in endpoints})
 
 
-def _copied(source: Exportable, origin: Path, directory: Path, gate: Gate, say: Progress) -> _Saved:
+def _copied(source: Exportable, origin: Path, directory: Path, gate: Gate, say: Progress, *,
+            copied: Copied | None) -> _Saved:
     """A SavedModel directory or a TFLite file, copied as it is; its own answers are recorded."""
     if origin.is_file():
         tflite_files.check_options(source, origin)
@@ -160,11 +166,13 @@ def _copied(source: Exportable, origin: Path, directory: Path, gate: Gate, say: 
         raise ExportError(f"{given[0]} can't be changed in {origin}, which is saved already",
                           hint="export the model object instead")
     before = saving.state(origin)
+    say("checking it")
     report = gate.judge(origin)
     if report.info and (lost := judging.unrestored(report)):
         return _saved_again(source, origin, directory, gate, say, contract=report.info.contract, lost=lost)
     info, notes = judging.accept(gate, origin, report)
-    saving.copy(origin, directory)
+    say("copying it")
+    saving.copy(origin, directory, copied)
     if saving.state(origin) != before:
         raise ExportError(f"{origin} was changed while it was exported", hint="export it when nobody writes to it")
     return _Saved(info.moved(directory), {"tensorflow": info.producer.tensorflow} if info.tags else {}, notes)
@@ -196,7 +204,7 @@ def _sibling(directory: Path, info: SavedModelInfo, proof: Proof, asked: TFLite 
 
 
 def _published(stage: VersionStage, saved: _Saved, proof: Proof, sibling: Sibling | None, *, recording: Recording,
-               started: float) -> Exported:
+               started: float, copied: Copied | None) -> Exported:
     info, limits = saved.info, sibling.tolerances(proof.parity.tolerances) if sibling else {}
     kept = [case for case in proof.cases if sibling is None or case.signature in sibling.served]
     if proof.cases:
@@ -207,7 +215,7 @@ def _published(stage: VersionStage, saved: _Saved, proof: Proof, sibling: Siblin
         raise ExportError("the model was changed after it was checked", hint="let nobody write to the repository")
     published = stage.publish(producer={"tfs_deploy": __version__, **saved.producer}, goldens=len(kept), info=info,
                               tolerances=parity.describe(proof.parity.tolerances),
-                              tflite_tolerances=parity.describe(limits))
+                              tflite_tolerances=parity.describe(limits), progress=copied)
     notes = (*saved.notes, *proof.notes, *(sibling.notes(info.contract, recording.examples) if sibling else ()))
     if sibling:
         sibling = replace(sibling, path=published.path / sibling.path.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from deploy.types import PREDICT_METHOD, TensorSpec
 from deploy.wire.dtypes import Array
 from deploy.wire.model_pb2 import SavedModel, SignatureDef
 
+_PIECE = 8 << 20  # bytes
 _ATTACHED = "keep every variable, table and asset as an attribute of the model or module"
 
 
@@ -249,10 +250,24 @@ def state(directory: Path) -> dict[str, Identity]:
                               hint="name a model that this user may read, with nothing in it but its files") from error
 
 
-def copy(source: Path, target: Path) -> None:
-    """A SavedModel that exists already, into the directory. Raises RepositoryError."""
+def copy(source: Path, target: Path, progress: Callable[[int, int], None] | None = None) -> None:
+    """A SavedModel that exists already, into the directory. progress: gets bytes done, and bytes in all.
+
+    Raises RepositoryError.
+    """
+    done, (total, _) = 0, files.total(source)
+
+    def by_pieces(one: str, other: str) -> None:
+        nonlocal done
+        with files.open_regular(one) as reader, Path(other).open("wb") as writer:
+            while piece := reader.read(_PIECE):
+                done += writer.write(piece)
+                assert progress is not None
+                progress(done, total)
+        shutil.copystat(one, other)
+
     try:
-        shutil.copytree(source, target, dirs_exist_ok=True)
+        shutil.copytree(source, target, dirs_exist_ok=True, copy_function=by_pieces if progress else shutil.copy2)
     except OSError as error:
         why = error.args[0][0][2] if isinstance(error, shutil.Error) else error  # (from, to, why) for each file
         raise RepositoryError(f"{source} can't be copied to the repository: {why}",

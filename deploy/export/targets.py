@@ -75,6 +75,14 @@ def parse(text: str | Path) -> Target:
     raise ExportError(f"{str(text)!r} is neither a file nor a directory, nor module:attribute", hint=_FORMS)
 
 
+def loading(model: object) -> str:
+    """What is done with a model before it is traced, for people who wait for it."""
+    shown = str(model) if isinstance(model, str | Path) else "the model"
+    source = sources.find(Path(model)) if isinstance(model, str | Path) else None
+    slow = "tensorflow" not in sys.modules and not (source and source.as_it_is)
+    return f"loading {shown}{'; importing TensorFlow takes a few seconds' * slow}"
+
+
 def _check_separators(text: str) -> None:
     """Paths as Windows writes them, where they mean nothing. Raises ExportError."""
     if "\\" in text and os.sep != "\\" and not Path(text.rpartition(":")[0]).is_file():

@@ -103,7 +103,8 @@ def test_sequential_with_named_layers(tmp_path: Path) -> None:
     assert (exported.model_version.version, exported.goldens, exported.parity.cases) == (1, 2, 2)
     assert exported.path == tmp_path / "models" / "digits" / "1"
     assert not exported.notes
-    assert steps
+    assert steps == ["loading the model", "tracing serving_default", "saving", "checking what was saved",
+                     "asking the saved model in a fresh process", "publishing"]
     replayed(exported)
     stored = [name for name, _ in tf.train.list_variables(str(exported.path / "variables" / "variables"))]
     assert len([name for name in stored if name.startswith("variables/")]) == len(stored) - 1 == 2, "no optimizer slots"
@@ -113,6 +114,26 @@ def test_sequential_with_named_layers(tmp_path: Path) -> None:
     assert manifest.producer["keras"] == keras.__version__
     assert manifest.contract == exported.contract
     assert manifest.tolerances["default"]["absolute"] > 0
+
+
+def test_copies_tell_their_bytes(tmp_path: Path) -> None:
+    """Of a SavedModel that was there already twice: while it is copied, and while it is hashed and made durable."""
+    module = tf.Module()
+    module.table = tf.Variable(tf.ones([3_000_000]))
+    tf.saved_model.save(module, str(tmp_path / "saved"), tf.function(
+        lambda row: {"value": tf.gather(module.table, row)}, [tf.TensorSpec([None], tf.int32, name="row")]))
+    steps: list[str] = []
+    copies: dict[str, list[tuple[int, int]]] = {}
+    exported = export_model(tmp_path / "saved", tmp_path / "models", "m", progress=steps.append,
+                            copied=lambda *each: copies.setdefault(steps[-1], []).append(each))
+    assert steps == [f"loading {tmp_path / 'saved'}", "checking it", "copying it",
+                     "asking the saved model in a fresh process", "publishing"]
+    assert list(copies) == ["copying it", "publishing"]
+    for copied in copies.values():
+        done, totals = [done for done, _ in copied], {total for _, total in copied}
+        assert done == sorted(done) and totals == {done[-1]} and done[-1] > 12_000_000 > done[0]
+    for path in ("saved_model.pb", "variables/variables.data-00000-of-00001"):
+        assert (exported.path / path).read_bytes() == (tmp_path / "saved" / path).read_bytes()
 
 
 def test_the_next_version_and_a_given_one(tmp_path: Path) -> None:

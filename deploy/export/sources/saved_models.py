@@ -22,4 +22,4 @@ def model_name(path: Path) -> str:
     return path.parent.name if path.name.isdecimal() else path.name
 
 
-SOURCE = ModelSource("a SavedModel directory", _recognises, _load, model_name)
+SOURCE = ModelSource("a SavedModel directory", _recognises, _load, model_name, as_it_is=True)

@@ -20,9 +20,11 @@ class ModelSource:
 
     load: the model, an Exportable, or the Path of a SavedModel directory that is published as it is. Gets the custom
     objects that the caller named. Raises ExportError. model_name: the default name for a path.
+    as_it_is: published as it stands, without TensorFlow's Python.
     """
 
     name: str
     recognises: Callable[[Path], bool]
     load: Callable[[Path, CustomObjects], object]
     model_name: Callable[[Path], str] = stem
+    as_it_is: bool = False

@@ -179,4 +179,4 @@ def _model_name(path: Path) -> str:
     return stem(path) if path.is_file() else model_name(path)
 
 
-SOURCE = ModelSource("a .tflite file", _recognises, _load, _model_name)
+SOURCE = ModelSource("a .tflite file", _recognises, _load, _model_name, as_it_is=True)
