@@ -217,7 +217,7 @@ def test_spelling(value: float, single: str, double: str) -> None:
 def test_many_at_once_are_spelled_as_one_by_one(chosen: list[float], noise: bytes) -> None:
     values = [*chosen, *np.frombuffer(noise, np.float64).tolist()]
     for dtype in (np.float32, np.float64):
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             array = np.array(values).astype(dtype)
         assert decimals(array) == [decimal(v, array.itemsize) for v in array.tolist()]
 
