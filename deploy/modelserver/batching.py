@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from deploy.engine.latency import Shapes
-from deploy.modelserver import patience
+from deploy.modelserver import execution
 from deploy.modelserver.config import read_text_proto
 from deploy.modelserver.loader import Loader, Model
 from deploy.modelserver.merging import check_results, merged, rows_of
@@ -94,7 +94,7 @@ class Call:
     rows: int
     done: threading.Event = field(default_factory=threading.Event)
     started: float = field(default_factory=time.perf_counter)
-    until: float | None = field(default_factory=patience.moment)
+    until: float | None = field(default_factory=execution.current_deadline)
     results: list[Array] = field(default_factory=list)
     error: Exception | None = None
 
@@ -116,7 +116,7 @@ class Batch:
     rows: int = 0
 
     def until(self) -> float | None:
-        """When the last call's patience ends. Raises StatusError if it has ended."""
+        """When the last call's deadline is. Raises StatusError if it is over."""
         ends = [call.until for call in self.calls if call.until is not None]
         if len(ends) < len(self.calls):
             return None
@@ -244,7 +244,7 @@ class BatchedModel:
         try:
             size = next((a for a in self.limits.allowed if a >= batch.rows), batch.rows)
             feeds = merged([call.feeds for call in batch.calls], size - batch.rows, pad=self.limits.pad)
-            with patience.until(batch.until()):
+            with execution.deadline(batch.until()):
                 results = self._model.run(feeds, batch.key[1])
             check_results(results, size)
             start = 0

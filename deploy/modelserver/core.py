@@ -1,4 +1,5 @@
-"""The server apart from its protocols: which models are configured, reloads, labels, and the loaded versions.
+"""The server apart from its protocols: which models are configured, reloads, labels, loaded versions and
+what is known of them.
 
 The order of steps in a reload is the real server's, since what a refused one leaves behind can be seen: labels move
 before the platform is checked, and the refused configuration is the one that the next is compared with.
@@ -8,78 +9,21 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from types import TracebackType
 
 from deploy.modelserver import config as configs
-from deploy.modelserver.lifecycle import Lifecycle, Servable, reached
-from deploy.modelserver.source import BasePathMissing, Monitored, look_at_all, notes
-from deploy.modelserver.status import Code, Fatal, StatusError, failed_precondition, invalid
+from deploy.modelserver.lifecycle import Lifecycle, reached
+from deploy.modelserver.servable import Servable
+from deploy.modelserver.source import Monitored, Poller
+from deploy.modelserver.status import Code, Fatal, StatusError, failed_precondition, invalid, not_found
 from deploy.types import VersionState, VersionStatus
 from deploy.wire import config_pb2, serving_pb2
+from deploy.wire import serving_pb2 as pb
 
 log = logging.getLogger("modelserver")
-
-Look = Callable[[Iterable[Monitored]], Mapping[str, dict[int, str]]]
-
-
-class Poller:
-    """Looks at the base paths, at once and then every `seconds`, and tells the lifecycle.
-
-    seconds: 0: only once; below 0: never.
-    """
-
-    def __init__(self, lifecycle: Lifecycle, seconds: float, look: Look = look_at_all) -> None:
-        self._lifecycle, self._seconds, self._look = lifecycle, seconds, look
-        self._models: dict[str, Monitored] = {}
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._closing = False
-
-    @property
-    def names(self) -> set[str]:
-        with self._lock:
-            return set(self._models)
-
-    def update(self, models: dict[str, Monitored]) -> None:
-        """Monitor these models from now on; those that are no longer there are unloaded."""
-        with self._lock:
-            for name in self._models.keys() - models.keys():
-                self._lifecycle.aspire(name, {})
-            self._models = models
-        self._wake.set()
-
-    def start(self) -> None:
-        if self._seconds >= 0:
-            threading.Thread(target=self._poll, name="poller", daemon=True).start()
-
-    def poll_once(self) -> None:
-        """Look now. A base path that is missing hides all models' versions."""
-        with self._lock:
-            try:
-                found = self._look(self._models.values())
-            except BasePathMissing as error:
-                log.error("FileSystemStoragePathSource encountered a filesystem access error: %s", error)
-                return
-            for name, versions in found.items():
-                for note in notes(self._models[name], versions):
-                    log.warning("%s", note)
-                self._lifecycle.aspire(name, versions)
-
-    def _poll(self) -> None:
-        while not self._closing:
-            self._wake.clear()
-            try:
-                self.poll_once()
-            except Exception:  # a poller that ends would leave the server deaf to new versions
-                log.exception("looking for versions failed")
-            if not self._seconds:
-                return
-            self._wake.wait(self._seconds)
-
-    def close(self) -> None:
-        self._closing = True
-        self._wake.set()
+SIGNATURE_DEF = "signature_def"
+_MAP_URL = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
 
 
 class Core:
@@ -189,6 +133,59 @@ class Core:
         self.lifecycle.close()
 
 
+def _describe(name: str, status: VersionStatus) -> str:
+    error = f" due to error: {Code(status.error_code).name}: {status.error}" if status.error_code else ""
+    return f"{{name: {name} version: {status.version}}}{error}"
+
+
+def model_status(core: Core, request: pb.GetModelStatusRequest) -> pb.GetModelStatusResponse:
+    """States of one version or of all that ever were; a label isn't looked at. Raises StatusError."""
+    if not request.HasField("model_spec"):
+        raise invalid("Missing ModelSpec")
+    spec = request.model_spec
+    states = core.lifecycle.states(spec.name)
+    if spec.WhichOneof("version_choice") == "version":
+        states = [s for s in states if s.version == spec.version.value]
+        if not states:
+            raise not_found(f"Could not find version {spec.version.value} of model {spec.name}")
+    elif not states:
+        raise not_found(f"Could not find any versions of model {spec.name}")
+    reply = pb.GetModelStatusResponse()
+    for state in states:
+        shown = reply.model_version_status.add(version=state.version, state=int(state.state))
+        shown.status.error_code = state.error_code  # type: ignore[assignment]
+        shown.status.error_message = state.error
+        shown.status.SetInParent()
+    return reply
+
+
+def signature_map(core: Core, request: pb.GetModelMetadataRequest) -> tuple[pb.ModelSpec, pb.SignatureDefMap]:
+    """The version that answered, and its signatures. Raises StatusError."""
+    if not request.HasField("model_spec"):
+        raise invalid("Missing ModelSpec")
+    if not request.metadata_field:
+        raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
+    for field in request.metadata_field:
+        if field != SIGNATURE_DEF:
+            raise invalid(f"Metadata field {field} is not supported")
+    with core.servable(request.model_spec) as servable:
+        spec = pb.ModelSpec(name=servable.id.name)
+        spec.version.value = servable.id.version
+        found = pb.SignatureDefMap()
+        for name, signature in servable.model.signatures.items():
+            found.signature_def[name].CopyFrom(signature)
+        return spec, found
+
+
+def model_metadata(core: Core, request: pb.GetModelMetadataRequest) -> pb.GetModelMetadataResponse:
+    """What version answers and its signatures, packed as the real server does. Raises StatusError."""
+    spec, found = signature_map(core, request)
+    reply = pb.GetModelMetadataResponse(model_spec=spec)
+    packed = reply.metadata[SIGNATURE_DEF]
+    packed.type_url, packed.value = _MAP_URL, found.SerializeToString()
+    return reply
+
+
 class LazyServable:
     """A servable of a `with`, looked up by the first call: for requests that may be wrong in other ways before."""
 
@@ -211,8 +208,3 @@ class LazyServable:
                  trace: TracebackType | None) -> None:
         if self._held is not None:
             self._held.release()
-
-
-def _describe(name: str, status: VersionStatus) -> str:
-    error = f" due to error: {Code(status.error_code).name}: {status.error}" if status.error_code else ""
-    return f"{{name: {name} version: {status.version}}}{error}"

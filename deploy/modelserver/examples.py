@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deploy.modelserver.lifecycle import Servable
+from deploy.modelserver.servable import Servable
 from deploy.modelserver.status import Code, StatusError, invalid
 from deploy.types import CLASSIFY_METHOD, DEFAULT_SIGNATURE, REGRESS_METHOD
 from deploy.wire import model_pb2, tensor_pb2

@@ -12,13 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from types import TracebackType
+from dataclasses import dataclass
 from typing import TypeVar
 
 from deploy.modelserver.catalog import Action, Catalog, Id, Load, Unload
 from deploy.modelserver.loader import Loader, Model
-from deploy.modelserver.plans import Plan, plans
+from deploy.modelserver.servable import Servable
 from deploy.modelserver.status import Code, StatusError, not_found
 from deploy.types import VersionState, VersionStatus
 
@@ -33,46 +32,6 @@ class Retries:
 
     most: int = 5
     pause: float = 60.0
-
-
-@dataclass(slots=True)
-class Servable:
-    """A loaded version, and how many requests hold it; a `with` gives it back in the end."""
-
-    id: Id
-    model: Model
-    holders: int = 0
-    plans: Mapping[str, Plan] = field(init=False)  # by signature
-    _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
-    _idle: threading.Condition = field(init=False)
-    _awaited: bool = field(init=False, default=False)  # somebody waits until nobody holds it
-
-    def __post_init__(self) -> None:
-        self._idle = threading.Condition(self._lock)
-        self.plans = plans(self.id, self.model.signatures)
-
-    def __enter__(self) -> Servable:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        self.release()
-
-    def hold(self) -> None:
-        with self._lock:
-            self.holders += 1
-
-    def release(self) -> None:
-        with self._lock:
-            self.holders -= 1
-            if self._awaited and not self.holders:
-                self._idle.notify_all()
-
-    def wait_idle(self, timeout: float | None = None) -> bool:
-        """Whether no request holds it any more, after at most `timeout` seconds."""
-        with self._idle:
-            self._awaited = True
-            return self._idle.wait_for(lambda: not self.holders, timeout)
 
 
 class Lifecycle:

@@ -12,11 +12,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
 from deploy import engine
-from deploy.modelserver import config as configs
-from deploy.modelserver import platform_config
-from deploy.modelserver.loaders import make_loader
+from deploy.modelserver.config import read_config, with_config_files
+from deploy.modelserver.echo import EchoLoader
+from deploy.modelserver.loader import EngineLoader, Loader, TfliteLoader
 from deploy.modelserver.server import ModelServer, check
-from deploy.modelserver.status import Fatal, StatusError
+from deploy.modelserver.status import Fatal, StatusError, failed_precondition, invalid
 from deploy.wire.flags import FLAGS, Options, parse, usage
 
 FAILED = 255  # the real server's exit code for everything that goes wrong at the start
@@ -65,8 +65,8 @@ def serve(options: Options) -> int:
         signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     try:
         check(options)
-        config = configs.read_config(options)
-        options, batching = platform_config.applied(options)
+        config = read_config(options)
+        options, batching = with_config_files(options)
         server = ModelServer(options, make_loader(options), batching=batching)
         server.load(config)
         server.listen()
@@ -96,7 +96,7 @@ def watch_config(server: ModelServer, options: Options) -> None:
         pause = threading.Event()
         while not pause.wait(options.model_config_file_poll_wait_seconds):
             try:
-                config = configs.read_config(options)
+                config = read_config(options)
             except StatusError as error:
                 log.error("Failed to read ModelServerConfig file: %s", error.message)
                 continue
@@ -116,3 +116,19 @@ def run() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def make_loader(options: Options) -> Loader:
+    """Raises StatusError if the engine can't be used here."""
+    if options.tfs_loader == "echo":
+        return EchoLoader()
+    if options.tfs_loader != "engine":
+        raise invalid(f"--tfs_loader={options.tfs_loader}: there are 'engine' and 'echo'")
+    engine.quiet()
+    if (problem := engine.available()) and not options.prefer_tflite_model:  # LiteRT doesn't need it
+        raise failed_precondition(problem)
+    intra_op, inter_op = options.tensorflow_intra_op_parallelism, options.tensorflow_inter_op_parallelism
+    if max(intra_op, inter_op) <= 0:  # else this one counts for nothing
+        intra_op = inter_op = options.tensorflow_session_parallelism
+    loader = EngineLoader(tuple((options.saved_model_tags or "serve").split(",")), intra_op, inter_op)
+    return TfliteLoader(loader, options.num_tflite_pools, intra_op) if options.prefer_tflite_model else loader

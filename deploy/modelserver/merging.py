@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from deploy.modelserver.status import Code, StatusError, failed_precondition, invalid
-from deploy.modelserver.tensors import NAMES
-from deploy.wire.dtypes import Array
+from deploy.wire.dtypes import CPP_NAMES, Array
 from deploy.wire.tensors import dtype_name
 
 _MOST_PADDED = 6  # dimensions
@@ -90,4 +89,4 @@ def check_results(arrays: Sequence[Array], rows: int) -> None:
 
 def _dtype(array: Array) -> str:
     name = dtype_name(array.dtype)
-    return NAMES.get(name, name)
+    return CPP_NAMES.get(name, name)

@@ -1,29 +1,81 @@
-"""Predict: named tensors in, named tensors out. Checks and texts are those of the real server's predict_util."""
+"""Predict: named tensors in, named tensors out. Checks and texts are those of the real server's predict_util.
+
+Replies: typed values, or with --enable_serialization_as_tensor_content bytes. Fixed-width values are put together here,
+without a message: that is a tenth of a small reply's time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
 
 from deploy.engine.latency import Shapes, shapes_of
 from deploy.errors import DeployError
-from deploy.modelserver import tensors
-from deploy.modelserver.inline import LONG, Run, Steps
-from deploy.modelserver.lifecycle import Servable
-from deploy.modelserver.plans import Plan
+from deploy.modelserver.execution import LONG, Run, Steps
+from deploy.modelserver.servable import Plan, Servable
 from deploy.modelserver.status import Code, StatusError, failed_precondition, invalid
 from deploy.types import CLASSIFY_METHOD, DEFAULT_SIGNATURE, PREDICT_METHOD, REGRESS_METHOD
 from deploy.wire import model_pb2, serving_pb2, tensor_pb2
 from deploy.wire.dtypes import Array
 from deploy.wire.field_scan import varint
-from deploy.wire.tensors import decode
+from deploy.wire.tensors import decode, dims, dtype_name, header
 
 _MOST_DIMS = 16
 _STRING = tensor_pb2.DataType.DT_STRING
 _ONE, _TWO = b"\x0a", b"\x12"  # tags of length-delimited fields
 Encode = Callable[[Array], bytes]  # to a serialized TensorProto
 
+# Fixed-width values: the packed field's bytes on the wire are the array's. Name -> tag of its field in TensorProto.
+_PACKED = {"float32": b"\x2a", "float64": b"\x32", "complex64": b"\x4a", "bool": b"\x5a", "complex128": b"\x62"}
+_CONTENT = b"\x22"
+_INTEGERS = {"int64": "int64_val", "uint32": "uint32_val", "uint64": "uint64_val",
+             "int32": "int_val", "int16": "int_val", "int8": "int_val", "uint16": "int_val", "uint8": "int_val"}
 
-def predict(servable: Servable, request: serving_pb2.PredictRequest, encode: Encode = tensors.typed, *,
+
+def typed(array: Array) -> bytes:
+    """The array in the field of its dtype, all values spelled out."""
+    name = dtype_name(array.dtype)
+    head = _head(name, dims(array))
+    if not array.size:
+        return head
+    if name in _PACKED:
+        content = _little_endian(array).tobytes()
+        return b"".join((head, _PACKED[name], varint(len(content)), content))
+    proto = header(name, dims(array))
+    if name in _INTEGERS:
+        getattr(proto, _INTEGERS[name]).extend(array.ravel().tolist())
+    elif name == "string":
+        proto.string_val.extend(array.ravel().tolist())
+    else:
+        proto.half_val.extend(np.ascontiguousarray(array).view("<u2").ravel().tolist())
+    return bytes(proto.SerializeToString())
+
+
+def as_content(array: Array) -> bytes:
+    """The array as bytes; strings with all their lengths in front."""
+    name = dtype_name(array.dtype)
+    if name == "string":
+        strings = array.ravel().tolist()
+        content = b"".join(map(varint, map(len, strings))) + b"".join(strings)
+    else:
+        content = _little_endian(array).tobytes()
+    head = _head(name, dims(array))
+    return b"".join((head, _CONTENT, varint(len(content)), content)) if content else head
+
+
+@lru_cache(maxsize=1024)
+def _head(name: str, shape: tuple[int, ...]) -> bytes:
+    return bytes(header(name, shape).SerializeToString())
+
+
+def _little_endian(array: Array) -> np.ndarray[Any, Any]:
+    return array if array.dtype.byteorder != ">" else array.astype(array.dtype.newbyteorder("<"))
+
+
+def predict(servable: Servable, request: serving_pb2.PredictRequest, encode: Encode = typed, *,
             method_check: bool = False) -> Steps[bytes]:
     """Answer a PredictRequest by a serialized PredictResponse.
 

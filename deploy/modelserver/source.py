@@ -1,19 +1,23 @@
-"""Looks at base paths and says which versions every model should have. The only reader of base paths.
+"""Which versions every model should have, as the base paths say: looked at over and over. Their only reader.
 
 A file counts like a directory.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from deploy.modelserver.lifecycle import Lifecycle
 from deploy.types import Specific, VersionPolicy
 from deploy.wire.model_config import by_version, select
 
 _FILE = re.compile(r"\Afile://[^/]*")
+log = logging.getLogger("modelserver")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +66,65 @@ def notes(model: Monitored, found: Mapping[int, str]) -> list[str]:
 def look_at_all(models: Iterable[Monitored]) -> Mapping[str, dict[int, str]]:
     """Every model's wanted versions. Raises BasePathMissing if any base path is missing."""
     return {m.name: look(m) for m in models}
+
+
+Look = Callable[[Iterable[Monitored]], Mapping[str, dict[int, str]]]
+
+
+class Poller:
+    """Looks at the base paths, at once and then every `seconds`, and tells the lifecycle.
+
+    seconds: 0: only once; below 0: never.
+    """
+
+    def __init__(self, lifecycle: Lifecycle, seconds: float, look: Look = look_at_all) -> None:
+        self._lifecycle, self._seconds, self._look = lifecycle, seconds, look
+        self._models: dict[str, Monitored] = {}
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = False
+
+    @property
+    def names(self) -> set[str]:
+        with self._lock:
+            return set(self._models)
+
+    def update(self, models: dict[str, Monitored]) -> None:
+        """Monitor these models from now on; those that are no longer there are unloaded."""
+        with self._lock:
+            for name in self._models.keys() - models.keys():
+                self._lifecycle.aspire(name, {})
+            self._models = models
+        self._wake.set()
+
+    def start(self) -> None:
+        if self._seconds >= 0:
+            threading.Thread(target=self._poll, name="poller", daemon=True).start()
+
+    def poll_once(self) -> None:
+        """Look now. A base path that is missing hides all models' versions."""
+        with self._lock:
+            try:
+                found = self._look(self._models.values())
+            except BasePathMissing as error:
+                log.error("FileSystemStoragePathSource encountered a filesystem access error: %s", error)
+                return
+            for name, versions in found.items():
+                for note in notes(self._models[name], versions):
+                    log.warning("%s", note)
+                self._lifecycle.aspire(name, versions)
+
+    def _poll(self) -> None:
+        while not self._closing:
+            self._wake.clear()
+            try:
+                self.poll_once()
+            except Exception:  # a poller that ends would leave the server deaf to new versions
+                log.exception("looking for versions failed")
+            if not self._seconds:
+                return
+            self._wake.wait(self._seconds)
+
+    def close(self) -> None:
+        self._closing = True
+        self._wake.set()

@@ -1,9 +1,17 @@
-"""Replays a version's recorded requests before it becomes available, and counts loads."""
+"""What a version goes through before it becomes available: its files are looked at, its recorded requests replayed.
+
+The real server adds up the sizes of all files before a load, to reserve memory for them. There is memory enough without
+a limit, so what remains of it are the versions that fail for a path that can't be looked at: a plain file with a
+version's name, a link to nowhere.
+Source: tensorflow_serving/servables/tensorflow/util.cc, tensorflow_serving/core/basic_manager.cc.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,20 +21,44 @@ from google.protobuf.message import DecodeError
 from deploy.errors import DeployError
 from deploy.modelserver.catalog import Id
 from deploy.modelserver.examples import Examples
-from deploy.modelserver.inline import finish
-from deploy.modelserver.lifecycle import Servable
+from deploy.modelserver.execution import finish
 from deploy.modelserver.loader import Loader, Model
 from deploy.modelserver.metrics import Metrics
 from deploy.modelserver.predict import predict
+from deploy.modelserver.servable import Servable
 from deploy.modelserver.status import Code, StatusError, invalid
 from deploy.wire import records
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.tensors import decode
 
+_MOST = 100_000  # files; beyond these nothing is looked at
 log = logging.getLogger("modelserver")
 FILE = "assets.extra/tf_serving_warmup_requests"
 MOST = 1000
 _FRAME = 16  # bytes of a TFRecord around its data
+
+
+def reserve(id: Id, path: str) -> None:
+    """Look at every file below `path`. Raises StatusError."""
+    try:
+        _look(path)
+    except OSError as error:
+        why = f"; {error.strerror}" if os.path.exists(path) else " not found"  # noqa: PTH110
+        raise StatusError(Code.INTERNAL, f"Error while attempting to reserve resources to load servable {id}: "
+                                         f"{error.filename}{why}") from error
+
+
+def _look(path: str) -> None:
+    seen, directories = 0, deque([path])
+    while directories and seen < _MOST:
+        directory = directories.popleft()
+        for name in os.listdir(directory):  # noqa: PTH208 (no objects per name)
+            seen += 1
+            child = f"{directory}/{name}"
+            if os.path.isdir(child):  # noqa: PTH112
+                directories.append(child)
+            else:
+                os.stat(child)  # noqa: PTH116
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,9 @@ SIZES: Mapping[str, int] = MappingProxyType({**_SIZES, "bfloat16": 2})
 WITHOUT_JSON = frozenset({"float16", "bfloat16", "uint16", "complex64", "complex128"})
 """Those that TensorFlow Serving's JSON has no form for (tensorflow_serving/util/json_tensor.cc)."""
 
+CPP_NAMES: Mapping[str, str] = MappingProxyType({"float16": "half", "float32": "float", "float64": "double"})
+"""The names that TensorFlow's C++ code has in its error texts, where they differ."""
+
 BYTES_SUFFIX = "_bytes"
 """Tensors whose name ends so hold bytes, not text: the server sends them as {"b64": ...} in JSON."""
 

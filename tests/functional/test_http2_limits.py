@@ -7,7 +7,6 @@ import zlib
 
 import pytest
 
-from deploy.modelserver.pool import Exhausted, RefusingPool
 from deploy.modelserver.status import Code
 from deploy.net import inflate
 from deploy.net.http2 import frames as http2
@@ -15,6 +14,7 @@ from deploy.net.http2 import limits, messages
 from deploy.net.http2.frames import frame, number32
 from deploy.net.http2.limits import Limits
 from deploy.net.http2.streams import State
+from deploy.net.pool import Exhausted, RefusingPool
 from tests.support.http2 import END, Client, Frame, reset, window
 
 CALM = http2.ENHANCE_YOUR_CALM

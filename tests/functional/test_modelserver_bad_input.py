@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from deploy.modelserver.core import Core, Poller
+from deploy.modelserver.core import Core
 from deploy.modelserver.echo import ANY, EchoModel, signature_defs
 from deploy.modelserver.examples import Examples
 from deploy.modelserver.lifecycle import Lifecycle
 from deploy.modelserver.loader import Model
 from deploy.modelserver.metrics import Metrics
-from deploy.modelserver.rest import examples, routes
-from deploy.modelserver.source import BasePathMissing, Monitored, look
+from deploy.modelserver.rest import routes
+from deploy.modelserver.source import BasePathMissing, Monitored, Poller, look
 from deploy.net.http1.limits import MOST_UNPACKED, UNPACKED_ANYWAY
 from deploy.net.http1.messages import Abandoned, Heavier, Request, TooLarge, check_values, unpack
 from deploy.types import Latest
@@ -50,7 +50,7 @@ def core() -> Iterator[Core]:
 
 @pytest.fixture(scope="module")
 def api(core: Core) -> routes.Api:
-    calls = {"predict": routes.predict(core), "classify": examples.classify(core, Examples())}
+    calls = {"predict": routes.predict(core), "classify": routes.classify(core, Examples())}
     return routes.Api(core, Metrics(), calls, {})
 
 

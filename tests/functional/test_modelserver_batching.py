@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from deploy.engine.latency import Shapes
-from deploy.modelserver import merging, patience
+from deploy.modelserver import execution, merging
 from deploy.modelserver.batching import Batch, BatchedModel, BatchingLimits, Call, Scheduler, limits
 from deploy.modelserver.echo import ANY, signature_defs
 from deploy.modelserver.status import Code, StatusError
@@ -226,7 +226,7 @@ def test_a_batch_may_take_as_long_as_its_most_patient_call() -> None:
 
 def test_calls_whose_time_ended_in_the_queue_are_not_run() -> None:
     probe, model = batched("max_batch_size { value: 4 }")
-    with patience.until(1e-9), pytest.raises(StatusError) as caught:
+    with execution.deadline(1e-9), pytest.raises(StatusError) as caught:
         ask(model, 4)
     assert (caught.value.code, caught.value.message) == (
         Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue")

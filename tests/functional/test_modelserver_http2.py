@@ -11,8 +11,8 @@ from hpack import Decoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.modelserver.inline import Steps
-from deploy.modelserver.rpc.server import GrpcServer
+from deploy.modelserver.execution import Steps
+from deploy.modelserver.grpc_server import GrpcServer
 from deploy.modelserver.status import Code, StatusError
 from deploy.net.http2 import frames as http2
 from deploy.net.http2 import messages

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from deploy.engine.latency import LatencyEstimate, Shapes
-from deploy.modelserver.inline import LONG, InlinePolicy, Run, Steps, finish
+from deploy.modelserver.execution import LONG, InlinePolicy, Run, Steps, finish
 from deploy.modelserver.rest.http import RestServer
 from deploy.modelserver.status import NeverAnswered
 from deploy.net.http1.messages import Request, Response

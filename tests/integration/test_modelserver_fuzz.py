@@ -26,12 +26,13 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from deploy.modelserver import config as configs
-from deploy.modelserver.core import Core, Poller
+from deploy.modelserver.core import Core
 from deploy.modelserver.echo import ANY, EchoModel, signature_defs
 from deploy.modelserver.examples import Examples
 from deploy.modelserver.lifecycle import Lifecycle
 from deploy.modelserver.loader import Model
 from deploy.modelserver.metrics import Metrics
+from deploy.modelserver.source import Poller
 from deploy.modelserver.status import StatusError
 from deploy.modelserver.warmup import FILE, WarmingLoader
 from deploy.wire import config_pb2, methods, records

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from deploy.modelserver.inline import LONG, Steps
+from deploy.modelserver.execution import LONG, Steps
 from deploy.modelserver.rest.http import RestServer
 from deploy.net.http1 import limits as most
 from deploy.net.http1.limits import Limits

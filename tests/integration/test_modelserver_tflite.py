@@ -15,10 +15,9 @@ pytest.importorskip("ai_edge_litert")
 
 from deploy.modelserver.config import single_model
 from deploy.modelserver.echo import EchoLoader
-from deploy.modelserver.loader import Model
+from deploy.modelserver.loader import Model, TfliteLoader
 from deploy.modelserver.server import ModelServer
 from deploy.modelserver.status import Code, StatusError
-from deploy.modelserver.tflite import TfliteLoader
 from deploy.wire.flags import Options
 from tests.support.tflite import FLOAT64, half_plus_two, signature
 

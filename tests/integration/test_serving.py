@@ -351,7 +351,7 @@ GATED = """
     import sys, time
     from pathlib import Path
     sys.path.insert(0, {root!r})
-    from deploy.modelserver import loaders
+    from deploy.modelserver import main
     from deploy.modelserver.echo import EchoLoader, EchoModel
 
     class Gated(EchoLoader):
@@ -367,9 +367,8 @@ GATED = """
             time.sleep(0.01)
         return {{"y": values["x"]}}
 
-    loaders.make_loader = lambda options: Gated()
-    from deploy.modelserver.main import run
-    run()
+    main.make_loader = lambda options: Gated()
+    main.run()
 """
 
 

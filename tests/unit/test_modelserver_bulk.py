@@ -11,19 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.engine.denormals import flush_for_good
-from deploy.modelserver.inline import finish
-from deploy.modelserver.rest import bulk
+from deploy.modelserver.execution import finish
+from deploy.modelserver.rest import arrays
+from deploy.modelserver.rest.arrays import flushed, numeric
 from deploy.modelserver.rest.decode import predict_body
-from deploy.modelserver.rest.fast import flushed, numeric
 from deploy.modelserver.status import StatusError
 
 FLOAT = 1
-WIDE = b"[" + b",".join([b"1"] * bulk._WIDE) + b"]"
+WIDE = b"[" + b",".join([b"1"] * arrays._WIDE) + b"]"
 
 
 def usual(body: bytes) -> tuple[str, str, np.ndarray]:
     """What the way for short bodies makes of it."""
-    assert len(body) < bulk.LONG
+    assert len(body) < arrays.LONG_BODY
     found = finish(predict_body(body, lambda _: {"x": FLOAT}))
     return found.signature, "instances" if found.row else "inputs", found.arrays["x"]
 
@@ -41,7 +41,7 @@ def usual(body: bytes) -> tuple[str, str, np.ndarray]:
     b'{"inputs": [[[' + WIDE + b"],[" + WIDE + b"]]]}",
 ])
 def test_taken(body: bytes) -> None:
-    found = bulk.read(body)
+    found = arrays.read_bulk(body)
     signature, key, array = usual(body)
     assert found is not None
     assert (found.signature, found.key) == (signature, key)
@@ -69,7 +69,7 @@ def test_taken(body: bytes) -> None:
     b'{"inputs": [[[1' + b",1" * 600 + b"]" + b",1" * 600 + b"]" + b",1" * 600 + b"]}",  # claims 200 million numbers
 ])
 def test_left_alone(body: bytes) -> None:
-    assert bulk.read(body) is None
+    assert arrays.read_bulk(body) is None
 
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**70), 2**70)
@@ -80,7 +80,7 @@ TREES = st.recursive(NUMBERS | st.none() | st.booleans() | st.just("[,]"), lambd
 @given(st.sampled_from(["inputs", "instances"]), TREES, st.none() | st.text("[],s", max_size=8))
 def test_never_another_answer(key: str, value: object, signature: str | None) -> None:
     body = json.dumps({key: value, **({} if signature is None else {"signature_name": signature})}).encode()
-    found = bulk.read(body)
+    found = arrays.read_bulk(body)
     if found is None:
         return
     try:

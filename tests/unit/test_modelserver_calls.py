@@ -9,17 +9,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deploy.modelserver.calls import Calls, reload
 from deploy.modelserver.catalog import Id
-from deploy.modelserver.core import Core, Poller
+from deploy.modelserver.core import Core, model_metadata, model_status
 from deploy.modelserver.echo import ANY, EchoModel, signature_defs
 from deploy.modelserver.examples import Examples
-from deploy.modelserver.info import model_metadata, model_status
-from deploy.modelserver.inline import LONG, InlinePolicy, finish
-from deploy.modelserver.lifecycle import Lifecycle, Retries, Servable
+from deploy.modelserver.execution import LONG, InlinePolicy, finish
+from deploy.modelserver.grpc_api import Calls, reload
+from deploy.modelserver.lifecycle import Lifecycle, Retries
 from deploy.modelserver.loader import Model
 from deploy.modelserver.metrics import Metrics
 from deploy.modelserver.predict import predict
+from deploy.modelserver.servable import Servable
+from deploy.modelserver.source import Poller
 from deploy.modelserver.status import StatusError
 from deploy.types import CLASSIFY_METHOD, REGRESS_METHOD, Contract, Signature, TensorSpec
 from deploy.wire import config_pb2, tensors

@@ -9,11 +9,11 @@ import pytest
 from deploy.modelserver import config
 from deploy.modelserver.catalog import Id
 from deploy.modelserver.loader import EngineLoader
-from deploy.modelserver.loaders import make_loader
-from deploy.modelserver.resources import reserve
+from deploy.modelserver.main import make_loader
 from deploy.modelserver.server import check
 from deploy.modelserver.source import BasePathMissing, Monitored, look_at_all, notes
 from deploy.modelserver.status import Code, StatusError
+from deploy.modelserver.warmup import reserve
 from deploy.types import All, Latest, Specific
 from deploy.wire import config_pb2, text
 from deploy.wire.flags import FLAGS, Options, parse, usage

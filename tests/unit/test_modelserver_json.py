@@ -12,12 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.modelserver.inline import finish
+from deploy.modelserver.execution import finish
 from deploy.modelserver.rest import encode, parse
-from deploy.modelserver.rest.decode import predict_body
-from deploy.modelserver.rest.examples import example
+from deploy.modelserver.rest.decode import example, predict_body
+from deploy.modelserver.rest.encode import nested, quoted_value
 from deploy.modelserver.rest.numbers import decimal, decimals, quoted, rapid
-from deploy.modelserver.rest.pretty import nested, quoted_value
 from deploy.modelserver.rest.values import base64_bytes
 from deploy.modelserver.status import StatusError
 from deploy.wire.tensors import dtype_number

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deploy import render, spec
-from deploy.modelserver.platform_config import applied
+from deploy.modelserver.config import with_config_files
 from deploy.modelserver.server import check
 from deploy.modelserver.status import StatusError
 from deploy.wire.flags import Options
@@ -25,11 +25,11 @@ def written(where: Path, legacy: str, platform: str = "tensorflow", adapter: str
 
 def test_without_the_file_flags_are_flags() -> None:
     options = Options(enable_batching=True)
-    assert applied(options) == (options, None)
+    assert with_config_files(options) == (options, None)
 
 
 def test_an_empty_file_takes_every_flag_back(tmp_path: Path) -> None:
-    options, batching = applied(written(tmp_path, ""))
+    options, batching = with_config_files(written(tmp_path, ""))
     assert batching is None
     assert options == Options(platform_config_file=str(tmp_path / "platform.config"), enable_model_warmup=False,
                               num_tflite_pools=0)
@@ -46,7 +46,7 @@ def test_an_empty_file_takes_every_flag_back(tmp_path: Path) -> None:
     ("batching_parameters { max_batch_size { value: 8 } }", "enable_batching", True),
 ])
 def test_values(tmp_path: Path, legacy: str, name: str, value: object) -> None:
-    assert getattr(applied(written(tmp_path, legacy))[0], name) == value
+    assert getattr(with_config_files(written(tmp_path, legacy))[0], name) == value
 
 
 @pytest.mark.parametrize(("flags", "threads"), [
@@ -56,12 +56,12 @@ def test_a_session_config_speaks_where_flags_are_silent(tmp_path: Path, flags: d
                                                        threads: tuple[int, int]) -> None:
     file = tmp_path / "session.config"
     file.write_text("intra_op_parallelism_threads: 3 inter_op_parallelism_threads: 2 allow_soft_placement: true")
-    options, _ = applied(Options(tensorflow_session_config_file=str(file), **flags))  # type: ignore[arg-type]
+    options, _ = with_config_files(Options(tensorflow_session_config_file=str(file), **flags))  # type: ignore[arg-type]
     assert (options.tensorflow_intra_op_parallelism, options.tensorflow_inter_op_parallelism) == threads
 
 
 def test_batching(tmp_path: Path) -> None:
-    _, batching = applied(written(tmp_path, "batching_parameters { max_batch_size { value: 8 } }"))
+    _, batching = with_config_files(written(tmp_path, "batching_parameters { max_batch_size { value: 8 } }"))
     assert batching is not None and batching.max_batch_size.value == 8
 
 
@@ -78,7 +78,7 @@ def test_what_tfs_writes(tmp_path: Path) -> None:
     found = spec.load_spec(file)
     files = render.files(found, render.host_layout(found, tmp_path))
     (tmp_path / "platform.config").write_text(files["platform.config"])
-    options, batching = applied(Options(platform_config_file=str(tmp_path / "platform.config")))
+    options, batching = with_config_files(Options(platform_config_file=str(tmp_path / "platform.config")))
     assert batching is not None and batching.max_batch_size.value == 8
     assert (options.tensorflow_intra_op_parallelism, options.enable_model_warmup) == (2, True)
 
@@ -89,7 +89,7 @@ def test_what_tfs_writes(tmp_path: Path) -> None:
 ])
 def test_files_that_cant_be_used(tmp_path: Path, platform: str, adapter: str, text: str) -> None:
     with pytest.raises(StatusError, match=text):
-        applied(written(tmp_path, "", platform, adapter))
+        with_config_files(written(tmp_path, "", platform, adapter))
 
 
 def test_an_adapter_of_another_type(tmp_path: Path) -> None:
@@ -97,4 +97,4 @@ def test_an_adapter_of_another_type(tmp_path: Path) -> None:
     file.write_text('platform_configs { key: "tensorflow" value { source_adapter_config { '
                     "[type.googleapis.com/tensorflow.serving.ModelServerConfig] { } } } }")
     with pytest.raises(StatusError, match="expected a source_adapter_config of type SavedModelBundleSourceAdapter"):
-        applied(Options(platform_config_file=str(file)))
+        with_config_files(Options(platform_config_file=str(file)))

@@ -1,4 +1,4 @@
-"""A predict body -> arrays, with the real server's checks in its order.
+"""Bodies of requests: predict -> arrays, classify and regress -> tf.Examples, checked in the real server's order.
 
 Numbers go through numpy at once; whatever that doesn't take as it is goes the slow way, value by value, which knows
 all the rules and error texts.
@@ -10,20 +10,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from deploy.modelserver.inline import LONG, Steps
-from deploy.modelserver.rest import bulk, fast, parse
-from deploy.modelserver.rest.fast import numeric
-from deploy.modelserver.rest.pretty import quoted_value
-from deploy.modelserver.rest.values import base64_bytes, converter, is_base64_object, type_error
+from deploy.modelserver.execution import LONG, Steps
+from deploy.modelserver.rest import parse
+from deploy.modelserver.rest.arrays import LONG_BODY, numeric, read_bulk, rounded
+from deploy.modelserver.rest.encode import quoted_value
+from deploy.modelserver.rest.values import Filler, base64_bytes, is_base64_object, json_type, shape_text
 from deploy.modelserver.status import StatusError, invalid
+from deploy.net.http1.messages import Request
+from deploy.wire import example_pb2
+from deploy.wire import serving_pb2 as pb
 from deploy.wire.dtypes import Array
-from deploy.wire.tensors import dtype_from_number, numpy_dtype, shaped
+from deploy.wire.tensors import dtype_from_number
 
 _SHORT = 1 << 12  # bytes
-_LOOK = 1024  # values between two looks at whether somebody still waits
 Inputs = Mapping[str, int]  # an input's name -> number of its dtype
+_FEATURE_TYPES = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
+_MOST_INT64 = 2**63 - 1
+_LEAST_NORMAL = 2.0**-126  # of float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +45,9 @@ def predict_body(body: bytes, inputs_of: Callable[[str], Inputs], go_on: Callabl
     inputs_of: a signature's inputs by its name ("" for the default); may raise StatusError. go_on: see `parse.read`.
     A long body that has to be read value by value is for a thread. The steps raise StatusError.
     """
-    if len(body) >= bulk.LONG and (found := bulk.read(body)) is not None:
+    if len(body) >= LONG_BODY and (found := read_bulk(body)) is not None:
         inputs = inputs_of(found.signature)
-        if len(inputs) == 1 and (array := fast.rounded(found.numbers, dtype_from_number(*inputs.values()))) is not None:
+        if len(inputs) == 1 and (array := rounded(found.numbers, dtype_from_number(*inputs.values()))) is not None:
             return Decoded(found.signature, dict.fromkeys(inputs, array), found.key == "instances")
     if len(body) > _SHORT:
         yield LONG
@@ -112,78 +115,6 @@ def _tensor(alias: str, value: Any, dtype: int, plain: bool, go_on: Callable[[],
     return array
 
 
-class Filler:
-    """Collects values one by one, checked against the shape that the first elements of all lists make."""
-
-    def __init__(self, dtype: str, go_on: Callable[[], None] = parse.keep_on) -> None:
-        self.dtype, self._go_on = dtype, go_on
-        self.shape: tuple[int, ...] = ()
-        self._values: list[Any] = []
-        self._convert = converter(dtype)
-
-    def add(self, value: Any) -> int:
-        """Take a tensor's value; returns how many elements it has. Raises StatusError."""
-        shape, first = [], value
-        while isinstance(first, list):
-            shape.append(len(first))
-            if not first:
-                break
-            first = first[0]
-        self.shape, before = tuple(shape), len(self._values)
-        self._fill(value)
-        return len(self._values) - before
-
-    def _fill(self, value: Any) -> None:
-        """Take all values in their order. Lists may be deep, so those that are begun lie on a stack."""
-        rank, begun = len(self.shape), [iter([value])]
-        while begun:
-            level = len(begun) - 1
-            for item in begun[-1]:
-                if isinstance(item, list):
-                    self._check(item, level)
-                    begun.append(iter(item))
-                    break
-                if level != rank:
-                    raise invalid(f"JSON Value: {quoted_value(item)} found at incorrect level: {level + 1} in the JSON "
-                                  f"DOM. Expected at level: {rank}")
-                self._values.append(self._object(item) if isinstance(item, dict) else self._convert(item))
-                if not len(self._values) % _LOOK:
-                    self._go_on()
-            else:
-                begun.pop()
-
-    def _check(self, value: list[Any], level: int) -> None:
-        rank = len(self.shape)
-        if level >= rank:
-            raise invalid(f"Encountered list at unexpected level: {level} expected < {rank}")
-        if len(value) != self.shape[level]:
-            raise invalid(f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: "
-                          f"{self.shape[level]}")
-
-    def _object(self, value: dict[str, Any]) -> bytes:
-        if self.dtype != "string":
-            raise type_error(value, self.dtype)
-        return base64_bytes(value)
-
-    def array(self, shape: tuple[int, ...], alias: str) -> Array:
-        """All values that were taken, for the input `alias`. Raises StatusError."""
-        if self.dtype == "string":
-            array = np.empty(len(self._values), dtype=object)
-            array[:] = self._values
-        else:
-            with np.errstate(over="ignore"):
-                array = self._numbers()
-        try:
-            return shaped(array, shape)
-        except ValueError:  # more dimensions than an array can have
-            raise invalid(f"tensor parsing error: {alias}") from None
-
-    def _numbers(self) -> Array:
-        wide = {"int8": np.int32, "int16": np.int32, "uint8": np.int32, "float32": np.float64}.get(self.dtype)
-        target = numpy_dtype(self.dtype)
-        return fast.flushed(np.array(self._values, dtype=wide or target).astype(target, copy=False))
-
-
 # -- rows: {"instances": [...]}
 
 
@@ -205,7 +136,7 @@ def _rows(instances: list[Any], inputs: Inputs, plain: bool, go_on: Callable[[],
             raise invalid(f"Expecting value/list but got object at item {number} of input list")
         else:
             try:
-                _add(only, item, fillers, first)
+                _add_value(only, item, fillers, first)
             except StatusError as error:
                 raise invalid(f"Failed to process element: {number} of 'instances' list. Error: {error}") from error
     return {name: fillers[name].array((len(instances), *first[name][1]), name) for name in fillers if name in first}
@@ -217,7 +148,7 @@ def _add_named(number: int, item: Any, fillers: dict[str, Filler],
         raise invalid(f"Expecting object but got list at item {number} of input list")
     for name, value in item.items():
         try:
-            _add(name, value, fillers, first)
+            _add_value(name, value, fillers, first)
         except StatusError as error:
             raise invalid(f"Failed to process element: {number} key: {name} of 'instances' list. Error: "
                           f"{error}") from error
@@ -226,7 +157,8 @@ def _add_named(number: int, item: Any, fillers: dict[str, Filler],
                       f"keys must be equal to: {','.join(sorted(fillers))}")
 
 
-def _add(name: str, value: Any, fillers: dict[str, Filler], first: dict[str, tuple[int, tuple[int, ...]]]) -> None:
+def _add_value(name: str, value: Any, fillers: dict[str, Filler],
+               first: dict[str, tuple[int, tuple[int, ...]]]) -> None:
     if name not in fillers:
         raise invalid(f"JSON object: does not have named input: {name}")
     filler = fillers[name]
@@ -235,7 +167,7 @@ def _add(name: str, value: Any, fillers: dict[str, Filler], first: dict[str, tup
     if size != expected:
         raise invalid(f"Expecting tensor size: {expected} but got: {size}")
     if filler.shape != shape:
-        raise invalid(f"Expecting shape {_shape(shape)} but got: {_shape(filler.shape)}")
+        raise invalid(f"Expecting shape {shape_text(shape)} but got: {shape_text(filler.shape)}")
 
 
 def _fast_rows(instances: list[Any], inputs: Inputs, plain: bool, named: bool) -> dict[str, Array] | None:
@@ -259,5 +191,59 @@ def _is_named(item: object) -> bool:
     return isinstance(item, dict) and not is_base64_object(item)
 
 
-def _shape(shape: tuple[int, ...]) -> str:
-    return f"[{','.join(map(str, shape))}]"
+def fill(given: pb.Input, spec: pb.ModelSpec, sent: Request) -> None:
+    """Examples, context and signature of a body into a request. Raises StatusError."""
+    document = parse.read(sent.body, sent.go_on)
+    spec.signature_name = _valid(signature_name(document))
+    target: Any = given.example_list
+    if "context" in document:
+        target = given.example_list_with_context
+        target.context.CopyFrom(example(document["context"]))
+    if "examples" not in document:
+        raise format_error(document, "When method is classify, key 'examples' is expected and was not found")
+    examples = document["examples"]
+    if not isinstance(examples, list):
+        raise format_error(document, "Expecting 'examples' value to be an list/array")
+    if not examples:
+        raise format_error(document, "'examples' value is an empty array")
+    target.examples.extend([example(value) for value in examples])
+
+
+def example(value: Any) -> example_pb2.Example:
+    """A JSON object as an example. Raises StatusError."""
+    if not isinstance(value, dict):
+        raise invalid(f"Example must be JSON object but got JSON {json_type(value)}")
+    made = example_pb2.Example()
+    made.features.SetInParent()
+    for name, content in value.items():
+        feature = made.features.feature[_valid(name)]
+        for item in content if isinstance(content, list) else [content]:
+            _add_feature(item, name, feature)
+    return made
+
+
+def _valid(text: str) -> str:
+    """The text as a protobuf string takes it: bytes that aren't UTF-8 are replaced."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _add_feature(value: Any, name: str, feature: example_pb2.Feature) -> None:
+    """One JSON value: its type decides the feature's kind, which all values have to share."""
+    if value is None or isinstance(value, list) or (isinstance(value, dict) and not is_base64_object(value)):
+        raise invalid(f"Feature: {name} has element with unexpected JSON type: {json_type(value)}")
+    kind = ("int64_list" if isinstance(value, (bool, int)) else "float_list" if isinstance(value, float)
+            else "bytes_list")
+    present = feature.WhichOneof("kind")
+    if present not in (None, kind):
+        raise invalid(f"Unexpected element type in feature: {name} expecting type: {_FEATURE_TYPES[present]}")
+    if isinstance(value, dict):
+        value = base64_bytes(value)
+    elif isinstance(value, str):
+        value = value.encode("utf-8", "surrogateescape")
+    elif isinstance(value, bool):
+        value = int(value)
+    elif isinstance(value, float) and abs(value) < _LEAST_NORMAL:
+        value *= 0.0  # as `arrays.flushed` does
+    elif isinstance(value, int) and value > _MOST_INT64:
+        raise invalid(f"Feature: {name} has uint64 element. Only int64 is supported.")
+    getattr(feature, kind).value.append(value)

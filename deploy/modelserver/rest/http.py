@@ -20,9 +20,9 @@ from itertools import islice
 from typing import TypeVar
 
 from deploy.engine.denormals import flush_for_good
-from deploy.modelserver import patience
-from deploy.modelserver.inline import InlinePolicy, Steps, finish
-from deploy.modelserver.loops import close_listeners, new_loop, open_files
+from deploy.modelserver import execution
+from deploy.modelserver.execution import InlinePolicy, Steps, finish
+from deploy.modelserver.listening import close_listeners, new_loop, open_files
 from deploy.modelserver.status import NeverAnswered
 from deploy.net.http1 import limits as most
 from deploy.net.http1.connection import Connection
@@ -159,7 +159,7 @@ class RestServer:
                 del request.headers[b"content-encoding"]
             check_values(request.body, self.limits.values)
             steps = job.steps or self._answer(request)
-            with patience.until(time.monotonic() + self._timeout if self._timeout else None):
+            with execution.deadline(time.monotonic() + self._timeout if self._timeout else None):
                 self._finish_soon(job, self._answered(partial(finish, steps)))
         except Heavier:  # it waits as it came: many of them unpacked would fill the memory
             job.heavy = True

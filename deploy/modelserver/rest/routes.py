@@ -1,17 +1,25 @@
-"""URLs and methods of the REST API. Answers requests; what goes wrong becomes the real server's error replies."""
+"""URLs and methods of the REST API. Answers requests; what goes wrong becomes the real server's error replies.
+
+Status and metadata are laid out as protobuf's C++ library lays out JSON.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
 
 from deploy.modelserver import predict as predicting
-from deploy.modelserver.core import Core, LazyServable
-from deploy.modelserver.inline import LONG, Steps, finish
+from deploy.modelserver.core import SIGNATURE_DEF, Core, LazyServable, model_status, signature_map
+from deploy.modelserver.examples import Examples
+from deploy.modelserver.execution import LONG, Steps, finish
 from deploy.modelserver.metrics import Metrics
 from deploy.modelserver.rest import decode, encode
-from deploy.modelserver.rest.metadata import metadata_json, status_json
 from deploy.modelserver.status import HTTP_STATUS, StatusError, invalid
 from deploy.net.http1.messages import TEXT, UNTYPED, Request, Response, endless, html_error
 from deploy.net.http1.uri import Uri, remembered, unescaped
@@ -27,7 +35,6 @@ _CORS = (("Access-Control-Allow-Origin", "*"), ("Access-Control-Allow-Methods", 
          ("Access-Control-Allow-Headers", "Content-Type"))
 _ORIGIN = re.compile(rb"https?://")
 _MOST = 2**63 - 1
-
 Call = Callable[[pb.ModelSpec, Request], Steps[bytes]]
 
 
@@ -115,7 +122,6 @@ class Api:
                 return metadata_json(self.core, spec) if wants_metadata else status_json(self.core, spec)
         raise invalid(f"Malformed request: {request.method} {target}")
 
-
 _uri = remembered(Uri.of)
 
 
@@ -164,3 +170,63 @@ def predict(core: Core, *, method_check: bool = False) -> Call:
             return encode.rows(outputs) if asked.row else encode.columns(outputs)
 
     return call
+
+
+def classify(core: Core, examples: Examples) -> Call:
+    """What answers POST ...:classify."""
+
+    def call(spec: pb.ModelSpec, sent: Request) -> Steps[bytes]:
+        yield LONG
+        request = pb.ClassificationRequest(model_spec=spec)
+        decode.fill(request.input, request.model_spec, sent)
+        with core.servable(spec) as servable:
+            result = examples.classify(servable, request).result
+        return encode.classifications([[(c.label.encode("utf-8", "surrogateescape"), c.score) for c in row.classes]
+                                       for row in result.classifications])
+
+    return call
+
+
+def regress(core: Core, examples: Examples) -> Call:
+    """What answers POST ...:regress."""
+
+    def call(spec: pb.ModelSpec, sent: Request) -> Steps[bytes]:
+        yield LONG
+        request = pb.RegressionRequest(model_spec=spec)
+        decode.fill(request.input, request.model_spec, sent)
+        with core.servable(spec) as servable:
+            result = examples.regress(servable, request).result
+        return encode.regressions([r.value for r in result.regressions])
+
+    return call
+
+
+def status_json(core: Core, spec: pb.ModelSpec) -> bytes:
+    """GET /v1/models/...  Raises StatusError."""
+    return _json(model_status(core, pb.GetModelStatusRequest(model_spec=spec))).encode()
+
+
+def metadata_json(core: Core, spec: pb.ModelSpec) -> bytes:
+    """GET /v1/models/.../metadata  Raises StatusError."""
+    answered, signatures = signature_map(
+        core, pb.GetModelMetadataRequest(model_spec=spec, metadata_field=[SIGNATURE_DEF]))
+    return (f'{{\n"model_spec":{_json(answered)},\n"metadata": {{"signature_def": {_json(signatures)}}}\n}}\n').encode()
+
+
+def _json(message: Message) -> str:
+    data: Any = json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    return _text(data, 1) + "\n"
+
+
+def _text(value: Any, depth: int) -> str:
+    if isinstance(value, float):  # whole ones without a point
+        return next(t for digits in (6, 9, 15, 17) if float(t := f"{value:.{digits}g}") == value)
+    if not isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict):
+        items, ends = [f"{json.dumps(k, ensure_ascii=False)}: {_text(v, depth + 1)}" for k, v in value.items()], "{}"
+    else:
+        items, ends = [_text(v, depth + 1) for v in value], "[]"
+    blanks = "\n" + " " * depth
+    return f"{ends[0]}{blanks}{f',{blanks}'.join(items)}{blanks[:-1]}{ends[1]}" if items else ends

@@ -1,4 +1,4 @@
-"""The gRPC server: ports, threads, deadlines."""
+"""The gRPC server: ports, threads, deadlines; what it says on the wire is in deploy.net.http2."""
 
 from __future__ import annotations
 
@@ -11,20 +11,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from deploy.modelserver import patience
-from deploy.modelserver.inline import InlinePolicy, Steps, finish, never
-from deploy.modelserver.loops import close_listeners, new_loop
-from deploy.modelserver.pool import Exhausted, RefusingPool
-from deploy.modelserver.rpc.sockets import listening
+from deploy.modelserver import execution
+from deploy.modelserver.execution import InlinePolicy, Steps, finish, never
+from deploy.modelserver.listening import close_listeners, listening_sockets, new_loop
 from deploy.modelserver.status import Code, NeverAnswered, StatusError
 from deploy.net.http2 import messages
 from deploy.net.http2.connection import Connection
 from deploy.net.http2.frames import ENHANCE_YOUR_CALM
 from deploy.net.http2.limits import Limits, Memory
 from deploy.net.http2.streams import Stream
+from deploy.net.pool import Exhausted, RefusingPool
 
 log = logging.getLogger("modelserver")
-
 Handler = Callable[[messages.Message], Steps[bytes]]
 _SOON = 0.01  # seconds; a deadline that is nearer may be over before a short call is
 _FLUSH = 2.0  # seconds for clients to take the last bytes
@@ -43,7 +41,7 @@ class GrpcServer:
                  tls: ssl.SSLContext | None = None, share: bool = True, limits: Limits | None = None) -> None:
         self._handlers = {path.encode(): handler for path, handler in handlers.items()}
         self._limits, self._tls = limits or Limits(), tls
-        self._sockets = listening(addresses, share)
+        self._sockets = listening_sockets(addresses, share)
         self.ports = [0 if s.family == socket.AF_UNIX else int(s.getsockname()[1]) for s in self._sockets]
         self._pool = RefusingPool(max(0, max_threads - 1))  # the real server's last thread polls
         self._connections: set[Connection] = set()
@@ -183,7 +181,7 @@ class GrpcServer:
     def _answer(self, connection: Connection, stream: Stream, steps: Steps[bytes] | None) -> Callable[[], None]:
         if self._pool.refusing:
             raise _exhausted()
-        with patience.until(None if stream.until is None else time.monotonic() + stream.until - self._loop.time()):
+        with execution.deadline(None if stream.until is None else time.monotonic() + stream.until - self._loop.time()):
             reply = messages.framed(finish(self._begun(stream) if steps is None else steps))
         return partial(connection.reply, stream, messages.HEADERS, reply, messages.TRAILERS)
 

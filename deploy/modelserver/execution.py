@@ -1,25 +1,31 @@
-"""Which requests an event loop answers by itself, and how far.
+"""How a request is run: which of its steps an event loop takes by itself, and how long a thread may take over the rest.
 
 Handing a request over to a thread and getting the answer back costs as much as a small model (0.1 ms, and more while
 threads compete for Python's lock), so a loop answers what is sure to take a fraction of a millisecond. A request is
 answered in steps. Before each that may take long, the request says what comes next: the loop goes on if the policy lets
 it, else a thread does, from there. So nothing is done twice, and what the request holds (its version, its place in the
 metrics) is given back in the end, whoever gets there, and also if nobody does.
+
+A thread knows its call's deadline: the client's, or the REST API's. A run that goes on longer is stopped, so that it
+doesn't keep a thread and its version for nobody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Sequence
+import time
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from deploy.engine.latency import LatencyEstimate, Shapes
 from deploy.modelserver.status import NeverAnswered
 
 T = TypeVar("T")
-
 _MOST = 1 << 18  # bytes of a request; longer ones are read by a thread
 _PAUSE = 32  # so many requests of a kind go to threads after one that a thread had to take over
 _KINDS = 1024  # that are remembered
+_deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 
 class Measured(Protocol):
@@ -98,3 +104,24 @@ class InlinePolicy:
             self._left.clear()
         self._left[kind] = _PAUSE
         return None
+
+
+@contextmanager
+def deadline(moment: float | None) -> Iterator[None]:
+    """What is run in this `with` may take until `moment` (time.monotonic()); None: as long as it takes."""
+    before = _deadline.set(moment)
+    try:
+        yield
+    finally:
+        _deadline.reset(before)
+
+
+def current_deadline() -> float | None:
+    """The deadline of what this thread runs (time.monotonic()), if it has one."""
+    return _deadline.get()
+
+
+def seconds_left() -> float | None:
+    """Seconds that are left, some at least; None: as many as it takes."""
+    end = _deadline.get()
+    return None if end is None else max(0.001, end - time.monotonic())

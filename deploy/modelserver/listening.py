@@ -1,13 +1,14 @@
-"""The gRPC server's sockets, and its TLS."""
+"""What the two ports listen with: event loops, sockets, TLS, and how many connections there may be."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import ssl
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +17,35 @@ from deploy.modelserver.status import Code, StatusError
 _FAILED = "Failed to BuildAndStart gRPC server"
 
 
-def listening(addresses: Sequence[str], share: bool) -> list[socket.socket]:
+def new_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's, where it is installed (not on Windows)."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def open_files() -> int | None:
+    """How many files and sockets this process may have; None if there is no limit."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else int(soft)
+
+
+def close_listeners(loop: asyncio.AbstractEventLoop, listeners: Iterable[asyncio.AbstractServer]) -> None:
+    """Close them in a loop that has stopped; uvloop's sockets need some turns for that."""
+    for listener in listeners:
+        listener.close()
+    for _ in range(3):
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+
+
+def listening_sockets(addresses: Sequence[str], share: bool) -> list[socket.socket]:
     """Sockets that listen on `host:port` or `unix:path`. Raises StatusError if one can't be had."""
     sockets: list[socket.socket] = []
     try:
