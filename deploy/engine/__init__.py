@@ -7,13 +7,12 @@
 `confined` does it in a process of its own, for models that somebody else made; `python -m deploy.engine.replay` answers
 a file of requests.
 
-    session       one loaded SavedModel; loading: from a directory to it; tensors: numpy <-> TF_Tensor
-    library       TensorFlow's C API, bound with ctypes; memory, denormals: what a process and its threads have to set
-    latency       how long a run will take, as far as those before it tell
-    unregistered  SavedModels with unknown ops in functions
-    child         a model in a process of its own; confined_process: that process; confining: what it gives up
-    replay        recorded requests answered in a process
-    tflite        TensorFlow Lite, run by LiteRT
+    session   one loaded SavedModel; loading: from a directory to it, unknown ops or not; tensors: numpy <-> TF_Tensor
+    library   TensorFlow's C API, bound with ctypes; settings: what a process and its threads have to set before
+    latency   how long a run will take, as far as those before it tell
+    child     a model in a process of its own; confined_process: that process, and what it gives up
+    replay    recorded requests answered in a process
+    tflite    TensorFlow Lite, run by LiteRT
 
 The library is opened by the first call that needs it (0.2 s), with local symbol visibility.
 """

@@ -5,7 +5,7 @@ from .library import available as available
 from .library import ops as ops
 from .library import quiet as quiet
 from .library import version as version
-from .memory import keep_freed as keep_freed
 from .session import Session as Session
 from .session import load as load
 from .session import load_version as load_version
+from .settings import keep_freed as keep_freed

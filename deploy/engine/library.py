@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from deploy.engine.denormals import Flushing
+from deploy.engine.settings import Flushing
 from deploy.errors import BackendMissing, DeployError
 from deploy.wire import model_pb2
 

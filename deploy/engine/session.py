@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 
 from deploy import savedmodel
-from deploy.engine.denormals import flushes
 from deploy.engine.latency import LatencyEstimate, LatencyEstimates, Shapes, elements, is_static_cost
 from deploy.engine.library import EngineError, Library, Output, library
 from deploy.engine.loading import load_model
-from deploy.engine.memory import give_back
+from deploy.engine.settings import flushes, give_back
 from deploy.engine.tensors import from_tensor, to_tensor
 from deploy.engine.tflite import TfliteVersion, called
 from deploy.savedmodel.tflite import FILE

@@ -1,7 +1,6 @@
 """Protocols of the wire, without a word about models.
 
-    http1    HTTP/1.1: connections, a parser in C and what a request may have, replies
-    http2    HTTP/2 and gRPC's messages in it: connections, streams, frames
-    inflate  compressed bodies, unpacked within limits
-    pool     threads for calls: a limited number, and calls that none of them gets to are refused
+    http1  HTTP/1.1: connections, a parser in C and what a request may have, replies
+    http2  HTTP/2 and gRPC's messages in it: connections, streams, frames
+    pool   threads for calls: a limited number, and calls that none of them gets to are refused
 """

@@ -152,7 +152,7 @@ _HELP = {
     "tfs_loader": "engine: serve models; echo: answer with the inputs, without TensorFlow",
     "tfs_grpc_max_held_bytes": "bytes of gRPC requests and replies that are kept at a time; 0: a quarter of the memory",
     "tfs_grpc_max_connections": "gRPC connections at a time; 0: 4096, or half of the open files that are allowed",
-    "tfs_grpc_stall_seconds": "longest time in which a gRPC client takes nothing of its replies",
+    "tfs_grpc_stall_seconds": "longest time in which a gRPC client takes nothing of its replies; 0: any",
     "tfs_rest_max_body_bytes": "longest body of a REST request; 0: any",
     "tfs_rest_max_held_bytes": "bytes of all REST requests that have arrived and aren't answered yet; 0: any",
     "tfs_rest_max_values": "most numbers and strings in a REST request; 0: any",

@@ -8,7 +8,6 @@ import zlib
 import pytest
 
 from deploy.modelserver.status import Code
-from deploy.net import inflate
 from deploy.net.http2 import frames as http2
 from deploy.net.http2 import limits, messages
 from deploy.net.http2.frames import frame, number32
@@ -383,6 +382,13 @@ def test_a_client_that_doesn_t_read_is_given_up() -> None:
     assert client.transport.aborted
 
 
+def test_with_a_stall_of_0_a_client_may_take_any_time() -> None:
+    client = Client(Limits(stall=0)).greet()
+    client.transport.unsent = 1000
+    ticks(client, 1000)
+    assert not client.transport.closed
+
+
 def test_a_closed_connection_whose_client_doesn_t_read_is_given_up() -> None:
     client = Client(Limits(stall=5)).greet()
     client.connection.fail(http2.PROTOCOL_ERROR)
@@ -412,9 +418,9 @@ def test_what_a_compressed_message_becomes_is_limited(encoding: str, wbits: int)
 
 
 def test_a_small_message_can_t_become_a_large_one() -> None:
-    assert inflate.most_unpacked(1000, 2**31) == 64 * MIB
-    assert inflate.most_unpacked(10 * MIB, 2**31) == 1000 * MIB
-    assert inflate.most_unpacked(10 * MIB, 100) == 100
+    assert messages.most_unpacked(1000, 2**31) == 64 * MIB
+    assert messages.most_unpacked(10 * MIB, 2**31) == 1000 * MIB
+    assert messages.most_unpacked(10 * MIB, 100) == 100
     body = packed(bytes(65 * MIB))
     with pytest.raises(messages.Unreadable, match="larger than max"):
         messages.unpacked({b"grpc-encoding": b"gzip"}, body, 2**31)
@@ -425,7 +431,7 @@ def test_a_small_message_can_t_become_a_large_one() -> None:
 def test_damaged_compressed_data(damage: object) -> None:
     message = bytes(packed(b"x" * 1000))[5:]
     with pytest.raises(zlib.error):
-        inflate.inflated(damage(message), inflate.GZIP, MIB)  # type: ignore[operator]
+        messages.inflated(damage(message), messages.GZIP, MIB)  # type: ignore[operator]
 
 
 def test_a_pool_takes_so_many_functions() -> None:

@@ -9,7 +9,7 @@ from http.client import HTTPConnection, HTTPResponse
 
 import pytest
 
-from deploy.net.http1.uri import Uri, unescaped
+from deploy.net.http1.heads import Uri, unescaped
 from deploy.testing import serve
 from deploy.wire.flags import Options
 

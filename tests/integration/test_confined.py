@@ -29,10 +29,10 @@ Tfs = Callable[..., tuple[int, str]]
 
 _TRIED = """
 import os, socket, sys, json, ctypes, signal
-from deploy.engine import confining
-confining.limit(8 << 30, 60)
-files = confining.read_only([sys.prefix, sys.base_prefix, *[p for p in sys.path if p], sys.argv[1]])
-calls = confining.no_calls()
+from deploy.engine import confined_process
+confined_process.limit(8 << 30, 60)
+files = confined_process.read_only([sys.prefix, sys.base_prefix, *[p for p in sys.path if p], sys.argv[1]])
+calls = confined_process.no_calls()
 def tried(what):
     try:
         what()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.engine.denormals import flush_for_good
+from deploy.engine.settings import flush_for_good
 from deploy.modelserver.execution import finish
 from deploy.modelserver.rest import arrays
 from deploy.modelserver.rest.arrays import flushed, numeric

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import simdjson
 
-from deploy.engine import denormals
+from deploy.engine import settings
 from deploy.wire.dtypes import Array
 from deploy.wire.tensors import numpy_dtype
 
@@ -117,7 +117,7 @@ def flushed(numbers: Array) -> Array:
     """Denormal floats are zero: the real server reads JSON in threads that don't know them."""
     if numbers.dtype.kind != "f":
         return numbers
-    if denormals.flushes():  # what became a float32 here has lost them on the way
+    if settings.flushes():  # what became a float32 here has lost them on the way
         return numbers * 1.0 if numbers.dtype.itemsize == 8 else numbers
     with np.errstate(under="ignore", invalid="ignore"):
         return np.asarray(numbers * (np.abs(numbers) >= np.finfo(numbers.dtype).tiny))

@@ -19,7 +19,7 @@ from functools import partial
 from itertools import islice
 from typing import TypeVar
 
-from deploy.engine.denormals import flush_for_good
+from deploy.engine.settings import flush_for_good
 from deploy.modelserver import execution
 from deploy.modelserver.execution import InlinePolicy, Steps, finish
 from deploy.modelserver.listening import close_listeners, new_loop, open_files

@@ -21,8 +21,8 @@ from deploy.modelserver.execution import LONG, Steps, finish
 from deploy.modelserver.metrics import Metrics
 from deploy.modelserver.rest import decode, encode
 from deploy.modelserver.status import HTTP_STATUS, StatusError, invalid
+from deploy.net.http1.heads import Uri, remembered, unescaped
 from deploy.net.http1.messages import TEXT, UNTYPED, Request, Response, endless, html_error
-from deploy.net.http1.uri import Uri, remembered, unescaped
 from deploy.types import DEFAULT_SIGNATURE
 from deploy.wire import serving_pb2 as pb
 

@@ -2,9 +2,8 @@
 
     connection  one client: requests in, replies out in their order, by turns
     parser      bytes -> requests, by httptools, and which are refused
-    heads       what is wrong with a head; heads that needn't be parsed again
+    heads       what is wrong with a head or its target; heads that needn't be parsed again
     messages    requests and replies as values
-    uri         request targets
     limits      what a client may take
 """
 

@@ -3,8 +3,7 @@
     connection  one client as the event loop sees it: turns, seconds
     receiving   requests that come in; control: frames that are none
     sending     replies, windows, ends, and what a connection asks of its server
-    streams     a request and its reply, and the state they are in
-    fields      header blocks, and whether their fields make a request
+    streams     a request and its reply, the state they are in, and header fields
     frames      numbers, how frames are read and written
     limits      what a client may ask, and what it costs
     messages    requests and replies as gRPC writes them into HTTP/2

@@ -147,11 +147,12 @@ class Connection(Receiver, asyncio.Protocol):
         moves = self._sent or waiting < self._unsent or not (self._sending or waiting)
         self._sent, self._unsent, self._stalled = False, waiting, 0 if moves else self._stalled + 1
         if self._transport.is_closing():
-            if self.age > limits.stall:
+            if limits.stall and self.age > limits.stall:
                 self._transport.abort()
         elif self._leaving and self.idle:
             self.fail(NO_ERROR)
-        elif self._stalled > limits.stall or (self.age > limits.handshake and (not self._settled or self._continued)):
+        elif (limits.stall and self._stalled > limits.stall) or (
+                self.age > limits.handshake and (not self._settled or self._continued)):
             self.fail(ENHANCE_YOUR_CALM)
             self._transport.abort()
         elif self.idle:

@@ -34,7 +34,10 @@ LATE_DATA = 1 << 16  # bytes of a request that is answered already, until its st
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes, numbers, and seconds. held: bytes of requests and replies, of a connection and of all."""
+    """Bytes, numbers, and seconds. held: bytes of requests and replies, of a connection and of all.
+
+    stall: in which nothing of a reply is taken; 0: any. Its default is its flag's (deploy/wire/flags.py).
+    """
 
     streams: int = 100
     message: int = 512 * MIB
@@ -44,7 +47,7 @@ class Limits:
     connections: int = 4096
     handshake: int = 20
     idle: int = 3600
-    stall: int = 60
+    stall: int = 0
 
 
 @dataclass(slots=True)

@@ -1,4 +1,7 @@
-"""gRPC in HTTP/2 (grpc's PROTOCOL-HTTP2.md): a message with five bytes in front; the status in the trailers."""
+"""gRPC in HTTP/2 (grpc's PROTOCOL-HTTP2.md): a message with five bytes in front; the status in the trailers.
+
+Compressed messages are unpacked piece by piece: a small one can stand for gigabytes.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,15 @@ import re
 import zlib
 from typing import Protocol
 
-from deploy.net.inflate import DEFLATE, GZIP, TooLong, inflated
-
 Message = bytes | memoryview
-
 RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 8, 12, 13  # of google.rpc.Code
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _FIRST = 0x0A  # tag of a message's field 1 that has a length
 _UNSAFE = re.compile(rb"[^\x20-\x24\x26-\x7e]")
+GZIP, DEFLATE = 31, 15  # zlib's wbits
+ANY_RATIO, MOST_RATIO = 64 << 20, 100  # bytes that may come of little; for more of them, how much longer than packed
+_PIECE = 1 << 20
 
 
 class Failure(Protocol):
@@ -50,7 +53,6 @@ def _length(text: bytes) -> bytes:
         size >>= 7
     digits.append(size)
     return bytes(digits)
-
 
 _OK = b"\x88"  # :status 200, from the static table
 HEADERS = _OK + field(b"content-type", b"application/grpc") + field(b"grpc-accept-encoding", b"identity, deflate, gzip")
@@ -110,3 +112,31 @@ def model_of(body: bytearray) -> bytes:
 def framed(message: bytes) -> bytes:
     """The message as a reply's body."""
     return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+class TooLong(Exception):
+    """It would be longer than allowed."""
+
+
+def most_unpacked(packed: int, most: int) -> int:
+    """How long `packed` bytes may become: at most `most`, and, beyond 64 MiB, a hundred times as long."""
+    return min(most, max(ANY_RATIO, packed * MOST_RATIO))
+
+
+def inflated(packed: bytes | bytearray | memoryview, wbits: int, most: int) -> bytes:
+    """All of a compressed body. Raises TooLong; zlib.error if it is damaged, cut off, or followed by something."""
+    unpacker, pieces, size = zlib.decompressobj(wbits=wbits), [], 0
+    most = most_unpacked(len(packed), most)
+    rest: bytes | bytearray | memoryview = packed
+    while not unpacker.eof:
+        piece = unpacker.decompress(rest, _PIECE)
+        rest = unpacker.unconsumed_tail
+        size += len(piece)
+        if size > most:
+            raise TooLong(most)
+        if not piece and not rest and not unpacker.eof:
+            raise zlib.error("it is cut off")
+        pieces.append(piece)
+    if unpacker.unused_data:
+        raise zlib.error("something follows")
+    return b"".join(pieces)

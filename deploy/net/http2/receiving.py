@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from deploy.net.http2 import limits as cost
 from deploy.net.http2.control import ControlFrames
-from deploy.net.http2.fields import Block, Blocks
 from deploy.net.http2.frames import (
     DATA,
     END_HEADERS,
@@ -41,7 +40,7 @@ from deploy.net.http2.limits import (
     Limits,
 )
 from deploy.net.http2.sending import CLIENT_ENDED, OPEN, WE_ENDED, Service
-from deploy.net.http2.streams import End, Stream
+from deploy.net.http2.streams import Block, Blocks, End, Stream
 
 _MORE = PADDED | PRIORITIZED
 
