@@ -27,7 +27,7 @@ from deploy.files import escapes, walk
 from deploy.goldens import warmup
 from deploy.goldens.recorded import FILE
 from deploy.savedmodel import flow, tflite
-from deploy.savedmodel.outline import Outline
+from deploy.savedmodel.flow import Outline
 from deploy.savedmodel.reader import asset_files, flaws
 from deploy.savedmodel.scanning import LIMIT
 from deploy.types import Contract

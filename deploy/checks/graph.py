@@ -13,8 +13,7 @@ from deploy.checks.reachability import Reachability, Reached, asked, callees, de
 from deploy.checks.rules import RULES, Finding, Severity, Where
 from deploy.checks.targets import Target
 from deploy.savedmodel import flow, reader
-from deploy.savedmodel.flow import MAIN
-from deploy.savedmodel.outline import Outline
+from deploy.savedmodel.flow import MAIN, Outline
 from deploy.savedmodel.scanning import GraphFile
 from deploy.wire.dtypes import BYTES_SUFFIX
 from deploy.wire.model_pb2 import NodeDef

@@ -11,8 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from deploy.savedmodel.flow import MAIN
-from deploy.savedmodel.outline import Outline
+from deploy.savedmodel.flow import MAIN, Outline
 from deploy.wire.contracts import INTERNAL_SIGNATURES
 from deploy.wire.model_pb2 import MetaGraphDef, SignatureDef, TensorInfo
 

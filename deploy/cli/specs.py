@@ -33,7 +33,7 @@ def _init(app: click.Group) -> None:
         """
         import msgspec
 
-        from deploy.render.reading import not_local, spec_file, to_yaml
+        from deploy.render.configs import not_local, spec_file, to_yaml
 
         if from_config:
             file = spec_file(from_config)

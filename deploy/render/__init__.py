@@ -1,7 +1,7 @@
 """From values to what a server reads. Pure functions, but for `write`.
 
-    configs   config files, command line, and the paths that the server finds things under
-    reading   an existing models.config as a spec
+    configs   config files, command line, and the paths that the server finds things under; an existing models.config
+              as a spec
     writing   files that appear whole or not at all
 """
 

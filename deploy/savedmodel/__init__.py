@@ -3,8 +3,8 @@
 `read` says what a version directory holds and whether it is whole. The modules beside it:
 
     reader       what a version promises, and what it lacks
-    scanning     a graph of any size, opened once and read piece by piece; outline: what it is made of
-    flow         where tensors come from; names of ops that several rooms look for
+    scanning     a graph of any size, opened once and read piece by piece
+    flow         what a graph is made of, and where its tensors come from; names of ops that several rooms look for
     parsing      tf.Example features that a graph wants
     bundle       the variables' index
     diff         may one version replace another? signatures: its rules about contracts

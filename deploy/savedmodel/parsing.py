@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from deploy import wire
-from deploy.savedmodel.flow import MAIN, Flow, input_of
-from deploy.savedmodel.outline import Outline
+from deploy.savedmodel.flow import MAIN, Flow, Outline, input_of
 from deploy.savedmodel.scanning import GraphFile
 from deploy.types import TensorSpec
 from deploy.wire.contracts import shape_from_proto

@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 from deploy import files
 from deploy.errors import BadReply, IncompleteVersion
 from deploy.savedmodel import bundle, flow, parsing, placement, tflite
-from deploy.savedmodel.outline import Outline
+from deploy.savedmodel.flow import Outline
 from deploy.savedmodel.scanning import GraphFile, Identity, identity
 from deploy.types import Contract, TensorSpec
 from deploy.wire.contracts import contract_from_map

@@ -20,8 +20,19 @@ from google.protobuf.message import DecodeError
 
 from deploy import files
 from deploy.errors import IncompleteVersion
-from deploy.savedmodel.flow import MAIN, Body, body
-from deploy.savedmodel.outline import COMPILED, IMPLEMENTS, Limits, Outline, Scope, functions_in, of_function, slim
+from deploy.savedmodel.flow import (
+    COMPILED,
+    IMPLEMENTS,
+    MAIN,
+    Body,
+    Limits,
+    Outline,
+    Scope,
+    body,
+    functions_in,
+    of_function,
+    slim,
+)
 from deploy.wire.field_scan import Data, fields, runs, varint
 from deploy.wire.model_pb2 import FunctionDef, FunctionDefLibrary, GraphDef, MetaGraphDef, NodeDef
 from deploy.wire.outline_pb2 import FunctionOutline, FunctionsOutline, NodeOutline, NodesInputs, NodesOutline

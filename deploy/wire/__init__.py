@@ -6,12 +6,11 @@
     dtypes         TensorFlow's dtype names and numbers, and numpy's types for them
     predict_codec  Predict's messages as bytes, without copying big tensors twice
     contracts      SignatureDef <-> Signature, and the map inside GetModelMetadata
-    any_codec      google.protobuf.Any with TensorFlow's type names
     methods        gRPC method paths
     flags          tensorflow_model_server's command line: every flag, and how it is parsed
     model_config   version directories' names, policies and config entries: what they mean
     status_text    what a status of TensorFlow says, in one line
-    text           protobuf text format, with TF Serving's names inside Any
+    text           protobuf text format, and google.protobuf.Any, with TF Serving's names
     records        TFRecord files
     field_scan     where the fields of a message lie, without parsing it whole
 

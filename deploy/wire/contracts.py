@@ -12,8 +12,8 @@ from google.protobuf import any_pb2
 from deploy.errors import BadReply
 from deploy.types import Contract, Signature, TensorSpec
 from deploy.wire import model_pb2, serving_pb2, tensor_pb2
-from deploy.wire.any_codec import pack, unpack
 from deploy.wire.dtypes import dtype_from_number, dtype_number
+from deploy.wire.text import pack, unpack
 
 METADATA_FIELD = "signature_def"
 """The only field that a server's metadata has."""

@@ -11,7 +11,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from deploy.wire import methods
 from deploy.wire import serving_pb2 as pb
-from deploy.wire.any_codec import PACKAGE, official_name, pack, unpack
+from deploy.wire.text import PACKAGE, official_name, pack, unpack
 
 pytestmark = pytest.mark.tensorflow
 

@@ -7,7 +7,7 @@ import pytest
 
 from deploy import render, spec
 from deploy.errors import ServerError, SpecError
-from deploy.render.reading import spec_file, to_yaml
+from deploy.render.configs import spec_file, to_yaml
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.text import from_text
 

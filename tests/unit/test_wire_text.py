@@ -6,8 +6,7 @@ import pytest
 
 from deploy.errors import SpecError
 from deploy.wire import serving_pb2 as pb
-from deploy.wire.any_codec import pack, unpack
-from deploy.wire.text import from_text, to_text
+from deploy.wire.text import from_text, pack, to_text, unpack
 
 MODELS = """\
 model_config_list {
