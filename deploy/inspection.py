@@ -96,10 +96,10 @@ def inspect(path: str | Path, mv: ModelVersion | None = None, *, server: ServerA
     known = info or small
     assert known is not None, "one of both was read"
     checked = goldens.warmup.check(path, known.contract) if (path / goldens.FILE).is_file() else None
-    asked = ModelRef.parse(ref) if isinstance(ref, str) else ref
-    asked = asked or (ModelRef(mv.name, mv.version) if mv else _guessed(path))
+    model_ref = ModelRef.parse(ref) if isinstance(ref, str) else ref
+    model_ref = model_ref or (ModelRef(mv.name, mv.version) if mv else _guessed(path))
     recorded = _recorded(path) if server else []
-    calls = _calls(recorded, known.contract, info, asked, server) if server else {}
+    calls = _calls(recorded, known.contract, info, model_ref, server) if server else {}
     devices = _devices(file, small, recorded) if server else {}
     return Inspection(path, mv, info, small, read_manifest(path), checked, _variables(path), calls, devices)
 

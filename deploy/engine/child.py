@@ -67,11 +67,11 @@ class Confined:
 
     def __init__(self, directory: str, size: int, empty: str) -> None:
         self._seconds = LOAD_SECONDS + size / _BYTES_PER_SECOND
-        asked = {"directory": directory, "path": [path for path in sys.path if path] ,
-                 "memory": _MEMORY + 6 * size, "seconds": _CPU_SECONDS}
+        arguments = {"directory": directory, "path": [path for path in sys.path if path] ,
+                     "memory": _MEMORY + 6 * size, "seconds": _CPU_SECONDS}
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
         environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "HOME": empty, "MALLOC_ARENA_MAX": "4"}
-        self._process = subprocess.Popen([sys.executable, "-I", "-c", _START, json.dumps(asked)], cwd=empty,
+        self._process = subprocess.Popen([sys.executable, "-I", "-c", _START, json.dumps(arguments)], cwd=empty,
                                          env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                          stderr=subprocess.DEVNULL, start_new_session=True)
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -80,18 +80,18 @@ class Confined:
 
     def load(self) -> None:
         """Wait for the model. Raises EngineError, BackendMissing."""
-        kind, _ = self._reply(time.monotonic() + self._seconds, "loading it")
-        if kind != LOADED:
-            raise self._broken(f"it answered {kind!r}")
+        message_type, _ = self._reply(time.monotonic() + self._seconds, "loading it")
+        if message_type != LOADED:
+            raise self._broken(f"it answered {message_type!r}")
 
     def ask(self, signature: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs of a signature by name. Raises EngineError, BadRequest for inputs that don't fit."""
         data = predict_codec.write_predict_request(pb.ModelSpec(signature_name=signature), inputs)
         deadline = time.monotonic() + ANSWER_SECONDS
         self._write(ASK + len(data).to_bytes(8, "little") + data, deadline)
-        kind, reply = self._reply(deadline, "a request")
-        if kind != ANSWER:
-            raise self._broken(f"it answered {kind!r}")
+        message_type, reply = self._reply(deadline, "a request")
+        if message_type != ANSWER:
+            raise self._broken(f"it answered {message_type!r}")
         try:
             return predict_codec.read_predict_response(reply)[1]
         except BadReply as error:
@@ -110,15 +110,15 @@ class Confined:
         size = int.from_bytes(head[1:], "little")
         if size > _MOST:
             raise self._broken(f"its answer has {size:,} bytes")
-        kind, data = head[:1], self._read(size, deadline, doing)
-        if kind == REFUSED:
-            said = json.loads(data)
-            raise EngineError(int(said["code"]), str(said["message"]))
-        if kind == BAD:
+        message_type, data = head[:1], self._read(size, deadline, doing)
+        if message_type == REFUSED:
+            refusal = json.loads(data)
+            raise EngineError(int(refusal["code"]), str(refusal["message"]))
+        if message_type == BAD:
             raise BadRequest(data.decode(errors="replace"))
-        if kind == MISSING:
+        if message_type == MISSING:
             raise BackendMissing(data.decode(errors="replace"))
-        return kind, data
+        return message_type, data
 
     def _read(self, size: int, deadline: float, doing: str) -> bytes:
         pieces, left = [], size

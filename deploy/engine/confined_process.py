@@ -51,16 +51,16 @@ _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # cl
 _X32 = 0x40000000
 
 
-def main(asked: dict[str, Any]) -> NoReturn:
-    """Serve one parent. asked: `directory`, `path`, `memory` and `seconds`, as the parent gives them."""
+def main(arguments: dict[str, Any]) -> NoReturn:
+    """Serve one parent. arguments: `directory`, `path`, `memory` and `seconds`, as the parent gives them."""
     answers = os.dup(1)
     os.dup2(2, 1)  # whatever TensorFlow prints isn't an answer
-    limit(asked["memory"], asked["seconds"])
-    found = library.find()
+    limit(arguments["memory"], arguments["seconds"])
+    shared_library = library.find()
     read_only([sys.prefix, sys.base_prefix, sys.exec_prefix, str(Path(sys.executable).resolve().parent),
-                         str(Path(__file__).parents[1]), *asked["path"], asked["directory"],
-                         *([str(found.parent)] if found else [])])
-    _serve(asked["directory"], answers)
+                         str(Path(__file__).parents[1]), *arguments["path"], arguments["directory"],
+                         *([str(shared_library.parent)] if shared_library else [])])
+    _serve(arguments["directory"], answers)
     os._exit(0)  # without TensorFlow's own way out, which may wait
 
 
@@ -99,8 +99,8 @@ def _refusal(error: Any) -> bytes:
     return json.dumps({"code": error.code, "message": error.status}).encode()
 
 
-def _say(answers: int, kind: bytes, data: bytes) -> None:
-    view = memoryview(kind + len(data).to_bytes(8, "little") + data)
+def _say(answers: int, message_type: bytes, data: bytes) -> None:
+    view = memoryview(message_type + len(data).to_bytes(8, "little") + data)
     while view:
         view = view[os.write(answers, view):]
 

@@ -127,12 +127,12 @@ class Unregistered:
 
     def check(self, feeds: Iterable[str], targets: Iterable[str]) -> None:
         """Raises EngineError if a run with these feeds and fetched tensors or operations needs an unknown op."""
-        seen, waiting = {_node(name) for name in feeds}, [_node(name) for name in targets]
+        visited, waiting = {_node(name) for name in feeds}, [_node(name) for name in targets]
         while waiting:
             node = waiting.pop()
-            if node in seen:
+            if node in visited:
                 continue
-            seen.add(node)
+            visited.add(node)
             if op := self._reached(self._functions.get(node, ())):
                 start, _, rest = self._text.partition(_PHRASE)
                 raise EngineError(NOT_FOUND, f"{start}{_PHRASE}{op}'{rest.partition(chr(39))[2]}")
@@ -140,13 +140,13 @@ class Unregistered:
 
     def _reached(self, functions: Iterable[str]) -> str | None:
         """The unknown op that these functions or what they call have."""
-        seen: set[str] = set()
+        visited: set[str] = set()
         waiting = list(functions)
         while waiting:
             name = waiting.pop()
-            if name in seen:
+            if name in visited:
                 continue
-            seen.add(name)
+            visited.add(name)
             if name in self.direct:
                 return self.direct[name]
             waiting += self._calls[name]
@@ -214,12 +214,12 @@ def _emptied(function: pb.FunctionDef) -> bool:
     for output in function.signature.output_arg:
         if output.number_attr or output.type_list_attr:
             return False
-        made = function.node_def.add(name=f"stub_{output.name}", op="Placeholder")
+        stub = function.node_def.add(name=f"stub_{output.name}", op="Placeholder")
         if output.type_attr:
-            made.attr["dtype"].placeholder = output.type_attr
+            stub.attr["dtype"].placeholder = output.type_attr
         else:
-            made.attr["dtype"].type = output.type
-        function.ret[output.name] = f"{made.name}:output:0"
+            stub.attr["dtype"].type = output.type
+        function.ret[output.name] = f"{stub.name}:output:0"
     if function.control_ret:
         function.node_def.add(name="stub", op="NoOp")
         for name in function.control_ret:

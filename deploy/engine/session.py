@@ -127,9 +127,9 @@ class Session:
                 values[index] = to_tensor(tf, array)
             seconds, thread_seconds = self._run_for(plan, latency, timeout, (values, results, status))
             tf.check(status)
-            made = _collect(tf, results)
-            latency.observe(seconds, thread_seconds, elements(arrays), elements(made))
-            return made
+            outputs = _collect(tf, results)
+            latency.observe(seconds, thread_seconds, elements(arrays), elements(outputs))
+            return outputs
         finally:
             if run is not None:
                 tf.long_runs.discard(run)
@@ -171,7 +171,7 @@ class Session:
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+    def __exit__(self, exc_type: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self.close()
 

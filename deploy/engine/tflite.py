@@ -132,16 +132,16 @@ class TfliteSession:
             self._free.get()
 
     @staticmethod
-    def _index(known: Mapping[str, int], name: str, kind: str) -> int:
+    def _index(known: Mapping[str, int], name: str, direction: str) -> int:
         if name not in known:
-            raise EngineError(_INTERNAL, f"Missing {kind} TFLite tensor: {name}: Unknown tensor '{name}'.")
+            raise EngineError(_INTERNAL, f"Missing {direction} TFLite tensor: {name}: Unknown tensor '{name}'.")
         return known[name]
 
     def _typed(self, name: str, array: Array) -> Array:
         expected = self.inputs[name].dtype if name in self.inputs else ""
-        seen = "string" if array.dtype == object else array.dtype.name
-        if expected and seen != expected:
-            raise EngineError(_INVALID, f"TFLite tensor {name} is {expected}, got {seen}")
+        dtype = "string" if array.dtype == object else array.dtype.name
+        if expected and dtype != expected:
+            raise EngineError(_INVALID, f"TFLite tensor {name} is {expected}, got {dtype}")
         return array
 
 
@@ -179,17 +179,17 @@ class TfliteVersion:
     def __enter__(self) -> TfliteVersion:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+    def __exit__(self, exc_type: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self._session.close()
 
 
-def _tensors(details: Sequence[Mapping[str, Any]], kind: str) -> tuple[dict[str, TensorSpec], dict[str, int]]:
+def _tensors(details: Sequence[Mapping[str, Any]], direction: str) -> tuple[dict[str, TensorSpec], dict[str, int]]:
     specs: dict[str, TensorSpec] = {}
     for tensor in details:
         name = tensor["name"]
         if name in specs:
-            raise EngineError(_EXISTS, f"{kind} tensor name: {name} has multiple indices")
+            raise EngineError(_EXISTS, f"{direction} tensor name: {name} has multiple indices")
         if tensor["dtype"] not in _DTYPES:
             raise EngineError(_INTERNAL, f"Unknown TfLite type: {np.dtype(tensor['dtype']).name}")
         specs[name] = TensorSpec(name, _DTYPES[tensor["dtype"]], tuple(tensor["shape"].tolist()), name)

@@ -54,23 +54,23 @@ def limits(parameters: config_pb2.BatchingParameters) -> BatchingLimits:
 
     size = given("max_batch_size", 1000)
     run = given("max_execution_batch_size", size) if parameters.enable_large_batch_splitting.value else 0
-    found = BatchingLimits(size, run, given("batch_timeout_micros", 0) / 1e6, given("max_enqueued_batches", 10),
+    batching = BatchingLimits(size, run, given("batch_timeout_micros", 0) / 1e6, given("max_enqueued_batches", 10),
                            tuple(parameters.allowed_batch_sizes), parameters.pad_variable_length_inputs)
-    if found.allowed and found.allowed[-1] != found.size:
+    if batching.allowed and batching.allowed[-1] != batching.size:
         raise invalid("Last entry in allowed_batch_sizes must match max_batch_size; last entry was "
-                      f"{found.allowed[-1]}; expected {found.size}")
+                      f"{batching.allowed[-1]}; expected {batching.size}")
     if not size:
         raise invalid("input_batch_size_limit must be positive; was 0")
-    if found.timeout < 0:
+    if batching.timeout < 0:
         raise invalid(f"batch_timeout_micros must be non-negative; was {parameters.batch_timeout_micros.value}")
-    if not found.enqueued:
+    if not batching.enqueued:
         if run:
             raise invalid("max_enqueued_batches must be positive; was 0")
-        return replace(found, enqueued=1)  # as it used to be
+        return replace(batching, enqueued=1)  # as it used to be
     if run > size:
         raise invalid("When enable_large_batch_splitting is true, input_batch_size_limit must be greater than or equal "
                       f"to max_execution_batch_size.1{size}{run}")  # the real text runs on like this
-    return found
+    return batching
 
 
 def _full(limits: BatchingLimits, rows: int, waiting: int, last: int) -> StatusError:
@@ -280,5 +280,5 @@ class BatchingLoader:
             if not file.is_file():
                 return self.inner.load(name, version, path)
             parameters = read_text_proto(str(file), config_pb2.BatchingParameters)
-        found = limits(parameters)
-        return BatchedModel(self.inner.load(name, version, path), found, self.scheduler)
+        batching = limits(parameters)
+        return BatchedModel(self.inner.load(name, version, path), batching, self.scheduler)

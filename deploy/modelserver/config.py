@@ -108,8 +108,8 @@ def check_logging(models: pb.ModelConfigList) -> None:
     """Raises StatusError for a request log: the released server has no collector for one either."""
     for model in models.config:
         if model.HasField("logging_config"):
-            kind = model.logging_config.log_collector_config.type
-            raise not_found(f"Cannot find LogCollector::Factory for type: {kind}")
+            collector = model.logging_config.log_collector_config.type
+            raise not_found(f"Cannot find LogCollector::Factory for type: {collector}")
 
 
 def with_config_files(options: Options) -> tuple[Options, config_pb2.BatchingParameters | None]:

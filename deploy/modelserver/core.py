@@ -171,18 +171,18 @@ def signature_map(core: Core, request: pb.GetModelMetadataRequest) -> tuple[pb.M
     with core.servable(request.model_spec) as servable:
         spec = pb.ModelSpec(name=servable.id.name)
         spec.version.value = servable.id.version
-        found = pb.SignatureDefMap()
+        signatures = pb.SignatureDefMap()
         for name, signature in servable.model.signatures.items():
-            found.signature_def[name].CopyFrom(signature)
-        return spec, found
+            signatures.signature_def[name].CopyFrom(signature)
+        return spec, signatures
 
 
 def model_metadata(core: Core, request: pb.GetModelMetadataRequest) -> pb.GetModelMetadataResponse:
     """What version answers and its signatures, packed as the real server does. Raises StatusError."""
-    spec, found = signature_map(core, request)
+    spec, signatures = signature_map(core, request)
     reply = pb.GetModelMetadataResponse(model_spec=spec)
     packed = reply.metadata[SIGNATURE_DEF]
-    packed.type_url, packed.value = _MAP_URL, found.SerializeToString()
+    packed.type_url, packed.value = _MAP_URL, signatures.SerializeToString()
     return reply
 
 
@@ -204,7 +204,7 @@ class LazyServable:
     def __enter__(self) -> LazyServable:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+    def __exit__(self, exc_type: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         if self._held is not None:
             self._held.release()

@@ -49,8 +49,8 @@ class EchoModel:
             outputs = {info.name: alias for alias, info in signature.outputs.items()}
             if inputs.keys() == feeds.keys() and outputs.keys() >= set(fetches):
                 named = {alias: feeds[tensor] for tensor, alias in inputs.items()}
-                made = self._functions.get(name, lambda values, s=signature: _echo(s, values))(named)
-                return [_cast(made[outputs[f]], signature.outputs[outputs[f]]) for f in fetches]
+                arrays = self._functions.get(name, lambda values, s=signature: _echo(s, values))(named)
+                return [_cast(arrays[outputs[f]], signature.outputs[outputs[f]]) for f in fetches]
         raise invalid(f"no signature has the inputs {sorted(feeds)} and the outputs {sorted(fetches)}")
 
     def latency(self, feeds: Sequence[str], fetches: Sequence[str],  # noqa: ARG002
@@ -77,9 +77,9 @@ def _cast(value: Array, info: model_pb2.TensorInfo) -> Array:
     if name == "string":
         array = np.asanyarray(value, dtype=object)
         flat = [v.encode() if isinstance(v, str) else bytes(v) for v in array.ravel().tolist()]
-        made = np.empty(len(flat), dtype=object)
-        made[:] = flat
-        return shaped(made, dims(array))
+        strings = np.empty(len(flat), dtype=object)
+        strings[:] = flat
+        return shaped(strings, dims(array))
     return np.asanyarray(value, dtype=numpy_dtype(name))
 
 

@@ -70,7 +70,7 @@ class Examples:
 
     def _plans(self, tasks: Iterable[pb.InferenceTask], servable: Servable) -> list[Plan]:
         plans: list[Plan] = []
-        seen: set[str] = set()
+        checked: set[str] = set()
         for task in tasks:
             spec = task.model_spec
             if not spec.name:
@@ -78,9 +78,9 @@ class Examples:
             if spec.name != servable.id.name:
                 raise invalid("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
             name = spec.signature_name or DEFAULT_SIGNATURE
-            if name in seen:
+            if name in checked:
                 raise invalid(f"Duplicate evaluation of signature: {name}")
-            seen.add(name)
+            checked.add(name)
             if name not in servable.model.signatures:
                 raise invalid(f"Requested signature not found in model graph: {name}")
             plan_of = {CLASSIFY_METHOD: self._classify_plan, REGRESS_METHOD: self._regress_plan}.get(task.method_name)

@@ -70,21 +70,21 @@ def never() -> Steps[T]:
 class InlinePolicy:
     """One event loop's, for its thread only. idle: whether a thread has nothing to do.
 
-    kind: of requests that go alike, as a path and a model.
+    key: of requests that go alike, as a path and a model.
     """
 
     def __init__(self, idle: Callable[[], bool] = lambda: True) -> None:
         self._idle = idle
-        self._left: dict[Hashable, int] = {}  # kind -> how many more go to threads
+        self._left: dict[Hashable, int] = {}  # key -> how many more go to threads
 
-    def may_begin(self, kind: Hashable, size: int) -> bool:
+    def may_begin(self, key: Hashable, size: int) -> bool:
         """Whether the loop may read a request of so many bytes, and look up what it is for."""
         if size > _MOST or not self._idle():  # while all are busy, a call has to wait for its turn, or to be refused
             return False
-        left = self._left.get(kind)
+        left = self._left.get(key)
         if not left:
             return True
-        self._left[kind] = left - 1
+        self._left[key] = left - 1
         return False
 
     def may_run(self, run: Run) -> bool:
@@ -92,7 +92,7 @@ class InlinePolicy:
         latency = run.model.latency(run.feeds, run.fetches, run.shapes)
         return latency is not None and latency.short
 
-    def advance(self, kind: Hashable, steps: Steps[T]) -> T | None:
+    def advance(self, key: Hashable, steps: Steps[T]) -> T | None:
         """The answer, or None if the next step is for a thread. Raises what the steps raise."""
         try:
             while (run := next(steps)) is not LONG and self.may_run(run):
@@ -102,7 +102,7 @@ class InlinePolicy:
             return answer
         if len(self._left) >= _KINDS:  # clients make up paths, so these must not pile up
             self._left.clear()
-        self._left[kind] = _PAUSE
+        self._left[key] = _PAUSE
         return None
 
 

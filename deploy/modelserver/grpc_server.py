@@ -133,12 +133,12 @@ class GrpcServer:
     def serve(self, connection: Connection, stream: Stream) -> None:
         """Answer a call, in the loop as far as the policy lets it, else in a thread."""
         steps = None
-        kind = stream.headers[b":path"], messages.model_of(stream.body)
+        key = stream.headers[b":path"], messages.model_of(stream.body)
         if (not stream.soon and b"grpc-encoding" not in stream.headers
-                and self._inline.may_begin(kind, len(stream.body))):
+                and self._inline.may_begin(key, len(stream.body))):
             try:
                 steps = self._begun(stream)
-                reply = self._inline.advance(kind, steps)
+                reply = self._inline.advance(key, steps)
             except NeverAnswered:
                 steps = never()
             except Exception as error:
@@ -233,11 +233,11 @@ def _exhausted() -> StatusError:
     return StatusError(Code.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
 
 
-def _when_closed(stream: Stream, told: Callable[[], object]) -> None:
+def _when_closed(stream: Stream, callback: Callable[[], object]) -> None:
     if stream.closed:
-        told()
+        callback()
     else:
-        stream.on_close = told
+        stream.on_close = callback
 
 
 def _returned(connection: Connection, stream: Stream, answer: Callable[[], None] | None) -> None:

@@ -54,10 +54,10 @@ def problems(options: Options) -> Iterator[str]:
             return
         connection = HTTPConnection(host, options.rest_api_port, timeout=_SECONDS)
         for model in read_config(options).model_config_list.config:
-            seen = _snapshot(connection, model)
-            desired = by_policy(model.name, policy_of(model), model.version_labels, seen.statuses,
+            snapshot = _snapshot(connection, model)
+            desired = by_policy(model.name, policy_of(model), model.version_labels, snapshot.statuses,
                                 _on_disk(model))
-            yield from map(str, gaps(desired, [seen]))
+            yield from map(str, gaps(desired, [snapshot]))
         connection.close()
     except (OSError, HTTPException, ValueError) as e:
         yield f"REST port {options.rest_api_port}: {type(e).__name__}: {e}"

@@ -146,18 +146,18 @@ class TfliteModel:
 def signatures(file: Path, session: TfliteSession) -> dict[str, model_pb2.SignatureDef]:
     """The model's signatures, tensors under the names that the session knows. Raises StatusError."""
     try:
-        found = tflite.signature_defs(file)
+        by_name = tflite.signature_defs(file)
     except DeployError as error:
         raise invalid(f"Invalid SignatureDefs found in TfLite model: {error.message}") from error
-    if not found:
+    if not by_name:
         log.warning("No signature def found in TFLite model. Generating one.")
         return {DEFAULT_SIGNATURE: _invented(session)}
-    for signature in found.values():
-        for kind, infos, known in (("input", signature.inputs, session.inputs),
+    for signature in by_name.values():
+        for direction, infos, known in (("input", signature.inputs, session.inputs),
                                    ("output", signature.outputs, session.outputs)):
             for alias, info in infos.items():
-                info.name = _known(info.name, known, f"Signature {kind} {alias} references an unknown tensor")
-    return found
+                info.name = _known(info.name, known, f"Signature {direction} {alias} references an unknown tensor")
+    return by_name
 
 
 def _known(name: str, known: Mapping[str, TensorSpec], context: str) -> str:

@@ -36,7 +36,7 @@ def merged(calls: Sequence[Mapping[str, Array]], missing: int, *, pad: bool) -> 
     pad: make rows of different lengths equal. Raises StatusError.
     """
     parts = {name: _alike(name, [call[name] for call in calls], pad) for name in calls[0]}
-    made = {}
+    batch = {}
     for name, arrays in sorted(parts.items()):
         for array in arrays:
             if array.dtype != arrays[0].dtype:
@@ -45,8 +45,8 @@ def merged(calls: Sequence[Mapping[str, Array]], missing: int, *, pad: bool) -> 
                                   f"{_dtype(array)}.")
         if missing:
             arrays.append(np.repeat(arrays[-1][:1], missing, axis=0))
-        made[name] = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-    return made
+        batch[name] = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    return batch
 
 
 def _alike(name: str, arrays: list[Array], pad: bool) -> list[Array]:
@@ -72,9 +72,9 @@ def _padded(array: Array, shape: tuple[int, ...]) -> Array:
         if len(array) and 0 not in shape:
             raise invalid("Got empty tensor in batch of non-empty tensors.")
         return np.empty((len(array), *shape), dtype=array.dtype)
-    made = np.full((len(array), *shape), array.ravel()[0], dtype=array.dtype)
-    made[tuple(slice(size) for size in array.shape)] = array
-    return made
+    padded = np.full((len(array), *shape), array.ravel()[0], dtype=array.dtype)
+    padded[tuple(slice(size) for size in array.shape)] = array
+    return padded
 
 
 def check_results(arrays: Sequence[Array], rows: int) -> None:

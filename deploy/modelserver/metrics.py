@@ -54,9 +54,9 @@ class _Histogram:
         self.total += value
 
     def copy(self) -> _Histogram:
-        made = _Histogram(self.bounds, self.total)
-        made.counts = list(self.counts)
-        return made
+        histogram = _Histogram(self.bounds, self.total)
+        histogram.counts = list(self.counts)
+        return histogram
 
 
 class Metrics:
@@ -143,7 +143,7 @@ class Counted:
     def __enter__(self) -> None:
         self._started = time.perf_counter()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+    def __exit__(self, exc_type: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         if isinstance(error, (NeverAnswered, GeneratorExit)):  # nobody gets an answer
             return
@@ -160,12 +160,12 @@ def _fits(key: Labels, values: Mapping[Labels, object]) -> bool:
 
 
 def _histogram_lines(name: str, labels: Labels, histogram: _Histogram) -> Iterator[str]:
-    seen = 0
+    cumulative = 0
     for bound, count in zip((*histogram.bounds, None), histogram.counts, strict=True):
-        seen += count
-        yield f"{name}_bucket{_braces((*labels, ('le', '+Inf' if bound is None else f'{bound:g}')))} {seen}"
+        cumulative += count
+        yield f"{name}_bucket{_braces((*labels, ('le', '+Inf' if bound is None else f'{bound:g}')))} {cumulative}"
     yield f"{name}_sum{_braces(labels)} {histogram.total:g}"
-    yield f"{name}_count{_braces(labels)} {seen}"
+    yield f"{name}_count{_braces(labels)} {cumulative}"
 
 
 def _braces(labels: Labels) -> str:

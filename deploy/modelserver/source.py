@@ -50,17 +50,17 @@ def look(model: Monitored) -> dict[int, str]:
     return {v: f"{base}/{on_disk[v]}" for v in select(model.policy, on_disk)}
 
 
-def notes(model: Monitored, found: Mapping[int, str]) -> list[str]:
+def notes(model: Monitored, versions: Mapping[int, str]) -> list[str]:
     """What whoever looks at the log should know of a model's wanted versions."""
-    said = []
-    if not found:
-        said.append(f"No versions of servable {model.name} found under base path {model.base_path}. Did you forget to "
-                    "name your leaf directory as a number (eg. '/1/')?")
+    sentences = []
+    if not versions:
+        sentences.append(f"No versions of servable {model.name} found under base path {model.base_path}. Did you "
+                         "forget to name your leaf directory as a number (eg. '/1/')?")
     if isinstance(model.policy, Specific):
-        said += [f"Version {version} of servable {model.name}, which was requested to be served as a 'specific' "
-                 "version in the servable's version policy, was not found in the file system"
-                 for version in model.policy.versions if version not in found]
-    return said
+        sentences += [f"Version {version} of servable {model.name}, which was requested to be served as a 'specific' "
+                      "version in the servable's version policy, was not found in the file system"
+                      for version in model.policy.versions if version not in versions]
+    return sentences
 
 
 def look_at_all(models: Iterable[Monitored]) -> Mapping[str, dict[int, str]]:
@@ -105,11 +105,11 @@ class Poller:
         """Look now. A base path that is missing hides all models' versions."""
         with self._lock:
             try:
-                found = self._look(self._models.values())
+                wanted = self._look(self._models.values())
             except BasePathMissing as error:
                 log.error("FileSystemStoragePathSource encountered a filesystem access error: %s", error)
                 return
-            for name, versions in found.items():
+            for name, versions in wanted.items():
                 for note in notes(self._models[name], versions):
                     log.warning("%s", note)
                 self._lifecycle.aspire(name, versions)

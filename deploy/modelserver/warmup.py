@@ -49,11 +49,11 @@ def reserve(id: Id, path: str) -> None:
 
 
 def _look(path: str) -> None:
-    seen, directories = 0, deque([path])
-    while directories and seen < _MOST:
+    count, directories = 0, deque([path])
+    while directories and count < _MOST:
         directory = directories.popleft()
         for name in os.listdir(directory):  # noqa: PTH208 (no objects per name)
-            seen += 1
+            count += 1
             child = f"{directory}/{name}"
             if os.path.isdir(child):  # noqa: PTH112
                 directories.append(child)
@@ -123,11 +123,11 @@ class WarmingLoader:
             "multi_inference_log": lambda: self.examples.multi_inference(servable, record.multi_inference_log.request),
             "session_run_log": lambda: _session_run(servable, record.session_run_log.request),
         }
-        kind = record.WhichOneof("log_type")
-        if kind in replay:
-            replay[kind]()
-        elif kind is not None:
-            number = record.DESCRIPTOR.fields_by_name[kind].number
+        log_type = record.WhichOneof("log_type")
+        if log_type in replay:
+            replay[log_type]()
+        elif log_type is not None:
+            number = record.DESCRIPTOR.fields_by_name[log_type].number
             raise StatusError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {number}")
 
 

@@ -192,17 +192,17 @@ def decompress(block: bytes, most: int) -> bytes:
 def _element(block: bytes, at: int) -> tuple[int, int, int]:
     """How many bytes come next, how far back they stand (0: they follow), and where the next thing begins."""
     tag = block[at]
-    kind, at = tag & 3, at + 1
-    if kind == _LITERAL:
+    element, at = tag & 3, at + 1
+    if element == _LITERAL:
         length = (tag >> 2) + 1
         if length > 60:  # the length less one stands in the next 1 to 4 bytes
             extra = length - 60
             length, at = int.from_bytes(block[at:at + extra], "little") + 1, at + extra
         return length, 0, at
-    if kind == 1:
+    if element == 1:
         length, offset, at = (tag >> 2 & 7) + 4, (tag >> 5) << 8 | block[at], at + 1
     else:
-        width = 2 if kind == 2 else 4
+        width = 2 if element == 2 else 4
         length, offset, at = (tag >> 2) + 1, int.from_bytes(block[at:at + width], "little"), at + width
     if not offset:
         raise ValueError("a compressed block refers to before its beginning")

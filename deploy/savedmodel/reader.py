@@ -212,16 +212,16 @@ def _of_tflite(directory: Path) -> SavedModelInfo:
 
 def _file(directory: Path) -> Path:
     if not directory.is_dir():
-        seen = "is not a directory" if directory.exists() else "doesn't exist"
-        raise IncompleteVersion(f"the SavedModel directory {directory} {seen}")
+        flaw = "is not a directory" if directory.exists() else "doesn't exist"
+        raise IncompleteVersion(f"the SavedModel directory {directory} {flaw}")
     path = directory / GRAPH
     if path.is_file():
         return path
     for name, advice in _OTHER_FORMS.items():
         if (directory / name).is_file():
             raise IncompleteVersion(f"{directory} holds {name} and no {GRAPH}", hint=f"that is {advice}")
-    seen = f"holds no {GRAPH}" if any(directory.iterdir()) else "is empty"
-    raise IncompleteVersion(f"the SavedModel directory {directory} {seen}",
+    flaw = f"holds no {GRAPH}" if any(directory.iterdir()) else "is empty"
+    raise IncompleteVersion(f"the SavedModel directory {directory} {flaw}",
                             hint=placement.not_a_version(directory) or _AGAIN)
 
 

@@ -38,13 +38,13 @@ def runs(data: Data, at: int, stop: int, number: int) -> Iterator[tuple[int, int
                     yield number, start, _checked(at, stop), None
                     start = at
                 continue
-            found = number, here, _checked(at, stop), after
+            run = number, here, _checked(at, stop), after
         else:
             other, _, value, at = _step(data, here, stop)
-            found = other, here, at, value
+            run = other, here, at, value
         if start < here:
             yield number, start, here, None
-        yield found
+        yield run
         start = at
     _checked(at, stop)
     if start < at:
@@ -71,18 +71,18 @@ def fields(data: Data | memoryview, at: int, stop: int, skip: int = 0) -> Iterat
 
 def _step(data: Data | memoryview, start: int, stop: int) -> tuple[int, int, int, int]:
     tag, at = read_varint(data, start)
-    kind, value = tag & 7, at
+    wire_type, value = tag & 7, at
     if tag < 8:
         raise DecodeError(f"no field at byte {start}")
-    if kind == _LENGTH_DELIMITED:
+    if wire_type == _LENGTH_DELIMITED:
         length, value = read_varint(data, at)
         at = value + length
-    elif kind == 0:
+    elif wire_type == 0:
         at = read_varint(data, at)[1]
-    elif kind in (1, 5):
-        at += 8 if kind == 1 else 4
+    elif wire_type in (1, 5):
+        at += 8 if wire_type == 1 else 4
     else:
-        raise DecodeError(f"wire type {kind} at byte {start}")
+        raise DecodeError(f"wire type {wire_type} at byte {start}")
     return tag >> 3, start, value, _checked(at, stop)
 
 

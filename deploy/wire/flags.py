@@ -193,13 +193,13 @@ def parse(arguments: Sequence[str], flags: Sequence[Flag]) -> Parsed:
     given, unknown, bad = set(), [], False
     for argument in arguments[:end]:
         try:
-            found = _match(argument, flags)
+            match = _match(argument, flags)
         except BadValue:
             bad = True
             continue
-        if found:
-            values[found[0]] = found[1]
-            given.add(found[0])
+        if match:
+            values[match[0]] = match[1]
+            given.add(match[0])
         else:
             unknown.append(argument)
     unknown += arguments[end:]

@@ -77,9 +77,9 @@ def _write(message: M, entries: Any, number: int, arrays: Mapping[str, Array]) -
 
 def _entry(number: int, name: str, array: Array) -> tuple[Piece, ...]:
     """A map entry {1: name, 2: tensor} in the order that leaves the tensor's bytes at the end."""
-    kind = dtype_name(array.dtype)
-    plain = np.ascontiguousarray(array, numpy_dtype(kind))
-    head = header(kind, array.shape).SerializeToString()
+    dtype = dtype_name(array.dtype)
+    plain = np.ascontiguousarray(array, numpy_dtype(dtype))
+    head = header(dtype, array.shape).SerializeToString()
     content = plain.reshape(-1).view(np.uint8).data
     head += _tag(_TENSOR_CONTENT) + varint(content.nbytes)
     key = name.encode()
@@ -142,11 +142,11 @@ def _pair(entry: memoryview) -> list[Field]:
 
 
 def _view(tensor: tensor_pb2.TensorProto, content: memoryview) -> Array:
-    kind, shape = dtype_from_number(tensor.dtype), shape_of(tensor)
-    if kind == "string" or kind not in SENDABLE or 0 in shape:
+    dtype, shape = dtype_from_number(tensor.dtype), shape_of(tensor)
+    if dtype == "string" or dtype not in SENDABLE or 0 in shape:
         tensor.tensor_content = bytes(content)
         return decode(tensor)
-    return from_bytes(content, numpy_dtype(kind), shape)
+    return from_bytes(content, numpy_dtype(dtype), shape)
 
 
 def _merge(tensor: tensor_pb2.TensorProto, value: memoryview) -> memoryview | None:

@@ -68,9 +68,9 @@ def shaped(flat: Array, shape: tuple[int, ...]) -> Array:
         too_many = any(size > _MOST for size in accumulate(shape, mul))
         if len(shape) > MOST_DIMS or too_many or flat.size != math.prod(shape):
             raise
-    made = flat.ravel().view(Folded)
-    made.dims = shape
-    return made
+    folded = flat.ravel().view(Folded)
+    folded.dims = shape
+    return folded
 
 
 def encode(array: ArrayLike, dtype: str | None = None) -> tensor_pb2.TensorProto:

@@ -41,9 +41,9 @@ def pack(message: Message) -> any_pb2.Any:
 
 def unpack(packed: any_pb2.Any, message_type: type[M]) -> M:
     """The `message_type` inside `packed`. Raises BadReply if it holds another type, or damaged bytes."""
-    expected, seen = official_name(message_type), packed.type_url.rpartition("/")[2]
-    if seen != expected:
-        raise BadReply(f"expected {expected} inside google.protobuf.Any, got {seen or 'nothing'}")
+    expected, packed_name = official_name(message_type), packed.type_url.rpartition("/")[2]
+    if packed_name != expected:
+        raise BadReply(f"expected {expected} inside google.protobuf.Any, got {packed_name or 'nothing'}")
     try:
         return message_type.FromString(packed.value)
     except DecodeError as error:

@@ -77,13 +77,13 @@ def _regular(array: Any, body: bytes, shape: tuple[int, ...]) -> bool:
 
 def _all_rows(array: Any, body: bytes, shape: tuple[int, ...]) -> bool:
     """By looking at every list but those within the last: there must be none, since the body has no more brackets."""
-    rows, seen = [array], 1
+    rows, brackets = [array], 1
     for size in shape[1:]:
         rows = [row for rows_of in rows for row in rows_of]
-        seen += len(rows)
+        brackets += len(rows)
         if not all(isinstance(row, simdjson.Array) and len(row) == size for row in rows):
             return False
-    return _has(body, b"[", seen)
+    return _has(body, b"[", brackets)
 
 
 def _has(body: bytes, byte: bytes, times: int) -> bool:
@@ -143,8 +143,8 @@ def numeric(value: Any, dtype: str, plain: bool) -> Array | None:
         return None
     numbers = np.frombuffer(packed, np.dtype(f"={_TYPES[dtype]}"))
     with np.errstate(over="ignore"):
-        made = flushed(numbers.astype(numpy_dtype(dtype), copy=False))
+        array = flushed(numbers.astype(numpy_dtype(dtype), copy=False))
     try:
-        return made.reshape(shape)
+        return array.reshape(shape)
     except ValueError:  # more dimensions than an array can have
         return None

@@ -45,10 +45,10 @@ def predict_body(body: bytes, inputs_of: Callable[[str], Inputs], go_on: Callabl
     inputs_of: a signature's inputs by its name ("" for the default); may raise StatusError. go_on: see `parse.read`.
     A long body that has to be read value by value is for a thread. The steps raise StatusError.
     """
-    if len(body) >= LONG_BODY and (found := read_bulk(body)) is not None:
-        inputs = inputs_of(found.signature)
-        if len(inputs) == 1 and (array := rounded(found.numbers, dtype_from_number(*inputs.values()))) is not None:
-            return Decoded(found.signature, dict.fromkeys(inputs, array), found.key == "instances")
+    if len(body) >= LONG_BODY and (bulk := read_bulk(body)) is not None:
+        inputs = inputs_of(bulk.signature)
+        if len(inputs) == 1 and (array := rounded(bulk.numbers, dtype_from_number(*inputs.values()))) is not None:
+            return Decoded(bulk.signature, dict.fromkeys(inputs, array), bulk.key == "instances")
     if len(body) > _SHORT:
         yield LONG
     document = parse.read(body, go_on)
@@ -213,13 +213,13 @@ def example(value: Any) -> example_pb2.Example:
     """A JSON object as an example. Raises StatusError."""
     if not isinstance(value, dict):
         raise invalid(f"Example must be JSON object but got JSON {json_type(value)}")
-    made = example_pb2.Example()
-    made.features.SetInParent()
+    tf_example = example_pb2.Example()
+    tf_example.features.SetInParent()
     for name, content in value.items():
-        feature = made.features.feature[_valid(name)]
+        feature = tf_example.features.feature[_valid(name)]
         for item in content if isinstance(content, list) else [content]:
             _add_feature(item, name, feature)
-    return made
+    return tf_example
 
 
 def _valid(text: str) -> str:
@@ -231,10 +231,10 @@ def _add_feature(value: Any, name: str, feature: example_pb2.Feature) -> None:
     """One JSON value: its type decides the feature's kind, which all values have to share."""
     if value is None or isinstance(value, list) or (isinstance(value, dict) and not is_base64_object(value)):
         raise invalid(f"Feature: {name} has element with unexpected JSON type: {json_type(value)}")
-    kind = ("int64_list" if isinstance(value, (bool, int)) else "float_list" if isinstance(value, float)
-            else "bytes_list")
+    list_field = ("int64_list" if isinstance(value, (bool, int)) else "float_list" if isinstance(value, float)
+                  else "bytes_list")
     present = feature.WhichOneof("kind")
-    if present not in (None, kind):
+    if present not in (None, list_field):
         raise invalid(f"Unexpected element type in feature: {name} expecting type: {_FEATURE_TYPES[present]}")
     if isinstance(value, dict):
         value = base64_bytes(value)
@@ -246,4 +246,4 @@ def _add_feature(value: Any, name: str, feature: example_pb2.Feature) -> None:
         value *= 0.0  # as `arrays.flushed` does
     elif isinstance(value, int) and value > _MOST_INT64:
         raise invalid(f"Feature: {name} has uint64 element. Only int64 is supported.")
-    getattr(feature, kind).value.append(value)
+    getattr(feature, list_field).value.append(value)

@@ -61,9 +61,9 @@ def compact(values: NDArray[Any]) -> bytes | None:
     places = 8 - np.floor(np.log10(size)).astype(np.intp)
     few, all_ = _TENS[places - 3], _TENS[places]
     six = np.rint(wide * few) / few
-    found = np.where(six.astype(np.float32) == wide, six, np.rint(wide * all_) / all_)
-    found[others] = _MARK
-    text = orjson.dumps(found.reshape(values.shape), option=orjson.OPT_SERIALIZE_NUMPY)
+    shortest = np.where(six.astype(np.float32) == wide, six, np.rint(wide * all_) / all_)
+    shortest[others] = _MARK
+    text = orjson.dumps(shortest.reshape(values.shape), option=orjson.OPT_SERIALIZE_NUMPY)
     if len(others):
         spelled = [decimal(value, 4).encode() for value in values.ravel()[others].tolist()]
         text = b"".join(chain.from_iterable(zip(text.split(_MARKED), [*spelled, b""], strict=True)))
@@ -148,20 +148,20 @@ def quoted(value: float) -> str:
     """A finite double as RapidJSON's writer spells it."""
     if value == 0:
         return "-0.0" if math.copysign(1, value) < 0 else "0.0"
-    found, exponent = digits(abs(value))
-    return ("-" if value < 0 else "") + _placed(found, len(found) + exponent)
+    text, exponent = digits(abs(value))
+    return ("-" if value < 0 else "") + _placed(text, len(text) + exponent)
 
 
-def _placed(found: str, point: int) -> str:
+def _placed(text: str, point: int) -> str:
     """point: how many of the digits stand before the decimal point."""
-    if len(found) <= point <= 21:
-        return f"{found}{'0' * (point - len(found))}.0"
+    if len(text) <= point <= 21:
+        return f"{text}{'0' * (point - len(text))}.0"
     if 0 < point <= 21:
-        return f"{found[:point]}.{found[point:]}"
+        return f"{text[:point]}.{text[point:]}"
     if -6 < point <= 0:
-        return f"0.{'0' * -point}{found}"
-    tail = f".{found[1:]}" if len(found) > 1 else ""
-    return f"{found[0]}{tail}e{point - 1}"
+        return f"0.{'0' * -point}{text}"
+    tail = f".{text[1:]}" if len(text) > 1 else ""
+    return f"{text[0]}{tail}e{point - 1}"
 
 
 def digits(value: float) -> tuple[str, int]:
@@ -215,27 +215,27 @@ def _cached_power(scale: int) -> tuple[int, int, int]:
 def _generate(high: int, delta: int, distance: int, bits: int, decimal: int) -> tuple[str, int]:
     """Digits of `high` until what is left is within delta, then down towards the number itself."""
     whole, rest = high >> bits, high & (1 << bits) - 1
-    found, kappa = 0, len(str(whole))
+    number, kappa = 0, len(str(whole))
     while kappa > 0:
         kappa -= 1
         digit, whole = divmod(whole, 10**kappa)
-        found = found * 10 + digit
+        number = number * 10 + digit
         left = (whole << bits) + rest
         if left <= delta:
-            return _rounded(found, delta, left, 10**kappa << bits, distance), decimal + kappa
+            return _rounded(number, delta, left, 10**kappa << bits, distance), decimal + kappa
     unit = 1
     while True:
         rest, delta, unit = rest * 10, delta * 10, unit * 10
-        found = found * 10 + (rest >> bits)
+        number = number * 10 + (rest >> bits)
         rest &= (1 << bits) - 1
         kappa -= 1
         if rest < delta:
             near = distance * unit if -kappa < _ROUNDED else 0
-            return _rounded(found, delta, rest, 1 << bits, near), decimal + kappa
+            return _rounded(number, delta, rest, 1 << bits, near), decimal + kappa
 
 
-def _rounded(found: int, delta: int, rest: int, step: int, distance: int) -> str:
+def _rounded(number: int, delta: int, rest: int, step: int, distance: int) -> str:
     while rest < distance and delta - rest >= step and (
             rest + step < distance or distance - rest > rest + step - distance):
-        found, rest = found - 1, rest + step
-    return str(found)
+        number, rest = number - 1, rest + step
+    return str(number)

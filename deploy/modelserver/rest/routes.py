@@ -95,8 +95,8 @@ class Api:
     def _api(self, request: Request, target: str) -> Steps[Response]:
         headers = _CORS if self.cors else ()
         if request.method == "OPTIONS":  # a browser's question before the request proper
-            asked = _ORIGIN.search(request.headers.get(b"origin", b"")) is not None
-            return Response(200 if asked else 400, b"", UNTYPED, headers=headers)
+            has_origin = _ORIGIN.search(request.headers.get(b"origin", b"")) is not None
+            return Response(200 if has_origin else 400, b"", UNTYPED, headers=headers)
         try:
             return Response(200, (yield from self._dispatch(request, target)), headers=headers)
         except _NoText:
@@ -160,14 +160,14 @@ def predict(core: Core, *, method_check: bool = False) -> Call:
                 except KeyError:
                     raise invalid(f'Serving signature name: "{wanted}" not found in signature def') from None
 
-            asked = yield from decode.predict_body(request.body, inputs_of, request.go_on)
+            decoded = yield from decode.predict_body(request.body, inputs_of, request.go_on)
             request.go_on()
-            plan = servable().plans[asked.signature or DEFAULT_SIGNATURE]
+            plan = servable().plans[decoded.signature or DEFAULT_SIGNATURE]
             if method_check:
                 predicting.check_method(plan.signature)
-            yield predicting.next_run(servable(), plan, asked.arrays)
-            outputs = predicting.run(servable(), plan, asked.arrays, plan.outputs)
-            return encode.rows(outputs) if asked.row else encode.columns(outputs)
+            yield predicting.next_run(servable(), plan, decoded.arrays)
+            outputs = predicting.run(servable(), plan, decoded.arrays, plan.outputs)
+            return encode.rows(outputs) if decoded.row else encode.columns(outputs)
 
     return call
 

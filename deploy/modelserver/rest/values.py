@@ -88,10 +88,10 @@ def base64_bytes(value: dict[str, Any]) -> bytes:
     """The bytes of {"b64": "..."}. Raises StatusError."""
     if not is_base64_object(value):
         raise invalid(f"JSON Value: {quoted_value(value)} not formatted correctly for base64 data")
-    found = _BASE64.fullmatch(value["b64"].encode("utf-8", "surrogateescape").translate(None, b" \t\n\v\f\r"))
-    if found is None or len(found[1]) % 4 == 1 or len(found[2]) not in (0, -len(found[1]) % 4):
+    match = _BASE64.fullmatch(value["b64"].encode("utf-8", "surrogateescape").translate(None, b" \t\n\v\f\r"))
+    if match is None or len(match[1]) % 4 == 1 or len(match[2]) not in (0, -len(match[1]) % 4):
         raise invalid("Unable to base64 decode")
-    return base64.b64decode(found[1] + b"=" * (-len(found[1]) % 4))
+    return base64.b64decode(match[1] + b"=" * (-len(match[1]) % 4))
 
 
 class Filler:

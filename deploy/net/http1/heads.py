@@ -118,12 +118,12 @@ class Uri:
     @classmethod
     def of(cls, target: str) -> Uri | None:
         """The parts of a target; None if it is no URI."""
-        found = _TARGET.fullmatch(target)
-        if found is None or int(found["port"] or 0) > 65535:
+        match = _TARGET.fullmatch(target)
+        if match is None or int(match["port"] or 0) > 65535:
             return None
-        if not found["scheme"] and not found["authority"] and ":" in found["path"].split("/", 1)[0]:
+        if not match["scheme"] and not match["authority"] and ":" in match["path"].split("/", 1)[0]:
             return None
-        return cls(found["path"], found["more"])
+        return cls(match["path"], match["more"])
 
     @property
     def whole(self) -> str:

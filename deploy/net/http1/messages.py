@@ -111,9 +111,9 @@ def check_values(body: bytes, most: int) -> None:
     """Raises TooLarge for JSON of more than `most` values, which take many times the bytes of their text."""
     if len(body) <= most or not most:
         return
-    found, commas = np.frombuffer(body, np.uint8), 0
+    text, commas = np.frombuffer(body, np.uint8), 0
     for start in range(0, len(body), _PIECE):  # without Python's lock, and little memory
-        commas += int(np.count_nonzero(found[start:start + _PIECE] == _COMMA))
+        commas += int(np.count_nonzero(text[start:start + _PIECE] == _COMMA))
     if commas >= most:
         raise TooLarge(f"The body has more values than --tfs_rest_max_values={most} allows; send it in parts, or raise "
                        "the limit")

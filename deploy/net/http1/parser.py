@@ -36,8 +36,8 @@ class Incoming:
     deaf: nothing that follows is understood. since: when its head began.
     """
 
-    def __init__(self, server: ParserContext, found: deque[Item]) -> None:
-        self._server, self._found = server, found
+    def __init__(self, server: ParserContext, items: deque[Item]) -> None:
+        self._server, self._items = server, items
         self._parser = httptools.HttpRequestParser(self)
         self._request, self._target, self._headers = Request(), b"", dict[bytes, bytes]()
         self._body: bytes | bytearray = b""  # nearly always in one piece, as it came
@@ -82,7 +82,7 @@ class Incoming:
         if not self.deaf:
             self.deaf, self.left = True, 0
             self._drop_body()
-            self._found.append(response)
+            self._items.append(response)
 
     def too_late(self) -> None:
         """The request that is arriving took too long."""
@@ -140,14 +140,14 @@ class Incoming:
         request.refusal = self._server.refusal(request)
         if request.refusal is not None:
             self._drop_body()
-            self._found.append(request)
+            self._items.append(request)
 
     def _go_ahead(self) -> None:
         """Tell the client to send the body, unless it makes no difference: then it may come, or another request."""
         if self._request.refusal is None:
             self._look_ahead()
         if self._request.refusal is None:
-            self._found.append(CONTINUE)
+            self._items.append(CONTINUE)
         else:
             self._request.keep_alive, self.deaf = False, True
 
@@ -195,7 +195,7 @@ class Incoming:
         if (refusal := self._server.refusal(self._request)) is not None:
             self._request.refusal, self._request.keep_alive, self.deaf = refusal, False, True
             self._drop_body()
-            self._found.append(self._request)
+            self._items.append(self._request)
             return
         self.refuse(error_reply(413, "The request's body is longer than "
                                      f"--tfs_rest_max_body_bytes={self._server.limits.body} allows"))
@@ -213,4 +213,4 @@ class Incoming:
             else:
                 request.collected = body
             self._body = b""
-            self._found.append(request)
+            self._items.append(request)
