@@ -26,6 +26,7 @@ _MOST = 1 << 18  # bytes of a request; longer ones are read by a thread
 _PAUSE = 32  # so many requests of a kind go to threads after one that a thread had to take over
 _KINDS = 1024  # that are remembered
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+_waited: ContextVar[float] = ContextVar("waited", default=0.0)
 
 
 class Measured(Protocol):
@@ -107,13 +108,23 @@ class InlinePolicy:
 
 
 @contextmanager
-def deadline(moment: float | None) -> Iterator[None]:
-    """What is run in this `with` may take until `moment` (time.monotonic()); None: as long as it takes."""
+def deadline(moment: float | None, *, handed_over: float | None = None) -> Iterator[None]:
+    """What is run in this `with` may take until `moment` (time.monotonic()); None: as long as it takes.
+
+    handed_over: when (time.monotonic()) a loop that had begun the request left it to this thread.
+    """
     before = _deadline.set(moment)
+    waited_before = _waited.set(0.0 if handed_over is None else time.monotonic() - handed_over)
     try:
         yield
     finally:
         _deadline.reset(before)
+        _waited.reset(waited_before)
+
+
+def waited() -> float:
+    """Seconds between the loop that began the request and the thread that goes on with it."""
+    return _waited.get()
 
 
 def current_deadline() -> float | None:

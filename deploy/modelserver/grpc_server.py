@@ -149,7 +149,7 @@ class GrpcServer:
                     connection.reply(stream, messages.HEADERS, messages.framed(reply), messages.TRAILERS)
                     return
         try:
-            self._pool.submit(self._work, connection, stream, steps)
+            self._pool.submit(self._work, connection, stream, steps, time.monotonic())
         except Exhausted:
             if steps is not None:
                 steps.close()
@@ -161,12 +161,12 @@ class GrpcServer:
         steps: Steps[bytes] = stream.handler(messages.unpacked(stream.headers, stream.body, self._limits.message))
         return steps
 
-    def _work(self, connection: Connection, stream: Stream, steps: Steps[bytes] | None) -> None:
+    def _work(self, connection: Connection, stream: Stream, steps: Steps[bytes] | None, handed_over: float) -> None:
         """In a thread: answer a call by the steps that the loop has left, None for all."""
         answer: Callable[[], None] | None = None
         try:
             if not stream.closed:  # else nobody waits for it any more
-                answer = self._answer(connection, stream, steps)
+                answer = self._answer(connection, stream, steps, handed_over)
         except NeverAnswered:
             gone = threading.Event()
             self._call(_when_closed, stream, gone.set)
@@ -178,10 +178,12 @@ class GrpcServer:
                 steps.close()
         self._call(_returned, connection, stream, answer)
 
-    def _answer(self, connection: Connection, stream: Stream, steps: Steps[bytes] | None) -> Callable[[], None]:
+    def _answer(self, connection: Connection, stream: Stream, steps: Steps[bytes] | None, handed_over: float
+                ) -> Callable[[], None]:
         if self._pool.refusing:
             raise _exhausted()
-        with execution.deadline(None if stream.until is None else time.monotonic() + stream.until - self._loop.time()):
+        until = None if stream.until is None else time.monotonic() + stream.until - self._loop.time()
+        with execution.deadline(until, handed_over=None if steps is None else handed_over):
             reply = messages.framed(finish(self._begun(stream) if steps is None else steps))
         return partial(connection.reply, stream, messages.HEADERS, reply, messages.TRAILERS)
 

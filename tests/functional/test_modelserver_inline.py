@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -12,6 +14,7 @@ import pytest
 
 from deploy.engine.latency import LatencyEstimate, Shapes
 from deploy.modelserver.execution import LONG, InlinePolicy, Run, Steps, finish
+from deploy.modelserver.metrics import Metrics
 from deploy.modelserver.rest.http import RestServer
 from deploy.modelserver.status import NeverAnswered
 from deploy.net.http1.messages import Request, Response
@@ -173,3 +176,33 @@ def test_what_is_never_answered_isnt_either_when_its_time_is_over() -> None:
         client.setblocking(False)
         with pytest.raises(BlockingIOError):
             client.recv(1)
+
+
+def test_latency_is_without_the_wait_for_a_thread() -> None:
+    """As in the real server, whose clock starts in the thread that answers."""
+    metrics, gate = Metrics(), threading.Event()
+
+    def counted(request: Request) -> Steps[Response]:
+        with metrics.request(request.target, "predict", "REST"):
+            yield LONG
+            if request.target == "/first":
+                gate.wait(10)
+            return Response(200, b"")
+
+    server = RestServer("127.0.0.1", 0, counted, threads=1, timeout=30.0, late=Response(504, b"late"))
+    try:
+        with closing(socket.create_connection(("127.0.0.1", server.port), 10)) as first, \
+                closing(socket.create_connection(("127.0.0.1", server.port), 10)) as second:
+            first.sendall(post("/first"))
+            second.sendall(post("/second"))
+            time.sleep(0.3)
+            gate.set()
+            replies(first, 1)
+            replies(second, 1)
+    finally:
+        server.stop(0.1)
+    text = metrics.page().decode()
+    took = {target: float(re.findall(rf'request_latency_sum{{model_name="/{target}".*}} (.*)', text)[0])
+            for target in ("first", "second")}
+    assert took["first"] > 250_000  # microseconds
+    assert took["second"] < 100_000

@@ -63,7 +63,8 @@ def _none_is_refused(request: Request) -> Response | None:  # noqa: ARG001
 class _Job:
     """A request that a thread answers, by the steps that the loop has left, None for all.
 
-    timer: for the end of its time. heavy: by one of the threads for long bodies.
+    timer: for the end of its time. heavy: by one of the threads for long bodies. handed_over: when the loop left the
+    rest to a thread (time.monotonic()).
     """
 
     connection: Connection
@@ -72,6 +73,7 @@ class _Job:
     timer: asyncio.TimerHandle | None = None
     steps: Steps[Response] | None = None
     heavy: bool = False
+    handed_over: float | None = None
 
 
 class RestServer:
@@ -133,7 +135,8 @@ class RestServer:
                 return None
             if response is not None:
                 return response
-        self._submit(_Job(connection, number, request, steps=steps))
+        self._submit(_Job(connection, number, request, steps=steps,
+                          handed_over=None if steps is None else time.monotonic()))
         return None
 
     def _submit(self, job: _Job) -> None:
@@ -159,7 +162,8 @@ class RestServer:
                 del request.headers[b"content-encoding"]
             check_values(request.body, self.limits.values)
             steps = job.steps or self._answer(request)
-            with execution.deadline(time.monotonic() + self._timeout if self._timeout else None):
+            until = time.monotonic() + self._timeout if self._timeout else None
+            with execution.deadline(until, handed_over=job.handed_over):
                 self._finish_soon(job, self._answered(partial(finish, steps)))
         except Heavier:  # it waits as it came: many of them unpacked would fill the memory
             job.heavy = True
