@@ -28,6 +28,9 @@ from .serving.ready import ready as ready
 from .smoke import smoke_test as smoke_test
 from .spec import load_spec as load_spec
 
+# Recipes
+from .export import recipes as recipes
+
 # Values
 from .checks import Finding as Finding
 from .checks import CheckReport as CheckReport

@@ -71,6 +71,7 @@ class Inspection:
             "tflite": self.tflite.to_json() if self.tflite else None,
             "manifest": None if self.manifest is None else {
                 "digest": self.manifest.digest, "created": self.manifest.created,
+                "recipes": [record.to_json() for record in self.manifest.recipes],
                 "producer": dict(self.manifest.producer), "tolerances": dict(self.manifest.tolerances),
                 "files": {name: {"size": r.size, "digest": r.digest} for name, r in self.manifest.files.items()}},
             "calls": {name: {**calls.to_json(), **({"litert": self.devices[name]} if name in self.devices else {})}

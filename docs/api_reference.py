@@ -10,6 +10,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import deploy
 
@@ -62,10 +63,23 @@ def methods(item: type) -> Iterator[str]:
 def entry(name: str) -> str:
     """One name: how it is called, what its docstring says, its methods."""
     item = getattr(deploy, name)
+    if inspect.ismodule(item):
+        return module(name, item)
     lines = [f"### {name}", "", "```python", signature(name, item), "```", "",
              "```text", inspect.getdoc(item) or "", "```", ""]
     if inspect.isclass(item) and not issubclass(item, Exception) and (listed := list(methods(item))):
         lines += [*listed, ""]
+    return "\n".join(lines)
+
+
+def module(name: str, item: ModuleType) -> str:
+    """What stands in a module of its own: its first paragraphs, then its functions."""
+    text, _, _ = (inspect.getdoc(item) or "").partition("\n\n    ")
+    lines = [f"`deploy.{name}`: {' '.join(text.split())}", ""]
+    for each in item.__all__:
+        if inspect.isfunction(member := getattr(item, each)):
+            lines += [f"### {name}.{each}", "", "```python", signature(f"{name}.{each}", member), "```", "",
+                      "```text", inspect.getdoc(member) or "", "```", ""]
     return "\n".join(lines)
 
 

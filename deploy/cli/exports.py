@@ -23,7 +23,8 @@ _EXAMPLE = """tfs export docs/examples/digits.py:build --name digits
 tfs export my_package.models:make_model --name ranking --input "features: float32[?, 20]"
 tfs export model.keras --custom-object my_package.layers:Scale
 tfs export build/saved_model --name digits --version 7
-tfs export model.keras --examples rows.npz --tflite int8 --tflite-out digits.tflite"""
+tfs export model.keras --examples rows.npz --tflite int8 --tflite-out digits.tflite
+tfs export model.keras --recipe 'image-bytes(scale=-1..1)' --recipe 'top-k(5, labels=labels.txt)'"""
 
 
 def register(app: click.Group) -> None:
@@ -35,9 +36,13 @@ def register(app: click.Group) -> None:
     @click.option("--input", "inputs", multiple=True, metavar="SPEC",
                   help='What it takes, where the model doesn\'t say: "pixels: float32[?, 784]". Repeatable.')
     @click.option("--examples", type=click.Path(path_type=Path, dir_okay=False),
-                  help="Inputs to verify and record answers for (.npz or .json).  [default: generated]")
+                  help="Inputs to verify and record answers for (.npz, .json, an image, a .txt of texts).  "
+                  "[default: generated]")
     @click.option("--custom-object", "custom_objects", multiple=True, metavar="PKG.MODULE:CLASS",
                   help="A class or function that a .keras or .h5 file names. Repeatable.")
+    @click.option("--recipe", "recipes", multiple=True, metavar="NAME(OPTIONS)",
+                  help="What serving needs around it: image-bytes, text, tf-example, classify, regress, top-k, keys, "
+                  "copy-signature, rename-inputs, rename-outputs, cast-outputs. Repeatable, applied in this order.")
     @click.option("--tolerance", "tolerances", multiple=True, metavar="[SIGNATURE[/OUTPUT]=]NUMBER[,NUMBER]",
                   help="How far answers may be apart: absolute and relative, or both alike. Repeatable.")
     @click.option("--batch-sizes", metavar="N,N,...", help="Of generated examples.  [default: 1,2]")
@@ -53,8 +58,9 @@ def register(app: click.Group) -> None:
                   help="Write its size and latency beside the SavedModel's as SVG.")
     @allowing
     def export_model(target: str, name: str | None, version: str | None, repository: Path, inputs: tuple[str, ...],
-                     examples: Path | None, custom_objects: tuple[str, ...], tolerances: tuple[str, ...],
-                     batch_sizes: str | None, spec_path: Path | None, tflite: str | None, tflite_out: Path | None,
+                     examples: Path | None, custom_objects: tuple[str, ...], recipes: tuple[str, ...],
+                     tolerances: tuple[str, ...], batch_sizes: str | None,
+                     spec_path: Path | None, tflite: str | None, tflite_out: Path | None,
                      tflite_limit: float | None, tflite_plot: Path | None, allowances: tuple[str, ...],
                      as_json: bool) -> None:
         """Export a Python model, verify it, and publish it.
@@ -73,7 +79,8 @@ def register(app: click.Group) -> None:
             _check_parent(path)
         with steps(f"exporting {name or target}", quiet=as_json) as progress, _stdout_for_json(as_json):
             exported = export_model(
-                Exportable(target, inputs=list(inputs) or None, custom_objects=custom_objects or None),
+                Exportable(target, inputs=list(inputs) or None, custom_objects=custom_objects or None,
+                           recipes=recipes or None),
                 repository, name, number, recording=_recording(examples, tolerances, batch_sizes, spec_path),
                 tflite=TFLite(tflite, tflite_limit) if tflite else None, progress=progress, copied=progress.copied,
                 gate=gate(name or default_name(target), spec_path, allowances))

@@ -83,6 +83,7 @@ def _facts(inspection: Inspection) -> dict[str, str]:
     if manifest:
         rows["published"] = f"{manifest.created}, {len(manifest.files)} files"
         rows["digest"] = manifest.digest
+        rows |= {"recipes": "; ".join(map(str, manifest.recipes))} if manifest.recipes else {}
         edited = manifest.producer.get("edited_from")
         rows |= {"edited from": edited} if edited else {}
     return rows

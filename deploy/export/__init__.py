@@ -4,6 +4,7 @@
 before. On the way:
 
     options       what can be asked for: Exportable, Recording, TFLite; Predict, Classify, Regress
+    recipes       what serving needs around a model: image bytes, text, tf.Examples in; labels, keys out
     exporting     the steps, from the model to the version
     targets       `pkg.module:attribute`, files and directories -> models; sources: the kinds of those
     signatures    whatever was given -> signatures with their functions; functions: of tf.functions and modules

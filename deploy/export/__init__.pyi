@@ -1,3 +1,4 @@
+from . import recipes as recipes
 from .exporting import Exported as Exported
 from .exporting import export_model as export_model
 from .options import Classify as Classify

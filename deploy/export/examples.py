@@ -18,16 +18,18 @@ import numpy as np
 
 from deploy import files
 from deploy.errors import BadRequest, ExportError
+from deploy.export.options import Sample
 from deploy.goldens import examples as generated
 from deploy.goldens.recorded import LIMIT, Golden
-from deploy.types import DEFAULT_SIGNATURE, Contract, Signature, TensorSpec
+from deploy.types import DEFAULT_SIGNATURE, PREDICT_METHOD, Contract, Signature, TensorSpec
 from deploy.wire import tensors
 from deploy.wire.dtypes import Array
 
 BATCHES = (1, 2)
-Encode = Callable[[Mapping[str, Any]], dict[str, Array] | None]
+Encode = Callable[[Mapping[str, Any]], dict[str, Any] | None]
 
-FORMS = "give a dict of arrays (batch first), a list of such dicts or of single rows, or an .npz or .json file of them"
+FORMS = "give a dict of arrays (batch first), a list of such dicts or of single rows, or an .npz or .json file of " \
+    "them; for an only input an image, or a .txt file with a text on each line"
 _MOST = 1 << 30  # bytes of a JSON file
 _BODY = frozenset({"instances", "inputs", "examples"})
 _TEXT = "in an .npz strings as fixed-width text, not as objects; bytes, such as images, as JSON: {\"b64\": \"...\"}"
@@ -35,7 +37,7 @@ _TEXT = "in an .npz strings as fixed-width text, not as objects; bytes, such as 
 
 def cases(given: object, contract: Contract, features: Mapping[str, Sequence[TensorSpec]],
           encoders: Mapping[str, Encode | None], batches: Sequence[int] | None = None, *,
-          free: int = 1) -> list[Golden]:
+          free: int = 1, samples: Mapping[str, Mapping[str, Sample]] | None = None) -> list[Golden]:
     """The given examples as cases, and generated ones for signatures without.
 
     given: None; for the default signature: a dict input -> array, batch first; an array, if there is one input; a list
@@ -44,16 +46,20 @@ def cases(given: object, contract: Contract, features: Mapping[str, Sequence[Ten
         For several signatures: a dict signature -> any of these (in an .npz: `signature/input`). In JSON bytes are
         {"b64": ...}. An empty list: no examples.
     features: see SavedModelInfo.features.
-    encoders: signature -> what may turn examples in another form into its inputs.
+    encoders: signature -> what may turn examples in another form into its inputs. It is asked for {"": examples},
+        too, if they don't say of which input they are.
     batches: sizes of generated batches: 1 and 2 by default. free: of their other unknown dimensions.
+    samples: signature -> input -> what makes its values, where dtype and shape don't say what fits.
     Raises ExportError for what doesn't fit.
     """
     by_signature = _by_signature(loaded(given), contract)
     requests = []
     for name, signature in contract.items():
         if name not in by_signature:
-            requests += [Golden(name, generated.generate(signature, size, seed, features, free))
-                     for seed, size in enumerate(_sizes(signature, batches))]
+            special = (samples or {}).get(name, {})
+            requests += [Golden(name, {**generated.generate(signature, size, seed, features, free),
+                                       **{key: make(size, seed) for key, make in special.items()}})
+                         for seed, size in enumerate(_sizes(signature, batches))]
         else:
             batches_given = _batches(by_signature[name], signature, encoders.get(name))
             requests += [Golden(name, _checked(batch, signature)) for batch in batches_given]
@@ -107,7 +113,10 @@ def _batches(given: object, signature: Signature, encode: Encode | None) -> Iter
         else:
             yield from encoded
     elif len(signature.inputs) == 1:
-        yield {signature.inputs[0].name: given}
+        batch = {signature.inputs[0].name: given}
+        yield _encoded(batch, encode) if signature.method_name == PREDICT_METHOD else batch
+    elif encode and (filled := encode({"": given})):
+        yield filled
     else:
         raise ExportError(f"examples for signature {signature.name!r} are a {type(given).__name__}, and it takes "
                           f"{', '.join(spec.name for spec in signature.inputs)}", hint=FORMS)
@@ -170,7 +179,7 @@ def loaded(given: object) -> object:
         return given
     path = Path(given)
     try:
-        content = _json(path) if path.suffix.lower() == ".json" else _archive(path)
+        content = _READERS.get(path.suffix.lower(), _archive)(path)
     except (OSError, ValueError, RecursionError, zipfile.BadZipFile) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else \
             error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -179,6 +188,24 @@ def loaded(given: object) -> object:
         raise ExportError(f"examples can't be read from {path}: expected an object or a list, got {content!r:.50}",
                           hint=f"{FORMS}; {_TEXT}")
     return content
+
+
+def _json(path: Path) -> object:
+    """UTF-8, UTF-16 or UTF-32, with or without a byte order mark."""
+    return _bytes(json.loads(files.read_given(path, _MOST)))
+
+
+def _image(path: Path) -> object:
+    return [files.read_given(path, _MOST)]
+
+
+def _texts(path: Path) -> object:
+    """One on each line."""
+    return files.read_given(path, _MOST).decode("utf-8-sig").splitlines()
+
+
+_READERS: Mapping[str, Callable[[Path], object]] = {
+    ".json": _json, ".txt": _texts, **dict.fromkeys((".jpg", ".jpeg", ".png", ".bmp"), _image)}
 
 
 def signature_of(given: object) -> str:
@@ -200,15 +227,10 @@ def unpacked(given: object, inputs: Sequence[str]) -> object:
     return given[next(iter(body_keys))]
 
 
-def _json(path: Path) -> object:
-    """UTF-8, UTF-16 or UTF-32, with or without a byte order mark."""
-    return _bytes(json.loads(files.read_given(path, _MOST)))
-
-
 def _archive(path: Path) -> object:
     with files.open_regular(path) as opened:
         if not zipfile.is_zipfile(opened):
-            raise ValueError("it is neither JSON by its name nor an .npz archive by its content")
+            raise ValueError("it is neither JSON, text or an image by its name, nor an .npz archive by its content")
         opened.seek(0)
         with np.load(opened, allow_pickle=False) as file:
             arrays = dict(file.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,11 +17,14 @@ from deploy.export import failures, judging, parity, processes, quiet, saving, s
 from deploy.export.examples import loaded
 from deploy.export.options import Exportable, OutputNames, Recording, SignatureFunction, TFLite
 from deploy.export.parity import Parity, Proof
+from deploy.export.recipes.parsing import read as read_recipes
+from deploy.export.recipes.recipe import apply as apply_recipes
 from deploy.export.sources import tflite_files
 from deploy.export.tflite import Sibling
 from deploy.naming import check_name
 from deploy.repository import Repository, VersionStage
 from deploy.savedmodel import SavedModelInfo, tflite_alone
+from deploy.savedmodel.recipes import RecipeRecord
 from deploy.savedmodel.tflite import FILE
 from deploy.types import Contract, ModelVersion
 from deploy.version import __version__
@@ -67,6 +71,7 @@ class Fields(TypedDict, total=False):
     signatures: Mapping[str, object] | None
     output_names: OutputNames | None
     custom_objects: Mapping[str, object] | Sequence[str] | None
+    recipes: Sequence[object] | None
     examples: object
     batch_sizes: Sequence[int] | None
     tolerance: object
@@ -74,7 +79,7 @@ class Fields(TypedDict, total=False):
     tflite_limit: float | None
 
 
-_OF_MODEL = ("inputs", "signatures", "output_names", "custom_objects")
+_OF_MODEL = ("inputs", "signatures", "output_names", "custom_objects", "recipes")
 _OF_RECORDING = ("examples", "batch_sizes", "tolerance", "timeout")
 
 
@@ -86,6 +91,7 @@ class _Saved:
     producer: Mapping[str, str]
     notes: tuple[str, ...] = ()
     live: Mapping[str, SignatureFunction] = field(default_factory=dict)
+    recipes: tuple[RecipeRecord, ...] = ()
 
 
 def export_model(model: object, repository: Repository | str | Path, name: str | None = None,
@@ -105,9 +111,9 @@ def export_model(model: object, repository: Repository | str | Path, name: str |
     gate: looks at what was saved before it is proven and published; by default checks.gate(), without allowances.
     progress: called with a line for each step. copied: with bytes done and bytes in all, where files are copied, and
         where they are hashed and made durable.
-    fields: those of Exportable (inputs, signatures, output_names, custom_objects) and Recording (examples, batch_sizes,
-        tolerance, timeout) can be given directly, and so can TFLite's limit as tflite_limit. What is said here wins
-        over what a builder's Exportable says.
+    fields: those of Exportable (inputs, signatures, output_names, custom_objects, recipes) and Recording (examples,
+        batch_sizes, tolerance, timeout) can be given directly, and so can TFLite's limit as tflite_limit. What is said
+        here wins over what a builder's Exportable says.
 
     Raises ExportError if the model can't be served, CheckFailed if the gate refuses it, ParityError if its saved form
     answers differently, RepositoryError, SpecError for a name or version that isn't valid. Then nothing is published.
@@ -132,7 +138,7 @@ def export_model(model: object, repository: Repository | str | Path, name: str |
             else _saved(source, stage.path, gate, say)
         say("asking the saved model in a fresh process")
         proof = parity.prove(stage.path, saved.info, saved.live, replay, recording)
-        sibling = _sibling(stage.path, saved.info, proof, tflite, say)
+        sibling = _sibling(stage.path, saved, proof, tflite, say)
         say("publishing")
         return _published(stage, saved, proof, sibling, recording=recording, started=started, copied=copied)
 
@@ -140,17 +146,21 @@ def export_model(model: object, repository: Repository | str | Path, name: str |
 def _saved(source: Exportable, directory: Path, gate: Gate, say: Progress,
            methods: Mapping[str, str] | None = None) -> _Saved:
     """A Python object, saved. methods: signature -> method name, where the object lost it."""
+    around = read_recipes(source.recipes or ())
+    own = replace(source, examples=None) if around else source  # which are for the recipes, and don't say its inputs
     endpoints = [replace(each, method_name=(methods or {}).get(each.name, each.method_name))
-             for each in signatures.find(source)]
-    say(f"tracing {', '.join(each.name for each in endpoints)}")
-    functions = [saving.trace(each) for each in endpoints]
-    say("saving")
-    saving.save(endpoints, functions, directory)
+                 for each in signatures.find(own)]
+    with tempfile.TemporaryDirectory(prefix="tfs-recipes-") as scratch:
+        endpoints = apply_recipes(around, endpoints, Path(scratch))
+        say(f"tracing {', '.join(each.name for each in endpoints)}")
+        functions = [saving.trace(each) for each in endpoints]
+        say("saving")
+        saving.save(endpoints, functions, directory)
     say("checking what was saved")
     info, notes = judging.accepted(gate, directory)
     producer = {"tensorflow": info.producer.tensorflow, "keras": _version("keras")}
     return _Saved(info, producer, (*(note for each in endpoints for note in each.notes), *notes),
-                  {each.name: each for each in endpoints})
+                  {each.name: each for each in endpoints}, tuple(each.record for each in around))
 
 
 def _copied(source: Exportable, origin: Path, directory: Path, gate: Gate, say: Progress, *,
@@ -168,7 +178,10 @@ def _copied(source: Exportable, origin: Path, directory: Path, gate: Gate, say: 
     before = saving.state(origin)
     say("checking it")
     report = gate.judge(origin)
-    if report.info and (lost := judging.unrestored(report)):
+    lost = judging.unrestored(report) if report.info else ""
+    if source.recipes and not lost:
+        judging.accept(gate, origin, report)
+    if report.info and (lost or source.recipes):
         return _saved_again(source, origin, directory, gate, say, contract=report.info.contract, lost=lost)
     info, notes = judging.accept(gate, origin, report)
     say("copying it")
@@ -179,7 +192,7 @@ def _copied(source: Exportable, origin: Path, directory: Path, gate: Gate, say: 
 
 
 def _saved_again(source: Exportable, origin: Path, directory: Path, gate: Gate, say: Progress, *, contract: Contract,
-                 lost: str) -> _Saved:
+                 lost: str = "") -> _Saved:
     """TensorFlow's Python loader finds all variables, so what it loads is saved as an object."""
     tf = quiet.tensorflow()
     say("loading it with TensorFlow")
@@ -190,17 +203,18 @@ def _saved_again(source: Exportable, origin: Path, directory: Path, gate: Gate, 
         raise failures.user_error(f"loading {origin}", error, "export the model object instead") from error
     methods = {signature.name: signature.method_name for signature in contract.values()}
     saved = _saved(replace(source, model=model), directory, gate, say, methods)
-    return replace(saved, notes=(_SAVED_AGAIN.format(lost), *saved.notes))
+    return replace(saved, notes=(_SAVED_AGAIN.format(lost), *saved.notes)) if lost else saved
 
 
-def _sibling(directory: Path, info: SavedModelInfo, proof: Proof, asked: TFLite | None,
-             say: Progress) -> Sibling | None:
+def _sibling(directory: Path, saved: _Saved, proof: Proof, asked: TFLite | None, say: Progress) -> Sibling | None:
     if asked is None:
         return None
     if tflite_alone(directory):
         raise ExportError("the model is a TFLite model already", hint="export it without --tflite")
     say(f"converting to TFLite ({asked.mode})")
-    return tflite.convert(directory, info.contract, proof.cases, asked.mode, directory / FILE, limit=asked.limit)
+    left_out = {name: each.no_tflite for name, each in saved.live.items() if each.no_tflite}
+    return tflite.convert(directory, saved.info.contract, proof.cases, asked.mode, directory / FILE, limit=asked.limit,
+                          left_out=left_out)
 
 
 def _published(stage: VersionStage, saved: _Saved, proof: Proof, sibling: Sibling | None, *, recording: Recording,
@@ -215,7 +229,7 @@ def _published(stage: VersionStage, saved: _Saved, proof: Proof, sibling: Siblin
         raise ExportError("the model was changed after it was checked", hint="let nobody write to the repository")
     published = stage.publish(producer={"tfs_deploy": __version__, **saved.producer}, goldens=len(kept), info=info,
                               tolerances=parity.describe(proof.parity.tolerances),
-                              tflite_tolerances=parity.describe(limits), progress=copied)
+                              tflite_tolerances=parity.describe(limits), recipes=saved.recipes, progress=copied)
     notes = (*saved.notes, *proof.notes, *(sibling.notes(info.contract, recording.examples) if sibling else ()))
     if sibling:
         sibling = replace(sibling, path=published.path / sibling.path.name)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from deploy.types import PREDICT_METHOD, TensorSpec
 from deploy.wire.dtypes import Array
 
 Batch = Mapping[str, Array]
+Sample = Callable[[int, int], Array]
+"""Batch size and seed -> example values of one input."""
+
 OutputNames = Sequence[str] | Mapping[str, str]
 
 
@@ -66,6 +69,7 @@ class Exportable:
     examples: as Recording.examples, which wins.
     output_names: see Predict.outputs.
     custom_objects: classes and functions that a Keras file names, or `pkg.module:Class` strings.
+    recipes: what serving needs around the model: values of deploy.recipes, or their text, `image-bytes(scale=-1..1)`.
     """
 
     model: object
@@ -74,10 +78,11 @@ class Exportable:
     examples: object = None
     output_names: OutputNames | None = None
     custom_objects: Mapping[str, object] | Sequence[str] | None = None
+    recipes: Sequence[object] | None = None
 
     def filled(self, other: Exportable) -> Exportable:
         """This, and what only `other` says."""
-        own = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
+        own = {each.name: value for each in fields(self) if (value := getattr(self, each.name)) is not None}
         return replace(other, **{**own, "model": other.model})
 
 
@@ -120,6 +125,8 @@ class SignatureFunction:
     holders: objects that own the variables, tables and assets that the call uses.
     encode: examples in the caller's form -> the signature's inputs; None if they are no such form.
     notes: what the caller should know about names and dtypes that were derived.
+    samples: what makes example values of an input that can't be made from its dtype and shape, JPEG bytes for example.
+    no_tflite: why TFLite can't have this signature; empty: it may be tried.
     """
 
     name: str
@@ -129,8 +136,10 @@ class SignatureFunction:
     rename: OutputNames | None = None
     method_name: str = PREDICT_METHOD
     holders: tuple[object, ...] = ()
-    encode: Callable[[Mapping[str, Any]], dict[str, Array] | None] | None = None
+    encode: Callable[[Mapping[str, Any]], dict[str, Any] | None] | None = None
     notes: tuple[str, ...] = ()
+    samples: Mapping[str, Sample] = field(default_factory=dict)
+    no_tflite: str = ""
 
     @property
     def identifiers(self) -> dict[str, str]:

@@ -177,9 +177,10 @@ def _answered(info: SavedModelInfo, live: Mapping[str, SignatureFunction],
     shapes = [spec.shape for signature in info.contract.values() for spec in signature.inputs]
     sizes = _FREE if live and given is None and any(None in (shape or ())[1:] for shape in shapes) else _FREE[:1]
     encoders, failed = {name: e.encode for name, e in live.items()}, None
+    samples = {name: e.samples for name, e in live.items()}
     for size in sizes:
         try:
-            cases = examples.cases(given, info.contract, info.features, encoders, batches, free=size)
+            cases = examples.cases(given, info.contract, info.features, encoders, batches, free=size, samples=samples)
             answered = _answer(cases, live)
         except DeployError as error:
             failed = failed or error

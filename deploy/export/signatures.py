@@ -22,7 +22,6 @@ from deploy.wire.dtypes import Array
 
 _WHAT = "give a Keras model, a tf.Module, a tf.function, or the path of a .keras file or SavedModel"
 
-_INPUT = TensorSpec("inputs", "string", (None,))
 _ON_THE_WIRE = {"float": "float32", "bfloat": "float32", "int": "int64", "uint": "int64", "bool": "int64",
                 "string": "string"}
 
@@ -94,8 +93,9 @@ def _offered(source: Exportable) -> list[SignatureFunction]:
     raise ExportError(f"{what} can't be exported", hint=hint)
 
 
-def classify(base: SignatureFunction, labels: Sequence[str]) -> SignatureFunction:
-    """`base`, which returns scores or a dict with `scores`, as a classify signature."""
+def classify(base: SignatureFunction, labels: Sequence[str], *, serialized: bool | None = None) -> SignatureFunction:
+    """`base`, which returns scores or a dict with `scores`, as a classify signature. serialized: see `from_examples`.
+    """
 
     def shape(result: dict[str, Any]) -> dict[str, Any]:
         import tensorflow as tf
@@ -115,11 +115,11 @@ def classify(base: SignatureFunction, labels: Sequence[str]) -> SignatureFunctio
             classes = tf.tile(tf.constant([names]), [tf.shape(scores)[0], 1])
         return {"scores": scores} if classes is None else {"classes": classes, "scores": scores}
 
-    return _wrapped(base, CLASSIFY_METHOD, shape)
+    return from_examples(base, CLASSIFY_METHOD, shape, takes_examples=serialized)
 
 
-def regress(base: SignatureFunction) -> SignatureFunction:
-    """`base`, which returns one number for each example, as a regress signature."""
+def regress(base: SignatureFunction, *, serialized: bool | None = None) -> SignatureFunction:
+    """`base`, which returns one number for each example, as a regress signature. serialized: see `from_examples`."""
 
     def shape(result: dict[str, Any]) -> dict[str, Any]:
         import tensorflow as tf
@@ -133,7 +133,7 @@ def regress(base: SignatureFunction) -> SignatureFunction:
                               hint="return one number for each example: [batch] or [batch, 1]")
         return {"outputs": tf.reshape(values, [-1])}
 
-    return _wrapped(base, REGRESS_METHOD, shape)
+    return from_examples(base, REGRESS_METHOD, shape, takes_examples=serialized)
 
 
 def serialized(examples: Mapping[str, Any], features: Sequence[TensorSpec]) -> Array:
@@ -170,20 +170,27 @@ def _fill(feature: example_pb2.Feature, values: Sequence[Any], dtype: str) -> No
         feature.float_list.value.extend(values)
 
 
-def _wrapped(base: SignatureFunction, method: str,
-             shape: Callable[[dict[str, Any]], dict[str, Any]]) -> SignatureFunction:
+def from_examples(base: SignatureFunction, method: str, shape: Callable[[dict[str, Any]], dict[str, Any]], *,
+                  input_name: str = "inputs", takes_examples: bool | None = None) -> SignatureFunction:
+    """`base` with serialized tf.Examples as its one input, and `shape` over its outputs.
+
+    takes_examples: whether base takes them itself; None: if it has a single input of strings.
+    """
     features = base.inputs
-    takes_examples = len(features) == 1 and features[0].dtype == "string" and features[0].shape in ((None,), None)
+    if takes_examples is None:
+        takes_examples = len(features) == 1 and features[0].dtype == "string" and features[0].shape in ((None,), None)
 
     def call(tensors: Mapping[str, Any]) -> Any:
-        inner = {features[0].name: tensors["inputs"]} if takes_examples else _parsed(tensors["inputs"], features)
+        given = tensors[input_name]
+        inner = {features[0].name: given} if takes_examples else _parsed(given, features)
         return shape(saving.named(base.call(inner), base))
 
     def encode(examples: Mapping[str, Any]) -> dict[str, Array] | None:
         fits = not takes_examples and set(examples) == {spec.name for spec in features}
-        return {"inputs": serialized(examples, features)} if fits else None
+        return {input_name: serialized(examples, features)} if fits else None
 
-    return replace(base, inputs=(_INPUT,), call=call, outputs=(), rename=None, method_name=method, encode=encode)
+    return replace(base, inputs=(TensorSpec(input_name, "string", (None,)),), call=call, outputs=(), rename=None,
+                   method_name=method, encode=encode)
 
 
 def _parsed(examples: Any, features: Sequence[TensorSpec]) -> dict[str, Any]:

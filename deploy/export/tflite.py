@@ -40,9 +40,11 @@ _KEEP_OUT = "TensorFlow Serving can't load such a file, nor can a device without
     "the signatures, or export without --tflite"
 _GENERATED = "model.tflite's int8 ranges were measured on generated examples: give real ones with examples=..., or " \
     "its answers to real requests will be off"
-_FIRST_ONLY = "of model.tflite TensorFlow Serving sees one graph only, that of {}; LiteRT sees all signatures. No " \
+_FIRST_ONLY = "of model.tflite TensorFlow Serving sees one graph only, that of {}; LiteRT sees all that it has. No " \
     "golden answers of the others ({}) are kept: they are its warm-up requests, too, and with --prefer_tflite_model " \
     "it would refuse the version"
+_KEEP_RAW = "keep the model's own signature beside it, with the recipe copy-signature(tensors) in front of the " \
+    "others, or export without --tflite"
 _UNROLL = "they come from loops over time, as recurrent layers make them: build these layers with unroll=True"
 
 
@@ -56,6 +58,7 @@ class Sibling:
     drift: its answers against the golden ones; limit: the share that they were allowed to be apart, limits: the same
         by output, as numbers.
     runtime: what ran it. served: the signatures that TensorFlow Serving sees in the file, those of its first graph.
+    left_out: signatures that the file doesn't have -> why.
     """
 
     mode: str
@@ -69,6 +72,7 @@ class Sibling:
     latency: Mapping[str, float] = field(default_factory=dict)
     saved_latency: Mapping[str, float] = field(default_factory=dict)
     limits: Tolerances = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def tolerances(self, saved: Tolerances) -> dict[str, Tolerance]:
         """How far a server's answers from this file may be apart; never less than the SavedModel's own, `saved`."""
@@ -83,6 +87,8 @@ class Sibling:
         """What its user should know. contract: the SavedModel's. examples: those that were given, None if none were."""
         if self.mode == "int8" and examples is None:
             yield _GENERATED
+        for name, why in self.left_out.items():
+            yield f"model.tflite doesn't have the signature {name!r}: {why}"
         if len(self.served) < len(contract):
             yield _FIRST_ONLY.format(", ".join(self.served), ", ".join(n for n in contract if n not in self.served))
 
@@ -95,16 +101,22 @@ class Sibling:
 
 
 def convert(directory: Path, contract: Contract, cases: Sequence[Golden], mode: str, target: Path, *,
-            limit: float | None = None, timeout: float = 600.0) -> Sibling:
+            limit: float | None = None, left_out: Mapping[str, str] | None = None, timeout: float = 600.0) -> Sibling:
     """Write the SavedModel in `directory` as a TFLite file with all of its signatures, and compare its answers.
 
     cases: with the answers that are expected; int8 measures the ranges of its activations on their inputs.
-    mode: see SHARES. limit: another share than the mode's.
+    mode: see SHARES. limit: another share than the mode's. left_out: signatures that TFLite can't have -> why.
     Raises ExportError if it can't be converted, or only with operators that TFLite doesn't have itself; ParityError if
     an answer is too far off. Then there is no file.
     """
     if mode not in SHARES:
         raise ExportError(f"there is no TFLite mode {mode!r}", hint=f"possible: {', '.join(SHARES)}")
+    left_out = left_out or {}
+    contract = Contract(tuple(signature for name, signature in contract.items() if name not in left_out))
+    cases = [case for case in cases if case.signature not in left_out]
+    if not contract:
+        name, why = next(iter(left_out.items()))
+        raise ExportError(f"TFLite can't have the signature {name!r}: {why}", hint=_KEEP_RAW)
     if not cases:
         raise ExportError("a TFLite model can't be proven without examples", hint="give some, or let them be generated")
     share = SHARES[mode] if limit is None else limit
@@ -119,7 +131,7 @@ def convert(directory: Path, contract: Contract, cases: Sequence[Golden], mode: 
         target.unlink(missing_ok=True)
         raise
     return Sibling(mode, target, target.stat().st_size, _saved_size(directory), measured, share, str(reply["runtime"]),
-                   tuple(tflite.signature_defs(target)), reply["latency"], reply["saved_latency"], limits)
+                   tuple(tflite.signature_defs(target)), reply["latency"], reply["saved_latency"], limits, left_out)
 
 
 def _run(request: Mapping[str, object], cases: Sequence[Golden],

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,7 +67,8 @@ class ComparedVersion:
                 raise Unasked(unasked)
             return on_engine(directory, decide)
 
-        return cls(name, Subject.of(directory), read_facts(directory), opened)
+        facts = read_facts(directory)
+        return cls(name, replace(Subject.of(directory), recipes=facts.recipes), facts, opened)
 
 
 def _reason(directory: Path, mv: ModelVersion | None, name: str, gate: Gate) -> str:

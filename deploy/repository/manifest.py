@@ -20,6 +20,7 @@ from deploy import files
 from deploy.errors import Malformed, RepositoryError, SpecError
 from deploy.goldens.tolerances import Tolerance, from_json
 from deploy.repository import naming
+from deploy.savedmodel.recipes import RecipeRecord
 from deploy.types import Contract, ModelVersion
 
 FORMAT = 1
@@ -63,6 +64,7 @@ class Manifest:
     goldens: how many recorded requests and answers `assets.extra/tf_serving_warmup_requests` holds.
     tolerances: `default`, a signature, or `signature/output` -> {`absolute`: float, `relative`: float}.
     tflite_tolerances: the same for the answers of its model.tflite, where they differ.
+    recipes: what was put around the model, in this order.
     created: ISO 8601, UTC.
     """
 
@@ -75,6 +77,7 @@ class Manifest:
     tolerances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     algorithm: str = DEFAULT
     tflite_tolerances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    recipes: tuple[RecipeRecord, ...] = ()
 
     @property
     def size(self) -> int:
@@ -104,6 +107,7 @@ class Manifest:
             "tolerances": {name: dict(values) for name, values in self.tolerances.items()},
             **({"tflite_tolerances": {name: dict(values) for name, values in self.tflite_tolerances.items()}}
                if self.tflite_tolerances else {}),
+            **({"recipes": [record.to_json() for record in self.recipes]} if self.recipes else {}),
         }
 
     def to_bytes(self) -> bytes:
@@ -145,7 +149,8 @@ class Manifest:
             {path: FileRecord(int(r["size"]), str(r["digest"])) for path, r in data["files"].items()},
             Contract.from_json(data["contract"]), str(data["created"]),
             {str(k): str(v) for k, v in data["producer"].items()}, int(data["goldens"]["count"]),
-            _tolerances(data["tolerances"]), str(data["algorithm"]), _tolerances(data.get("tflite_tolerances", {})))
+            _tolerances(data["tolerances"]), str(data["algorithm"]), _tolerances(data.get("tflite_tolerances", {})),
+            tuple(map(RecipeRecord.from_json, data.get("recipes", ()))))
 
 
 def _tolerances(data: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:

@@ -16,6 +16,7 @@ from deploy.repository import copying, failures, naming
 from deploy.repository.copying import Progress
 from deploy.repository.manifest import FileRecord, Manifest, read_manifest
 from deploy.repository.survey import Survey, survey
+from deploy.savedmodel.recipes import RecipeRecord
 from deploy.types import Contract, ModelVersion
 from deploy.version import __version__
 
@@ -54,6 +55,7 @@ class Facts:
     tolerances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     goldens: int | None = None
     tflite_tolerances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    recipes: tuple[RecipeRecord, ...] = ()
 
 
 class VersionStage(ABC):
@@ -97,14 +99,15 @@ class VersionStage(ABC):
     def publish(self, version: int | None = None, *, producer: Mapping[str, str] | None = None,
                 tolerances: Mapping[str, Mapping[str, float]] | None = None, goldens: int | None = None,
                 tflite_tolerances: Mapping[str, Mapping[str, float]] | None = None,
-                info: SavedModelInfo | None = None, progress: Progress | None = None) -> Published:
+                recipes: tuple[RecipeRecord, ...] = (), info: SavedModelInfo | None = None,
+                progress: Progress | None = None) -> Published:
         """Make what stands in `path` visible as a version.
 
         version: None for the stage's own, or else the next free number.
         info: what is known of the SavedModel, as it stands there; what was changed since is read again.
         Raises IncompleteVersion, VersionExists, RepositoryError; then nothing is visible.
         """
-        facts = Facts(producer or {}, tolerances or {}, goldens, tflite_tolerances or {})
+        facts = Facts(producer or {}, tolerances or {}, goldens, tflite_tolerances or {}, recipes)
         return self.publish_tree(self.path, version, facts, progress, info)
 
     def publish_tree(self, tree: Path, version: int | None, facts: Facts, progress: Progress | None = None,
@@ -138,7 +141,7 @@ class VersionStage(ABC):
     def _manifest(self, files: Mapping[str, FileRecord], contract: Contract, facts: Facts) -> ManifestOf:
         return lambda number: Manifest(
             ModelVersion(self.model, number), files, contract, _now(), facts.producer, facts.goldens or 0,
-            facts.tolerances, self._algorithm, facts.tflite_tolerances)
+            facts.tolerances, self._algorithm, facts.tflite_tolerances, facts.recipes)
 
 
 def _examine(tree: Path, facts: Facts, info: SavedModelInfo | None = None) -> tuple[Contract, Facts]:
@@ -150,7 +153,7 @@ def _examine(tree: Path, facts: Facts, info: SavedModelInfo | None = None) -> tu
     recorded = _check_warmup(tree, info.contract)
     return info.contract, Facts(producer, facts.tolerances or before.tolerances,
                                 recorded if facts.goldens is None else facts.goldens,
-                                facts.tflite_tolerances or before.tflite_tolerances)
+                                facts.tflite_tolerances or before.tflite_tolerances, facts.recipes or before.recipes)
 
 
 def _earlier(tree: Path) -> Facts:
@@ -161,7 +164,8 @@ def _earlier(tree: Path) -> Facts:
         manifest = None
     if manifest is None:
         return Facts()
-    return Facts(manifest.producer, manifest.tolerances, tflite_tolerances=manifest.tflite_tolerances)
+    return Facts(manifest.producer, manifest.tolerances, tflite_tolerances=manifest.tflite_tolerances,
+                 recipes=manifest.recipes)
 
 
 def _check_warmup(tree: Path, contract: Contract) -> int:

@@ -17,6 +17,7 @@ from deploy.repository.copying import Progress
 from deploy.repository.manifest import FileRecord, Manifest, hasher, load, read_manifest
 from deploy.repository.stores import Store
 from deploy.repository.survey import Survey, survey
+from deploy.savedmodel.recipes import RecipeRecord
 from deploy.types import Contract, ModelVersion, TensorSpec
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ class VersionFacts:
     digest: of all files, as published; empty for another tool's version.
     skipped: recorded requests without an answer, which only warm a server up.
     graph: reads saved_model.pb, for what only the graph knows.
+    recipes: what was put around the model; None where no manifest says it.
     """
 
     contract: Contract | None = None
@@ -172,6 +174,7 @@ class VersionFacts:
     digest: str = ""
     skipped: int = 0
     graph: Callable[[], SavedModelInfo] | None = field(default=None, repr=False, compare=False)
+    recipes: tuple[RecipeRecord, ...] | None = None
 
     @cached_property
     def features(self) -> Mapping[str, Sequence[TensorSpec]]:
@@ -206,4 +209,5 @@ def read_facts(directory: str | Path, *, tflite: bool = False) -> VersionFacts:
             raise Malformed(f"{directory}: {error.message}", hint=error.hint or "export the version again") from error
     limits = manifest.limits(tflite=tflite) if manifest else {}
     return VersionFacts(contract, tuple(replace(golden, tolerances=limits) for golden in recorded.goldens), limits,
-                        manifest.digest if manifest else "", recorded.skipped, graph)
+                        manifest.digest if manifest else "", recorded.skipped, graph,
+                        manifest.recipes if manifest else None)

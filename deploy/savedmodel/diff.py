@@ -6,7 +6,7 @@ Clients are bound to names, dtypes and shapes; the server to ops and memory. The
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from deploy import files
 from deploy.errors import IncompleteVersion
 from deploy.savedmodel import signatures
 from deploy.savedmodel.reader import Producer, SavedModelInfo, read
+from deploy.savedmodel.recipes import RecipeRecord
 from deploy.savedmodel.signatures import Level, Reason
 from deploy.savedmodel.tflite import FILE
 from deploy.types import Contract
@@ -57,12 +58,16 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A version, as much as is known of it. A live server tells the contract only. tflite: has it a model.tflite?"""
+    """A version, as much as is known of it. A live server tells the contract only. tflite: has it a model.tflite?
+
+    recipes: what its manifest says was put around the model; None without a manifest.
+    """
 
     contract: Contract
     info: SavedModelInfo | None = None
     assets: Mapping[str, Asset] | None = None
     tflite: bool | None = None
+    recipes: Sequence[RecipeRecord] | None = None
 
     @classmethod
     def of(cls, directory: str | Path) -> Subject:
@@ -80,6 +85,8 @@ def compare(before: SavedModelInfo | Contract | Subject, after: SavedModelInfo |
         reasons += _graph(one.info, other.info)
     if one.assets is not None and other.assets is not None:
         reasons += _assets(one.assets, other.assets)
+    if one.recipes is not None and other.recipes is not None:
+        reasons += _recipes(one.recipes, other.recipes)
     if one.tflite and other.tflite is False:
         reasons.append(Reason(Level.REVIEW, "tflite-removed", "files", "model.tflite is gone: devices, and servers "
                               "that prefer it, have to take the SavedModel or stay behind"))
@@ -158,3 +165,21 @@ def _assets(before: Mapping[str, Asset], after: Mapping[str, Asset]) -> Iterator
             yield Reason(Level.REVIEW, "vocabulary-changed", "files",
                          f"the asset {name} changed ({one.lines:,} lines before, {other.lines:,} now): the same words "
                          "may have other numbers now")
+
+
+def _recipes(before: Sequence[RecipeRecord], after: Sequence[RecipeRecord]) -> Iterator[Reason]:
+    """What is around the model differs: the same request may be answered otherwise, though the contract stands."""
+    for name in dict.fromkeys(record.signature for record in (*before, *after)):
+        one, other = ([record for record in records if record.signature == name] for records in (before, after))
+        if [str(record) for record in one] != [str(record) for record in other]:
+            yield Reason(Level.REVIEW, "recipe-changed", name, f"recipes were {_listed(one)}, now {_listed(other)}: "
+                         "the same request may get another answer")
+        elif one != other:
+            files = [f"{record.name}'s {key}" for record, new in zip(one, other, strict=True)
+                     for key in new.digests if record.digests.get(key) != new.digests[key]]
+            yield Reason(Level.REVIEW, "recipe-changed", name, f"the file of {', '.join(files)} has other lines: the "
+                         "same request may get another answer")
+
+
+def _listed(records: Sequence[RecipeRecord]) -> str:
+    return ", ".join(map(str, records)) or "none"

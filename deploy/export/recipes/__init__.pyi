@@ -1,0 +1,13 @@
+from .images import image_bytes as image_bytes
+from .inputs import classify as classify
+from .inputs import copy_signature as copy_signature
+from .inputs import keys as keys
+from .inputs import regress as regress
+from .inputs import rename_inputs as rename_inputs
+from .inputs import tf_example as tf_example
+from .outputs import cast_outputs as cast_outputs
+from .outputs import rename_outputs as rename_outputs
+from .outputs import top_k as top_k
+from .parsing import parse as parse
+from .recipe import Recipe as Recipe
+from .texts import text as text
