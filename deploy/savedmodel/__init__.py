@@ -10,6 +10,7 @@
     diff         may one version replace another? signatures: its rules about contracts
     tflite       a TFLite file's signatures and operators, and what a server makes of it; flatbuffer: its format
     placement    what a directory is, for people who named one a level too high or too low
+    recipes      what was put around a model, as a manifest records it
 """
 
 import lazy_loader

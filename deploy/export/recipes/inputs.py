@@ -25,14 +25,16 @@ _NO_TFLITE = "it parses tf.Examples, which no TFLite operator does"
 
 
 def keys(name: str = "key", dtype: str = "string", *, signature: str = DEFAULT_SIGNATURE) -> Recipe:
-    """An input more, [?] of any dtype, which comes back unchanged as an output of the same name.
+    """An input more, [?] of any dtype, which comes back unchanged as an output of the same name (`id` or `id: int64`).
 
     Whoever sends many examples at once, or through a queue, finds each answer's question by it.
     Raises ExportError, also for a name that an input or output has already.
     """
     recipe_name = "keys"
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str) or not name.partition(":")[0].strip():
         raise refused(recipe_name, f"the name is {name!r}", "give the key a name")
+    name, colon, own_dtype = (part.strip() for part in name.partition(":"))
+    dtype = own_dtype if colon else dtype
     spec = TensorSpec(name, specs.one(dtype).dtype, (None,))
 
     def change(results: Outputs, tensors: Tensors) -> Outputs:
