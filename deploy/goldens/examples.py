@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,11 +13,13 @@ from numpy.typing import NDArray
 
 from deploy.errors import BadRequest
 from deploy.goldens.recorded import Golden
+from deploy.savedmodel.flow import IMAGE
 from deploy.types import CLASSIFY_METHOD, REGRESS_METHOD, Signature, TensorSpec
 from deploy.wire import example_pb2
 from deploy.wire.values import numpy_dtype
 
 _MOST_VALUES, _MOST_DIMENSIONS = 1 << 26, 32
+_WIDTH, _HEIGHT = 16, 12
 _WORDS = (b"the", b"quick", b"brown", b"fox", b"jumps", b"over", b"a", b"lazy", b"dog")
 
 
@@ -24,7 +28,8 @@ def generate(signature: Signature, batch: int = 2, seed: int = 0,
     """Inputs by name: floats in [0, 1), whole numbers from 0 to 9, short words; of the dtypes that the signature says.
 
     batch: size of an unknown first dimension, and of the vector for an input of unknown rank. free: of others.
-    features: `SavedModelInfo.features`, so that inputs which the graph parses as tf.Example hold what it wants.
+    features: `SavedModelInfo.features`, so that inputs which the graph parses as tf.Example hold what it wants, and
+        those that it decodes as images small PNG images.
     Without it, the input of a classify or regress signature gets examples without features.
     Raises BadRequest for an input of a dtype that can't be sent.
     """
@@ -70,10 +75,8 @@ def _values(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generato
     if len(shape) > _MOST_DIMENSIONS or math.prod(shape) > _MOST_VALUES:
         raise BadRequest(f"no example is made up for {spec.name!r}: its shape {list(shape[:8])} has too many values",
                          hint="give one: --examples")
-    if wanted is not None:
-        return _filled(shape, [_example(wanted, random) for _ in range(math.prod(shape))])
     if spec.dtype == "string":
-        return _filled(shape, [_WORDS[index] for index in random.integers(len(_WORDS), size=math.prod(shape))])
+        return _filled(shape, _strings(math.prod(shape), random, wanted))
     if spec.dtype == "bool":
         return random.integers(2, size=shape).astype(dtype)
     if dtype.kind in "iu":
@@ -89,6 +92,32 @@ def _filled(shape: tuple[int, ...], values: list[bytes]) -> NDArray[Any]:
     array = np.empty(len(values), object)
     array[:] = values
     return array.reshape(shape)
+
+
+def _strings(count: int, random: np.random.Generator, wanted: Sequence[TensorSpec] | None) -> list[bytes]:
+    if wanted == IMAGE:
+        return [_image(random) for _ in range(count)]
+    if wanted is not None:
+        return [_example(wanted, random) for _ in range(count)]
+    return [_WORDS[index] for index in random.integers(len(_WORDS), size=count)]
+
+
+def images(batch: int, seed: int) -> NDArray[Any]:
+    """Small PNG images."""
+    random = np.random.default_rng(seed)
+    return _filled((batch,), [_image(random) for _ in range(batch)])
+
+
+def _image(random: np.random.Generator) -> bytes:
+    """A gradient of 16 x 12 pixels in RGB, which decoders make gray or transparent where that is wanted."""
+    rows, columns = np.mgrid[0:_HEIGHT, 0:_WIDTH]
+    pixels = np.stack([rows * down + columns * right for down, right in random.integers(2, 10, (3, 2))], -1)
+    lines = np.pad(pixels.astype(np.uint8).reshape(_HEIGHT, -1), ((0, 0), (1, 0)))  # each begins with its filter: none
+    header = struct.pack(">IIBBBBB", _WIDTH, _HEIGHT, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks)
 
 
 def _example(features: Sequence[TensorSpec], random: np.random.Generator) -> bytes:

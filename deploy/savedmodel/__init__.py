@@ -5,7 +5,7 @@
     reader       what a version promises, and what it lacks
     scanning     a graph of any size, opened once and read piece by piece
     flow         what a graph is made of, and where its tensors come from; names of ops that several rooms look for
-    parsing      tf.Example features that a graph wants
+    parsing      tf.Example features that a graph wants, and images
     bundle       the variables' index
     diff         may one version replace another? signatures: its rules about contracts
     tflite       a TFLite file's signatures and operators, and what a server makes of it; flatbuffer: its format

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from deploy.types import TensorSpec
 from deploy.wire.field_scan import Data, fields, varint
 from deploy.wire.model_pb2 import AttrValue, FunctionDef, GraphDef, MetaGraphDef, NameAttrList, NodeDef
 
@@ -21,11 +22,17 @@ MAIN = ""
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 """They call the function that their attribute `f` names; their inputs are its arguments."""
 
+LOOPS = frozenset({"While", "StatelessWhile"})
+"""They call the functions that their attributes `cond` and `body` name; their inputs are the arguments of both."""
+
 PYTHON = frozenset({"EagerPyFunc", "PyFunc", "PyFuncStateless"})
 """They call back into the Python that saved the model."""
 
 VARIABLE = "VarHandleOp"
 VARIABLES = frozenset({VARIABLE, "AutoReloadVariable", "Variable", "VariableV2"})
+
+IMAGE = (TensorSpec("image", "string", ()),)
+"""What SavedModelInfo.features says of an input whose strings are decoded as images, and not parsed as tf.Example."""
 
 TABLE_FILES = frozenset({"InitializeTableFromTextFile", "InitializeTableFromTextFileV2"})
 
@@ -110,8 +117,8 @@ class Flow:
         callers: dict[str, list[tuple[str, NodeDef]]] = defaultdict(list)
         for scope, members in self._bodies.items():
             for node in members.nodes.values():
-                if node.op in CALLS:
-                    callers[node.attr["f"].func.name].append((scope, node))
+                if node.op in CALLS or node.op in LOOPS:
+                    callers[node.attr["f" if node.op in CALLS else "body"].func.name].append((scope, node))
         return callers
 
 

@@ -1,7 +1,7 @@
-"""Which string tensors a graph parses as tf.Example, and the features it wants of them.
+"""Which string tensors a graph parses as tf.Example, with the features it wants of them, or decodes as images.
 
 Such an input looks like any other string in the signature; only the graph tells. Sources: ParseExample,
-ParseExampleV2 and ParseSingleExample in tensorflow/core/ops/parsing_ops.cc.
+ParseExampleV2 and ParseSingleExample in tensorflow/core/ops/parsing_ops.cc, DecodeImage in image_ops.cc.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from deploy import wire
-from deploy.savedmodel.flow import MAIN, Flow, Outline, input_of
+from deploy.savedmodel.flow import IMAGE, MAIN, Flow, Outline, input_of
 from deploy.savedmodel.scanning import GraphFile
 from deploy.types import TensorSpec
 from deploy.wire.contracts import shape_from_proto
@@ -19,25 +19,34 @@ from deploy.wire.dtypes import dtype_from_number
 from deploy.wire.model_pb2 import NodeDef
 
 PARSERS = frozenset({"ParseExample", "ParseExampleV2", "ParseSingleExample"})
+DECODERS = frozenset({"DecodeImage", "DecodeJpeg", "DecodePng"})  # each takes the others' formats as well
 
-_PASSING = "Identity"
+_PASSING = frozenset({"Identity"})
+_PASSING_IMAGES = _PASSING | {"TensorListFromTensor", "TensorListGetItem", "Reshape", "ExpandDims", "Squeeze"}
+"""Between a vector of images and each single one: what tf.map_fn makes, too."""
 _MOST_PARSERS = 64  # of different inputs; features are for example requests, and more wouldn't help there
 _MOST_STEPS = 200_000  # from node to node, for all parsers together: chains in a hostile graph have no end
 _MOST_KEYS = 10_000
 
 
 def parsed_examples(graph: GraphFile, outline: Outline) -> dict[str, tuple[TensorSpec, ...]]:
-    """Dense features (sparse ones may be left out) by the name of the graph's tensor that holds the tf.Examples.
+    """Dense features (sparse ones may be left out) by the name of the graph's tensor that holds the tf.Examples;
+    IMAGE by that of one that holds encoded images.
 
-    outline: of the graph, with the nodes of PARSERS kept and flow.CALLS among the callers.
+    outline: of the graph, with the nodes of PARSERS and DECODERS kept, flow.CALLS and flow.LOOPS among the callers.
     """
-    parsers = {(scope, input_of(node, 0)): node for scope, node in outline.kept if node.op in PARSERS}
-    if not parsers:
+    readers = {(scope, input_of(node, 0)): node for scope, node in outline.kept
+               if node.op in PARSERS or node.op in DECODERS}
+    if not readers:
         return {}
-    flow = Flow(graph.bodies({MAIN, *_with_callers(outline, (scope for scope, _ in parsers))}))
+    flow = Flow(graph.bodies({MAIN, *_with_callers(outline, (scope for scope, _ in readers))}))
     steps = iter(range(_MOST_STEPS))
-    return {tensor: _features(flow, scope, node) for (scope, source), node in islice(parsers.items(), _MOST_PARSERS)
-            for tensor in _serialized(flow, scope, source, steps)}
+    features: dict[str, tuple[TensorSpec, ...]] = {}
+    for (scope, source), node in islice(readers.items(), _MOST_PARSERS):
+        passing = _PASSING if node.op in PARSERS else _PASSING_IMAGES
+        for tensor in _serialized(flow, scope, source, passing, steps):
+            features[tensor] = _features(flow, scope, node) if node.op in PARSERS else IMAGE
+    return features
 
 
 def _with_callers(outline: Outline, scopes: Iterable[str]) -> set[str]:
@@ -55,16 +64,15 @@ def _with_callers(outline: Outline, scopes: Iterable[str]) -> set[str]:
     return visited
 
 
-def _serialized(flow: Flow, scope: str, source: str, steps: Iterator[int]) -> Iterator[str]:
-    """The main graph's tensors that `source`, what a parsing op gets, comes from."""
-    for (place, tensor, node), _ in zip(flow.sources(scope, source, _passed), steps, strict=False):
-        if place == MAIN and node.op != _PASSING:
+def _serialized(flow: Flow, scope: str, source: str, passing: frozenset[str], steps: Iterator[int]) -> Iterator[str]:
+    """The main graph's tensors that `source`, what a parsing op gets, comes from. passing: ops on the way."""
+    def passed(_: str, node: NodeDef) -> list[str]:
+        return list(node.input[:1]) if node.op in passing else []
+
+    for (place, tensor, node), _ in zip(flow.sources(scope, source, passed), steps, strict=False):
+        if place == MAIN and node.op not in passing:
             name, _, index = tensor.partition(":")
             yield f"{name}:{index or 0}"
-
-
-def _passed(_: str, node: NodeDef) -> list[str]:
-    return list(node.input[:1]) if node.op == _PASSING else []
 
 
 def _features(flow: Flow, scope: str, node: NodeDef) -> tuple[TensorSpec, ...]:

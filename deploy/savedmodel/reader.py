@@ -30,7 +30,7 @@ from deploy.wire.model_pb2 import AssetFileDef, MetaGraphDef
 GRAPH = "saved_model.pb"
 """Its file in a version directory."""
 
-KEPT, CALLERS = parsing.PARSERS, flow.CALLS
+KEPT, CALLERS = parsing.PARSERS | parsing.DECODERS, flow.CALLS | flow.LOOPS
 """What an outline has to keep, and follow, for `described`."""
 
 _ASSETS = "saved_model_assets"
@@ -60,7 +60,8 @@ class SavedModelInfo:
     tags: of the meta graph that was read; none of a TFLite model.
     assets: file names below assets/.
     size: bytes of all files in the directory.
-    features: what the graph wants of each string tensor that it parses as tf.Example; `examples.generate` takes it.
+    features: what the graph wants of each string tensor that it parses as tf.Example, or flow.IMAGE;
+        `examples.generate` takes it.
     source: the saved_model.pb or model.tflite that was read, see `describes`. format: `SavedModel` or `TFLite`.
     """
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from deploy.savedmodel.flow import IMAGE
 from deploy.savedmodel.reader import SavedModelInfo
 from deploy.types import DEFAULT_SIGNATURE, PREDICT_METHOD, Contract, Signature, TensorSpec
 
@@ -102,7 +103,8 @@ def feature_changes(before: SavedModelInfo, after: SavedModelInfo) -> Iterator[R
 
 
 def _features(info: SavedModelInfo, name: str) -> Specs | None:
-    parsed = [info.features[spec.tensor] for spec in info.contract[name].inputs if spec.tensor in info.features]
+    parsed = [info.features[spec.tensor] for spec in info.contract[name].inputs
+              if info.features.get(spec.tensor, IMAGE) is not IMAGE]
     return {spec.name: spec for specs in parsed for spec in specs} if parsed else None
 
 

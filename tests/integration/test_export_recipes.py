@@ -258,7 +258,8 @@ def test_functions_modules_and_layers(tmp_path: Path) -> None:
                               recipes=["text([red, green], split=none, standardize=lower)"], examples=["RED", "blue"])
     assert goldens_of(one)["y"].tolist() == [2, 0]
     planar = deploy.export_model(lambda x: {"y": tf.reduce_mean(x, [2, 3])}, tmp_path, "planar",
-                                 inputs="x: float16[?, 3, 8, 8]", recipes=["image-bytes(caffe, fit=pad, antialias=yes)"])
+                                 inputs="x: float16[?, 3, 8, 8]",
+                                 recipes=["image-bytes(caffe, fit=pad, antialias=yes)"])
     assert specs(planar) == ({"image_bytes: string[?]"}, {"y: float16[?, 3]"})
     with pytest.raises(ExportError, match="has an empty vocabulary"):
         recipes.text(keras.layers.StringLookup())

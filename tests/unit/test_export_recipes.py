@@ -14,7 +14,7 @@ from deploy.export.recipes.parsing import RECIPES, read
 from deploy.export.recipes.recipe import Recipe, apply
 from deploy.savedmodel import diff
 from deploy.savedmodel.recipes import RecipeRecord
-from deploy.types import CLASSIFY_METHOD, Contract, TensorSpec
+from deploy.types import CLASSIFY_METHOD, Contract
 
 
 def signature(*inputs: str, name: str = "serving_default", method: str = "tensorflow/serving/predict"

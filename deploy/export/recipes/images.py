@@ -14,8 +14,8 @@ from deploy.export import quiet
 from deploy.export.options import SignatureFunction
 from deploy.export.recipes.decoding import Decoding, ImageForm, Normalisation
 from deploy.export.recipes.recipe import Recipe, chosen_input, recipe, refused, with_input
+from deploy.goldens import examples
 from deploy.types import DEFAULT_SIGNATURE, TensorSpec
-from deploy.wire.dtypes import Array
 
 NAME = "image-bytes"
 Numbers = Sequence[float]
@@ -32,7 +32,6 @@ FITS = ("stretch", "crop", "pad")
 _CHANNELS = (1, 3, 4)
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 _MOST = 1 << 28  # bytes of an example's file
-_SAMPLE = 12, 16  # height and width of generated images: not the model's, so that resizing is seen
 _PAIR = 2
 
 
@@ -70,7 +69,7 @@ def image_bytes(scale: str = "", *, input: str = "", name: str = "image_bytes", 
         batch = spec.shape[0] if spec.shape else None
         result = with_input(NAME, base, spec, TensorSpec(name, "string", (batch,)), decode)
         return replace(result, encode=lambda given: _encoded(given, name),
-                       samples={**result.samples, name: lambda size, seed: _samples(size, seed, form.channels)},
+                       samples={**result.samples, name: examples.images},
                        no_tflite="it decodes images, which no TFLite operator does")
 
     return recipe(NAME, signature, wrap, scale=scale, input=input, name=None if name == "image_bytes" else name,
@@ -176,17 +175,3 @@ def _image(value: object) -> bytes:
         return files.read_given(value, _MOST)
     except OSError as error:
         raise refused(NAME, f"the example {value} can't be read: {files.reason(error)}", hint) from error
-
-
-def _samples(batch: int, seed: int, channels: int) -> Array:
-    """Small images that are easy to look at: gradients, as JPEG and PNG in turn."""
-    io = quiet.tensorflow().io
-    random = np.random.default_rng(seed)
-    rows, columns = np.mgrid[0:_SAMPLE[0], 0:_SAMPLE[1]]
-    encoded = np.empty(batch, object)
-    for index in range(batch):
-        slopes = random.integers(2, 10, (channels, 2))
-        pixels = np.stack([rows * down + columns * right for down, right in slopes], -1).astype(np.uint8)
-        as_jpeg = (index + seed) % 2 == 0 and channels in (1, 3)
-        encoded[index] = bytes((io.encode_jpeg if as_jpeg else io.encode_png)(pixels).numpy())
-    return encoded

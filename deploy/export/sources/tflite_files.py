@@ -38,6 +38,9 @@ class _Described:
 
 def check_options(source: Exportable, origin: Path) -> None:
     """What can't be said of a file that is converted already. Raises ExportError."""
+    if source.recipes:
+        raise ExportError(f"recipes can't be put around {origin}, which TensorFlow can't load",
+                          hint="export the model that it was converted from, with --tflite")
     given = [key for key in ("inputs", "signatures", "custom_objects") if getattr(source, key)]
     if given:
         raise ExportError(f"{given[0]} can't be changed in {origin}, which is converted already",
