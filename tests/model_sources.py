@@ -80,6 +80,35 @@ def _custom_keras() -> None:
     keras.Sequential([keras.Input((4,)), Scale()]).save("custom.keras")
 
 
+def _photos() -> None:
+    import keras
+
+    layers = [keras.Input((24, 32, 3), name="pixels"), keras.layers.GlobalAveragePooling2D(),
+              keras.layers.Dense(3, activation="softmax", name="scores")]
+    keras.Sequential(layers).save("photos.keras")
+
+
+def _words() -> None:
+    import keras
+
+    layers = [keras.Input((8,), dtype="int64", name="numbers"), keras.layers.Embedding(9, 2), keras.layers.Flatten(),
+              keras.layers.Dense(2)]
+    keras.Sequential(layers).save("words.keras")
+
+
+def _prices() -> None:
+    import keras
+
+    keras.Sequential([keras.Input((4,), name="x"), keras.layers.Dense(1, name="price")]).save("prices.keras")
+
+
+def _cat() -> None:
+    import numpy as np
+    import tensorflow as tf
+
+    Path("cat.jpg").write_bytes(tf.io.encode_jpeg(np.full((40, 60, 3), 200, np.uint8)).numpy())
+
+
 def _saved_model() -> None:
     import tensorflow as tf
 
@@ -101,6 +130,10 @@ MAKERS: dict[str, Callable[[], object]] = {
     "module.py": lambda: Path("module.py").write_text(_MODULE),
     "function.py": lambda: Path("function.py").write_text(_FUNCTION),
     "builder.py": lambda: Path("builder.py").write_text(_BUILDER),
+    "photos.keras": _photos, "words.keras": _words, "prices.keras": _prices, "cat.jpg": _cat,
+    "labels.txt": lambda: Path("labels.txt").write_text("cat\ndog\nowl\n"),
+    "words.txt": lambda: Path("words.txt").write_text("the\nquick\nfox\n"),
+    "lines.txt": lambda: Path("lines.txt").write_text("The quick, quick fox!\nthe end\n"),
 }
 
 

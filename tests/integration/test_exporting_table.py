@@ -1,4 +1,6 @@
-"""docs/exporting.md's table "what you have -> what to type": each row is typed, and what it publishes is served."""
+"""The tables "what you have -> what to type" of docs/exporting.md and docs/recipes.md: each row is typed, and what it
+publishes is served.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,14 @@ import pytest
 from deploy import goldens
 from deploy.repository import Repository
 from deploy.testing import start_server
+from deploy.types import ModelVersion
 from tests.model_sources import MAKERS
 
 pytestmark = pytest.mark.tensorflow
 ROOT = Path(__file__).parents[2]
-ROWS = re.findall(r"^\| ([^|]+) \| `([^`]*tfs export[^`]*)` \|", (ROOT / "docs/exporting.md").read_text(), re.MULTILINE)
+TEXT = {page: (ROOT / "docs" / f"{page}.md").read_text() for page in ("exporting", "recipes")}
+ROWS = [row for text in TEXT.values()
+        for row in re.findall(r"^\| ([^|]+) \| `([^`]*tfs export[^`]*)` \|", text, re.MULTILINE)]
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +50,16 @@ def test_row(have: str, command: str, here: Path) -> None:
     run(here, "deploy", *words[tfs + 1:], **dict(word.split("=") for word in words[:tfs]))
     (version,) = set(repository.versions(name)) - set(before)
     assert goldens.read(here / "models" / name / str(version))
+
+
+def test_the_recipes_in_python(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keras = pytest.importorskip("keras")
+    monkeypatch.chdir(here)
+    (block,) = re.findall(r"```python\n(.*?)```", TEXT["recipes"], re.DOTALL)
+    exec(block.replace('"models"', '"own"'), {"model": keras.saving.load_model("photos.keras")})
+    contract = Repository(here / "own").manifest(ModelVersion("photos", 1)).contract
+    assert set(contract) == {"serving_default", "tensors"}
+    assert {spec.name for spec in contract["serving_default"].outputs} == {"classes", "scores", "id"}
 
 
 def test_what_the_rows_published_is_served(here: Path) -> None:
