@@ -20,7 +20,7 @@ _SHAPE = "Expected Tensor shape: [batch_size num_classes] but got "
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ExampleSignature:
     """What to feed and fetch for one signature; outputs: alias -> tensor name."""
 
     input: str
@@ -35,31 +35,31 @@ class Examples:
 
     def classify(self, servable: Servable, request: pb.ClassificationRequest) -> pb.ClassificationResponse:
         """Raises StatusError."""
-        plan = self._classify_plan(_signature(servable, request.model_spec))
+        signature = self._classify_signature(_signature(servable, request.model_spec))
         examples = serialized(request.input)
         reply = pb.ClassificationResponse()
-        fill_classes(reply.result, _run(servable, plan.input, examples, plan.outputs), len(examples))
+        fill_classes(reply.result, _run(servable, signature.input, examples, signature.outputs), len(examples))
         describe(reply.model_spec, servable, request.model_spec.signature_name or DEFAULT_SIGNATURE)
         return reply
 
     def regress(self, servable: Servable, request: pb.RegressionRequest) -> pb.RegressionResponse:
         """Raises StatusError."""
-        plan = self._regress_plan(_signature(servable, request.model_spec))
+        signature = self._regress_signature(_signature(servable, request.model_spec))
         examples = serialized(request.input)
         reply = pb.RegressionResponse()
-        fill_values(reply.result, _run(servable, plan.input, examples, plan.outputs), len(examples))
+        fill_values(reply.result, _run(servable, signature.input, examples, signature.outputs), len(examples))
         describe(reply.model_spec, servable, request.model_spec.signature_name or DEFAULT_SIGNATURE)
         return reply
 
     def multi_inference(self, servable: Servable, request: pb.MultiInferenceRequest) -> pb.MultiInferenceResponse:
         """Several signatures on the same examples, in one run. Raises StatusError."""
-        plans = self._plans(request.tasks, servable)
+        signatures = self._task_signatures(request.tasks, servable)
         examples = serialized(request.input)
-        tensors = {tensor: tensor for plan in plans for tensor in plan.outputs.values()}
-        values = _run(servable, plans[0].input, examples, tensors)
+        tensors = {tensor: tensor for signature in signatures for tensor in signature.outputs.values()}
+        values = _run(servable, signatures[0].input, examples, tensors)
         reply = pb.MultiInferenceResponse()
-        for task, plan in zip(request.tasks, plans, strict=True):
-            outputs = {alias: values[tensor] for alias, tensor in plan.outputs.items()}
+        for task, signature in zip(request.tasks, signatures, strict=True):
+            outputs = {alias: values[tensor] for alias, tensor in signature.outputs.items()}
             result = reply.results.add()
             describe(result.model_spec, servable, task.model_spec.signature_name or DEFAULT_SIGNATURE)
             if task.method_name == CLASSIFY_METHOD:
@@ -68,8 +68,8 @@ class Examples:
                 fill_values(result.regression_result, outputs, len(examples))
         return reply
 
-    def _plans(self, tasks: Iterable[pb.InferenceTask], servable: Servable) -> list[Plan]:
-        plans: list[Plan] = []
+    def _task_signatures(self, tasks: Iterable[pb.InferenceTask], servable: Servable) -> list[ExampleSignature]:
+        signatures: list[ExampleSignature] = []
         checked: set[str] = set()
         for task in tasks:
             spec = task.model_spec
@@ -83,15 +83,16 @@ class Examples:
             checked.add(name)
             if name not in servable.model.signatures:
                 raise invalid(f"Requested signature not found in model graph: {name}")
-            plan_of = {CLASSIFY_METHOD: self._classify_plan, REGRESS_METHOD: self._regress_plan}.get(task.method_name)
-            if plan_of is None:
+            checks = {CLASSIFY_METHOD: self._classify_signature, REGRESS_METHOD: self._regress_signature}
+            check = checks.get(task.method_name)
+            if check is None:
                 raise StatusError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
-            plans.append(plan_of(servable.model.signatures[name]))
-            if plans[-1].input != plans[0].input:
+            signatures.append(check(servable.model.signatures[name]))
+            if signatures[-1].input != signatures[0].input:
                 raise invalid("Input tensor must be the same for all Signatures.")
-        return plans
+        return signatures
 
-    def _classify_plan(self, signature: model_pb2.SignatureDef) -> Plan:
+    def _classify_signature(self, signature: model_pb2.SignatureDef) -> ExampleSignature:
         if self.method_check and signature.method_name != CLASSIFY_METHOD:
             raise invalid(f"Expected classification signature method_name to be {CLASSIFY_METHOD}. Was: "
                           f"{signature.method_name}")
@@ -106,9 +107,9 @@ class Examples:
         if not outputs:
             raise invalid('Expected classification signature outputs to contain at least one of "classes" or "scores". '
                           f"Signature was: {to_text(signature)}")
-        return Plan(signature.inputs["inputs"].name, outputs)
+        return ExampleSignature(signature.inputs["inputs"].name, outputs)
 
-    def _regress_plan(self, signature: model_pb2.SignatureDef) -> Plan:
+    def _regress_signature(self, signature: model_pb2.SignatureDef) -> ExampleSignature:
         if self.method_check and signature.method_name != REGRESS_METHOD:
             raise invalid(f"Expected regression signature method_name to be {REGRESS_METHOD}. Was: "
                           f"{signature.method_name}")
@@ -120,7 +121,7 @@ class Examples:
             raise invalid(f"No regression inputs found in SignatureDef: {to_text(signature)}")
         if "outputs" not in signature.outputs:
             raise invalid(f"No regression outputs found in SignatureDef: {to_text(signature)}")
-        return Plan(signature.inputs["inputs"].name, {"outputs": signature.outputs["outputs"].name})
+        return ExampleSignature(signature.inputs["inputs"].name, {"outputs": signature.outputs["outputs"].name})
 
 
 def _signature(servable: Servable, spec: pb.ModelSpec) -> model_pb2.SignatureDef:

@@ -15,7 +15,7 @@ import numpy as np
 from deploy.engine.latency import Shapes, shapes_of
 from deploy.errors import DeployError
 from deploy.modelserver.execution import LONG, Run, Steps
-from deploy.modelserver.servable import Plan, Servable
+from deploy.modelserver.servable import Servable, ServedSignature
 from deploy.modelserver.status import Code, StatusError, failed_precondition, invalid
 from deploy.types import CLASSIFY_METHOD, DEFAULT_SIGNATURE, PREDICT_METHOD, REGRESS_METHOD
 from deploy.wire import model_pb2, serving_pb2, tensor_pb2
@@ -82,19 +82,19 @@ def predict(servable: Servable, request: serving_pb2.PredictRequest, encode: Enc
     method_check: --enable_signature_method_name_check. The steps raise StatusError.
     """
     name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-    plan = servable.plans.get(name)
-    if plan is None:
+    signature = servable.signatures.get(name)
+    if signature is None:
         raise failed_precondition(f'Serving signature key "{name}" not found.')
     if method_check:
-        check_method(plan.signature)
+        check_method(signature.definition)
     given = dict(request.inputs.items())
-    if given.keys() != plan.inputs.keys():
-        check_inputs(plan.signature, given)
-    wanted = wanted_outputs(plan, request.output_filter) if request.output_filter else plan.outputs
-    shapes = _claimed_shapes(plan, given)
-    yield LONG if shapes is None else Run(servable.model, plan.feeds, tuple(wanted.values()), shapes)
-    outputs = run(servable, plan, {alias: _decoded(alias, proto) for alias, proto in given.items()}, wanted)
-    parts = [plan.reply]
+    if given.keys() != signature.inputs.keys():
+        check_inputs(signature.definition, given)
+    wanted = wanted_outputs(signature, request.output_filter) if request.output_filter else signature.outputs
+    shapes = _claimed_shapes(signature, given)
+    yield LONG if shapes is None else Run(servable.model, signature.feeds, tuple(wanted.values()), shapes)
+    outputs = run(servable, signature, {alias: _decoded(alias, proto) for alias, proto in given.items()}, wanted)
+    parts = [signature.reply]
     for alias, array in outputs.items():
         key, value = alias.encode(), encode(array)
         inner = _ONE + varint(len(key)) + key + _TWO + varint(len(value))
@@ -102,13 +102,13 @@ def predict(servable: Servable, request: serving_pb2.PredictRequest, encode: Enc
     return b"".join(parts)
 
 
-def _claimed_shapes(plan: Plan, given: Mapping[str, tensor_pb2.TensorProto]) -> Shapes | None:
+def _claimed_shapes(signature: ServedSignature, given: Mapping[str, tensor_pb2.TensorProto]) -> Shapes | None:
     """What the inputs say of their shapes, which may be far more than they bring; None if that doesn't tell all.
 
     Strings may be of any length, and defaults may be long.
     """
     shapes = []
-    for alias, dtype in plan.dtypes.items():
+    for alias, dtype in signature.dtypes.items():
         proto = given.get(alias)
         if proto is None or proto.dtype != dtype or dtype == _STRING:
             return None
@@ -119,12 +119,12 @@ def _claimed_shapes(plan: Plan, given: Mapping[str, tensor_pb2.TensorProto]) -> 
     return tuple(shapes)
 
 
-def next_run(servable: Servable, plan: Plan, inputs: Mapping[str, Array]) -> Run | None:
+def next_run(servable: Servable, signature: ServedSignature, inputs: Mapping[str, Array]) -> Run | None:
     """The step that a run for all outputs is; LONG for strings, and unless all inputs are there."""
-    arrays = [inputs[alias] for alias in plan.inputs if alias in inputs]
-    if len(arrays) != len(plan.inputs) or any(array.dtype.hasobject for array in arrays):
+    arrays = [inputs[alias] for alias in signature.inputs if alias in inputs]
+    if len(arrays) != len(signature.inputs) or any(array.dtype.hasobject for array in arrays):
         return LONG
-    return Run(servable.model, plan.feeds, plan.fetches, shapes_of(arrays))
+    return Run(servable.model, signature.feeds, signature.fetches, shapes_of(arrays))
 
 
 def check_method(signature: model_pb2.SignatureDef) -> None:
@@ -151,23 +151,24 @@ def check_inputs(signature: model_pb2.SignatureDef, given: Mapping[str, object])
                           f"alias set: {','.join(sorted(defaults))}")
 
 
-def wanted_outputs(plan: Plan, output_filter: Sequence[str]) -> dict[str, str]:
+def wanted_outputs(signature: ServedSignature, output_filter: Sequence[str]) -> dict[str, str]:
     """The outputs of the filter: alias -> tensor. Raises StatusError."""
     wanted: dict[str, str] = {}
     for alias in output_filter:
-        if alias not in plan.outputs:
+        if alias not in signature.outputs:
             raise invalid(f"output tensor alias not found in signature: {alias} Outputs expected to be in the set "
-                          f"{_names(plan.outputs)}.")
+                          f"{_names(signature.outputs)}.")
         if alias in wanted:
             raise invalid(f"duplicate output tensor alias: {alias}")
-        wanted[alias] = plan.outputs[alias]
+        wanted[alias] = signature.outputs[alias]
     return wanted
 
 
-def run(servable: Servable, plan: Plan, inputs: Mapping[str, Array], outputs: Mapping[str, str]) -> dict[str, Array]:
+def run(servable: Servable, signature: ServedSignature, inputs: Mapping[str, Array], outputs: Mapping[str, str]
+        ) -> dict[str, Array]:
     """Run the model on named arrays; outputs: alias -> tensor. Raises StatusError."""
-    feeds = {tensor: inputs[alias] if alias in inputs else _decoded(alias, plan.signature.defaults[alias])
-             for alias, tensor in plan.inputs.items()}
+    feeds = {tensor: inputs[alias] if alias in inputs else _decoded(alias, signature.definition.defaults[alias])
+             for alias, tensor in signature.inputs.items()}
     return dict(zip(outputs, servable.model.run(feeds, list(outputs.values())), strict=True))
 
 

@@ -14,13 +14,13 @@ from deploy.wire import serving_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ServedSignature:
     """inputs, outputs: alias -> tensor; feeds, fetches: the tensors only. dtypes: of the inputs, as numbers.
 
     reply: a PredictResponse without outputs.
     """
 
-    signature: model_pb2.SignatureDef
+    definition: model_pb2.SignatureDef
     inputs: Mapping[str, str]
     dtypes: Mapping[str, int]
     outputs: Mapping[str, str]
@@ -29,17 +29,17 @@ class Plan:
     fetches: tuple[str, ...]
 
 
-def plans(id: Id, signatures: Mapping[str, model_pb2.SignatureDef]) -> dict[str, Plan]:
-    """A plan for each signature; inputs and outputs in the order of their names."""
-    return {name: _plan(id, name, signature) for name, signature in signatures.items()}
+def served_signatures(id: Id, signatures: Mapping[str, model_pb2.SignatureDef]) -> dict[str, ServedSignature]:
+    """Each signature by its name; inputs and outputs in the order of their names."""
+    return {name: _served_signature(id, name, signature) for name, signature in signatures.items()}
 
 
-def _plan(id: Id, name: str, signature: model_pb2.SignatureDef) -> Plan:
+def _served_signature(id: Id, name: str, signature: model_pb2.SignatureDef) -> ServedSignature:
     reply = pb.PredictResponse()
     reply.model_spec.name, reply.model_spec.signature_name = id.name, name
     reply.model_spec.version.value = id.version
     inputs, outputs = sorted(signature.inputs.items()), sorted(signature.outputs.items())
-    return Plan(signature, {alias: info.name for alias, info in inputs},
+    return ServedSignature(signature, {alias: info.name for alias, info in inputs},
                 {alias: int(info.dtype) for alias, info in inputs}, {alias: info.name for alias, info in outputs},
                 bytes(reply.SerializeToString()), tuple([info.name for _, info in inputs]),
                 tuple([info.name for _, info in outputs]))
@@ -52,14 +52,14 @@ class Servable:
     id: Id
     model: Model
     holders: int = 0
-    plans: Mapping[str, Plan] = field(init=False)  # by signature
+    signatures: Mapping[str, ServedSignature] = field(init=False)  # by name
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
     _idle: threading.Condition = field(init=False)
     _awaited: bool = field(init=False, default=False)  # somebody waits until nobody holds it
 
     def __post_init__(self) -> None:
         self._idle = threading.Condition(self._lock)
-        self.plans = plans(self.id, self.model.signatures)
+        self.signatures = served_signatures(self.id, self.model.signatures)
 
     def __enter__(self) -> Servable:
         return self

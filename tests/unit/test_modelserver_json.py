@@ -16,7 +16,7 @@ from deploy.modelserver.execution import finish
 from deploy.modelserver.rest import encode, parse
 from deploy.modelserver.rest.decode import example, predict_body
 from deploy.modelserver.rest.encode import nested, quoted_value
-from deploy.modelserver.rest.numbers import decimal, decimals, quoted, rapid
+from deploy.modelserver.rest.numbers import decimal, decimals, quoted, rapidjson_number
 from deploy.modelserver.rest.values import base64_bytes
 from deploy.modelserver.status import StatusError
 from deploy.wire.tensors import dtype_number
@@ -310,7 +310,7 @@ def test_the_slow_parser_reads_what_the_fast_one_reads(value: object) -> None:
 def read_float(text: str) -> float:
     mantissa, _, exponent = text.partition("e")
     whole, _, fraction = mantissa.removeprefix("-").partition(".")
-    value = rapid(whole.encode(), fraction.encode(), exponent.encode(), negative=text[0] == "-")
+    value = rapidjson_number(whole.encode(), fraction.encode(), exponent.encode(), negative=text[0] == "-")
     assert value is not None
     return value
 

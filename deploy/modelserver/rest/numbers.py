@@ -105,7 +105,7 @@ def _kinds(flat: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(kinds)
 
 
-def rapid(whole: bytes, fraction: bytes, exponent: bytes, *, negative: bool) -> float | None:
+def rapidjson_number(whole: bytes, fraction: bytes, exponent: bytes, *, negative: bool) -> float | None:
     """A number as RapidJSON reads it: few digits are exact, many or large exponents are rounded more than once.
 
     whole, fraction: digits. exponent: perhaps with a sign. Returns None if it is too big for a double.

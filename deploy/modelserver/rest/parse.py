@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from deploy.modelserver.rest.numbers import rapid
+from deploy.modelserver.rest.numbers import rapidjson_number
 from deploy.modelserver.status import StatusError, invalid
 
 _BLANKS = re.compile(rb"[ \t\n\r]*")
@@ -226,7 +226,7 @@ class _Parser:
             whole = int(match[0])
             if _LEAST_I64 <= whole <= _MOST_U64:
                 return whole
-        value = rapid(match[2], (fraction or b"")[1:], (exponent or b"")[1:], negative=bool(match[1]))
+        value = rapidjson_number(match[2], (fraction or b"")[1:], (exponent or b"")[1:], negative=bool(match[1]))
         if value is None:
             raise self.error("Number too big to be stored in double.", start)
         return value

@@ -156,17 +156,17 @@ def predict(core: Core, *, method_check: bool = False) -> Call:
             def inputs_of(name: str) -> decode.Inputs:
                 wanted = name or DEFAULT_SIGNATURE
                 try:
-                    return servable().plans[wanted].dtypes
+                    return servable().signatures[wanted].dtypes
                 except KeyError:
                     raise invalid(f'Serving signature name: "{wanted}" not found in signature def') from None
 
             decoded = yield from decode.predict_body(request.body, inputs_of, request.go_on)
             request.go_on()
-            plan = servable().plans[decoded.signature or DEFAULT_SIGNATURE]
+            signature = servable().signatures[decoded.signature or DEFAULT_SIGNATURE]
             if method_check:
-                predicting.check_method(plan.signature)
-            yield predicting.next_run(servable(), plan, decoded.arrays)
-            outputs = predicting.run(servable(), plan, decoded.arrays, plan.outputs)
+                predicting.check_method(signature.definition)
+            yield predicting.next_run(servable(), signature, decoded.arrays)
+            outputs = predicting.run(servable(), signature, decoded.arrays, signature.outputs)
             return encode.rows(outputs) if decoded.row else encode.columns(outputs)
 
     return call
