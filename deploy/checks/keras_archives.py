@@ -54,12 +54,16 @@ def config(path: Path) -> dict[str, Any]:
     with _readable(path):
         if zipfile.is_zipfile(path):
             with files.open_regular(path) as file, zipfile.ZipFile(file) as archive:
+                if "config.json" not in archive.namelist():
+                    raise ExportError(f"{path} is a zip file without config.json, which Keras writes into each .keras "
+                                      "file", hint=_AGAIN)
                 return _untrained(json.loads(_text(archive, "config.json")))
         text = _hdf5_attribute(path, "model_config")
         if text is not None:
             return _untrained(json.loads(text))
     raise ExportError(f"{path} holds weights only, without a model",
-                      hint="save the model, not its weights: model.save('name.keras')")
+                      hint="save the model where it is, model.save('name.keras'), or write a function that builds it "
+                           "and loads them (model.load_weights), and export that: tfs export script.py:build")
 
 
 @contextmanager

@@ -27,11 +27,15 @@ _MIXED = "layers of Keras 2 (tf_keras) and Keras 3 are mixed in one model: impor
 _NO_DIRECTORY = "Keras 3 writes no SavedModel with model.save(directory): leave that line out, `tfs export` takes " \
     "the model itself; or call model.export(directory)"
 _KNOWN = (
+    (r"(\w+: )?Cannot convert a symbolic tf\.Tensor", "numpy can't work on what is known only when the model is asked: "
+     "use TensorFlow's own functions in its place (tf.square, not np.square)"),
     (r"Invalid filepath extension for saving|The `save_format` argument is deprecated", _NO_DIRECTORY),
     (r"File format not supported: filepath=.*SavedModel", "Keras 3 loads no SavedModel directory: give the directory "
      "itself to `tfs export`, or use keras.layers.TFSMLayer"),
     (r"module 'tensorflow[\w.]*' has no attribute", "code for TensorFlow 1 or an early 2: rewrite it for this release; "
      "tf.compat.v1 has most of it. A SavedModel that was written already goes to `tfs export` as its directory"),
+    (r"'\w+': Unknown [\w ]+: 'function'", "Keras 2.13 and later write functions of one's own into .h5 files, and "
+     "can't load them from there: save it as .keras, or export the model object from the code that made it"),
     (r"module 'keras\._tf_keras[\w.]*' has no attribute", "code for Keras 2: rewrite it for Keras 3, or use tf_keras"),
     (r"The filename must end in `\.weights\.h5`", "end its name in .weights.h5; for serving, `tfs export` takes the "
      "model itself"))
@@ -39,6 +43,7 @@ _USUAL = {"np": "import numpy as np", "tf": "import tensorflow as tf", "keras": 
           "pd": "import pandas as pd", "layers": "from keras import layers"}
 _NOISE = re.compile(r"\x1b\[[0-9;]*m|\{\{function_node [^}]*\}\} ?| ?\[\[\{\{node [^}]*\}\}\]\]| ?\[Op:[^\]]*\]")
 _FIRST_ROOT = re.compile(r"root error\(s\) found\.\s*\(0\) [A-Za-z_]+: (.*)")
+_DESERIALIZING = re.compile(r"(?s)Error when deserializing class ('\w+') using config=.*Exception encountered: (.*)")
 _CALLED = re.compile(r"Exception encountered when calling (.*\.call\(\))\.")
 
 
@@ -122,7 +127,8 @@ def _hint(error: BaseException) -> str:
         return _missing_name(error)
     if _mixed(error):
         return _MIXED
-    known = next((advice for start, advice in _KNOWN if re.match(start, str(error), re.DOTALL)), "")
+    known = next((advice for start, advice in _KNOWN
+                  for text in (str(error), _reason(error)) if re.match(start, text, re.DOTALL)), "")
     return backend_hint() if isinstance(error, ImportError) else known
 
 
@@ -138,6 +144,8 @@ def _reason(error: BaseException) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
     if first := _FIRST_ROOT.search(text):
         return first[1].strip()
+    if loading := _DESERIALIZING.match(text):
+        return f"{loading[1]}: {loading[2].strip().splitlines()[0]}"
     if hasattr(error, "ag_error_metadata") or lines[0] == "in user code:":
         return lines[-1]
     if lines[0] == "Graph execution error:":

@@ -88,7 +88,8 @@ def _made_up(kind: str, names: Sequence[tuple[str, str]], layers: Sequence[str] 
     """A sentence for each name that nobody chose."""
     return tuple(f"{kind} {name!r}: Keras made that name up by what was built before, and clients see it; name the "
                  "layer, or pin another one" for name, class_name in names
-                 if specs.automatic(name, class_name) or name.removesuffix("_input") in layers)
+                 if specs.automatic(name, class_name) or
+                 (name.endswith("_input") and name.removesuffix("_input") in layers))
 
 
 def _input(name: str, tensor: Any, *, free: bool) -> TensorSpec:

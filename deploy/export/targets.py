@@ -56,6 +56,8 @@ Target = PythonObject | ModelFile
 
 def parse(text: str | Path) -> Target:
     """What `text` names, without loading it. Raises ExportError if it names nothing that can be exported."""
+    if text == "":
+        raise ExportError("the target is empty", hint=_FORMS)
     path = Path(text)
     source = sources.find(path)
     if source is not None:

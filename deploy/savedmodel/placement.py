@@ -8,6 +8,7 @@ from pathlib import Path
 
 _MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "model.tflite")
 _MOST = 1000  # entries that are looked at in a directory
+_DEEP = 5  # levels below a directory on which a model is looked for
 
 
 def versions_in(directory: Path) -> list[str]:
@@ -38,8 +39,11 @@ def not_a_version(directory: Path) -> str:
     if models := models_in(directory):
         model = directory / models[0]
         return f"it is a repository of models ({_few(models)}): name a version, {model / versions_in(model)[-1]}"
-    inside = [name for name in _names(directory) if is_version(directory / name)]
-    return f"the model is one directory further in: name {directory / inside[0]}" if inside else ""
+    inside = _further_in(directory)
+    if len(inside) > 1:
+        return f"models are further in: name {_few([str(path) for path in inside])}"
+    where = "one directory further in" if inside and inside[0].parent == directory else "further in"
+    return f"the model is {where}: name {inside[0]}" if inside else ""
 
 
 def inside_a_model(directory: Path) -> str:
@@ -70,6 +74,17 @@ def not_a_base_path(directory: Path) -> str:
     if not directory.exists() and (versions := versions_in(directory.parent)):
         return f"{directory.parent} is a model's directory itself, with versions {_few(versions)}"
     return ""
+
+
+def _further_in(directory: Path) -> list[Path]:
+    """The versions below it that are nearest to it."""
+    level = [directory]
+    for _ in range(_DEEP):
+        below = ((above / name) for above in level for name in _names(above) if not name.startswith("."))
+        level = list(islice(below, _MOST))
+        if inside := [path for path in level if is_version(path)]:
+            return inside
+    return []
 
 
 def _names(directory: Path) -> list[str]:

@@ -68,10 +68,61 @@ def test_targets_that_name_nothing(text: str, words: str) -> None:
     ("m.npz", b"PK\x03\x04", "arrays without a model"),
     ("m.task", b"PK\x03\x04", "take the .tflite out of it"),
     ("config.json", b"{}", "model_from_json"),
+    ("m.h5", b"\x80\x04.", "is a pickle"),
+    ("m.h5", b"hello", "is neither a zip file nor HDF5"),
+    ("m.keras", b"", "is empty"),
+    ("m.h5", b"", "is empty"),
+    ("m.sav", b"\x80\x04.", "is a pickle"),
+    ("model", b"\x80\x04.", "is a pickle"),
+    ("model", b"\x89HDF\r\n\x1a\n", "an HDF5 file by another name; if Keras wrote it, give it a name that ends in .h5"),
+    ("model", b"\x1c\0\0\0TFL3", "a name that ends in .tflite"),
+    ("saved.tar.gz", b"\x1f\x8b", "is an archive; unpack it, and name the model in it"),
+    ("saved.tar", b"", "is an archive"),
+    ("notebook.ipynb", b"{}", "jupyter nbconvert --to script notebook.ipynb"),
+    ("checkpoint", b"model_checkpoint_path: 'x'", "part of a TensorFlow checkpoint"),
+    ("digits/3/saved_model.pb", b"", "is a SavedModel's graph; name its directory, digits/3"),
 ])
 def test_files_of_other_tools(name: str, content: bytes, words: str) -> None:
     Path(name).write_bytes(content)
     refused(name, words)
+
+
+@pytest.mark.parametrize(("name", "member", "words"), [
+    ("m.keras", "archive/data.pkl", "is a PyTorch file"), ("m.tar", "archive/data.pkl", "is a PyTorch file"),
+    ("m.zip", "saved/saved_model.pb", "is an archive; unpack it"), ("model", "a.txt", "is an archive; unpack it"),
+    ("m.keras", "a.txt", "is a zip file without config.json, which Keras writes into each .keras file"),
+    ("model", "config.json", "is a Keras file by another name; give it a name that ends in .keras"),
+])
+def test_zip_files_of_other_tools(name: str, member: str, words: str) -> None:
+    with zipfile.ZipFile(name, "w") as archive:
+        archive.writestr(member, b"")
+    refused(name, words)
+
+
+@pytest.mark.parametrize(("files", "words"), [
+    ("web/model.json web/group1-shard1of1.bin", "is a model of TensorFlow.js; go back to the model that it was"),
+    ("exported/model.onnx", "is a directory with one model's file; name that file: exported/model.onnx"),
+    ("run/checkpoint run/model.ckpt-1.index run/export/best/17/saved_model.pb",
+     "the model is further in: name run/export/best/17"),
+    ("pipeline/Pusher/model/5/saved_model.pb pipeline/Trainer/model/5/Format-Serving/saved_model.pb",
+     "further in: name pipeline/Pusher/model/5"),
+    ("bert/config.json bert/tf_model.h5 bert/saved_model/1/saved_model.pb", "name a version, bert/saved_model/1"),
+    ("one/saved_model.pb one/variables/variables.index", ""),
+])
+def test_directories_with_models_further_in(files: str, words: str) -> None:
+    names = files.split()
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    top = names[0].partition("/")[0]
+    if words:
+        refused(top, words)
+    else:
+        refused(f"{top}/variables", f"{top} is the model's directory: name that one")
+
+
+def test_nothing_is_no_target() -> None:
+    refused("", "the target is empty")
 
 
 def test_the_prefix_of_a_checkpoint_and_directories_of_other_tools() -> None:

@@ -100,6 +100,14 @@ def test_an_optional_tensor_is_pinned_or_told() -> None:
         signatures.find(Exportable(Weighted()))
 
 
+def test_names_that_somebody_chose_need_no_note() -> None:
+    one, two = k.Input((3,), name="ids"), k.Input((3,), name="mask")
+    found, = signatures.find(Exportable(k.Model([one, two], k.layers.Add(name="sum")([one, two]))))
+    assert not [note for note in found.notes if "made that name up" in note]
+    found, = signatures.find(Exportable(k.Sequential([k.layers.Dense(1, input_shape=(3,))])))
+    assert [note for note in found.notes if "input 'dense" in note]
+
+
 @pytest.mark.parametrize("suffix", ["keras", "h5"])
 def test_files(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"m.{suffix}"

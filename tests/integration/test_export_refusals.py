@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -243,8 +244,49 @@ def test_keras_files_that_can_not_be_loaded(tmp_path: Path) -> None:
         (tmp_path / f"broken.{suffix}").write_bytes(b"no model")
         refused(tmp_path, tmp_path / f"broken.{suffix}", "is no")
     custom.save_weights(tmp_path / "only.weights.h5")
+    (tmp_path / "only.h5").write_bytes((tmp_path / "only.weights.h5").read_bytes())
+    refused(tmp_path, tmp_path / "only.h5", "weights only, without a model", "loads them (model.load_weights)")
     refused(tmp_path, tmp_path / "only.weights.h5", "weights without a model")
     refused(tmp_path, tmp_path / "missing.keras", "no file")
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+@pytest.mark.parametrize("module", ["keras", "tf_keras"])
+def test_a_file_that_needs_a_function(module: str, suffix: str, tmp_path: Path) -> None:
+    """Not only classes: activations are functions, and files name them in four ways."""
+    own = pytest.importorskip(module)
+    path = tmp_path / f"m.{suffix}"
+    model = own.Sequential([own.layers.Input((2,)), own.layers.Dense(1, activation=doubled, kernel_initializer="ones"),
+                            own.layers.Dense(1, activation="relu", kernel_regularizer="l2")])
+    model.save(path)
+    error = refused(tmp_path, path, "needs doubled, which Keras doesn't know", "--custom-object pkg.module:doubled")
+    assert "relu" not in str(error)
+    if (module, suffix) == ("tf_keras", "h5"):  # its own load_model fails as well
+        with pytest.raises(ExportError, match="'Dense': Unknown activation function: 'function'.*save it as .keras"):
+            load_target(path, {"doubled": doubled})
+        return
+    np.testing.assert_array_equal(load_target(path, {"doubled": doubled}).layers[0](np.ones((1, 2))), [[4]])
+
+
+def doubled(x: Any) -> Any:
+    return x * 2
+
+
+def test_a_file_without_its_weights(tmp_path: Path) -> None:
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "whole.keras")
+    with zipfile.ZipFile(tmp_path / "whole.keras") as whole, zipfile.ZipFile(tmp_path / "half.keras", "w") as half:
+        for name in ("config.json", "metadata.json"):
+            half.writestr(name, whole.read(name))
+    error = refused(tmp_path, tmp_path / "half.keras", "Expected a model.weights.h5", "save it again where it was made")
+    assert "use that one" not in str(error)
+
+
+def squared_by_numpy(x: Any) -> Any:
+    return np.square(x)
+
+
+def test_numpy_in_a_function(tmp_path: Path) -> None:
+    refused(tmp_path, squared_by_numpy, "use TensorFlow's own functions", inputs=[X])
 
 
 def test_saved_models_that_can_not_be_served(tmp_path: Path) -> None:

@@ -13,7 +13,10 @@ from deploy.export.failures import user_error
 from deploy.export.sources.source import CustomObjects, ModelSource
 from deploy.extras import install, missing
 
+_ROOMS = ("layers", "activations", "initializers", "regularizers", "constraints")
 _LAMBDA = "replace the Lambda layer by a layer class of your own, or export the model object from your code"
+_FROM_CODE = "export the model object from the code that made it"
+_DAMAGED = f"save it again where it was made, or {_FROM_CODE}"
 _OLD = f"{install('keras2')}; or load it where it was made, save a SavedModel with model.save('directory'), and " \
     "export that"
 
@@ -44,8 +47,8 @@ def load_file(path: Path, custom_objects: CustomObjects) -> object:
             raise ExportError(
                 f"{path} needs {', '.join(unknown)}, which Keras doesn't know: a class or function of its author",
                 hint=f"give it: --custom-object pkg.module:{unknown[0]}, or custom_objects={{...}}") from error
-        hint = f"Keras {version or '(unknown)'} saved it, and this is {keras.__version__}: use that one, " \
-            "or export the model object from the code that made it"
+        hint = _DAMAGED if version == keras.__version__ else \
+            f"Keras {version or '(unknown)'} saved it, and this is {keras.__version__}: use that one, or {_FROM_CODE}"
         raise user_error(f"loading {path}", error, hint) from error
 
 
@@ -53,11 +56,15 @@ def _custom(config: Mapping[str, Any], keras: Any) -> set[str]:
     """Names of classes and functions in the file that Keras doesn't know. HDF5 names layers without their module."""
     names = set()
     for node in keras_archives.nodes(config):
-        name, module = node.get("class_name"), node.get("module")
-        if isinstance(name, str) and not str(module or "").startswith(("keras", "builtins")) and \
-                not hasattr(keras.layers, name) and not hasattr(keras, name):
-            names.add(str(node.get("config")) if name == "function" else name)
-    return names
+        name, module, inner = node.get("class_name"), str(node.get("module") or ""), node.get("config")
+        if name == "function" and isinstance(inner, str):
+            names.add(inner.rpartition(">")[2])
+        elif isinstance(name, str) and not module.startswith(("keras", "builtins")):
+            names.add(name.rpartition(">")[2])
+        names |= {value.rpartition(">")[2] for key, value in node.items()
+                  if isinstance(value, str) and key.endswith("activation")}
+    rooms = [keras, *(getattr(keras, room) for room in _ROOMS)]
+    return {name for name in names if not any(hasattr(room, name) for room in rooms)}
 
 
 def _recognises(path: Path) -> bool:
