@@ -110,8 +110,7 @@ def _variables(path: Path) -> Variables:
     if not index.is_file():
         return Variables()
     stored = bundle.read(index)
-    return Variables(len(stored.model_variables), stored.parameters,
-                     sum(v.size for v in stored.model_variables.values()))
+    return Variables(len(stored.model_variables), stored.parameters, stored.size)
 
 
 def _calls(recorded: Sequence[Golden], contract: Contract, info: SavedModelInfo | None, ref: ModelRef,

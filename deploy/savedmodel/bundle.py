@@ -34,6 +34,7 @@ _MOST_DIMENSIONS = 254  # TensorShape::MaxDimensions
 _MOST_BYTES = (1 << 63) - 1  # of a file
 
 _LITERAL = 0
+_SLICE = b"\0"  # begins the keys of slices: EncodeTensorNameSlice in tensorflow/core/util/saved_tensor_slice_util.cc
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +50,27 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A parsed index. variables: by the checkpoint's name for them, TensorFlow's own bookkeeping included."""
+    """A parsed index.
+
+    variables: by the checkpoint's name for them, TensorFlow's own bookkeeping included; one that is stored in slices
+    has no bytes of its own. slices: of partitioned variables.
+    """
 
     shards: int
     variables: dict[str, Variable]
+    slices: tuple[Variable, ...] = ()
 
     def needed(self, prefix: str = "variables") -> dict[str, int]:
         """The data files that have to be there, with their sizes in bytes."""
         sizes = [0] * self.shards
-        for variable in self.variables.values():
+        for variable in (*self.variables.values(), *self.slices):
             sizes[variable.shard] = max(sizes[variable.shard], variable.offset + variable.size)
         return {f"{prefix}.data-{shard:05d}-of-{self.shards:05d}": size for shard, size in enumerate(sizes)}
+
+    @property
+    def size(self) -> int:
+        """Bytes of all variables."""
+        return sum(v.size for v in (*self.model_variables.values(), *self.slices) if v.dtype != "string")
 
     @property
     def parameters(self) -> int:
@@ -88,20 +99,25 @@ def _bundle(data: bytes) -> Bundle:
         raise ValueError(f"no table of variables in these {len(data)} bytes")
     _, _, at = _handle(data, len(data) - _FOOTER)  # the metaindex, which TensorFlow leaves empty
     offset, size, _ = _handle(data, at)
-    header, variables, names = BundleHeaderProto(num_shards=1), dict[str, Variable](), 0
+    header, names = BundleHeaderProto(num_shards=1), 0
+    variables, slices = dict[str, Variable](), list[Variable]()
     for key, value in _items(data, offset, size):
         if not key:
             header = BundleHeaderProto.FromString(value)
             continue
-        variables[key.decode()] = _variable(BundleEntryProto.FromString(value))
+        variable = _variable(BundleEntryProto.FromString(value))
+        if key.startswith(_SLICE):
+            slices.append(variable)
+        else:
+            variables[key.decode()] = variable
         names += len(key)
-        if len(variables) > _MOST_VARIABLES or names > _MOST_NAMES:
+        if len(variables) + len(slices) > _MOST_VARIABLES or names > _MOST_NAMES:
             raise ValueError(f"it has more than {_MOST_VARIABLES:,} variables, or names without end")
     if not 0 < header.num_shards <= _MOST_SHARDS:
         raise ValueError(f"it says that it has {header.num_shards:,} data files")
-    if any(not 0 <= variable.shard < header.num_shards for variable in variables.values()):
+    if any(not 0 <= variable.shard < header.num_shards for variable in (*variables.values(), *slices)):
         raise ValueError(f"it has entries outside its {header.num_shards} data files")
-    return Bundle(header.num_shards, variables)
+    return Bundle(header.num_shards, variables, tuple(slices))
 
 
 def _items(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:

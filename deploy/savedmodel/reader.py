@@ -264,8 +264,8 @@ def _data_files(index: Path, stored: bundle.Bundle) -> Iterator[Flaw]:
 
 
 def _sizes(index: Path, stored: bundle.Bundle) -> Iterator[Flaw]:
-    """Each variable's bytes against its dtype and shape. Strings and slices of variables have no fixed size."""
-    for name, variable in stored.variables.items():
+    """Each variable's bytes against its dtype and shape. Strings have no fixed size; those in slices have none."""
+    for name, variable in (*stored.variables.items(), *(("a slice", each) for each in stored.slices)):
         if variable.dtype in SIZES and variable.size and None not in variable.shape:
             needed = math.prod(d or 0 for d in variable.shape) * SIZES[variable.dtype]
             if needed != variable.size:

@@ -162,6 +162,23 @@ def test_an_index_of_many_blocks(tmp_path: Path) -> None:
     assert found.needed("v") == {"v.data-00000-of-00002": 3996, "v.data-00001-of-00002": 4000}
 
 
+def test_a_variable_in_slices(tmp_path: Path) -> None:
+    """Partitioned variables of TensorFlow 1: the keys of their slices are no text."""
+    def slice_of(at: int, size: int) -> tuple[bytes, bytes]:
+        entry = BundleEntryProto(dtype=1, shard_id=0, offset=at, size=size)
+        entry.shape.dim.add(size=size // 4)
+        return b"\0w\0\1\1\1" + bytes((0x80 + at, 0x80 + size // 4)), entry.SerializeToString()
+
+    whole = BundleEntryProto(dtype=1)
+    whole.shape.dim.add(size=3)
+    header = support.BundleHeaderProto(num_shards=1).SerializeToString()
+    (tmp_path / "index").write_bytes(support.table({b"": header, b"w": whole.SerializeToString(),
+                                                    **dict([slice_of(0, 8), slice_of(8, 4)])}))
+    stored = bundle.read(tmp_path / "index")
+    assert (list(stored.variables), stored.parameters, stored.size) == (["w"], 3, 12)
+    assert stored.needed("v") == {"v.data-00000-of-00001": 12}
+
+
 def test_an_index_with_an_unknown_data_file(tmp_path: Path) -> None:
     (tmp_path / "index").write_bytes(support.index(1, {"x": BundleEntryProto(dtype=1, shard_id=1)}))
     with pytest.raises(IncompleteVersion, match="entries outside its 1 data files"):
