@@ -40,10 +40,12 @@ from .client import Prediction as Prediction
 from .export import Classify as Classify
 from .export import Exportable as Exportable
 from .export import Exported as Exported
+from .export import FrozenGraph as FrozenGraph
 from .export import Parity as Parity
 from .export import Predict as Predict
 from .export import Recording as Recording
 from .export import Regress as Regress
+from .export import SavedModelDirectory as SavedModelDirectory
 from .export import TFLite as TFLite
 from .goldens import Golden as Golden
 from .inspection import Inspection as Inspection

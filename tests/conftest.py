@@ -22,7 +22,17 @@ if "CI" not in os.environ:  # there it is the hundred examples of Hypothesis' ow
 @pytest.fixture(scope="session")
 def models() -> Path:
     """The SavedModels of tests/models.py, built once for each change of that file or of TensorFlow."""
-    script = HERE / "models.py"
+    return _built("models.py")
+
+
+@pytest.fixture(scope="session")
+def tf1_models() -> Path:
+    """What tests/tf1_models.py builds: as TensorFlow 1 and TensorFlow Hub wrote it."""
+    return _built("tf1_models.py")
+
+
+def _built(name: str) -> Path:
+    script = HERE / name
     versions = "".join(metadata.version(name) for name in ("keras", "numpy"))
     key = hashlib.sha256(script.read_bytes() + versions.encode()).hexdigest()[:16]
     built = HERE / ".models" / key

@@ -160,6 +160,12 @@ def meta_graphs(out: Path) -> None:
     alone.save()
 
 
+def _table(file: Any, missing: int = -1) -> Any:
+    index = tf.lookup.TextFileIndex
+    return v1.lookup.StaticHashTable(v1.lookup.TextFileInitializer(
+        file, tf.string, index.WHOLE_LINE, tf.int64, index.LINE_NUMBER), missing)
+
+
 def tables(out: Path) -> None:
     file = out / "words.txt"
     file.write_text("the\nquick\nbrown\nfox\n")
@@ -167,8 +173,7 @@ def tables(out: Path) -> None:
         with tf.Graph().as_default(), v1.Session() as session:
             asset = tf.constant(str(file), name="words_file")
             v1.add_to_collection(v1.GraphKeys.ASSET_FILEPATHS, asset)
-            table = v1.lookup.StaticHashTable(v1.lookup.TextFileInitializer(
-                asset, tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER), -1)
+            table = _table(asset)
             words = v1.placeholder(tf.string, [None], name="words")
             signatures = {"serving_default": predict({"words": words}, {"ids": table.lookup(words)})}
             session.run(v1.tables_initializer())
@@ -204,7 +209,7 @@ def frozen(out: Path) -> None:
     directory = out / "frozen"
     directory.mkdir()
     with tf.Graph().as_default() as graph, v1.Session() as session:
-        x, y = dense()
+        _, y = dense()
         keep = v1.placeholder_with_default(1.0, [], name="keep_prob")
         tf.nn.softmax(y * keep, name="tower/probs")
         tf.argmax(y, 1, name="tower/best")
@@ -234,20 +239,20 @@ def hub1(out: Path) -> None:
 def _module(session: Any, proto: Any, directory: Path, tags: Sequence[str]) -> None:
     file = tf.constant(str(directory / "assets" / "words.txt"), name="words_file")
     v1.add_to_collection(v1.GraphKeys.ASSET_FILEPATHS, file)
-    table = v1.lookup.StaticHashTable(v1.lookup.TextFileInitializer(
-        file, tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER), 0)
+    table = _table(file, 0)
     text = v1.placeholder(tf.string, [None], name="text")
     embedding = v1.get_variable("embedding", initializer=tf.reshape(tf.range(8.0), [4, 2]))
     rows = tf.gather(embedding, table.lookup(text))
     if "train" in tags:
         rows = tf.nn.dropout(rows, rate=0.5)
+    twice = rows * 2
     session.run([v1.global_variables_initializer(), v1.tables_initializer()])
     v1.train.Saver().save(session, str(directory / "variables" / "variables"), write_meta_graph=False,
                           write_state=False)
     meta = v1.train.export_meta_graph(strip_default_attrs=True, clear_devices=True)
     meta.meta_info_def.tags.extend(tags)
     meta.signature_def["default"].CopyFrom(predict({"text": text}, {"default": rows}))
-    meta.signature_def["double"].CopyFrom(predict({"text": text}, {"default": rows * 2}))
+    meta.signature_def["double"].CopyFrom(predict({"text": text}, {"default": twice}))
     del meta.collection_def["asset_filepaths"]
     packed = Packed()
     packed.Pack(meta_graph_pb2.AssetFileDef(filename="words.txt", tensor_info=v1.saved_model.build_tensor_info(file)))
@@ -279,7 +284,7 @@ def hub2(out: Path) -> None:
     tf.saved_model.save(many, str(out / "hub2_many"))
     shutil.copytree(out / "hub2", out / "hub_cache" / HASH)
     (out / "hub_cache" / f"{HASH}.descriptor.txt").write_text(
-        "Module: https://tfhub.dev/google/tiny-dense/1\nDownload Time: 2019-03-05 11:12:13\nDownloader Hostname: h (PID:1)")
+        "Module: https://tfhub.dev/google/tiny-dense/1\nDownload Time: 2019-03-05 11:12:13\n")
 
 
 def build(out: Path) -> None:

@@ -96,10 +96,12 @@ _ALL = (
          "keep weights in variables instead of constants"),
     Rule("serve-tag", "servable", ERROR, "A graph is tagged `serve`",
          "the server loads the graph with the tags of --saved_model_tags, by default `serve`",
-         "save it with the tag `serve`, or start the server with --saved_model_tags and allow this"),
+         "save it with the tag `serve`, publish it with `tfs export --tags`, which tags it anew, or start the server "
+         "with --saved_model_tags and allow this"),
     Rule("default-signature", "servable", ERROR, "There is a signature serving_default",
          "a request that names no signature asks for serving_default, and fails without one",
-         "name one of the signatures serving_default when saving"),
+         "name one of the signatures serving_default when saving, or publish it with "
+         "`tfs export --default-signature`"),
     Rule("sendable", "servable", ERROR, "Signatures take and give dense tensors of numbers or strings",
          "a request holds TensorProtos: resources, variants, quantized types and sparse tensors have no form there",
          "take and return dense tensors: tf.sparse.to_dense, ragged.to_tensor, a cast"),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
     from deploy.export import Exported, Recording
     from deploy.export.tflite import Sibling
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 _EXAMPLE = """tfs export docs/examples/digits.py:build --name digits
 tfs export my_package.models:make_model --name ranking --input "features: float32[?, 20]"
 tfs export model.keras --custom-object my_package.layers:Scale
 tfs export build/saved_model --name digits --version 7
+tfs export graph.pb --inputs x:0 --outputs y:0 --input "x: float32[?, 20]" --name digits
 tfs export model.keras --examples rows.npz --tflite int8 --tflite-out digits.tflite
 tfs export model.keras --recipe 'image-bytes(scale=-1..1)' --recipe 'top-k(5, labels=labels.txt)'"""
 
@@ -38,6 +42,7 @@ def register(app: click.Group) -> None:
     @click.option("--examples", type=click.Path(path_type=Path, dir_okay=False),
                   help="Inputs to verify and record answers for (.npz, .json, an image, a .txt of texts).  "
                   "[default: generated]")
+    @_of_files
     @click.option("--custom-object", "custom_objects", multiple=True, metavar="PKG.MODULE:CLASS",
                   help="A class or function that a .keras or .h5 file names. Repeatable.")
     @click.option("--recipe", "recipes", multiple=True, metavar="NAME(OPTIONS)",
@@ -58,6 +63,7 @@ def register(app: click.Group) -> None:
                   help="Write its size and latency beside the SavedModel's as SVG.")
     @allowing
     def export_model(target: str, name: str | None, version: str | None, repository: Path, inputs: tuple[str, ...],
+                     fed: tuple[str, ...], fetched: tuple[str, ...], tags: str | None, default_signature: str,
                      examples: Path | None, custom_objects: tuple[str, ...], recipes: tuple[str, ...],
                      tolerances: tuple[str, ...], batch_sizes: str | None,
                      spec_path: Path | None, tflite: str | None, tflite_out: Path | None,
@@ -66,8 +72,9 @@ def register(app: click.Group) -> None:
         """Export a Python model, verify it, and publish it.
 
         TARGET is pkg.module:attribute or path/file.py:attribute (a model, or a function that builds one), a .keras or
-        .h5 file, or a SavedModel directory. What was saved is loaded in a fresh process and has to answer as the model
-        does; questions and answers are kept in the version as golden cases. What `tfs check` refuses isn't published.
+        .h5 file, a SavedModel directory, a module of TensorFlow Hub, or a frozen graph (.pb, .pbtxt). What was
+        saved is loaded in a fresh process and has to answer as the model does; questions and answers are kept in the
+        version as golden cases. What `tfs check` refuses isn't published.
         """
         from deploy.export import Exportable, TFLite, default_name, export_model
         from deploy.naming import check_version
@@ -79,8 +86,8 @@ def register(app: click.Group) -> None:
             _check_parent(path)
         with steps(f"exporting {name or target}", quiet=as_json) as progress, _stdout_for_json(as_json):
             exported = export_model(
-                Exportable(target, inputs=list(inputs) or None, custom_objects=custom_objects or None,
-                           recipes=recipes or None),
+                Exportable(_named(target, fed, fetched, tags, default_signature), inputs=list(inputs) or None,
+                           custom_objects=custom_objects or None, recipes=recipes or None),
                 repository, name, number, recording=_recording(examples, tolerances, batch_sizes, spec_path),
                 tflite=TFLite(tflite, tflite_limit) if tflite else None, progress=progress, copied=progress.copied,
                 gate=gate(name or default_name(target), spec_path, allowances))
@@ -89,6 +96,40 @@ def register(app: click.Group) -> None:
         if exported.tflite and tflite_plot:
             _write(tflite_plot, _plot(exported.tflite))
         tell(exported.to_json(), as_json, lambda: _summary(exported))
+
+
+def _of_files(function: F) -> F:
+    """Add what files and directories don't say themselves."""
+    for option in (
+            click.option("--default-signature", default="", metavar="NAME",
+                         help="Of a SavedModel: the signature that serving_default is to be a second name of."),
+            click.option("--tags", metavar="TAG,TAG,...",
+                         help="Of a SavedModel: those of the graph to publish, which is tagged as the server wants it. "
+                         "'' for one without tags.  [default: the server's]"),
+            click.option("--outputs", "fetched", multiple=True, metavar="[NAME=]TENSOR,...",
+                         help="Of a frozen graph: the tensors that requests get. Repeatable."),
+            click.option("--inputs", "fed", multiple=True, metavar="[NAME=]TENSOR,...",
+                         help="Of a frozen graph: the tensors that requests give, such as x:0. Repeatable.")):
+        function = option(function)
+    return function
+
+
+def _named(target: str, fed: tuple[str, ...], fetched: tuple[str, ...], tags: str | None,
+           default_signature: str) -> object:
+    """The target with what is said of it. Raises UsageError where both is, of a graph and of a SavedModel."""
+    from deploy.export import FrozenGraph, SavedModelDirectory
+
+    of_graph, of_directory = bool(fed or fetched), tags is not None or bool(default_signature)
+    if of_graph and of_directory:
+        raise click.UsageError("--inputs and --outputs are for frozen graphs, --tags and --default-signature for "
+                               "SavedModels")
+    if of_directory:
+        return SavedModelDirectory(Path(target), None if tags is None else _split(tags), default_signature)
+    return FrozenGraph(Path(target), _split(*fed), _split(*fetched)) if of_graph else target
+
+
+def _split(*texts: str) -> tuple[str, ...]:
+    return tuple(part.strip() for text in texts for part in text.split(",") if part.strip())
 
 
 def _summary(exported: Exported) -> object:

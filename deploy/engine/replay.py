@@ -3,7 +3,8 @@
 No TensorFlow in Python, no code of the model's author: what answers here is what a server will have. The process may be
 started early, and starts fast; it opens the library, then waits for one line of JSON on stdin:
 
-    {"directory": a version's, "requests": file of PredictRequests, "answers": file for PredictResponses}
+    {"directory": a version's, "tags": of its graph, "requests": file of PredictRequests,
+     "answers": file for PredictResponses}
 
 Every request is asked twice, all of them in order and then again, so `answers` has twice as many records. The last line
 on stdout is JSON, too: {} or {"error": text, "request": index or null}.
@@ -34,7 +35,7 @@ def main() -> int:
     if not line.strip():  # nobody needs us any more
         return 0
     request = json.loads(line)
-    reply = _answer(request["directory"], Path(request["requests"]), Path(request["answers"]))
+    reply = _answer(request["directory"], request["tags"], Path(request["requests"]), Path(request["answers"]))
     print(json.dumps(reply), flush=True)  # noqa: T201
     return 0
 
@@ -50,11 +51,11 @@ def read_answers(path: Path) -> list[dict[str, Array]]:
     return [predict_codec.read_predict_response(data)[1] for data in records.read(path)]
 
 
-def _answer(directory: str, requests: Path, answers: Path) -> dict[str, object]:
+def _answer(directory: str, tags: list[str], requests: Path, answers: Path) -> dict[str, object]:
     questions = [read_request(data) for data in records.read(requests)]
     index = None
     try:
-        with engine.load_version(directory) as session:
+        with engine.load_version(directory, tags=tags) as session:
             contract = session.contract
             responses = []
             for number, (signature, inputs) in enumerate(questions * ROUNDS):

@@ -35,14 +35,14 @@ _TIMEOUT = b"\x10"  # tag of RunOptions.timeout_in_ms
 _IN_THIS_THREAD = b"\x18" + b"\xff" * 9 + b"\x01"
 
 
-def load_version(directory: str | Path) -> Session | TfliteVersion:
+def load_version(directory: str | Path, *, tags: Sequence[str] = ("serve",)) -> Session | TfliteVersion:
     """What a version directory holds: its SavedModel, or the TFLite model that it consists of, run by LiteRT.
 
-    Raises EngineError, BackendMissing.
+    tags: of a SavedModel's graph. Raises EngineError, BackendMissing.
     """
     if savedmodel.tflite_alone(Path(directory)):
         return TfliteVersion(Path(directory) / FILE)
-    return load(directory)
+    return load(directory, tags=tags)
 
 
 def load(directory: str | Path, *, tags: Sequence[str] = ("serve",), intra_op: int = 0, inter_op: int = 0) -> Session:

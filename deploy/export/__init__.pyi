@@ -3,9 +3,11 @@ from .exporting import Exported as Exported
 from .exporting import export_model as export_model
 from .options import Classify as Classify
 from .options import Exportable as Exportable
+from .options import FrozenGraph as FrozenGraph
 from .options import Predict as Predict
 from .options import Recording as Recording
 from .options import Regress as Regress
+from .options import SavedModelDirectory as SavedModelDirectory
 from .options import Servable as Servable
 from .options import TFLite as TFLite
 from .parity import Parity as Parity

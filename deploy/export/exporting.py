@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from importlib import metadata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from deploy import checks, goldens
 from deploy.checks import Gate
 from deploy.errors import ExportError, SpecError
-from deploy.export import failures, judging, parity, processes, quiet, saving, signatures, targets, tflite
+from deploy.export import failures, parity, processes, staging, targets, tflite
 from deploy.export.examples import loaded
-from deploy.export.options import Exportable, OutputNames, Recording, SignatureFunction, TFLite
+from deploy.export.options import Exportable, FrozenGraph, OutputNames, Recording, SavedModelDirectory, TFLite
 from deploy.export.parity import Parity, Proof
-from deploy.export.recipes.parsing import read as read_recipes
-from deploy.export.recipes.recipe import apply as apply_recipes
-from deploy.export.sources import tflite_files
+from deploy.export.staging import Copied, Progress, Saved
 from deploy.export.tflite import Sibling
 from deploy.naming import check_name
 from deploy.repository import Repository, VersionStage
-from deploy.savedmodel import SavedModelInfo, tflite_alone
-from deploy.savedmodel.recipes import RecipeRecord
+from deploy.savedmodel import tflite_alone
 from deploy.savedmodel.tflite import FILE
 from deploy.types import Contract, ModelVersion
 from deploy.version import __version__
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-Progress = Callable[[str], None]
-Copied = Callable[[int, int], None]
-
-_SAVED_AGAIN = "it was saved again: as it stood, loading it doesn't restore its variables ({}, ...), and a server " \
-    "fails every request; tf.saved_model.save does that to Keras 3 models"
-
 
 @dataclass(frozen=True, slots=True)
 class Exported:
@@ -83,17 +71,6 @@ _OF_MODEL = ("inputs", "signatures", "output_names", "custom_objects", "recipes"
 _OF_RECORDING = ("examples", "batch_sizes", "tolerance", "timeout")
 
 
-@dataclass(frozen=True, slots=True)
-class _Saved:
-    """What stands in the stage. live: the signatures whose own answers are the truth; none for a copy."""
-
-    info: SavedModelInfo
-    producer: Mapping[str, str]
-    notes: tuple[str, ...] = ()
-    live: Mapping[str, SignatureFunction] = field(default_factory=dict)
-    recipes: tuple[RecipeRecord, ...] = ()
-
-
 def export_model(model: object, repository: Repository | str | Path, name: str | None = None,
                  version: int | None = None, *, recording: Recording | None = None, tflite: TFLite | str | None = None,
                  gate: Gate | None = None, progress: Progress | None = None, copied: Copied | None = None,
@@ -102,8 +79,8 @@ def export_model(model: object, repository: Repository | str | Path, name: str |
 
     model: a Keras model; a tf.Module or another trackable with tf.functions; a tf.function; a function of tensors;
         Predict, Classify or Regress; what `load_target` takes: a .keras or .h5 file, a SavedModel directory or .tflite
-        file (copied as it is), `pkg.module:attribute`; or an Exportable with one of these and what its signatures look
-        like.
+        file (copied as it is), a frozen graph, `pkg.module:attribute`; or an Exportable with one of these and what its
+        signatures look like.
     repository: a Repository or its root directory, which is made if there is none.
     name: by default the file's; for objects it has to be given. version: by default the next free number.
     recording: examples and tolerances: what is proven and recorded; by default generated ones.
@@ -125,17 +102,17 @@ def export_model(model: object, repository: Repository | str | Path, name: str |
     if version is not None:
         repository.check_free(name, version)  # before somebody trains for it
     recording = replace(recording, examples=loaded(recording.examples))
-    say(targets.loading(model.model if isinstance(model, Exportable) else model))
+    named = model.model if isinstance(model, Exportable) else model
+    say(targets.loading(_path(named) or named))
     source = targets.resolve(_exportable(model, fields))
     if recording.examples is None:
         recording = replace(recording, examples=loaded(source.examples))
     source = replace(source, examples=recording.examples)
     gate = gate or checks.gate()
-    shown = str(source.model) if isinstance(source.model, Path) else f"the model {name!r}"
+    shown = str(_path(source.model) or f"the model {name!r}")
     with processes.Replay(recording.timeout) as replay, repository.stage(name, version) as stage, \
             failures.renamed(stage.path, shown):
-        saved = _copied(source, source.model, stage.path, gate, say, copied=copied) if isinstance(source.model, Path) \
-            else _saved(source, stage.path, gate, say)
+        saved = staging.saved(source, staging.Staging(stage.path, gate, say, copied))
         say("asking the saved model in a fresh process")
         proof = parity.prove(stage.path, saved.info, saved.live, replay, recording)
         sibling = _sibling(stage.path, saved, proof, tflite, say)
@@ -143,70 +120,7 @@ def export_model(model: object, repository: Repository | str | Path, name: str |
         return _published(stage, saved, proof, sibling, recording=recording, started=started, copied=copied)
 
 
-def _saved(source: Exportable, directory: Path, gate: Gate, say: Progress,
-           methods: Mapping[str, str] | None = None) -> _Saved:
-    """A Python object, saved. methods: signature -> method name, where the object lost it."""
-    around = read_recipes(source.recipes or ())
-    own = replace(source, examples=None) if around else source  # which are for the recipes, and don't say its inputs
-    endpoints = [replace(each, method_name=(methods or {}).get(each.name, each.method_name))
-                 for each in signatures.find(own)]
-    with tempfile.TemporaryDirectory(prefix="tfs-recipes-") as scratch:
-        endpoints = apply_recipes(around, endpoints, Path(scratch))
-        say(f"tracing {', '.join(each.name for each in endpoints)}")
-        functions = [saving.trace(each) for each in endpoints]
-        say("saving")
-        saving.save(endpoints, functions, directory)
-    say("checking what was saved")
-    info, notes = judging.accepted(gate, directory)
-    producer = {"tensorflow": info.producer.tensorflow, "keras": _version("keras")}
-    return _Saved(info, producer, (*(note for each in endpoints for note in each.notes), *notes),
-                  {each.name: each for each in endpoints}, tuple(each.record for each in around))
-
-
-def _copied(source: Exportable, origin: Path, directory: Path, gate: Gate, say: Progress, *,
-            copied: Copied | None) -> _Saved:
-    """A SavedModel directory or a TFLite file, copied as it is; its own answers are recorded."""
-    if origin.is_file():
-        tflite_files.check_options(source, origin)
-        named = tflite_files.place(origin, directory, source.output_names)
-        info, notes = judging.accepted(gate, directory)
-        return _Saved(info, {}, (*named, *notes))
-    given = [key for key in ("inputs", "signatures", "output_names") if getattr(source, key) is not None]
-    if given:
-        raise ExportError(f"{given[0]} can't be changed in {origin}, which is saved already",
-                          hint="export the model object instead")
-    before = saving.state(origin)
-    say("checking it")
-    report = gate.judge(origin)
-    lost = judging.unrestored(report) if report.info else ""
-    if source.recipes and not lost:
-        judging.accept(gate, origin, report)
-    if report.info and (lost or source.recipes):
-        return _saved_again(source, origin, directory, gate, say, contract=report.info.contract, lost=lost)
-    info, notes = judging.accept(gate, origin, report)
-    say("copying it")
-    saving.copy(origin, directory, copied)
-    if saving.state(origin) != before:
-        raise ExportError(f"{origin} was changed while it was exported", hint="export it when nobody writes to it")
-    return _Saved(info.moved(directory), {"tensorflow": info.producer.tensorflow} if info.tags else {}, notes)
-
-
-def _saved_again(source: Exportable, origin: Path, directory: Path, gate: Gate, say: Progress, *, contract: Contract,
-                 lost: str = "") -> _Saved:
-    """TensorFlow's Python loader finds all variables, so what it loads is saved as an object."""
-    tf = quiet.tensorflow()
-    say("loading it with TensorFlow")
-    try:
-        with quiet.muted():
-            model = tf.saved_model.load(str(origin))
-    except Exception as error:
-        raise failures.user_error(f"loading {origin}", error, "export the model object instead") from error
-    methods = {signature.name: signature.method_name for signature in contract.values()}
-    saved = _saved(replace(source, model=model), directory, gate, say, methods)
-    return replace(saved, notes=(_SAVED_AGAIN.format(lost), *saved.notes)) if lost else saved
-
-
-def _sibling(directory: Path, saved: _Saved, proof: Proof, asked: TFLite | None, say: Progress) -> Sibling | None:
+def _sibling(directory: Path, saved: Saved, proof: Proof, asked: TFLite | None, say: Progress) -> Sibling | None:
     if asked is None:
         return None
     if tflite_alone(directory):
@@ -217,7 +131,7 @@ def _sibling(directory: Path, saved: _Saved, proof: Proof, asked: TFLite | None,
                           left_out=left_out)
 
 
-def _published(stage: VersionStage, saved: _Saved, proof: Proof, sibling: Sibling | None, *, recording: Recording,
+def _published(stage: VersionStage, saved: Saved, proof: Proof, sibling: Sibling | None, *, recording: Recording,
                started: float, copied: Copied | None) -> Exported:
     info, limits = saved.info, sibling.tolerances(proof.parity.tolerances) if sibling else {}
     kept = [case for case in proof.cases if sibling is None or case.signature in sibling.served]
@@ -268,17 +182,18 @@ def _name(name: str | None, model: object) -> str:
     model = model.model if isinstance(model, Exportable) else model
     if name is not None:
         return name
+    model = _path(model) or model
     if isinstance(model, str | Path):
         return targets.default_name(model)
     raise SpecError(f"no name is given for the {type(model).__name__}",
                     hint="export_model(model, repository, 'my_model')")
 
 
-def _version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "unknown"
+def _path(model: object) -> Path | None:
+    """Of a model that is a file or a directory."""
+    if isinstance(model, SavedModelDirectory | FrozenGraph):
+        return model.path
+    return model if isinstance(model, Path) else None
 
 
 def _silent(_: str) -> None:

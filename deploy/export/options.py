@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from deploy.types import PREDICT_METHOD, TensorSpec
@@ -58,11 +59,37 @@ class Regress:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedModelDirectory:
+    """A directory that tf.saved_model wrote, or a module of TensorFlow Hub.
+
+    tags: of the graph to publish, where there are several; it is tagged as the server wants it then.
+    default_signature: the signature that serving_default is to be a second name of.
+    """
+
+    path: Path
+    tags: Sequence[str] | None = None
+    default_signature: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenGraph:
+    """A GraphDef in a .pb or .pbtxt file whose variables are constants.
+
+    inputs, outputs: the tensors that a request gives and gets: `x:0`, `x`, or `name=x:0` for another name than the
+    op's own. Exportable's `inputs` pins their shapes.
+    """
+
+    path: Path
+    inputs: Sequence[str] = ()
+    outputs: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Exportable:
     """A model and what its signatures look like: what a builder returns when the object alone doesn't say everything.
 
     model: a Keras model; a tf.Module or another trackable with tf.functions; a tf.function; a function of tensors;
-        Predict, Classify or Regress; or what `load_target` takes.
+        Predict, Classify or Regress; a SavedModelDirectory or FrozenGraph; or what `load_target` takes.
     inputs: what it takes, where the object doesn't say it or something is to be pinned: see specs.parse. Shapes include
         the batch dimension, which is free by default.
     signatures: name -> tf.function, function, Keras model, Predict, Classify or Regress.

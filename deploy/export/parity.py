@@ -157,9 +157,9 @@ def prove(directory: Path, info: SavedModelInfo, live: Mapping[str, SignatureFun
     if not cases:
         cases, notes = _answered(info, live, recording)
     if not cases:
-        replay.ask(directory, [])
+        replay.ask(directory, [], info.tags)
         return Proof([], Parity(0, False, 0.0, limits), ("no examples: nothing is proven but that it loads",))
-    first, last = replay.ask(directory, cases)
+    first, last = replay.ask(directory, cases, info.tags)
     cases = [case if case.outputs else replace(case, outputs=answer) for case, answer in zip(cases, last, strict=True)]
     unrepeatable = changing(cases, first, last, limits)
     parity = compare(cases, first, limits, unrepeatable)

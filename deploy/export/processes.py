@@ -55,21 +55,22 @@ class Replay:
         self._process.kill()
         self._process.communicate()
 
-    def ask(self, model: Path, cases: Sequence[Golden]) -> tuple[Answers, Answers]:
+    def ask(self, model: Path, cases: Sequence[Golden], tags: Sequence[str] = ("serve",)) -> tuple[Answers, Answers]:
         """The saved model's answers to all cases, and once more the same. At most one call.
 
-        Raises ExportError if it can't be loaded, refuses a request, or ends the process.
+        tags: of its graph. Raises ExportError if it can't be loaded, refuses a request, or ends the process.
         """
         with directory() as place:
             requests, answers = place / "requests", place / "answers"
             replay.write_requests(requests, ((case.signature, case.inputs) for case in cases))
-            reply = self._reply({"directory": str(model), "requests": str(requests), "answers": str(answers)})
+            reply = self._reply({"directory": str(model), "tags": list(tags), "requests": str(requests),
+                                 "answers": str(answers)})
             if reply.get("error"):
                 raise _refused(str(reply["error"]), reply.get("request"), cases)
             outputs = replay.read_answers(answers)
         return outputs[:len(cases)], outputs[len(cases):]
 
-    def _reply(self, request: Mapping[str, str]) -> dict[str, object]:
+    def _reply(self, request: Mapping[str, object]) -> dict[str, object]:
         try:
             out, err = self._process.communicate(json.dumps(request) + "\n", self._timeout)
         except subprocess.TimeoutExpired:

@@ -36,6 +36,8 @@ def find(source: Exportable) -> list[SignatureFunction]:
             raise ExportError("both signatures and inputs or output_names are given",
                               hint="say them in each signature: Predict(function, inputs=..., outputs=[...])")
         return [_chosen(name, value, model) for name, value in chosen.items()]
+    if isinstance(model, SignatureFunction):
+        return [model]
     if isinstance(model, Predict | Classify | Regress):
         return [_chosen(DEFAULT_SIGNATURE, model, None)]
     if (serving := keras2.serving(model)) is not None:

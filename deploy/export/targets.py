@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -20,7 +20,7 @@ from deploy.checks.keras_archives import SUFFIXES
 from deploy.errors import ExportError
 from deploy.export import quiet, sources
 from deploy.export.failures import user_error
-from deploy.export.options import Classify, Exportable, Predict, Regress
+from deploy.export.options import Classify, Exportable, FrozenGraph, Predict, Regress, SavedModelDirectory
 from deploy.export.sources import ModelSource
 from deploy.savedmodel import placement
 
@@ -114,6 +114,8 @@ def resolve(described: Exportable) -> Exportable:
     """With the object, or the Path of what is published as it is, where the model is named. Raises ExportError."""
     for _ in range(_NAMED_AGAIN):
         target = described.model
+        if isinstance(target, SavedModelDirectory):
+            return replace(described, model=replace(target, path=_directory(target.path)))
         if not isinstance(target, str | Path):
             return described
         model = load_target(target, described.custom_objects)
@@ -121,6 +123,15 @@ def resolve(described: Exportable) -> Exportable:
             return described
         described = described.filled(model if isinstance(model, Exportable) else Exportable(model))
     raise ExportError(f"{described.model} names another target, again and again", hint="name the model itself")
+
+
+def _directory(path: Path) -> Path:
+    """That of a SavedModel. Raises ExportError for anything else."""
+    model = load_target(path)
+    if not isinstance(model, SavedModelDirectory):
+        raise ExportError(f"{path} is no SavedModel directory, and has no tags or signatures to choose",
+                          hint="leave --tags and --default-signature out")
+    return model.path
 
 
 def load_custom_objects(described: Mapping[str, object] | Sequence[str] | None) -> dict[str, object]:
@@ -159,7 +170,7 @@ def built(found: object, where: str) -> object:
 
 def exportable(value: object) -> bool:
     """Whether it is a model, or stands for one. Told by its classes' modules, so TensorFlow isn't needed."""
-    if isinstance(value, Exportable | Predict | Classify | Regress | str | Path):
+    if isinstance(value, Exportable | Predict | Classify | Regress | SavedModelDirectory | FrozenGraph | str | Path):
         return True
     return any(base.__module__.split(".")[0] in _PACKAGES for base in type(value).__mro__)
 
@@ -179,8 +190,8 @@ def importing(module: str) -> Iterator[None]:
 
 
 def _no_model_in(path: Path) -> ExportError:
-    if (path / "saved_model.pbtxt").is_file():
-        hint = "saved_model.pbtxt is the text form; save the model again to get saved_model.pb"
+    if graphs := sorted(each.name for each in path.glob("*.pb")):
+        hint = f"a frozen graph is named by its file: {path / graphs[0]}"
     else:
         hint = placement.not_a_version(path) or "name the directory that tf.saved_model.save wrote"
     return ExportError(f"{path} is a directory without a saved_model.pb", hint=hint)

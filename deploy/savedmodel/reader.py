@@ -33,7 +33,9 @@ GRAPH = "saved_model.pb"
 KEPT, CALLERS = parsing.PARSERS | parsing.DECODERS, flow.CALLS | flow.LOOPS
 """What an outline has to keep, and follow, for `described`."""
 
-_ASSETS = "saved_model_assets"
+ASSETS = "saved_model_assets"
+"""The collection that TensorFlow 1 lists assets in."""
+
 _INDEX = "variables/variables.index"
 _SHOWN = 20  # files or variables of a damaged version; there may be millions
 _AGAIN = "copy or export the version again"
@@ -178,12 +180,12 @@ def asset_files(graph: MetaGraphDef) -> list[AssetFileDef]:
     TensorFlow 1 writes them into a collection, which the server takes where nothing else says them.
     Raises IncompleteVersion for a damaged collection.
     """
-    if graph.asset_file_def or _ASSETS not in graph.collection_def:
+    if graph.asset_file_def or ASSETS not in graph.collection_def:
         return list(graph.asset_file_def)
     try:
-        return [AssetFileDef.FromString(each.value) for each in graph.collection_def[_ASSETS].any_list.value]
+        return [AssetFileDef.FromString(each.value) for each in graph.collection_def[ASSETS].any_list.value]
     except DecodeError as error:
-        raise IncompleteVersion(f"the graph's collection {_ASSETS} is damaged: {error}", hint=_AGAIN) from error
+        raise IncompleteVersion(f"the graph's collection {ASSETS} is damaged: {error}", hint=_AGAIN) from error
 
 
 def _whole(directory: Path) -> tuple[GraphFile, Outline]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploy.export.sources import foreign, keras_files, saved_models, tflite_files
+from deploy.export.sources import foreign, frozen_graphs, keras_files, saved_models, tflite_files
 from deploy.export.sources.source import ModelSource
 
-SOURCES = (saved_models.SOURCE, keras_files.SOURCE, tflite_files.SOURCE)
+SOURCES = (saved_models.SOURCE, keras_files.SOURCE, tflite_files.SOURCE, frozen_graphs.SOURCE)
 NAMES = ", ".join(source.name for source in SOURCES)
 
 
