@@ -8,6 +8,7 @@ then each row's command. `MAKERS` is where a new row's source is added.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -118,6 +119,11 @@ def _saved_model() -> None:
     tf.saved_model.save(module, "build/saved_model", signatures={"serving_default": serve})
 
 
+def _tf1() -> None:
+    """In a process of its own: it turns TensorFlow 2's behaviour off."""
+    subprocess.run([sys.executable, str(Path(__file__).with_name("tf1_models.py")), "tf1"], check=True)
+
+
 MAKERS: dict[str, Callable[[], object]] = {
     "train.py": lambda: Path("train.py").write_text(_TRAIN.format(keras="keras")),
     "train2.py": lambda: Path("train2.py").write_text(_TRAIN.format(keras="tf_keras")),
@@ -127,6 +133,7 @@ MAKERS: dict[str, Callable[[], object]] = {
     "old.h5": lambda: _saved_keras2("old.h5"),
     "custom.keras": _custom_keras,
     "build/saved_model": _saved_model,
+    "tf1": _tf1,
     "module.py": lambda: Path("module.py").write_text(_MODULE),
     "function.py": lambda: Path("function.py").write_text(_FUNCTION),
     "builder.py": lambda: Path("builder.py").write_text(_BUILDER),

@@ -177,7 +177,7 @@ def test_whose_answer_a_golden_is_is_kept_when_a_saved_model_is_exported_again(t
     goldens.write(directory, [recorded], "m")
 
     class Repeats:
-        def ask(self, _: Path, cases: list[Golden]) -> object:
+        def ask(self, _: Path, cases: list[Golden], __: object) -> object:
             return ([case.outputs for case in cases],) * 2
 
     proof = parity.prove(directory, read(directory), {}, Repeats(), Recording())  # type: ignore[arg-type]
