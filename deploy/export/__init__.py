@@ -5,7 +5,7 @@ before. On the way:
 
     options       what can be asked for: Exportable, Recording, TFLite; Predict, Classify, Regress
     recipes       what serving needs around a model: image bytes, text, tf.Examples in; labels, keys out
-    exporting     the steps, from the model to the version
+    exporting     the steps, from the model to the version; staging: the first, whatever it is that is saved
     targets       `pkg.module:attribute`, files and directories -> models; sources: the kinds of those
     signatures    whatever was given -> signatures with their functions; functions: of tf.functions and modules
     keras_models  of Keras: keras_inputs (3) and keras2 say what a model takes, keras_calls how it is called
