@@ -76,7 +76,6 @@ def register(app: click.Group) -> None:
         saved is loaded in a fresh process and has to answer as the model does; questions and answers are kept in the
         version as golden cases. What `tfs check` refuses isn't published.
         """
-        from deploy.export import Exportable, TFLite, default_name, export_model
         from deploy.naming import check_version
 
         number = None if version is None else check_version(version)
@@ -85,6 +84,8 @@ def register(app: click.Group) -> None:
         for path in filter(None, (tflite_out, tflite_plot)):
             _check_parent(path)
         with steps(f"exporting {name or target}", quiet=as_json) as progress, _stdout_for_json(as_json):
+            from deploy.export import Exportable, TFLite, default_name, export_model  # numpy: something is shown by now
+
             exported = export_model(
                 Exportable(_named(target, fed, fetched, tags, default_signature), inputs=list(inputs) or None,
                            custom_objects=custom_objects or None, recipes=recipes or None),

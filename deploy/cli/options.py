@@ -132,20 +132,20 @@ def table(title: str, *columns: str) -> Table:
 class Steps:
     """How far a command is: called with one sentence per step.
 
-    show: takes what is to be seen. live: whether it replaces what was seen before.
+    show: takes what is to be seen. change: the same for what soon changes again, where that can be shown.
     """
 
-    def __init__(self, title: str, show: Callable[[str], None], *, live: bool = False) -> None:
-        self._title, self._show, self._live, self._sentence = title, show, live, ""
+    def __init__(self, title: str, show: Callable[[str], None], change: Callable[[str], None] | None = None) -> None:
+        self._title, self._show, self._change, self._sentence = title, show, change, ""
 
     def __call__(self, sentence: str) -> None:
         self._sentence = sentence
         self._show(f"{self._title}: {sentence}")
 
     def copied(self, done: int, total: int) -> None:
-        """Bytes of the step that was named last; shown live only, and only if they are many."""
-        if self._live and total >= _MANY:
-            self._show(f"{self._title}: {self._sentence}, {done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
+        """Bytes of the step that was named last, if they are many."""
+        if self._change and total >= _MANY:
+            self._change(f"{self._title}: {self._sentence}, {done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
 
 
 @contextmanager
@@ -159,11 +159,14 @@ def steps(title: str, *, quiet: bool = False) -> Iterator[Steps]:
 
         spinner = Spinner("dots", title)
         with Live(spinner, console=console(stderr=True), refresh_per_second=12.5, transient=True) as live:
-            def show(text: str) -> None:
+            def change(text: str) -> None:
                 spinner.update(text=text)
+
+            def show(text: str) -> None:
+                change(text)
                 live.refresh()  # at once: stderr is closed while TensorFlow is imported
 
-            yield Steps(title, show, live=True)
+            yield Steps(title, show, change)
     else:
         yield Steps(title, lambda text: click.echo(text, err=True))
 

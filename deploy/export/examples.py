@@ -30,6 +30,7 @@ Encode = Callable[[Mapping[str, Any]], dict[str, Any] | None]
 
 FORMS = "give a dict of arrays (batch first), a list of such dicts or of single rows, or an .npz or .json file of " \
     "them; for an only input an image, or a .txt file with a text on each line"
+_DENSE = {"RaggedTensor": "value.to_tensor(), which is padded", "SparseTensor": "tf.sparse.to_dense(value)"}
 _MOST = 1 << 30  # bytes of a JSON file
 _BODY = frozenset({"instances", "inputs", "examples"})
 _TEXT = "in an .npz strings as fixed-width text, not as objects; bytes, such as images, as JSON: {\"b64\": \"...\"}"
@@ -166,6 +167,10 @@ def _checked(batch: Mapping[str, Any], signature: Signature) -> dict[str, Array]
     if set(batch) != set(specs_by_name):
         seen, takes = ", ".join(map(str, batch)) or "nothing", ", ".join(map(str, signature.inputs))
         raise ExportError(f"examples for signature {signature.name!r} have {seen}, and it takes {takes}", hint=FORMS)
+    for name, value in batch.items():
+        if way := _DENSE.get(type(value).__name__):
+            raise ExportError(f"examples for signature {signature.name!r}: input {name!r} is a {type(value).__name__}, "
+                              "and a request holds dense tensors", hint=f"give {way}")
     try:
         return {name: tensors.as_array(batch[name], spec) for name, spec in specs_by_name.items()}
     except BadRequest as error:

@@ -94,9 +94,8 @@ def _made_up(kind: str, names: Sequence[tuple[str, str]], layers: Sequence[str] 
 
 def _input(name: str, tensor: Any, *, free: bool) -> TensorSpec:
     spec = getattr(tensor, "type_spec", tensor)
-    if type(spec).__name__ in ("RaggedTensorSpec", "SparseTensorSpec"):
-        raise ExportError(f"input {tensor.name!r} of the model is sparse or ragged, and a request holds dense tensors",
-                          hint="wrap the model in a tf.function that makes the sparse tensor from dense inputs")
+    if way := specs.way_to_dense(spec):
+        raise ExportError(specs.UNSENDABLE.format(tensor.name), hint=way)
     described = specs.one(spec)
     return TensorSpec(name, described.dtype, specs.free_batch(described.shape) if free else described.shape)
 

@@ -35,11 +35,9 @@ def known(model: Any) -> Invocation | None:
     if graph is None or not whole:
         return None
     tensors = list(graph.inputs)
-    unsendable = [t.name for t in tensors if getattr(t, "sparse", False) or getattr(t, "ragged", False)]
-    if unsendable:
-        raise ExportError(f"input {unsendable[0]!r} of the model is sparse or ragged, and a request holds dense "
-                          "tensors", hint="wrap the model in a tf.function that makes the sparse tensor from dense "
-                          "inputs")
+    for tensor in tensors:
+        if way := specs.way_to_dense(tensor):
+            raise ExportError(specs.UNSENDABLE.format(tensor.name), hint=way)
     own = [(t.name, t._keras_history.operation.__class__.__name__) for t in tensors]
     chosen = _keys(graph.input) or specs.stable("input", own)
     layers = [t._keras_history.operation for t in graph.outputs]

@@ -23,10 +23,11 @@ _FORMS = 'write it as "pixels: float32[?, 784]", as {"pixels": (None, 784)} or a
 
 _DENSE = ("TensorSpec", "BoundedTensorSpec")
 _PLAIN = "a signature is a tf.function of dense tensors, each with its own tf.TensorSpec"
-_HINTS = {"RaggedTensorSpec": "a request holds dense tensors: take values and row lengths, and make the ragged tensor "
-                              "in the function with tf.RaggedTensor.from_row_lengths, or from_tensor of a padded one",
-          "SparseTensorSpec": "a request holds dense tensors: take indices, values and shape, and make the "
-                              "tf.SparseTensor in the function, or use tf.sparse.from_dense"}
+_WAYS = {"ragged": "take values and row lengths, and make the ragged tensor in a "
+                   "tf.function with tf.RaggedTensor.from_row_lengths, or from_tensor of a padded one",
+         "sparse": "take indices, values and shape, and make the tf.SparseTensor in a "
+                   "tf.function, or use tf.sparse.from_dense"}
+UNSENDABLE = "input {!r} of the model is sparse or ragged, and a request holds dense tensors"
 Pack = Callable[[Mapping[str, Any]], list[Any]]
 _TENSOR = re.compile(r"keras_tensor(_\d+)?(CLONE)*")
 _INPUT = re.compile(r"(input_layer|input|inputs_struct)(_\d+)?")
@@ -88,6 +89,9 @@ def _from_text(text: str) -> TensorSpec:
 
 def _from_attributes(described: Any) -> TensorSpec:
     """A tf.TensorSpec, KerasTensor, InputSpec or array."""
+    if way := way_to_dense(described):
+        raise ExportError(f"an input is described by {described!r:.200}, which is no dense tensor, and a request holds "
+                          "dense ones", hint=way)
     shape = described.shape
     rank = getattr(shape, "rank", 0)
     dims = None if shape is None or rank is None else tuple(None if d is None else int(d) for d in shape)
@@ -176,8 +180,16 @@ def _check(spec: Any, path: tuple[str, ...], signature: str) -> None:
     if class_name in _DENSE:
         return
     place = path[0] + "".join(f"[{key}]" if key.isdecimal() else f"[{key!r}]" for key in path[1:])
-    raise ExportError(f"argument {place} of signature {signature!r} is {spec!r:.200}, which is no dense tensor",
-                      hint=_HINTS.get(class_name, _PLAIN))
+    raise ExportError(f"argument {place} of signature {signature!r} is {spec!r:.200}, which is no dense tensor, "
+                      "and a request holds dense ones",
+                      hint=way_to_dense(spec) or _PLAIN)
+
+
+def way_to_dense(described: object) -> str:
+    """What to do about a ragged or sparse spec, or such an input of Keras; empty if it is neither."""
+    name = type(described).__name__
+    return next((way for kind, way in _WAYS.items()
+                 if name.lower().startswith(f"{kind}tensor") or getattr(described, kind, False) is True), "")
 
 
 def snake(class_name: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from deploy.cli.options import steps
 from deploy.export import targets
+from deploy.waiting import Deadline, poll
 
 
 class Terminal(io.StringIO):
@@ -40,7 +41,7 @@ def test_the_bytes_of_a_big_copy_are_shown(monkeypatch: pytest.MonkeyPatch) -> N
         progress.copied(1_000_000, 2_000_000)
         assert "MB" not in seen.getvalue()
         progress.copied(250_000_000, 1_070_000_000)
-        progress("done")
+        assert poll(lambda: "1,070 MB" in seen.getvalue() or None, Deadline(10))
         assert "exporting m: publishing, 250 of 1,070 MB" in seen.getvalue()
 
 

@@ -52,6 +52,33 @@ def test_input_specs_that_do_not_fit(tmp_path: Path) -> None:
     assert "traceback" in error.details
 
 
+@pytest.mark.parametrize(("kind", "way"), [("Ragged", "tf.RaggedTensor.from_row_lengths"),
+                                           ("Sparse", "tf.sparse.from_dense")])
+def test_ragged_and_sparse_inputs_are_never_taken_as_dense(tmp_path: Path, kind: str, way: str) -> None:
+    """Wherever they are described, and in the words of their kind."""
+    spec = getattr(tf, f"{kind}TensorSpec")([None, 4], tf.float32)
+    flags = {kind.lower(): True}
+    try:
+        tensor = keras.Input((4,), name="x", **flags)
+    except TypeError:  # Keras 3.9 has no ragged inputs
+        pytest.skip(f"this Keras has no {kind.lower()} inputs")
+    function = tf.function(lambda x: {"y": x})
+    for inputs in (spec, {"x": spec}, [spec], tensor):
+        refused(tmp_path, function, "no dense tensor", way, inputs=inputs)
+    refused(tmp_path, tf.Module(), "no dense tensor", way,
+            signatures={"serving_default": Predict(lambda x: {"y": x}, inputs={"x": spec})})
+    refused(tmp_path, keras.Model(tensor, keras.layers.Dense(2)(tensor)), "input 'x' of the model is sparse or ragged",
+            way)
+
+
+def test_ragged_and_sparse_examples_say_how_they_become_dense(tmp_path: Path) -> None:
+    function = tf.function(lambda x: {"y": x}, [tf.TensorSpec([None, None], tf.float32, name="x")])
+    refused(tmp_path, function, "input 'x' is a RaggedTensor", "to_tensor()",
+            examples={"x": tf.ragged.constant([[1.0, 2.0], [3.0]])})
+    refused(tmp_path, function, "input 'x' is a SparseTensor", "tf.sparse.to_dense",
+            examples={"x": tf.sparse.from_dense([[1.0, 0.0]])})
+
+
 def test_signatures_that_are_no_functions_of_tensors(tmp_path: Path) -> None:
     module = tf.Module()
     refused(tmp_path, module, "no tf.function", "input_signature")
