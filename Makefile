@@ -85,7 +85,7 @@ test: $(READY) ## run all tests; those that need a Docker engine are skipped wit
 	@$(MAKE) conformance
 
 coverage: $(READY) ## branch coverage of the tests without TensorFlow and Docker, which may not fall
-	@$(BIN)/python -m pytest -q tests/unit tests/functional --cov --cov-report=term:skip-covered --cov-fail-under=79 $(ARGS)
+	@$(BIN)/python -m pytest -q tests/unit tests/functional --cov --cov-report=term:skip-covered --cov-fail-under=84 $(ARGS)
 
 conformance: $(READY) ## replay recordings of a real TF Serving: [RECORDINGS=dir] [IMAGE=name:tag]
 	@$(BIN)/python -m tests.conformance "$(RECORDINGS)" $(if $(IMAGE),--image "$(IMAGE)")
