@@ -1,4 +1,4 @@
-"""Models of real architectures with made-up weights: what teams serve. Another seed is a model that was trained again."""
+"""Models of real architectures with made-up weights: what teams serve. Another seed stands for another training."""
 
 from __future__ import annotations
 
@@ -125,5 +125,6 @@ def build(name: str, seed: int) -> Any:
     if "Net" in name:  # as they begin, they answer the same to everything
         random = np.random.default_rng(seed)
         for weight in model.weights:
-            weight.assign(weight + random.uniform(0, 0.05, weight.shape).astype(np.float32))
+            scale = 0.1 if len(weight.shape) == 1 else 0.0
+            weight.assign(weight * random.normal(1, 0.2, weight.shape) + scale * random.random(weight.shape))
     return model
