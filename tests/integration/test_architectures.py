@@ -36,7 +36,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, architecture in ARCHITECTURES.items():
         for seed, tflite in ((1, architecture.tflite or None), (2, None)):
             exported = export_model(build(name, seed), where, name, tflite=tflite)
-            assert exported.parity.exact and exported.goldens, (name, exported.parity)
+            assert exported.parity.worst < 1e-5 and exported.goldens, (name, exported.parity)
             assert (exported.tflite is not None) == (tflite is not None)
             keras.backend.clear_session()
     return where
@@ -66,7 +66,7 @@ def test_the_calls_that_inspect_prints(name: str, repository: Path, server: Serv
     version, rest = repository / name / "1", server.endpoint.rest_url
     monkeypatch.chdir(tmp_path)
     assert run(["inspect", str(version), "--calls", "--as", f"{name}/1", "--rest-url", rest]) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("curl")]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "curl -" in line]
     found = inspect(version, server=ServerAddress(server.endpoint.grpc_target, rest), ref=f"{name}/1")
     assert len(lines) == len(found.calls)
     for line in lines:
