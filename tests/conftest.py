@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -40,5 +41,10 @@ def _built(name: str) -> Path:
         stage = built.with_name(f".{key}-{os.getpid()}")
         stage.parent.mkdir(exist_ok=True)
         subprocess.run([sys.executable, str(script), str(stage)], check=True)
-        stage.rename(built)
+        try:
+            stage.rename(built)
+        except OSError:  # another worker was first
+            if not built.exists():
+                raise
+            shutil.rmtree(stage)
     return built
