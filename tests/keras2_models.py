@@ -82,14 +82,19 @@ class TakesList(k.Model):
         return left + right, left - right
 
 
+class TakesTwo(k.Model):
+    def call(self, a: Any, b: Any = None, training: bool = False) -> Any:
+        return tf.add_n([*tf.nest.flatten(a), *tf.nest.flatten(b)])
+
+
 def _fit(model: Any, x: Any, loss: Any = "mse", metrics: Any = None) -> Any:
     model.compile("sgd", loss, metrics=metrics)
     model.fit(x, np.zeros((2, 1), np.float32), verbose=0)
     return model
 
 
-def _called(model: Any, *args: Any) -> Any:
-    model(*args)
+def _called(model: Any, *args: Any, **kwargs: Any) -> Any:
+    model(*args, **kwargs)
     return model
 
 
@@ -152,6 +157,10 @@ MODELS: dict[str, Callable[[], Any]] = {
     "subclassed with training": lambda: _called(Trains(), ROWS),
     "subclassed with a dict": lambda: _called(TakesDict(), {"a": ROWS, "b": ROWS}),
     "subclassed with a list": lambda: _called(TakesList(), [ROWS, ROWS]),
+    "subclassed with two arguments": lambda: _called(TakesTwo(), ROWS, ROWS),
+    "subclassed with training by its place": lambda: _called(TakesTwo(), ROWS, ROWS, False),
+    "subclassed with a keyword": lambda: _called(TakesTwo(), ROWS, b=ROWS),
+    "subclassed with a list and more": lambda: _called(TakesTwo(), [ROWS, ROWS], b={"r": ROWS, "s": ROWS}),
     "float16 policy": lambda: k.Sequential([L.Input((3,)), L.Dense(1, dtype="mixed_float16")]),
 }
 

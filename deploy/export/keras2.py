@@ -56,11 +56,14 @@ def recorded(model: Any) -> Invocation | None:
     if not spec:
         return None
     positional, keywords = list(spec[0]), dict(spec[1])
+    while positional and positional[-1] is None:  # `training` that was given by its place, and arguments left empty
+        positional.pop()
     arguments = [*positional, *keywords.values()]
     if any(value is None or isinstance(value, bool | int | float | str) for value in arguments):
         keywords = {key: value for key, value in keywords.items() if hasattr(value, "shape")}
         arguments = [*positional, *keywords.values()]
     names = [*_parameters(model, len(positional)), *keywords]
+    arguments = _consistent(arguments, [*(f"args_{index}" for index in range(len(positional))), *keywords])
     input_specs, pack = specs.flat(arguments, names, "serving_default")
     notes = _made_up("input", [(spec.name, "InputLayer") for spec in input_specs])
     order = [spec.name for spec in input_specs]
@@ -70,6 +73,23 @@ def recorded(model: Any) -> Invocation | None:
         return tuple(given[:len(positional)]), dict(zip(keywords, given[len(positional):], strict=True))
 
     return Invocation(input_specs, bind, notes=notes)
+
+
+def _consistent(arguments: Sequence[Any], names: Sequence[str]) -> list[Any]:
+    """The arguments' specs, named as Keras 2 saves them: only the first argument's have names of their own, and if
+    there are more, it names all of them by their argument, numbered where an argument has several.
+    """
+    import tensorflow as tf
+
+    if all(spec.name for spec in tf.nest.flatten(list(arguments))):
+        return list(arguments)
+    named = []
+    for argument, name in zip(arguments, names, strict=True):
+        leaves = [tf.TensorSpec(spec.shape, spec.dtype, name if index == 0 else f"{name}_{index}")
+                  if type(spec).__name__ == "TensorSpec" else spec
+                  for index, spec in enumerate(tf.nest.flatten(argument))]
+        named.append(tf.nest.pack_sequence_as(argument, leaves))
+    return named
 
 
 def flat_outputs(model: Any, result: Any) -> dict[str, Any]:

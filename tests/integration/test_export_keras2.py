@@ -81,7 +81,7 @@ def test_a_file_is_as_the_model_in_it(name: str, suffix: str, tmp_path: Path) ->
 
 def test_an_optional_argument_of_call() -> None:
     found, = signatures.find(Exportable(called(weight=np.ones((1, 1), np.float32))))
-    assert [str(spec) for spec in found.inputs] == ["input_1: float32[?, 3]", "weight: float32[?, 1]"]
+    assert [str(spec) for spec in found.inputs] == ["args_0: float32[?, 3]", "weight: float32[?, 1]"]
 
 
 def test_a_live_model_is_published(tmp_path: Path) -> None:
