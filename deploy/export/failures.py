@@ -149,7 +149,8 @@ def _reason(error: BaseException) -> str:
     if hasattr(error, "ag_error_metadata") or lines[0] == "in user code:":
         return lines[-1]
     if lines[0] == "Graph execution error:":
-        reason = [line.strip() for line in text.split("\n\n")[-1].splitlines() if line.strip()]
+        reason = [line.strip() for line in text.split("\n\n")[-1].splitlines()
+                  if line.strip() and not line.startswith(("Detected at node", "<stack traces unavailable>"))]
         return reason[0] if reason else lines[-1]
     if (called := _CALLED.fullmatch(lines[0])) and len(lines) > 1:
         return f"{called[1]}: {lines[1]}"

@@ -287,6 +287,8 @@ def test_code_of_older_releases_is_told_what_to_do(error: Exception, words: str)
     ("Graph execution error:\n\nDetected at node map/Op defined at (most recent call last):\n  File \"a.py\"\n\n"
      "Unknown image file format. One of JPEG required.\n\t [[{{node map/Op}}]] [Op:__inference_f_6]",
      "Unknown image file format. One of JPEG required"),
+    ("Graph execution error:\n\nDetected at node a defined at (most recent call last):\n<stack traces unavailable>\n"
+     "Unknown image file format.\n\t [[{{node a}}]] [Op:__inference_signature_wrapper_3]", "Unknown image file format"),
     ("Graph execution error:\n\nDetected at node a defined at (most recent call last):\n\n2 root error(s) found.\n"
      "  (0) INVALID_ARGUMENT:  bad size\n\t [[{{node a}}]]\n  (1) INVALID_ARGUMENT:  bad size",
      "bad size"),

@@ -19,12 +19,12 @@ keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
 
 import deploy  # noqa: E402
-from deploy import recipes, smoke  # noqa: E402
+from deploy import engine, goldens, recipes, savedmodel, smoke  # noqa: E402
 from deploy.cli.inspection import to_markdown  # noqa: E402
 from deploy.cli.outcome import run  # noqa: E402
 from deploy.client.snippets import ServerAddress  # noqa: E402
 from deploy.errors import ExportError, Rejected  # noqa: E402
-from deploy.export import Exportable, Exported  # noqa: E402
+from deploy.export import Exportable, Exported, Predict  # noqa: E402
 from deploy.inspection import inspect  # noqa: E402
 from deploy.regression import ComparedVersion, compare  # noqa: E402
 from deploy.types import All, ServedModel  # noqa: E402
@@ -268,8 +268,6 @@ def test_functions_modules_and_layers(tmp_path: Path) -> None:
 
 
 def goldens_of(exported: Exported) -> Any:
-    from deploy import goldens
-
     return goldens.read(exported.path)[0].outputs
 
 
@@ -310,6 +308,26 @@ def test_tflite_takes_the_raw_signature(tmp_path: Path) -> None:
     done = deploy.export_model(classifier(), tmp_path, "x", recipes=["copy-signature(raw)", *around], tflite="none")
     assert done.tflite is not None and done.tflite.served == ("raw",)
     assert any("doesn't have the signature 'serving_default'" in note for note in done.notes)
+    info = savedmodel.read(done.path)  # which has no golden cases of it, so requests are made up
+    generated = goldens.examples.generate(info.contract["serving_default"], 2, features=info.features)
+    with engine.load(done.path) as session:
+        assert session.call(session.contract["serving_default"], generated)["classes"].shape == (2, 2)
+
+
+def test_images_are_found_in_graphs_of_others(tmp_path: Path) -> None:
+    """A model that decodes by itself gets images, too, whichever way it loops."""
+
+    def decoded(content: Any) -> Any:
+        return tf.image.resize(tf.io.decode_jpeg(content, 3), (4, 4))
+
+    done = deploy.export_model({}, tmp_path, "own", signatures={
+        "serving_default": Predict(lambda photo: {"y": tf.map_fn(decoded, photo, fn_output_signature=tf.float32)},
+                                   "photo: string[?]"),
+        "one": Predict(lambda photo: {"y": decoded(tf.reshape(photo, []))[None]}, "photo: string[1]"),
+        "text": Predict(lambda photo: {"y": tf.strings.length(photo)}, "photo: string[?]")})
+    assert done.goldens == 5
+    recorded = {golden.signature: golden.inputs["photo"][0][:4] for golden in goldens.read(done.path)}
+    assert recorded["serving_default"] == recorded["one"] == b"\x89PNG" != recorded["text"]
 
 
 def test_the_command_line(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
