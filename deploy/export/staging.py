@@ -68,12 +68,12 @@ def saved(source: Exportable, to: Staging) -> Saved:
 
 def _tflite(source: Exportable, origin: Path, to: Staging) -> Saved:
     """A TFLite file, or a version that consists of one, copied as it is; its own answers are recorded."""
+    tflite_files.check_options(source, origin)
     if origin.is_file():
-        tflite_files.check_options(source, origin)
         notes = tflite_files.place(origin, to.directory, source.output_names)
         result = _in_place(to)
         return replace(result, notes=(*notes, *result.notes))
-    _refuse(source, origin, "inputs", "signatures", "output_names")
+    _refuse(source, origin, "output_names")
     before = saving.state(origin)
     result = _copied(origin, to, _judged(origin, to))
     _check_unchanged(origin, before)
