@@ -40,7 +40,8 @@ def accept(gate: Gate, directory: Path, report: CheckReport) -> tuple[SavedModel
     if by_rule["sendable"]:
         first = by_rule["sendable"][0]
         raise ExportError(f"{first.where}: {first.message}",
-                          hint="a signature takes and returns dense tensors of numbers or strings")
+                          hint="a signature takes and returns dense tensors of numbers or strings: cast it; "
+                               "tf.bitcast(y, tf.uint8) gives the bytes of a quantized one")
     gate.raise_if_refused(directory, report)
     assert info is not None, "what can't be read is refused"
     return info, report.sentences()
