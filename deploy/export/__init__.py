@@ -11,7 +11,7 @@ before. On the way:
     keras_models  of Keras: keras_inputs (3) and keras2 say what a model takes, keras_calls how it is called
     specs         what is written to describe inputs; names that last
     examples      inputs in all forms, in files, too -> requests
-    saving        signatures -> a SavedModel
+    saving        signatures -> a SavedModel; graph_size: whether protobuf can hold its graph
     judging       what the gate in front of the repository says of it
     parity        does it answer as the live object did?
     processes     those that are asked: engine.replay, tflite_process

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.errors import DeployError, ExportError
+from deploy.export import graph_size
 from deploy.export.quiet import backend_hint
 
 TRACEBACK_LINES = 12
@@ -27,6 +28,7 @@ _MIXED = "layers of Keras 2 (tf_keras) and Keras 3 are mixed in one model: impor
 _NO_DIRECTORY = "Keras 3 writes no SavedModel with model.save(directory): leave that line out, `tfs export` takes " \
     "the model itself; or call model.export(directory)"
 _KNOWN = (
+    (r".*(content is larger than 2GB|exceeds maximum protobuf size|Failed to serialize)", graph_size.HINT),
     (r"(\w+: )?Cannot convert a symbolic tf\.Tensor", "numpy can't work on what is known only when the model is asked: "
      "use TensorFlow's own functions in its place (tf.square, not np.square)"),
     (r"Invalid filepath extension for saving|The `save_format` argument is deprecated", _NO_DIRECTORY),

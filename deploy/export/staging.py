@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deploy.checks import CheckReport, Gate
 from deploy.errors import ExportError
-from deploy.export import judging, saving, signatures
+from deploy.export import graph_size, judging, saving, signatures
 from deploy.export.options import Exportable, FrozenGraph, SavedModelDirectory, SignatureFunction
 from deploy.export.recipes.parsing import read as read_recipes
 from deploy.export.recipes.recipe import apply as apply_recipes
@@ -90,6 +90,7 @@ def _object(source: Exportable, to: Staging, methods: Mapping[str, str] | None =
         endpoints = apply_recipes(around, endpoints, Path(scratch))
         to.say(f"tracing {', '.join(each.name for each in endpoints)}")
         functions = [saving.trace(each) for each in endpoints]
+        graph_size.check(functions)
         to.say("saving")
         saving.save(endpoints, functions, to.directory)
     to.say("checking what was saved")

@@ -15,7 +15,16 @@ keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
 
 from deploy.errors import DeployError, ExportError, ParityError, RepositoryError, SpecError, VersionExists  # noqa: E402
-from deploy.export import Classify, Exportable, Predict, Regress, export_model, load_target, saving  # noqa: E402
+from deploy.export import (  # noqa: E402
+    Classify,
+    Exportable,
+    Predict,
+    Regress,
+    export_model,
+    graph_size,
+    load_target,
+    saving,
+)
 from deploy.repository import Repository  # noqa: E402
 
 X = tf.TensorSpec([None], tf.float32, name="x")
@@ -352,3 +361,18 @@ def test_signatures_and_inputs_are_said_in_one_place(tmp_path: Path) -> None:
     serve = tf.function(lambda x: x, [X])
     both = Exportable(tf.Module(), signatures={"serving_default": serve})
     refused(tmp_path, both, "both signatures and inputs", inputs=[X])
+
+
+def test_a_graph_that_protobuf_cant_hold(tmp_path: Path) -> None:
+    """Told before anything is saved. The array of 2 GB has one number in memory."""
+    big = np.broadcast_to(np.float32(1), (1 << 29,))
+    spec = [tf.TensorSpec([None], tf.float32, name="x")]
+    with pytest.raises(ExportError, match="larger than 2GB") as caught:
+        export_model(tf.function(lambda x: x + tf.constant(big)[:1], spec), tmp_path, "m")
+    assert "keep weights in variables" in str(caught.value.hint)
+    captured = tf.constant(np.ones(1000, np.float32))
+    inner = tf.function(lambda x: x + tf.constant(np.arange(500, dtype=np.float32))[:1] + captured[:1])
+    function = tf.function(lambda x: inner(x) + 1, spec).get_concrete_function()
+    graph_size.check([function])
+    with pytest.raises(ExportError, match="would have 6,0.* bytes of constants, .* at most 6,000; .* has 4,000"):
+        graph_size.check([function], 6000)
