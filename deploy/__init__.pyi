@@ -6,6 +6,7 @@
 from .checks import check as check
 from .client import connect as connect
 from .export import export_model as export_model
+from .export import from_jax as from_jax
 from .inspection import inspect as inspect
 from .regression import diff as diff
 from .repository import Repository as Repository

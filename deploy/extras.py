@@ -10,6 +10,7 @@ MODULES = {
     "server": ("hpack", "httptools", "simdjson"),  # and uvloop, which is used where it is there
     "tensorflow": ("tensorflow",),
     "tflite": ("ai_edge_litert",),
+    "jax": ("jax",),
     "keras2": ("tf_keras",),
 }
 

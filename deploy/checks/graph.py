@@ -116,6 +116,8 @@ def check(graph: Graph) -> Iterator[Finding]:
         yield from _batch_norms(graph)
     if policy.XLA_MODULE in present:
         yield from _modules(graph)
+    if not graph.target.compiles:
+        yield from _compiled(graph)
     if present & policy.ENCODERS:
         yield from _bytes_out(graph)
 
@@ -231,6 +233,27 @@ def _modules(graph: Graph) -> Iterator[Finding]:
             yield RULES["host-only-op"].found(
                 f"{node.op} was compiled for {', '.join(platforms)} and the server has {needed}, {_when(place)}",
                 place.where, fix="convert it for CPU, too: native_serialization_platforms=('cpu',)")
+        version, newest = node.attr["version"].i, graph.target.oplist.xla_module
+        if version > newest:
+            yield RULES["xla-version"].found(
+                f"{node.op} has version {version} of JAX's calling convention, and TensorFlow {graph.target.version} "
+                f"runs those up to {newest}", place.where)
+        disabled = [name.decode(errors="replace") for name in node.attr["disabled_checks"].list.s]
+        if disabled:
+            yield RULES["xla-version"].found(f"{node.op} was made with the checks {', '.join(disabled)} disabled, so "
+                                             "what is stable between versions of XLA isn't known of it", place.where,
+                                             severity=Severity.WARNING, fix="export it without disabled checks")
+
+
+def _compiled(graph: Graph) -> Iterator[Finding]:
+    """What a request makes XLA compile: the op of JAX's modules, and calls of functions with jit_compile."""
+    places = [graph.place(node.op, scope, node.name) for scope, node in graph.nodes(frozenset({policy.XLA_MODULE}))]
+    places += [graph.place(f"a call of {called}", scope, node) for scope, members in graph.outline.scopes.items()
+               for node, called in members.calls if called in graph.outline.compiled]
+    reached = [place for place in places if place.reached.request]
+    if reached:
+        yield from finding_at("xla-compilation", f"{reached[0].op} is compiled by XLA, which a server does with "
+                              "--xla_cpu_compilation_enabled only", reached, Severity.WARNING)
 
 
 def _bytes_out(graph: Graph) -> Iterator[Finding]:

@@ -154,6 +154,13 @@ _ALL = (
     Rule("server-version", "loads", WARNING, "There is an op list of the server's version",
          "without one, the nearest version's list is used",
          "name a version that there is a list of, or make one with deploy/checks/oplists/make_oplist.py"),
+    Rule("xla-version", "loads", ERROR, "The server runs the version of JAX's modules",
+         "XlaCallModule has a version; a server whose TensorFlow is older than the module's refuses each request",
+         "serve it with a newer image, or export with JAX_EXPORT_CALLING_CONVENTION_VERSION set to the server's"),
+    Rule("xla-compilation", "loads", WARNING, "What XLA compiles is served with the flag for it",
+         "without --xla_cpu_compilation_enabled each such request fails with `XLA compilation disabled`, and so does a "
+         "load with warm-up requests",
+         "serve it with server: {flags: {xla_cpu_compilation_enabled: true}}; for Keras, compile(jit_compile=False)"),
     Rule("tflite-op", "loads", ERROR, "TFLite models use ops that TensorFlow Serving registers",
          "TensorFlow Serving registers TFLite's builtin ops and ParseExample: no custom and no Select-TF ops",
          "convert with builtin ops only, or serve the SavedModel itself"),

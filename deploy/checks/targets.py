@@ -37,6 +37,7 @@ class OpList:
 
     tensorflow: its version. graph: its TF_GRAPH_DEF_VERSION. ops: attributes' names by op.
     callers: ops that name functions. tflite: builtin operators, the place is the code.
+    xla_module: the newest version of XlaCallModule (JAX's calling convention) that it runs.
     stateful: ops that are. kernels: by device and op, the types that limited attributes may have.
     """
 
@@ -48,6 +49,7 @@ class OpList:
     tflite: tuple[str, ...]
     stateful: frozenset[str]
     kernels: Mapping[str, Mapping[str, Mapping[str, frozenset[str]]]]
+    xla_module: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class Target:
     """A server. version: `2.20`. libraries: of custom ops. gpu: it has one. tags: of the graph that it loads.
 
     prefers_tflite: it serves the model.tflite of a version that has one.
-    batching: how it batches; None if it doesn't.
+    batching: how it batches; None if it doesn't. compiles: it runs what XLA compiles, see spec.ServerPart.
     """
 
     version: str
@@ -87,6 +89,7 @@ class Target:
     tags: frozenset[str] = frozenset({"serve"})
     prefers_tflite: bool = False
     batching: ServerBatching | None = None
+    compiles: bool = False
 
     @property
     def oplist(self) -> OpList:
@@ -138,7 +141,8 @@ def of_server(server: ServerPart, *, bundled: bool) -> Target:
         of_image(server.image)
     tags = str(server.flags.get("saved_model_tags", "serve"))
     return Target(target.version, target.libraries, target.gpu or bool(server.resources.gpus),
-                  frozenset(tag.strip() for tag in tags.split(",")), server.prefers_tflite, _batching(server))
+                  frozenset(tag.strip() for tag in tags.split(",")), server.prefers_tflite, _batching(server),
+                  server.compiles)
 
 
 def _batching(server: ServerPart) -> ServerBatching | None:
@@ -209,7 +213,7 @@ def op_list(version: str) -> OpList:
     callers = frozenset(name.rstrip("!") for name, *attributes in lines if any(a.startswith("&") for a in attributes))
     return OpList(facts["tensorflow"], int(facts["graph"]), int(facts["graph_min_producer"]), ops, callers,
                   tuple(facts["tflite"].split()), frozenset(name[:-1] for name, *_ in lines if name.endswith("!")),
-                  _kernels(able))
+                  _kernels(able), int(facts["xla_call_module"]))
 
 
 def _kernels(text: str) -> Mapping[str, Mapping[str, Mapping[str, frozenset[str]]]]:

@@ -141,7 +141,8 @@ def _target(spec: Spec | None, version: str | None, image: str | None) -> Target
             checks.of_version(version, libraries=named.libraries, gpu=named.gpu)
     if described is None:
         return target
-    return replace(target, batching=described.batching, prefers_tflite=described.prefers_tflite)
+    return replace(target, batching=described.batching, prefers_tflite=described.prefers_tflite,
+                   compiles=described.compiles)
 
 
 def _allowed(spec: Spec | None, model: str, given: tuple[str, ...]) -> Mapping[str, str]:

@@ -2,6 +2,7 @@ from .child import Confined as Confined
 from .child import confined as confined
 from .library import EngineError as EngineError
 from .library import available as available
+from .library import disable_xla as disable_xla
 from .library import ops as ops
 from .library import quiet as quiet
 from .library import version as version

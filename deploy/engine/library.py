@@ -106,6 +106,7 @@ class Library:
                     setattr(self, name.removeprefix("TF_"), function)
         except (OSError, AttributeError) as error:
             raise BackendMissing(f"TensorFlow's library {path} can't be used: {error}", hint=_INSTALL) from error
+        self._disable_xla = getattr(long, "_ZN10tensorflow21DisableXlaCompilationEv", None)
         self.long_runs: set[object] = set()  # runs and loads; they keep its threads busy, which all sessions share
         self.flushing = Flushing()
         self._kept: dict[int, object] = {}
@@ -114,6 +115,14 @@ class Library:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         raise AttributeError(name)
+
+    def disable_xla(self) -> None:
+        """Refuse what XLA would have to compile from now on, in this process, as TF Serving does without its flag.
+
+        It can't be taken back. Source: tensorflow/compiler/jit/flags.h, DisableXlaCompilation.
+        """
+        if self._disable_xla is not None:
+            self._disable_xla()
 
     def keep(self, *things: object) -> int:
         """Keep `things` alive until TensorFlow calls `release` with the number returned here."""
@@ -165,6 +174,11 @@ def library() -> Library:
     if path is None or why:
         raise BackendMissing(str(why), hint=_INSTALL)
     return Library(path)
+
+
+def disable_xla() -> None:
+    """Library.disable_xla of this process. Raises BackendMissing."""
+    library().disable_xla()
 
 
 def quiet() -> None:

@@ -9,6 +9,7 @@ before. On the way:
     targets       `pkg.module:attribute`, files and directories -> models; sources: the kinds of those
     signatures    whatever was given -> signatures with their functions; functions: of tf.functions and modules
     keras_models  of Keras: keras_inputs (3) and keras2 say what a model takes, keras_calls how it is called
+    jax_models    of JAX and Flax; jax_modules: what jax.export makes of a function, its parameters as variables
     specs         what is written to describe inputs; names that last
     examples      inputs in all forms, in files, too -> requests
     saving        signatures -> a SavedModel; graph_size: whether protobuf can hold its graph

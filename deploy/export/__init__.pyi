@@ -1,6 +1,7 @@
 from . import recipes as recipes
 from .exporting import Exported as Exported
 from .exporting import export_model as export_model
+from .jax_models import from_jax as from_jax
 from .options import Classify as Classify
 from .options import Exportable as Exportable
 from .options import FrozenGraph as FrozenGraph

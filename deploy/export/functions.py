@@ -32,10 +32,10 @@ def endpoint(function: Any, name: str, inputs: object, output_names: OutputNames
     own = _input_signature(function)
     if inputs is None and own is None:
         raise ExportError(f"signature {name!r} doesn't say what it takes", hint=_HOW)
-    parameters = _parameters(function)
+    parameters = parameters_of(function)
     if own is None:
-        input_specs = _named(specs.parse(inputs), parameters, name)
-        call = _positional(_converted(tf, function), input_specs, parameters)
+        input_specs = named(specs.parse(inputs), parameters, name)
+        call = positional(_converted(tf, function), input_specs, parameters)
     else:
         input_specs, pack = specs.flat(own, parameters, name)
         input_specs = input_specs if inputs is None else _repinned(input_specs, specs.parse(inputs), name)
@@ -114,7 +114,7 @@ def _packed(function: Callable[..., Any], names: Sequence[str],
     return lambda tensors: function(*pack({name: tensors[name] for name in names}))
 
 
-def _positional(function: Callable[..., Any], input_specs: Sequence[TensorSpec],
+def positional(function: Callable[..., Any], input_specs: Sequence[TensorSpec],
                 parameters: Sequence[str]) -> Callable[[Mapping[str, Any]], Any]:
     """By position; by keyword if the names are the function's own; as one dict if it takes a single argument."""
     names = [spec.name for spec in input_specs]
@@ -136,7 +136,7 @@ def _converted(tf: Any, function: Any) -> Any:
     return tf.__internal__.autograph.tf_convert(function, tf.__internal__.autograph.control_status_ctx())
 
 
-def _named(input_specs: tuple[TensorSpec, ...], parameters: Sequence[str], name: str) -> tuple[TensorSpec, ...]:
+def named(input_specs: tuple[TensorSpec, ...], parameters: Sequence[str], name: str) -> tuple[TensorSpec, ...]:
     """Unnamed inputs are called as the function's parameters are."""
     if len(input_specs) > len(parameters) and not (len(parameters) == 1 and all(spec.name for spec in input_specs)):
         raise ExportError(f"signature {name!r} is given {len(input_specs)} inputs, and its function takes "
@@ -163,7 +163,8 @@ def _input_signature(function: Any) -> tuple[Any, ...] | None:
     return None if signature is None else tuple(signature)
 
 
-def _parameters(function: Any) -> list[str]:
+def parameters_of(function: Any) -> list[str]:
+    """The names of a function's parameters, without `self`."""
     plain = getattr(function, "python_function", function)
     parameters = list(inspect.signature(plain).parameters.values())
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from deploy.errors import ExportError
-from deploy.export import examples, functions, keras2, keras_models, quiet, saving
+from deploy.export import examples, functions, jax_models, keras2, keras_models, quiet, saving
 from deploy.export.options import Classify, Exportable, OutputNames, Predict, Regress, SignatureFunction
 from deploy.types import CLASSIFY_METHOD, DEFAULT_SIGNATURE, REGRESS_METHOD, TensorSpec
 from deploy.wire import example_pb2
@@ -40,6 +40,8 @@ def find(source: Exportable) -> list[SignatureFunction]:
         return [model]
     if isinstance(model, Predict | Classify | Regress):
         return [_chosen(DEFAULT_SIGNATURE, model, None)]
+    if jax_models.recognises(model):
+        return [jax_models.endpoint(model, DEFAULT_SIGNATURE, source.inputs, source.output_names)]
     if (serving := keras2.serving(model)) is not None:
         return [functions.endpoint(serving, DEFAULT_SIGNATURE, source.inputs, source.output_names, model)]
     if keras_models.is_model(model):
@@ -57,6 +59,8 @@ def _chosen(name: object, value: object, owner: object) -> SignatureFunction:
         return _owned(endpoint, owner)
     if isinstance(value, Predict):
         return _owned(_one(name, value.function, value.inputs, value.outputs), owner)
+    if isinstance(value, Exportable):
+        return _owned(_one(name, value.model, value.inputs, value.output_names), owner)
     return _owned(_one(name, value, None, None), owner)
 
 
@@ -69,6 +73,8 @@ def _examples(value: Classify | Regress) -> str | None:
 def _one(name: str, function: object, inputs: object, outputs: OutputNames | None) -> SignatureFunction:
     if keras_models.is_model(function):
         return keras_models.endpoint(function, name, inputs, outputs)
+    if jax_models.recognises(function):
+        return jax_models.endpoint(function, name, inputs, outputs)
     return functions.endpoint(function, name, inputs, outputs)
 
 

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from deploy.checks.keras_archives import SUFFIXES
 from deploy.errors import ExportError
-from deploy.export import quiet, sources
+from deploy.export import jax_models, quiet, sources
 from deploy.export.failures import user_error
 from deploy.export.options import Classify, Exportable, FrozenGraph, Predict, Regress, SavedModelDirectory
 from deploy.export.sources import ModelSource
@@ -172,7 +172,8 @@ def exportable(value: object) -> bool:
     """Whether it is a model, or stands for one. Told by its classes' modules, so TensorFlow isn't needed."""
     if isinstance(value, Exportable | Predict | Classify | Regress | SavedModelDirectory | FrozenGraph | str | Path):
         return True
-    return any(base.__module__.split(".")[0] in _PACKAGES for base in type(value).__mro__)
+    return jax_models.recognises(value) or any(base.__module__.split(".")[0] in _PACKAGES
+                                               for base in type(value).__mro__)
 
 
 @contextlib.contextmanager

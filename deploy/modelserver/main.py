@@ -67,7 +67,9 @@ def serve(options: Options) -> int:
         check(options)
         config = read_config(options)
         options, batching = with_config_files(options)
-        server = ModelServer(options, make_loader(options), batching=batching)
+        loader = make_loader(options)
+        set_up(options)
+        server = ModelServer(options, loader, batching=batching)
         server.load(config)
         server.listen()
     except StatusError as error:
@@ -116,6 +118,12 @@ def run() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def set_up(options: Options) -> None:
+    """What holds for the whole process, and can't be taken back."""
+    if options.tfs_loader == "engine" and not options.xla_cpu_compilation_enabled and not engine.available():
+        engine.disable_xla()
 
 
 def make_loader(options: Options) -> Loader:

@@ -20,7 +20,7 @@ from deploy.rollout.policy import PERMANENTLY_FAILED
 from deploy.savedmodel import diff
 from deploy.serving import ResolvedModel, preflight
 from deploy.serving.preflight import number
-from deploy.serving.resolving import check_tflite
+from deploy.serving.resolving import check_flags
 from deploy.types import ModelRef
 
 _BYTES_PER_FILE_BYTE = 1.2  # TF Serving's own estimate of what a model needs
@@ -107,7 +107,7 @@ def _verified(version: StoredVersion, findings: Findings) -> None:
 
 
 def _readable(context: RolloutContext, goal: Goal, path: Path) -> None:
-    check_tflite(context.spec, context.model.name, path)
+    check_flags(context.spec, context.model.name, path)
     wanted = ResolvedModel(context.model.name, {goal.version: path})
     preflight.check_readable([wanted], backend_of(context.server).user)
     config = context.live_server.file.read()

@@ -133,13 +133,15 @@ def model_file(directory: Path) -> str:
     return tflite.FILE if alone else GRAPH
 
 
-def check_complete(directory: str | Path) -> None:
-    """Raise IncompleteVersion unless `directory` holds a whole SavedModel or TFLite model, as `read` does."""
+def check_complete(directory: str | Path) -> frozenset[str]:
+    """Raise IncompleteVersion unless `directory` holds a whole SavedModel or TFLite model, as `read` does.
+
+    Returns the names of its ops.
+    """
     directory = Path(directory)
     if tflite_alone(directory):
-        tflite.read(directory / tflite.FILE)
-    else:
-        _whole(directory)
+        return frozenset(map(str, tflite.read(directory / tflite.FILE).operators))
+    return _whole(directory)[1].ops
 
 
 def described(directory: Path, graph: GraphFile, outline: Outline) -> SavedModelInfo:

@@ -28,6 +28,7 @@ from deploy.state.release import entry
 from deploy.types import ServedModel, Specific
 from deploy.wire.model_config import select
 
+_XLA_MODULE = "XlaCallModule"  # TensorFlow's op for what JAX has exported
 _NOT_THERE = "publish a version first (`tfs export` or `tfs publish`), or correct the spec's repository or base_path"
 
 
@@ -56,17 +57,24 @@ def wanted(spec: Spec) -> tuple[ResolvedModel, ...]:
     models = tuple(resolve(model, f"models/{i}") for i, model in enumerate(spec.models))
     for model in models:
         for path in model.paths.values():
-            savedmodel.check_complete(path)
-            check_tflite(spec, model.name, path)
+            check_flags(spec, model.name, path)
     return models
 
 
-def check_tflite(spec: Spec, name: str, version: Path) -> None:
-    """Raises SpecError for a version that the spec's server doesn't load: one that consists of a model.tflite."""
-    if savedmodel.tflite_alone(version) and not spec.server.prefers_tflite:
-        raise SpecError(f"model {name!r}: version {version.name} holds model.tflite and no {savedmodel.GRAPH}, which a "
-                        "server loads only with this flag", path="server/flags/prefer_tflite_model",
-                        hint="server: {flags: {prefer_tflite_model: true}}, then tfs down and tfs up if it runs")
+def check_flags(spec: Spec, name: str, version: Path) -> None:
+    """Raises SpecError for a version that the spec's server doesn't load or answer without a flag that it hasn't.
+
+    Raises IncompleteVersion for one that isn't whole.
+    """
+    ops, server = savedmodel.check_complete(version), spec.server
+    if savedmodel.tflite_alone(version) and not server.prefers_tflite:
+        flag, why = "prefer_tflite_model", f"holds model.tflite and no {savedmodel.GRAPH}, which a server loads only"
+    elif _XLA_MODULE in ops and not server.compiles:
+        flag, why = "xla_cpu_compilation_enabled", "is a model of JAX, which XLA has to compile: a server does that"
+    else:
+        return
+    raise SpecError(f"model {name!r}: version {version.name} {why} with --{flag}", path=f"server/flags/{flag}",
+                    hint=f"server: {{flags: {{{flag}: true}}}}, then tfs down and tfs up if it runs")
 
 
 def resolve(model: ServedModel, where: str) -> ResolvedModel:

@@ -118,7 +118,15 @@ class ServerPart(_Struct, frozen=True):
     @property
     def prefers_tflite(self) -> bool:
         """Whether it serves the model.tflite of versions that have one."""
-        return str(self.flags.get("prefer_tflite_model", "")).lower() in ("true", "1")
+        return self._enabled("prefer_tflite_model")
+
+    @property
+    def compiles(self) -> bool:
+        """Whether it runs what XLA has to compile, such as models of JAX."""
+        return self._enabled("xla_cpu_compilation_enabled")
+
+    def _enabled(self, flag: str) -> bool:
+        return str(self.flags.get(flag, "")).lower() in ("true", "1")
 
 
 class SmokePart(_Struct, frozen=True):

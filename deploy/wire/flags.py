@@ -82,6 +82,7 @@ class Options:
     monitoring_config_file: str = ""
     platform_config_file: str = ""
     prefer_tflite_model: bool = False
+    xla_cpu_compilation_enabled: bool = False
     num_tflite_pools: int = CPUS
     enable_signature_method_name_check: bool = False
     enable_grpc_healthcheck_service: bool = False
@@ -141,6 +142,7 @@ _HELP = {
     "version": "print versions and end",
     "monitoring_config_file": "text protobuf MonitoringConfig: Prometheus page on the REST port",
     "platform_config_file": "text protobuf PlatformConfigMap, in place of the flags for sessions, batching and warm-up",
+    "xla_cpu_compilation_enabled": "run what XLA has to compile: models of JAX, functions with jit_compile",
     "prefer_tflite_model": "serve model.tflite where a version has one",
     "num_tflite_pools": "TFLite interpreters per version: runs of it that go on at the same time",
     "enable_signature_method_name_check": "classify and regress need a signature with that method",
@@ -168,7 +170,6 @@ _IGNORED: Mapping[str, tuple[Value, str]] = {
     "per_process_gpu_memory_fraction": (0.0, "share of GPU memory"),
     "remove_unused_fields_from_bundle_metagraph": (True, "save memory"),
     "num_tflite_interpreters_per_pool": (1, "TFLite interpreters per pool"),
-    "xla_cpu_compilation_enabled": (False, "XLA:CPU JIT"),
     "xla_gpu_compilation_enabled": (False, "XLA:GPU JIT"),
     "enable_profiler": (True, "profiler service"),
     "thread_pool_factory_config_file": ("", "text protobuf ThreadPoolConfig"),

@@ -56,8 +56,8 @@ def main() -> None:
     ops = OpList.FromString(library.take(library.GetAllOpList())).op
     path = HERE / f"{'.'.join(version.split('.')[:2])}.txt"
     kernels = _kernels(_registered(library, package), {op.name for op in ops})
-    path.write_text("\n".join((f"tensorflow {version}", *_graph_versions(package), *_tflite(package), "",
-                               *_lines(ops), "", *kernels)) + "\n")
+    path.write_text("\n".join((f"tensorflow {version}", *_graph_versions(package), _xla_module(package),
+                               *_tflite(package), "", *_lines(ops), "", *kernels)) + "\n")
     sys.stdout.write(f"{path}: {len(ops)} ops, {path.stat().st_size} bytes\n"
                      f"{policy.add(ops)} new ops in {policy.FILE}\n")
 
@@ -95,6 +95,14 @@ def _kernels(kernels: Iterable[KernelDef], ops: set[str]) -> Iterator[str]:
 def _graph_versions(package: Path) -> list[str]:
     text = (package / "include/tensorflow/core/public/version.h").read_text()
     return [f"graph{kind.lower()} {number}" for kind, number in _VERSIONS.findall(text)]
+
+
+def _xla_module(package: Path) -> str:
+    """The newest version of XlaCallModule; the library doesn't tell, but jax2tf's half in the wheel does."""
+    text = (package / "compiler/tf2xla/python/xla.py").read_text()
+    body = text.partition("def call_module_maximum_supported_version")[2]
+    number: str = re.findall(r"^  return (\d+)$", body, re.MULTILINE)[0]
+    return f"xla_call_module {number}"
 
 
 def _tflite(package: Path) -> list[str]:

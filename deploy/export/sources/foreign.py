@@ -13,11 +13,13 @@ from deploy.checks.keras_archives import SUFFIXES
 from deploy.errors import ExportError
 from deploy.savedmodel import placement
 from deploy.savedmodel.reader import GRAPH
+from deploy.savedmodel.tflite import FILE
 
 _REBUILD = "write a function that builds the model and loads them ({}), and export that: tfs export script.py:build"
 _CHECKPOINT = _REBUILD.format("model.load_weights or tf.train.Checkpoint(model=model).restore")
 _TORCH = "convert it: `litert_torch.convert(model, example_inputs).export('model.tflite')` (package litert-torch) " \
     "gives a .tflite, which `tfs export` takes; or torch.onnx.export, then onnx2tf, gives a SavedModel"
+_JAX = "load them in a function, and return deploy.from_jax(function, params, inputs): tfs export script.py:build"
 _BY_SUFFIX = {  # suffix -> what it is, what to do
     ".onnx": ("an ONNX model", "convert it: `onnx2tf -i {0} -o saved_model`, then `tfs export saved_model`"),
     **dict.fromkeys((".pt", ".pth", ".pt2", ".torchscript"), ("a PyTorch file", _TORCH)),
@@ -36,6 +38,7 @@ _BY_SUFFIX = {  # suffix -> what it is, what to do
                                              "take the .tflite out of it: it is a zip file")),
     **dict.fromkeys((".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst"), (
         "an archive", "unpack it, and name the model in it")),
+    ".msgpack": ("a file of Flax: parameters without a function", _JAX),
     ".ipynb": ("a notebook", "make a script of it, jupyter nbconvert --to script {0}, and name the model in that"),
     ".json": ("a text that can hold a model's layers, but no weights", _REBUILD.format("keras.models.model_from_json")),
 }
@@ -131,7 +134,7 @@ def _directory(path: Path) -> tuple[str, str]:
             names = {entry.name for entry in islice(entries, _MOST)}
     except OSError:
         return "", ""
-    if GRAPH in names or placement.not_a_version(path):
+    if {GRAPH, FILE} & names or placement.not_a_version(path):
         return "", ""  # the latter says more: which directory to name instead
     single = [name for name in names if Path(name).suffix.lower() in (*SUFFIXES, *_SINGLE)]
     by_names = next((words for recognises, words in _DIRECTORIES if recognises(names)), ("", ""))
@@ -152,6 +155,10 @@ _DIRECTORIES: tuple[tuple[Callable[[Set[str]], bool], tuple[str, str]], ...] = (
     (_is_hugging_face, (
         "a model of Hugging Face: weights and a description, without a graph",
         "load it in a function (from_pretrained('{0}')) and export what that returns: tfs export script.py:build")),
+    ({"manifest.ocdbt"}.issubset, ("a checkpoint of Orbax: parameters without a function", _JAX)),
+    ({"orchestration.pb"}.issubset, (
+        "an Orbax model, which TensorFlow Serving doesn't load",
+        "save it with export_version=ExportModelType.TF_SAVEDMODEL, and export that directory")),
     (_is_checkpoints, ("a directory of TensorFlow checkpoints: weights without a model", _CHECKPOINT)),
     ({"metadata.json", "config.json"}.issubset, (
         "a .keras file that was unpacked", "pack it again: cd {0} && zip -r ../model.keras .")),
