@@ -45,6 +45,30 @@ import tensorflow as tf
 def score(x):
     return {"score": tf.reduce_mean(x, 1)}
 """
+_JAX = """
+import deploy
+import jax
+
+def score(params, x):
+    return {"score": jax.nn.sigmoid(x @ params["w"] + params["b"])}
+
+def build():
+    params = {"w": jax.random.normal(jax.random.key(1), (4,)), "b": jax.numpy.zeros(())}
+    return deploy.from_jax(score, params, "x: float32[?, 4]")
+"""
+_FLAX = """
+from flax import nnx
+
+class Net(nnx.Module):
+    def __init__(self, rngs):
+        self.hidden, self.out = nnx.Linear(4, 8, rngs=rngs), nnx.Linear(8, 3, rngs=rngs)
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        return self.out(self.drop(nnx.relu(self.hidden(x))))
+
+net = Net(nnx.Rngs(0))
+"""
 _BUILDER = """
 import tensorflow as tf
 from deploy import Exportable
@@ -124,6 +148,26 @@ def _tf1() -> None:
     subprocess.run([sys.executable, str(Path(__file__).with_name("tf1_models.py")), "tf1"], check=True)
 
 
+def _orbax() -> None:
+    import jax
+    import tensorflow as tf
+    from orbax import export
+
+    module = export.JaxModule({"w": jax.numpy.ones((4, 2))}, lambda params, x: {"y": x @ params["w"]},
+                              input_polymorphic_shape="b, ...")
+    config = export.ServingConfig("serving_default", input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
+    export.ExportManager(module, [config]).save("orbax/saved")
+
+
+def _tflite() -> None:
+    import tensorflow as tf
+
+    serve = tf.function(lambda x: {"y": tf.nn.relu(x)}, [tf.TensorSpec([None, 4], tf.float32, name="x")])
+    module = tf.Module()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], module)
+    Path("detector.tflite").write_bytes(converter.convert())
+
+
 MAKERS: dict[str, Callable[[], object]] = {
     "train.py": lambda: Path("train.py").write_text(_TRAIN.format(keras="keras")),
     "train2.py": lambda: Path("train2.py").write_text(_TRAIN.format(keras="tf_keras")),
@@ -136,6 +180,10 @@ MAKERS: dict[str, Callable[[], object]] = {
     "tf1": _tf1,
     "module.py": lambda: Path("module.py").write_text(_MODULE),
     "function.py": lambda: Path("function.py").write_text(_FUNCTION),
+    "jax_score.py": lambda: Path("jax_score.py").write_text(_JAX),
+    "flax_net.py": lambda: Path("flax_net.py").write_text(_FLAX),
+    "orbax/saved": _orbax,
+    "detector.tflite": _tflite,
     "builder.py": lambda: Path("builder.py").write_text(_BUILDER),
     "photos.keras": _photos, "words.keras": _words, "prices.keras": _prices, "cat.jpg": _cat,
     "labels.txt": lambda: Path("labels.txt").write_text("cat\ndog\nowl\n"),

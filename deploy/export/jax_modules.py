@@ -34,11 +34,6 @@ class JaxFunction:
     function: Callable[..., Any]
     params: object = None
 
-    @property
-    def bound(self) -> Callable[..., Any]:
-        """The function of the inputs alone."""
-        return self.of(self.params)
-
     def of(self, params: object) -> Callable[..., Any]:
         """The function of the inputs, with these parameters."""
         return self.function if self.params is None else functools.partial(self.function, params)
@@ -51,6 +46,14 @@ class _Leaf:
     value: Any
     variable: Any = None
     restore: Callable[[Any], Any] | None = None
+
+    @property
+    def live(self) -> Any:
+        """It, as JAX has it: numpy's arrays don't index as JAX's do."""
+        import jax
+
+        return jax.numpy.asarray(self.value) if isinstance(self.value, np.ndarray) and self.variable is not None \
+            else self.value
 
     def filled(self, arrays: Iterator[Any]) -> Any:
         """It, or the next array in its place."""
@@ -86,8 +89,8 @@ class JaxModule:
 
         exported = _exported(flat, [leaf.variable for leaf in leaves if leaf.variable is not None], input_specs,
                              letters, signature)
-        return cls(exported, leaves, names, functions.positional(held.bound, input_specs, parameters),
-                   _notes(exported))
+        own = held.of(jax.tree_util.tree_unflatten(tree, [leaf.live for leaf in leaves]))
+        return cls(exported, leaves, names, functions.positional(own, input_specs, parameters), _notes(exported))
 
     def call(self, tensors: Mapping[str, Any]) -> Any:
         """JAX's own answer for arrays; for the tensors of a graph the op that the server runs."""

@@ -14,6 +14,7 @@ from .preflight import misspelled as misspelled
 from .resolving import ResolvedModel as ResolvedModel
 from .resolving import as_known_good as as_known_good
 from .resolving import wanted as wanted
+from .resolving import with_needed_flags as with_needed_flags
 from .start_record import last_started as last_started
 from .start_stop import RunningServer as RunningServer
 from .start_stop import down as down

@@ -66,15 +66,30 @@ def check_flags(spec: Spec, name: str, version: Path) -> None:
 
     Raises IncompleteVersion for one that isn't whole.
     """
+    needed = _needed(spec, version)
+    if needed is not None:
+        flag, why = needed
+        raise SpecError(f"model {name!r}: version {version.name} {why} with --{flag}", path=f"server/flags/{flag}",
+                        hint=f"server: {{flags: {{{flag}: true}}}}, then tfs down and tfs up if it runs")
+
+
+def with_needed_flags(spec: Spec) -> Spec:
+    """The spec with the flags that its versions need, for one that nobody has written."""
+    models = (resolve(model, f"models/{i}") for i, model in enumerate(spec.models))
+    needed = dict.fromkeys((pair[0] for model in models for path in model.paths.values()
+                            if (pair := _needed(spec, path)) is not None), True)
+    change = msgspec.structs.replace
+    return change(spec, server=change(spec.server, flags={**spec.server.flags, **needed}))
+
+
+def _needed(spec: Spec, version: Path) -> tuple[str, str] | None:
+    """A flag that a version needs and the spec's server lacks, and half a sentence about it."""
     ops, server = savedmodel.check_complete(version), spec.server
     if savedmodel.tflite_alone(version) and not server.prefers_tflite:
-        flag, why = "prefer_tflite_model", f"holds model.tflite and no {savedmodel.GRAPH}, which a server loads only"
-    elif _XLA_MODULE in ops and not server.compiles:
-        flag, why = "xla_cpu_compilation_enabled", "is a model of JAX, which XLA has to compile: a server does that"
-    else:
-        return
-    raise SpecError(f"model {name!r}: version {version.name} {why} with --{flag}", path=f"server/flags/{flag}",
-                    hint=f"server: {{flags: {{{flag}: true}}}}, then tfs down and tfs up if it runs")
+        return "prefer_tflite_model", f"holds model.tflite and no {savedmodel.GRAPH}, which a server loads only"
+    if _XLA_MODULE in ops and not server.compiles:
+        return "xla_cpu_compilation_enabled", "is a model of JAX, which XLA has to compile: a server does that"
+    return None
 
 
 def resolve(model: ServedModel, where: str) -> ResolvedModel:

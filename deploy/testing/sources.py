@@ -12,6 +12,7 @@ from deploy.export import export_model
 from deploy.naming import is_name
 from deploy.repository import Repository
 from deploy.savedmodel import placement
+from deploy.serving.resolving import with_needed_flags
 from deploy.spec import Spec, load_spec, parse
 from deploy.wire.model_config import by_version
 
@@ -43,7 +44,7 @@ def as_spec(source: object, scratch: Path, *, name: str = "", labels: Mapping[st
         models = [publish(given[model], model, scratch / "models") for model in given]
     for model in models:
         model["labels"] = dict((labels or {}).get(model["name"], {}))
-    return parse(json.dumps({"name": "tests", "models": models}), scratch / "serving.yaml")
+    return with_needed_flags(parse(json.dumps({"name": "tests", "models": models}), scratch / "serving.yaml"))
 
 
 def _name(path: Path | None) -> str:
@@ -53,7 +54,7 @@ def _name(path: Path | None) -> str:
 
 def _of_directory(path: Path) -> list[dict[str, Any]] | None:
     """The models of a repository, or the one model whose versions these are; None if it is a SavedModel itself."""
-    if (path / "saved_model.pb").is_file() or (path / "saved_model.pbtxt").is_file():
+    if placement.is_version(path):
         return None
     if by_version(entry.name for entry in path.iterdir() if entry.is_dir()):
         return [{"name": _name(path), "base_path": str(path), "versions": "all"}]
