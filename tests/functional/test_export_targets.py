@@ -53,6 +53,8 @@ def test_targets_that_name_nothing(text: str, words: str) -> None:
 
 @pytest.mark.parametrize(("name", "content", "words"), [
     ("m.onnx", b"\x08\x09", "is an ONNX model; convert it: `onnx2tf -i m.onnx -o saved_model`"),
+    ("params.msgpack", b"\x81", "is a file of Flax: parameters without a function; load them in a function, and return "
+                                "deploy.from_jax(function, params, inputs)"),
     ("m.pt", b"PK\x03\x04", "is a PyTorch file; convert it: `litert_torch.convert"),
     ("m.pth", b"\x80\x02", "is a PyTorch file"),
     ("pytorch_model.bin", b"PK\x03\x04", "is a PyTorch file"),
@@ -128,7 +130,7 @@ def test_nothing_is_no_target() -> None:
 def test_the_prefix_of_a_checkpoint_and_directories_of_other_tools() -> None:
     for name in ("ckpt/model-1.index", "ckpt/model-1.data-00000-of-00001", "ckpt/checkpoint", "bert/config.json",
                  "bert/model.safetensors", "logged/MLmodel", "unpacked/config.json", "unpacked/metadata.json",
-                 "pusher/1700000000/saved_model.pb"):
+                 "pusher/1700000000/saved_model.pb", "steps/manifest.ocdbt", "orbax/orchestration.pb"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).touch()
     refused("ckpt/model-1", "is a TensorFlow checkpoint")
@@ -137,6 +139,8 @@ def test_the_prefix_of_a_checkpoint_and_directories_of_other_tools() -> None:
                     "(from_pretrained('bert'))")
     refused("logged", "in its directory `data`")
     refused("unpacked", "a .keras file that was unpacked")
+    refused("steps", "a checkpoint of Orbax: parameters without a function")
+    refused("orbax", "an Orbax model, which TensorFlow Serving doesn't load")
     refused("pusher", "it is a model's directory with versions 1700000000: name one, pusher/1700000000")
 
 

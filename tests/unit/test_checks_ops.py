@@ -55,10 +55,10 @@ def test_ops_without_a_kernel_where_nobody_comes_or_where_they_are_compiled(tmp_
     fine(tmp_path, meta)
     compiled = make.serves("SegmentSumV2")
     compiled.graph_def.library.function[0].node_def[0].attr["_XlaMustCompile"].b = True
-    fine(tmp_path, compiled)
+    assert {finding.rule for finding in make.check(tmp_path, compiled).findings} <= {"xla-compilation"}
     whole = make.serves("SegmentSumV2")
     whole.graph_def.library.function[0].attr["_XlaMustCompile"].b = True
-    fine(tmp_path, whole)
+    assert {finding.rule for finding in make.check(tmp_path, whole).findings} == {"xla-compilation"}
 
 
 @pytest.mark.parametrize(("op", "attribute", "dtype", "ok"), [

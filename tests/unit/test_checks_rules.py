@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -254,11 +255,24 @@ def test_batch_normalization(tmp_path: Path, training, expected) -> None:
 def test_compiled_modules_say_where_they_run(tmp_path: Path) -> None:
     meta = make.serves("XlaCallModule")
     module = meta.graph_def.library.function[1].node_def[0]
-    assert check(tmp_path, meta).findings == ()
+    compiling = replace(make.SERVER, compiles=True)
+    assert check(tmp_path, meta, compiling).findings == ()
     module.attr["platforms"].list.s.extend([b"CPU", b"TPU"])
-    assert check(tmp_path, meta).findings == ()
+    assert check(tmp_path, meta, compiling).findings == ()
+    assert found(check(tmp_path, meta)) == {"xla-compilation": WARNING}
     del module.attr["platforms"].list.s[0]
-    assert found(check(tmp_path, meta)) == {"host-only-op": ERROR}
+    assert found(check(tmp_path, meta, compiling)) == {"host-only-op": ERROR}
+
+
+def test_compiled_modules_have_a_version_and_checks(tmp_path: Path) -> None:
+    meta, compiling = make.serves("XlaCallModule"), replace(make.SERVER, compiles=True)
+    module = meta.graph_def.library.function[1].node_def[0]
+    module.attr["version"].i = compiling.oplist.xla_module
+    assert check(tmp_path, meta, compiling).findings == ()
+    module.attr["disabled_checks"].list.s.append(b"platform")
+    assert found(check(tmp_path, meta, compiling)) == {"xla-version": WARNING}
+    module.attr["version"].i += 1
+    assert found(check(tmp_path, meta, compiling)) == {"xla-version": ERROR}
 
 
 def test_a_gpu_has_cudnn(tmp_path: Path) -> None:
