@@ -40,8 +40,6 @@ def find(source: Exportable) -> list[SignatureFunction]:
         return [model]
     if isinstance(model, Predict | Classify | Regress):
         return [_chosen(DEFAULT_SIGNATURE, model, None)]
-    if jax_models.recognises(model):
-        return [jax_models.endpoint(model, DEFAULT_SIGNATURE, source.inputs, source.output_names)]
     if (serving := keras2.serving(model)) is not None:
         return [functions.endpoint(serving, DEFAULT_SIGNATURE, source.inputs, source.output_names, model)]
     if keras_models.is_model(model):
@@ -83,6 +81,8 @@ def _owned(endpoint: SignatureFunction, owner: object) -> SignatureFunction:
 
 
 def _offered(source: Exportable) -> list[SignatureFunction]:
+    if jax_models.recognises(source.model):
+        return [jax_models.endpoint(source.model, DEFAULT_SIGNATURE, source.inputs, source.output_names)]
     tf = quiet.tensorflow()
     model = source.model
     kinds = tf.types.experimental
