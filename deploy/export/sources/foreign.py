@@ -68,7 +68,7 @@ def _file(path: Path) -> tuple[str, str]:
         return "a SavedModel's graph", f"name its directory, {path.parent}"
     if suffix in _BY_SUFFIX:
         return _BY_SUFFIX[".pt" if suffix in (".zip", ".tar") and _is_torch(path) else suffix]
-    return _by_content(path) if suffix not in _TEXTS else ("", "")
+    return _by_content(path) if suffix not in (*_TEXTS, ".tflite") else ("", "")
 
 
 def _weights(path: Path) -> tuple[str, str]:
