@@ -12,7 +12,7 @@ import click
 
 from deploy.cli.options import command, console, repository_option
 from deploy.cli.targets import place
-from deploy.errors import CheckFailed
+from deploy.errors import CheckFailed, DeployError
 
 if TYPE_CHECKING:
     from deploy.checks import CheckReport, Gate, Target
@@ -44,7 +44,7 @@ def gated(function: F) -> F:
 
 def register(app: click.Group) -> None:
     @command(app, "check", example=_EXAMPLE)
-    @click.argument("what")
+    @click.argument("what", nargs=-1, required=True)
     @repository_option
     @gated
     @click.option("--server-version", metavar="2.20", help="TensorFlow Serving's version.  [default: the spec's]")
@@ -53,27 +53,44 @@ def register(app: click.Group) -> None:
     @click.option("--format", "form", type=click.Choice(["table", "json", "sarif"]), default="table",
                   show_default=True, help="How to report.")
     @click.option("--strict", is_flag=True, help="Refuse warnings, too.")
-    def check(what: str, repository: Path, allowances: tuple[str, ...], spec_path: Path | None,
+    def check(what: tuple[str, ...], repository: Path, allowances: tuple[str, ...], spec_path: Path | None,
               server_version: str | None, image: str | None, name: str | None, form: str, strict: bool,
               as_json: bool) -> None:
         """Check a model: is it servable, does that server load it, is it safe?
 
-        WHAT is MODEL (its newest version), MODEL/VERSION, or a path: a SavedModel directory, a .tflite file, a .keras
-        or .h5 file. Nothing is run and TensorFlow isn't needed. Exit code 3 if there is an error that isn't allowed,
-        here or in the spec (models/0/allow).
+        WHAT is MODEL (its newest version), MODEL/VERSION, or a path: a SavedModel directory or its saved_model.pb, a
+        .tflite file, a .keras or .h5 file; several as a table only. Nothing is run and TensorFlow isn't needed. Exit
+        code 3 if there is an error that isn't allowed, here or in the spec (models/0/allow).
         """
-        from deploy import checks
-
-        path, model = _found(what, repository)
+        form = "json" if as_json else form
+        if len(what) > 1 and form != "table":
+            raise click.UsageError(f"--format {form} reports one model, and {len(what)} are named")
         spec = _spec(spec_path)
         target = _target(spec, server_version, image)
-        report = checks.check(path, target, _allowed(spec, name or model, allowances))
-        _tell(report, "json" if as_json else form)
-        if as_json or form != "table":  # the report is on stdout already, whole
-            if not report.accepted(strict=strict):
-                raise click.exceptions.Exit(CheckFailed.exit_code)
-            return
+        failures: list[DeployError] = []
+        for one in what:
+            try:
+                _check(one, repository, target, lambda model: _allowed(spec, name or model, allowances), form, strict)
+            except DeployError as failure:
+                failures.append(failure)
+        for earlier in failures[:-1]:
+            click.echo(f"tfs: {earlier}", err=True)
+        if failures:
+            raise failures[-1]
+
+
+def _check(what: str, repository: Path, target: Target, allowed: Callable[[str], Mapping[str, str]], form: str,
+           strict: bool) -> None:
+    """Check one model and report. Raises CheckFailed, or Exit where the report on stdout says it already."""
+    from deploy import checks
+
+    path, model = _found(what, repository)
+    report = checks.check(path, target, allowed(model))
+    _tell(report, form)
+    if form == "table":
         report.raise_if_refused(strict=strict)
+    elif not report.accepted(strict=strict):
+        raise click.exceptions.Exit(CheckFailed.exit_code)
 
 
 def gate(model: str, spec_path: Path | None, allowances: tuple[str, ...]) -> Gate:
@@ -106,7 +123,7 @@ def _tell(report: CheckReport, form: str) -> None:
 def _found(what: str, repository: Path) -> tuple[Path, str]:
     """The path, and the model's name as far as that tells it."""
     path, mv = place(repository, what)
-    return path, mv.name if mv else ""
+    return path.parent if path.name == "saved_model.pb" else path, mv.name if mv else ""
 
 
 def _spec(path: Path | None) -> Spec | None:

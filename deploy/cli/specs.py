@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from deploy.cli.options import command, load_spec, overridable, repository_optio
 
 if TYPE_CHECKING:
     from deploy.serving import ServerPlan
+    from deploy.spec import Spec
 
 
 def register(app: click.Group) -> None:
@@ -55,32 +57,58 @@ def _init(app: click.Group) -> None:
 
 
 def _configure(app: click.Group) -> None:
-    @command(app, "configure", example="tfs configure --spec serving.yaml --out generated\ntfs configure --dry-run")
+    @command(app, "configure", example="tfs configure --spec serving.yaml --out generated\ntfs configure --dry-run\n"
+                                       "tfs configure --check")
     @spec_option
     @overridable
     @click.option("--out", type=click.Path(path_type=Path, file_okay=False),
                   help="Directory for the files.  [default: generated/<the spec's file name> beside it]")
     @click.option("--dry-run", is_flag=True, help="Print files, command line and container options; write nothing.")
+    @click.option("--check", "only_check", is_flag=True,
+                  help="Write nothing; exit code 2 if the files aren't what the spec says. Keys aren't compared.")
     def configure(spec_path: Path, backend: str | None, image: str | None, out: Path | None, dry_run: bool,
-                  as_json: bool) -> None:
+                  only_check: bool, as_json: bool) -> None:
         """Write the server's config files.
 
         Paths in them are those that a container sees, unless server/backend is process or embedded.
         """
         from deploy import backends, render, serving
-        from deploy.errors import SpecError
 
+        if dry_run and only_check:
+            raise click.UsageError("--dry-run prints the files and --check compares them: choose one")
         spec = load_spec(spec_path, backend, image)
         if dry_run:
             plan = serving.plan(spec)
             tell(plan.to_json(), as_json, lambda: plan_text(plan))
             return
         directory, runs = out or spec.path.parent / "generated" / spec.path.stem, backends.preferred(spec)
-        layout = runs.layout(spec, str(directory.absolute()))
-        written = render.write(render.files(spec, layout), directory, error=SpecError,
-                               hint="make room, or choose another directory with --out")
-        written += render.write(serving.certificates.secrets(spec), directory, error=SpecError, secret_of=runs.reader)
+        files = render.files(spec, runs.layout(spec, str(directory.absolute())))
+        if only_check:
+            current = _check_current(spec, files, directory)
+            tell({"files": [str(p) for p in current]}, as_json, lambda: f"{directory} is up to date")
+            return
+        written = _write(spec, files, directory, runs.reader)
         tell({"files": [str(p) for p in written]}, as_json, lambda: "\n".join(f"wrote {p}" for p in written))
+
+
+def _write(spec: Spec, files: Mapping[str, str], directory: Path, reader: tuple[int, int] | None) -> list[Path]:
+    from deploy import render, serving
+    from deploy.errors import SpecError
+
+    written = render.write(files, directory, error=SpecError, hint="make room, or choose another directory with --out")
+    return written + render.write(serving.certificates.secrets(spec), directory, error=SpecError, secret_of=reader)
+
+
+def _check_current(spec: Spec, files: Mapping[str, str], directory: Path) -> list[Path]:
+    """The files, which are what the spec renders to. Raises SpecError with those that aren't."""
+    from deploy.errors import SpecError
+
+    paths = {directory / name: text for name, text in files.items()}
+    stale = [str(path) for path, text in paths.items() if not path.is_file() or path.read_bytes() != text.encode()]
+    if stale:
+        raise SpecError(f"not what {spec.path} says: {', '.join(stale)}", details={"files": stale},
+                        hint="run `tfs configure` with the same options, and commit what it wrote")
+    return list(paths)
 
 
 def plan_text(plan: ServerPlan) -> str:
