@@ -11,7 +11,7 @@ import pytest
 from deploy.cli.outcome import run
 from deploy.errors import ExportError, SpecError
 from deploy.export import Exportable, targets
-from deploy.export.sources import keras_files, saved_models
+from deploy.export.sources import foreign, keras_files, saved_models
 from deploy.export.targets import ModelFile, PythonObject
 
 
@@ -121,6 +121,15 @@ def test_directories_with_models_further_in(files: str, words: str) -> None:
         refused(top, words)
     else:
         refused(f"{top}/variables", f"{top} is the model's directory: name that one")
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("m.tflite", b"\x1c\0\0\0TFL3"), ("M.TFLITE", b"\x1c\0\0\0TFL3"), ("graph.pb", b"\x80\x02"),
+    ("m.keras", b"PK\5\6" + bytes(18)), ("m.h5", b"\x89HDF\r\n\x1a\n"),
+])
+def test_what_is_named_rightly_is_not_refused(name: str, content: bytes) -> None:
+    Path(name).write_bytes(content)
+    foreign.check(Path(name))
 
 
 def test_nothing_is_no_target() -> None:

@@ -42,7 +42,7 @@ _BY_SUFFIX = {  # suffix -> what it is, what to do
     ".ipynb": ("a notebook", "make a script of it, jupyter nbconvert --to script {0}, and name the model in that"),
     ".json": ("a text that can hold a model's layers, but no weights", _REBUILD.format("keras.models.model_from_json")),
 }
-_TEXTS = (".py", ".txt", ".md", ".yaml", ".yml", ".pbtxt")
+_TOLD = (".py", ".txt", ".md", ".yaml", ".yml", ".pb", ".pbtxt", ".tflite")  # what these are needs no look at them
 _SINGLE = (".onnx", ".pt", ".pth", ".tflite", ".pb")
 _AGAIN = "copy it again from where it was saved, or save it again with model.save('name.keras')"
 _ZIP, _PICKLE, _HDF5, _GZIP = b"PK\x03\x04", b"\x80", b"\x89HDF", b"\x1f\x8b"
@@ -68,7 +68,7 @@ def _file(path: Path) -> tuple[str, str]:
         return "a SavedModel's graph", f"name its directory, {path.parent}"
     if suffix in _BY_SUFFIX:
         return _BY_SUFFIX[".pt" if suffix in (".zip", ".tar") and _is_torch(path) else suffix]
-    return _by_content(path) if suffix not in (*_TEXTS, ".tflite") else ("", "")
+    return _by_content(path) if suffix not in _TOLD else ("", "")
 
 
 def _weights(path: Path) -> tuple[str, str]:
