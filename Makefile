@@ -30,7 +30,7 @@ TFS := $(BIN)/tfs
 READY := $(VENV)/.ready
 SERVER := $(if $(BACKEND),--backend "$(BACKEND)") $(if $(IMAGE),--image "$(IMAGE)")
 
-.PHONY: help setup demo export configure configs up status logs smoke down image server-image test coverage conformance check soak bench \
+.PHONY: help setup demo export configure configs up status logs smoke down image server-image cli-image test coverage conformance check soak bench \
 	proto requirements clean
 
 help: ## print this help
@@ -80,6 +80,10 @@ server-image: ## build the embedded server's image: [TAG=tfs-deploy/modelserver:
 	@docker build --file docker/modelserver.Dockerfile --tag "$(or $(TAG),tfs-deploy/modelserver:dev)" \
 	  $(if $(BASE_IMAGE),--build-arg BASE_IMAGE="$(BASE_IMAGE)") $(ARGS) .
 
+cli-image: ## build the image of the command line, without TensorFlow: [TAG=tfs-deploy/tfs:dev] [BASE_IMAGE=python:3.12-slim]
+	@docker build --file docker/tfs.Dockerfile --tag "$(or $(TAG),tfs-deploy/tfs:dev)" \
+	  $(if $(BASE_IMAGE),--build-arg BASE_IMAGE="$(BASE_IMAGE)") $(ARGS) .
+
 test: $(READY) ## run all tests; those that need a Docker engine are skipped without one
 	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
 	@$(MAKE) conformance
@@ -118,7 +122,7 @@ requirements: ## renew the locked requirements from pyproject.toml: [UPGRADE=1]
 	@$(PYTHON) -m venv .cache/uv && .cache/uv/bin/pip install --quiet uv
 	@.cache/uv/bin/uv pip compile pyproject.toml .ci/requirements.in --extra dev --override .ci/overrides.txt --universal \
 	  --python-version 3.10 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet $(if $(UPGRADE),--upgrade) -o .ci/requirements.txt
-	@$(PYTHON) docker/requirements.py > docker/modelserver.requirements.txt
+	@$(PYTHON) docker/requirements.py modelserver > docker/modelserver.requirements.txt
 
 clean: ## remove the .venv that make made, caches and the tests' models; never your models
 	@if [ -e "$(READY)" ]; then rm -rf "$(VENV)"; elif [ -e "$(VENV)" ]; then echo "$(VENV) wasn't made by make: it stays"; fi

@@ -1,22 +1,34 @@
-"""Prints docker/modelserver.requirements.txt: the entries of .ci/requirements.txt that the embedded server needs.
+"""Prints the entries of .ci/requirements.txt that an image needs: `requirements.py modelserver` or `requirements.py tfs`.
 
-Part of `make requirements`. They are installed without dependencies, so everything is named here.
+Those of the embedded server are docker/modelserver.requirements.txt, written by `make requirements`; those of the command
+line are picked while its image is built. They are installed without dependencies, so everything is named here.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 NAMES = {
-    "ai-edge-litert", "backports-strenum", "flatbuffers", "google-crc32c", "hpack", "httptools", "lazy-loader",
-    "ml-dtypes", "numpy", "orjson", "protobuf", "pysimdjson", "tensorflow", "tensorflow-cpu", "tqdm",
-    "typing-extensions", "uvloop"}
-HEADER = """\
+    "modelserver": {
+        "ai-edge-litert", "backports-strenum", "flatbuffers", "google-crc32c", "hpack", "httptools", "lazy-loader",
+        "ml-dtypes", "numpy", "orjson", "protobuf", "pysimdjson", "tensorflow", "tensorflow-cpu", "tqdm",
+        "typing-extensions", "uvloop"},
+    "tfs": {
+        "blake3", "certifi", "charset-normalizer", "click", "docker", "google-crc32c", "grpcio", "idna", "lazy-loader",
+        "markdown-it-py", "mdurl", "ml-dtypes", "msgspec", "numpy", "orjson", "packaging", "protobuf", "psutil",
+        "pygments", "pyyaml", "requests", "rich", "typing-extensions", "urllib3"},
+}
+HEADERS = {
+    "modelserver": """\
 # What the embedded server's image needs, and nothing else; written by `make requirements` (docker/requirements.py).
-# Installed without dependencies; of TensorFlow only the shared libraries are kept."""
+# Installed without dependencies; of TensorFlow only the shared libraries are kept.""",
+    "tfs": "# What the command line's image needs, and nothing else.",
+}
 
 if __name__ == "__main__":
+    image = sys.argv[1] if len(sys.argv) > 1 else "modelserver"
     locked = (Path(__file__).parents[1] / ".ci" / "requirements.txt").read_text()
     entries = re.split(r"\n(?=[A-Za-z])", locked.strip())
-    print(HEADER, *(e for e in entries if re.split(r"[=; ]", e)[0] in NAMES), sep="\n")
+    print(HEADERS[image], *(e for e in entries if re.split(r"[=; ]", e)[0] in NAMES[image]), sep="\n")

@@ -45,6 +45,20 @@ print(*sorted({name.partition(".")[0] for name, m in sys.modules.items() if geta
     assert imported and imported - {"tfs-deploy", "setuptools"} <= image
 
 
+def test_the_command_line_image_has_what_the_base_installs() -> None:
+    printed = subprocess.run([sys.executable, str(ROOT / "docker/requirements.py"), "tfs"], capture_output=True, text=True,
+                             check=True).stdout
+    image = {re.split(r"[=; ]", line)[0] for line in blocks(printed)}
+    wanted, needed = ["tfs-deploy"], set()
+    while wanted:
+        for line in metadata.requires(wanted.pop()) or ():
+            name = re.split(r"[^\w.-]", line)[0].lower().replace("_", "-")
+            if "extra ==" not in line and "win32" not in line and name not in needed:
+                needed.add(name)
+                wanted.append(name)
+    assert "urllib3" in needed and needed <= image and "tensorflow" not in image
+
+
 def test_our_own_flags_are_documented() -> None:
     guide = (ROOT / "docs/modelserver.md").read_text()
     ours = {flag.name for flag in FLAGS if flag.name.startswith("tfs_")}
