@@ -1,7 +1,7 @@
-"""Prints the entries of .ci/requirements.txt that an image needs: `requirements.py modelserver` or `requirements.py tfs`.
+"""requirements.py modelserver|tfs: prints the entries of .ci/requirements.txt that an image needs.
 
-Those of the embedded server are docker/modelserver.requirements.txt, written by `make requirements`; those of the command
-line are picked while its image is built. They are installed without dependencies, so everything is named here.
+Those of the embedded server are docker/modelserver.requirements.txt, written by `make requirements`; those of the
+command line are picked while its image is built. They are installed without dependencies, so everything is named here.
 """
 
 from __future__ import annotations

@@ -24,15 +24,23 @@ def register(app: click.Group) -> None:
 
 def _init(app: click.Group) -> None:
     @command(app, "init", example="tfs init --repository models > serving.yaml\n"
-                                  "tfs init --from-config /etc/tfs/models.config > serving.yaml")
+                                  "tfs init --from-config /etc/tfs/models.config > serving.yaml\n"
+                                  "tfs init --make > tfs.mk")
     @repository_option
     @click.option("--from-config", type=click.Path(path_type=Path, dir_okay=False),
                   help="An existing models.config to start from.")
-    def init(repository: Path, from_config: Path | None, as_json: bool) -> None:
+    @click.option("--make", is_flag=True, help="Print targets for your Makefile instead: include tfs.mk.")
+    def init(repository: Path, from_config: Path | None, make: bool, as_json: bool) -> None:
         """Print a serving.yaml to start from.
 
         It names the newest version of each model in the repository, or what an existing models.config says.
         """
+        if make:
+            from importlib.resources import files
+
+            fragment = files("deploy.cli").joinpath("tfs.mk").read_text(encoding="utf-8")
+            tell({"makefile": fragment}, as_json, fragment.rstrip)
+            return
         import msgspec
 
         from deploy.render.configs import not_local, spec_file, to_yaml

@@ -46,8 +46,8 @@ print(*sorted({name.partition(".")[0] for name, m in sys.modules.items() if geta
 
 
 def test_the_command_line_image_has_what_the_base_installs() -> None:
-    printed = subprocess.run([sys.executable, str(ROOT / "docker/requirements.py"), "tfs"], capture_output=True, text=True,
-                             check=True).stdout
+    printed = subprocess.run([sys.executable, str(ROOT / "docker/requirements.py"), "tfs"], capture_output=True,
+                             text=True, check=True).stdout
     image = {re.split(r"[=; ]", line)[0] for line in blocks(printed)}
     wanted, needed = ["tfs-deploy"], set()
     while wanted:
