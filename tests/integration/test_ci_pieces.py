@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,8 +44,8 @@ class Project:
             "DOCKER_HOST": f"unix://{directory}/nobody.sock", "GITHUB_ACTION_PATH": str(ACTION),
             "GITHUB_OUTPUT": str(runner / "output"), "GITHUB_STEP_SUMMARY": str(runner / "summary")}
 
-    def golden(self, outputs: dict[str, np.ndarray], version: int = 1) -> None:
-        meta = graph("Placeholder")
+    def golden(self, outputs: dict[str, np.ndarray], version: int = 1, *more: str) -> None:
+        meta = graph("Placeholder", *more)
         for side in (meta.signature_def["serving_default"].inputs["x"],
                      meta.signature_def["serving_default"].outputs["y"]):
             side.tensor_shape.Clear()
@@ -155,16 +154,23 @@ def test_the_action_tells_stale_files(project: Project) -> None:
 
 @pytest.mark.parametrize("allow", ["true", "false"])
 def test_the_action_and_a_review(project: Project, allow: str) -> None:
-    project.golden(X, 2)
-    (project.directory / "models/m/2/assets.extra/tf_serving_warmup_requests").unlink(missing_ok=True)
-    shutil.rmtree(project.directory / "models/m/2")
-    meta = graph("Placeholder")
-    meta.signature_def["second"].CopyFrom(meta.signature_def["serving_default"])
-    save(project.directory / "models/m/2", meta)
+    project.golden(X, 2, "Relu")
     failed, log = action(project, before="m/1", after="m/2", allow_review=allow, smoke="false")
-    verdict = project.outputs()["verdict"]
-    assert verdict in ("review-required", "breaking"), log
-    assert failed == ([] if verdict == "review-required" and allow == "true" else ["Compare the versions"])
+    assert project.outputs()["verdict"] == "review-required", log
+    assert failed == ([] if allow == "true" else ["Compare the versions"])
+    assert ("::warning title=tfs diff::" in log) == (allow == "true")
+    assert "1 new op: Relu" in (project.directory / "tfs-reports/diff.txt").read_text()
+
+
+def test_the_action_and_a_breaking_change(project: Project) -> None:
+    meta = graph("Placeholder")
+    outputs = meta.signature_def["serving_default"].outputs
+    outputs["other"].CopyFrom(outputs["y"])
+    del outputs["y"]
+    save(project.directory / "models/m/2", meta)
+    failed, log = action(project, before="m/1", after="m/2", allow_review="true")
+    assert failed == ["Compare the versions"] and project.outputs()["verdict"] == "breaking", log
+    assert not (project.directory / "tfs-reports/smoke.xml").exists()
 
 
 def test_input_is_data(project: Project) -> None:
