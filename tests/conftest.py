@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 HERE = Path(__file__).parent
+collect_ignore = ["pytest_project"]  # somebody else's, run by test_pytest_plugin
 
 if "CI" not in os.environ:  # there it is the hundred examples of Hypothesis' own profile, the same ones each time
     settings.register_profile("quick", max_examples=30)

@@ -87,6 +87,9 @@ def held(function: Any) -> tuple[object, ...]:
 
 def _nothing(module: object, functions: Mapping[str, object], inputs: object) -> ExportError:
     class_name = type(module).__name__
+    if type(module).__module__.startswith("tensorflow.python.saved_model"):
+        return ExportError("the SavedModel has no signature, and its object no tf.function that says what it takes",
+                           hint="save it again: tf.saved_model.save(model, path, signatures=...)")
     if functions:
         return ExportError(f"no tf.function of the {class_name} says what it takes ({', '.join(functions)})", hint=_HOW)
     if callable(module) and inputs is None:

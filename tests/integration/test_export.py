@@ -478,8 +478,8 @@ def test_what_changes_after_the_gate_is_not_published(models: Path, tmp_path: Pa
     source = shutil.copytree(models / "mnist", tmp_path / "mnist")
     real_copy, real_prove = saving.copy, parity.prove
 
-    def copy(origin: Path, target: Path) -> None:
-        real_copy(origin, target)
+    def copy(origin: Path, target: Path, *progress: Any) -> None:
+        real_copy(origin, target, *progress)
         (origin / "variables" / "extra").write_bytes(b"1")
 
     def prove(directory: Path, *rest: Any) -> Any:

@@ -201,7 +201,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any] | None, dict[str, Any], type[Deploy
     "no such input": ("frozen/graph.pb", PROBS, {"inputs": "z: float32[?, 2]"}, ExportError, "its inputs are x: "),
     "variables": ("frozen/unfrozen.pb", {"inputs": ["x"], "outputs": ["y"]}, {}, ExportError,
                   "isn't frozen: the value of its variable 'layer/w' stands in a checkpoint"),
-    "a SavedModel": ("main_op/saved_model.pb", PROBS, {}, ExportError, "leave --inputs and --outputs out"),
+    "a SavedModel": ("main_op/saved_model.pb", PROBS, {}, ExportError, "is a SavedModel's graph; name its directory"),
 }
 
 

@@ -134,7 +134,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 @pytest.fixture(scope="module")
 def running(repository: Repository, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    with server(tmp_path_factory.mktemp("served"), "--model_name=hard",
+    with server(tmp_path_factory.mktemp("served"), "--model_name=hard", "--xla_cpu_compilation_enabled",
                 f"--model_base_path={repository.path(VERSION).parent}") as process:
         yield process
 

@@ -202,8 +202,8 @@ def test_a_suite_that_does_not_use_it_pays_nothing(project: Project) -> None:
     project.write("test_own.py", "import sys\ndef test_nothing_is_loaded():\n"
                   "    heavy = {'numpy', 'psutil', 'grpc', 'requests', 'msgspec', 'deploy.serving', 'deploy.errors'}\n"
                   "    assert not heavy & set(sys.modules)\n")
-    project.pytest("-p", "no:hypothesispytest", "test_own.py")
-    project.pytest("-n", "1", "-p", "no:hypothesispytest", "test_own.py")
+    project.pytest("-p", "no:hypothesispytest", "-p", "no:jaxtyping", "test_own.py")
+    project.pytest("-n", "1", "-p", "no:hypothesispytest", "-p", "no:jaxtyping", "test_own.py")
     assert not project.runs.exists()
 
 
