@@ -6,6 +6,7 @@ uses it.
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -58,13 +59,18 @@ def pytest_configure(config: pytest.Config) -> None:
         if not path.is_file():
             raise pytest.UsageError(f"--tfs {path}: there is no such file; name a serving.yaml (tfs init writes one)")
     config.pluginmanager.register(session, "tfs-session")
-    # Collected like a file that was named; a worker of xdist has been told already
-    given = {Path(arg.split("::")[0]).absolute() for arg in config.args}
-    config.args += [str(path) for path in session.specs if path not in given]
+    # Collected like a file that was named, unless it is found on the way; a worker of xdist has been told already.
+    # pytest up to 8.4 drops other files where both a directory and a file in it are named
+    base = config.invocation_params.dir
+    given = [Path(os.path.normpath(base / arg.split("::")[0])) for arg in config.args]
+    config.args += [str(path) for path in session.specs if not any(path.is_relative_to(place) for place in given)]
 
 
 class PluginSession:
-    """What a pytest session has of ours: its options, and the servers that it started."""
+    """What a pytest session has of ours: its options, and the servers that it started.
+
+    No property does any work: pytest before 8.1 asks for all attributes of a plugin.
+    """
 
     def __init__(self, config: pytest.Config) -> None:
         self._config, self._kept = config, ExitStack()
@@ -73,13 +79,12 @@ class PluginSession:
         self._servers: dict[Path, ServerUnderTest] = {}
         given = config.getoption("--tfs") or config.getini("tfs_spec")
         base = config.invocation_params.dir
-        self.specs = tuple(dict.fromkeys((base / str(path)).absolute() for path in given))
+        self.specs = tuple(dict.fromkeys(Path(os.path.normpath(base / str(path))) for path in given))
         self._id = _of_worker(config, "id") or uuid.uuid4().hex
         self._owner = int(_of_worker(config, "owner") or 0)
 
     # Servers
 
-    @property
     def run(self) -> TestRun:
         """This session's, which ends with it. Workers of xdist share that of the process that started them."""
         if self._run is None:
@@ -98,7 +103,7 @@ class PluginSession:
 
         image = self._config.getoption("--tfs-image") or self._config.getini("tfs_image") or None
         chosen: Any = backend or self.backend
-        return start(self.run, source, backend=chosen, image=options.pop("image", image), **options)
+        return start(self.run(), source, backend=chosen, image=options.pop("image", image), **options)
 
     def serve(self, spec: Spec) -> ServerUnderTest:
         """The server of a spec: the one that the options name, else one that is started on first use and kept."""
@@ -145,8 +150,6 @@ class PluginSession:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """A worker of xdist starts: it takes part in this session's run."""
-        import os
-
         node.workerinput[_RUN] = {"id": self._id, "owner": str(os.getpid())}
 
     def pytest_sessionfinish(self) -> None:

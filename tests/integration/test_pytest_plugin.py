@@ -117,7 +117,7 @@ def test_a_wrong_answer_shows_all_that_one_needs(project: Project) -> None:
 def test_workers_share_one_server(project: Project) -> None:
     project.write("test_which.py", "def test_a(tfs_server): open(tfs_server.endpoint.rest_url[-5:], 'a').close()\n"
                                    "test_b = test_c = test_d = test_a\n")
-    output = project.pytest("--tfs", "serving.yaml", "-n", "2", ".", "serving.yaml")
+    output = project.pytest("--tfs", "serving.yaml", "-n", "2")
     assert "failed" not in output
     assert len([path for path in project.directory.iterdir() if path.name.isdigit()]) == 1
     project.gone()
