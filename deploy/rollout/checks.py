@@ -158,7 +158,7 @@ class _Checks:
         return versions_of(self._context.model).find_facts(version, tflite=tflite) if version else None
 
     def _source(self, desired: ServedModel) -> smoke.Source:
-        return smoke.from_models([desired], tflite=self._context.spec.server.prefers_tflite)
+        return smoke.source_of(self._context.spec, [desired])
 
     def _keep(self, trial: CanaryTrial, report: CanaryReport) -> Path:
         """Write the report as JSON and as a page."""

@@ -14,10 +14,12 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
@@ -33,9 +35,10 @@ from deploy.waiting import Deadline, poll
 OWNER, SPEC = "owner.json", "server.json"
 _PLACE = "TFS_RUNS_DIR"
 _MOST_BYTES = 1 << 20
-_YOUNG = 60.0  # seconds until a directory without an owner counts as left over
 _ENDING = 60.0  # seconds for somebody else who ends the same run
 _WATCHER = "deploy.testing.watcher"
+
+T = TypeVar("T")
 
 
 def root() -> Path:
@@ -114,18 +117,17 @@ class TestRun:
 
         Raises DeployError if a server can't be stopped; the directory is kept then.
         """
-        stopped: list[str] = []
-        deadline = Deadline(_ENDING)
-        while self.directory.exists():
-            try:
+        deadline, stopped = Deadline(_ENDING), list[str]()
+
+        def ended() -> None:
+            if self.directory.exists():
                 with locked(self.directory, "ending a test run"):
-                    stopped += [spec.name for spec in self.servers() if _down(spec, deadline)]
+                    # One may just be starting, by a worker that is ending itself
+                    stopped.extend(spec.name for spec in self.servers()
+                                   if once_free(partial(serving.down, spec), deadline))
                     shutil.rmtree(self.directory, ignore_errors=True)
-                break
-            except LockHeld:
-                if deadline.over:
-                    raise
-                deadline.sleep(0.05)
+
+        once_free(ended, deadline)
         return stopped
 
 
@@ -135,17 +137,15 @@ def leftovers() -> list[TestRun]:
     return [run for place, run in runs if run is not None and not run.owner.alive]
 
 
-def _down(spec: Spec, deadline: Deadline) -> bool:
-    """Stop a server, also one that is just being started by a worker that is ending itself."""
-    def stopped() -> bool | None:
+def once_free(operation: Callable[[], T], deadline: Deadline) -> T:
+    """What the operation returns, once nobody else holds the lock that it takes. Raises LockHeld after the deadline."""
+    def attempt() -> tuple[T] | None:
         with suppress(LockHeld):
-            return serving.down(spec)
+            return (operation(),)
         return None
 
-    result = poll(stopped, deadline)
-    if result is None:
-        return serving.down(spec)
-    return result
+    done = poll(attempt, deadline)
+    return operation() if done is None else done[0]
 
 
 def _text(path: Path) -> bytes:

@@ -15,15 +15,14 @@ import msgspec
 
 from deploy import backends, client, serving, smoke
 from deploy.client import Client
-from deploy.errors import DeployError, LockHeld, SpecError
-from deploy.serving import RunningServer
+from deploy.errors import DeployError, SpecError
 from deploy.smoke import CheckId, Settings, SmokeReport
 from deploy.spec import BackendKind, Spec
 from deploy.spec.format import ServerPart, SmokePart
-from deploy.testing.runs import TestRun
+from deploy.testing.runs import TestRun, once_free
 from deploy.testing.sources import as_spec
 from deploy.types import Endpoint
-from deploy.waiting import Deadline, poll
+from deploy.waiting import Deadline
 
 _LONGEST = 32  # letters of a spec's name that are kept; a container's name has to stay readable
 _TAIL = 30  # lines of a log that a failure shows
@@ -105,7 +104,8 @@ def start(run: TestRun, source: object, *, shared: bool = False, backend: Backen
     key = hashlib.sha256(repr((str(spec.path), sorted(choice.items()))).encode()).hexdigest()[:6] if shared else number
     spec = _adapted(spec, run, key, choice)
     run.remember(spec)
-    running = _up(spec)
+    # Another worker may be starting the same server: then there are two waits
+    running = once_free(partial(serving.up, spec), Deadline(spec.server.start_timeout))
     return ServerUnderTest(spec, partial(client.connect, running.endpoint, timeout=spec.smoke.timeout),
                            running.endpoint, running.backend)
 
@@ -133,16 +133,6 @@ def _adapted(spec: Spec, run: TestRun, key: str, choice: Mapping[str, str]) -> S
 
 def _free(port: int | None) -> int | None:
     return None if port is None else 0
-
-
-def _up(spec: Spec) -> RunningServer:
-    """Another worker may be starting the same server: then there are two waits."""
-    def started() -> RunningServer | None:
-        with suppress(LockHeld):
-            return serving.up(spec)
-        return None
-
-    return poll(started, Deadline(spec.server.start_timeout)) or serving.up(spec)
 
 
 @contextmanager
