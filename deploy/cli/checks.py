@@ -53,7 +53,7 @@ def register(app: click.Group) -> None:
     @click.option("--format", "form", type=click.Choice(["table", "json", "sarif"]), default="table",
                   show_default=True, help="How to report.")
     @click.option("--strict", is_flag=True, help="Refuse warnings, too.")
-    def check(what: tuple[str, ...], repository: Path, allowances: tuple[str, ...], spec_path: Path | None,
+    def check(what: tuple[str, ...], repository: Path | str, allowances: tuple[str, ...], spec_path: Path | None,
               server_version: str | None, image: str | None, name: str | None, form: str, strict: bool,
               as_json: bool) -> None:
         """Check a model: is it servable, does that server load it, is it safe?
@@ -79,7 +79,7 @@ def register(app: click.Group) -> None:
             raise failures[-1]
 
 
-def _check(what: str, repository: Path, target: Target, allowed: Callable[[str], Mapping[str, str]], form: str,
+def _check(what: str, repository: Path | str, target: Target, allowed: Callable[[str], Mapping[str, str]], form: str,
            strict: bool) -> None:
     """Check one model and report. Raises CheckFailed, or Exit where the report on stdout says it already."""
     from deploy import checks
@@ -120,7 +120,7 @@ def _tell(report: CheckReport, form: str) -> None:
         click.echo(f"allowed, but not found: {', '.join(report.unused)}")
 
 
-def _found(what: str, repository: Path) -> tuple[Path, str]:
+def _found(what: str, repository: Path | str) -> tuple[Path, str]:
     """The path, and the model's name as far as that tells it."""
     path, mv = place(repository, what)
     return path.parent if path.name == "saved_model.pb" else path, mv.name if mv else ""

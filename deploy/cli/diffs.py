@@ -38,7 +38,7 @@ def register(app: click.Group) -> None:
     @gated
     @click.option("--allow-review", "--allow-care", "allow_review", is_flag=True,
                   help="Exit code 0 also where a review is required.")
-    def diff(before: str, after: str, rest_url: str | None, grpc_target: str | None, repository: Path,
+    def diff(before: str, after: str, rest_url: str | None, grpc_target: str | None, repository: Path | str,
              answers: bool | None, allow_review: bool, allowances: tuple[str, ...], spec_path: Path | None,
              as_json: bool) -> None:
         """Tell whether AFTER can take the place of BEFORE.
@@ -71,7 +71,7 @@ def _exit_code(compared: Comparison) -> int:
     return BreakingChange.exit_code if compared.verdict.breaking else ReviewRequired.exit_code
 
 
-def _side(text: str, client: Client | None, repository: Path, answers: bool | None,
+def _side(text: str, client: Client | None, repository: Path | str, answers: bool | None,
           given: tuple[Path | None, tuple[str, ...]]) -> ComparedVersion:
     from deploy.regression import ComparedVersion
 

@@ -62,8 +62,9 @@ def register(app: click.Group) -> None:
     @click.option("--tflite-plot", type=click.Path(path_type=Path, dir_okay=False),
                   help="Write its size and latency beside the SavedModel's as SVG.")
     @allowing
-    def export_model(target: str, name: str | None, version: str | None, repository: Path, inputs: tuple[str, ...],
-                     fed: tuple[str, ...], fetched: tuple[str, ...], tags: str | None, default_signature: str,
+    def export_model(target: str, name: str | None, version: str | None, repository: Path | str,
+                     inputs: tuple[str, ...], fed: tuple[str, ...], fetched: tuple[str, ...],
+                     tags: str | None, default_signature: str,
                      examples: Path | None, custom_objects: tuple[str, ...], recipes: tuple[str, ...],
                      tolerances: tuple[str, ...], batch_sizes: str | None,
                      spec_path: Path | None, tflite: str | None, tflite_out: Path | None,

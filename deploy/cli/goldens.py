@@ -42,7 +42,7 @@ def _list(group: click.Group) -> None:
     @command(group, "list", example="tfs goldens list digits/3")
     @click.argument("what")
     @repository_option
-    def list_(what: str, repository: Path, as_json: bool) -> None:
+    def list_(what: str, repository: Path | str, as_json: bool) -> None:
         """List the records of a version. WHAT is MODEL, MODEL/VERSION or a directory."""
         rows = _records(place(repository, what)[0])
 
@@ -60,7 +60,7 @@ def _check(group: click.Group) -> None:
     @command(group, "check", example="tfs goldens check digits/3\ntfs goldens check build/saved_model")
     @click.argument("what")
     @repository_option
-    def check(what: str, repository: Path, as_json: bool) -> None:
+    def check(what: str, repository: Path | str, as_json: bool) -> None:
         """Check the file of warm-up requests without a server.
 
         Number of records, checksums, kinds, and whether each fits the signatures. Exit code 4 if a server would refuse
@@ -91,7 +91,7 @@ def _add(group: click.Group) -> None:
     @repository_option
     @run_option
     @gated
-    def add(what: str, examples: Path | None, batch_sizes: str | None, number: str | None, repository: Path,
+    def add(what: str, examples: Path | None, batch_sizes: str | None, number: str | None, repository: Path | str,
             may_run: bool, allowances: tuple[str, ...], spec_path: Path | None, as_json: bool) -> None:
         """Publish a version again with more golden cases.
 
@@ -119,7 +119,7 @@ def _remove(group: click.Group) -> None:
     @_number_option
     @repository_option
     @gated
-    def remove(what: str, numbers: tuple[int, ...], number: str | None, repository: Path,
+    def remove(what: str, numbers: tuple[int, ...], number: str | None, repository: Path | str,
                allowances: tuple[str, ...], spec_path: Path | None, as_json: bool) -> None:
         """Publish a version again without some of its records.
 
@@ -144,7 +144,7 @@ def _import(group: click.Group) -> None:
     @repository_option
     @run_option
     @gated
-    def import_(what: str, file: Path, most: int | None, ask_again: bool, number: str | None, repository: Path,
+    def import_(what: str, file: Path, most: int | None, ask_again: bool, number: str | None, repository: Path | str,
                 may_run: bool, allowances: tuple[str, ...], spec_path: Path | None, as_json: bool) -> None:
         """Publish a version again with requests that a server recorded.
 
@@ -171,7 +171,7 @@ def _replay(group: click.Group) -> None:
     @repository_option
     @run_option
     @gated
-    def replay(what: str, rest_url: str | None, grpc_target: str | None, ref: str | None, repository: Path,
+    def replay(what: str, rest_url: str | None, grpc_target: str | None, ref: str | None, repository: Path | str,
                may_run: bool, allowances: tuple[str, ...], spec_path: Path | None, as_json: bool) -> None:
         """Ask a version's golden cases again, and compare.
 

@@ -39,7 +39,7 @@ def register(app: click.Group) -> None:
                   help="Its gRPC address.")
     @click.option("--as", "ref", metavar="MODEL[/VERSION|@LABEL]",
                   help="What the calls ask for.  [default: WHAT, or the directory's name]")
-    def inspect(what: str, repository: Path, with_calls: bool, markdown: bool, rest_url: str, grpc_target: str,
+    def inspect(what: str, repository: Path | str, with_calls: bool, markdown: bool, rest_url: str, grpc_target: str,
                 ref: str | None, as_json: bool) -> None:
         """Show what a version holds: signatures, ops, variables, goldens.
 

@@ -37,7 +37,7 @@ def _publish(app: click.Group) -> None:
     @repository_option
     @click.option("--move", is_flag=True, help="Take the directory itself instead of a copy.")
     @gated
-    def publish(directory: Path, name: str, version: str | None, repository: Path, move: bool,
+    def publish(directory: Path, name: str, version: str | None, repository: Path | str, move: bool,
                 allowances: tuple[str, ...], spec_path: Path | None, as_json: bool) -> None:
         """Publish a SavedModel directory as a version.
 
@@ -65,7 +65,7 @@ def _list(group: click.Group) -> None:
     @command(group, "list", example="tfs repository list --repository models")
     @click.argument("model", required=False)
     @repository_option
-    def list_(model: str | None, repository: Path, as_json: bool) -> None:
+    def list_(model: str | None, repository: Path | str, as_json: bool) -> None:
         """List the versions of all models, or of one."""
         from deploy.repository import Repository
 
@@ -87,7 +87,7 @@ def _verify(group: click.Group) -> None:
     @command(group, "verify", example="tfs repository verify digits/3\ntfs repository verify")
     @click.argument("what", required=False)
     @repository_option
-    def verify(what: str | None, repository: Path, as_json: bool) -> None:
+    def verify(what: str | None, repository: Path | str, as_json: bool) -> None:
         """Compare every byte of a version with its manifest.
 
         Without WHAT (MODEL or MODEL/VERSION): of all versions.
@@ -108,7 +108,7 @@ def _clean(group: click.Group) -> None:
     @repository_option
     @click.option("--older-than", type=float, default=3600.0, show_default=True,
                   help="Seconds without a change, for stages whose owner can't be seen from here.")
-    def clean(repository: Path, older_than: float, as_json: bool) -> None:
+    def clean(repository: Path | str, older_than: float, as_json: bool) -> None:
         """Remove what crashed publishers left behind. Published versions are never touched."""
         from deploy.repository import Repository
 

@@ -23,9 +23,26 @@ _MANY = 100_000_000  # bytes whose copying takes so long that somebody wonders
 spec_option = click.option(
     "--spec", "spec_path", type=click.Path(path_type=Path, dir_okay=False), default="serving.yaml", envvar="TFS_SPEC",
     show_default=True, help="The serving.yaml that says what is served.")
+
+
+class RepositoryPlace(click.Path):
+    """A directory's path, or the address of a store, `s3://bucket/prefix`, as text."""
+
+    name = "repository"
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, file_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from deploy.addresses import Address, file_path
+
+        address = Address.parse(value)
+        return str(address) if address else super().convert(file_path(value), param, ctx)
+
+
 repository_option = click.option(
-    "--repository", "-r", type=click.Path(path_type=Path, file_okay=False), default="models", envvar="TFS_REPOSITORY",
-    show_default=True, help="Root of the model repository.")
+    "--repository", "-r", type=RepositoryPlace(), default="models", envvar="TFS_REPOSITORY", show_default=True,
+    help="Root of the model repository: a directory, or an address such as s3://bucket/models.")
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 _verbose_option = click.option("--verbose", "-v", is_flag=True, expose_value=False,
                                help="Show tracebacks of errors.")

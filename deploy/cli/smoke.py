@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deploy.cli.options import command, load_spec, spec_option, steps, tell
+from deploy.cli.options import RepositoryPlace, command, load_spec, spec_option, steps, tell
 from deploy.cli.targets import connected
 from deploy.errors import SmokeFailed
 
@@ -29,11 +29,11 @@ def register(app: click.Group) -> None:
     @click.option("--model", "names", multiple=True, help="Only this model. Repeatable.")
     @click.option("--rest-url", metavar="URL", help="A server that wasn't started from the spec: http://host:port.")
     @click.option("--grpc", "grpc_target", metavar="HOST:PORT", help="Its gRPC address.")
-    @click.option("--repository", "-r", type=click.Path(path_type=Path, file_okay=False),
+    @click.option("--repository", "-r", type=RepositoryPlace(),
                   help="Where such a server's models were published, for their golden answers.")
     @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML here, too.")
     def smoke(spec_path: Path, names: tuple[str, ...], rest_url: str | None, grpc_target: str | None,
-              repository: Path | None, junit: Path | None, as_json: bool) -> None:
+              repository: Path | str | None, junit: Path | None, as_json: bool) -> None:
         """Ask every served model over REST and gRPC.
 
         States, signatures, every golden answer in every form, labels, and the errors that should come. Models without

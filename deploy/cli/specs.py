@@ -30,7 +30,7 @@ def _init(app: click.Group) -> None:
     @click.option("--from-config", type=click.Path(path_type=Path, dir_okay=False),
                   help="An existing models.config to start from.")
     @click.option("--make", is_flag=True, help="Print targets for your Makefile instead: include tfs.mk.")
-    def init(repository: Path, from_config: Path | None, make: bool, as_json: bool) -> None:
+    def init(repository: Path | str, from_config: Path | None, make: bool, as_json: bool) -> None:
         """Print a serving.yaml to start from.
 
         It names the newest version of each model in the repository, or what an existing models.config says.

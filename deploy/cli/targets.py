@@ -37,7 +37,7 @@ def connected(rest_url: str | None, grpc_target: str | None) -> Client:
     return connect_to(grpc_target, rest_url)
 
 
-def version(repository: Path, text: str) -> tuple[ModelVersion, Path]:
+def version(repository: Path | str, text: str) -> tuple[ModelVersion, Path]:
     """`mnist/3`, or the newest version of `mnist`. Raises VersionNotFound, SpecError."""
     from deploy.errors import VersionNotFound
     from deploy.repository import Repository
@@ -51,7 +51,7 @@ def version(repository: Path, text: str) -> tuple[ModelVersion, Path]:
     return mv, repo.path(mv)
 
 
-def place(repository: Path, text: str) -> tuple[Path, ModelVersion | None]:
+def place(repository: Path | str, text: str) -> tuple[Path, ModelVersion | None]:
     """Where it is, and which published version that is, if it is one: a path, or a name as `version` takes it."""
     path = _looked_at(text)
     if path is not None:

@@ -14,7 +14,7 @@ from deploy.repository.copying import Progress
 from deploy.repository.manifest import DEFAULT, Manifest, hasher
 from deploy.repository.publishing import Facts, Published, VersionStage
 from deploy.repository.stores import Item, Store
-from deploy.repository.stores.directory import DirectoryStore
+from deploy.repository.stores.addresses import open_store
 from deploy.repository.versions import VersionEntry, VersionFacts, read_facts
 from deploy.savedmodel import placement
 from deploy.types import ModelVersion
@@ -27,16 +27,22 @@ class Repository:
     Any number of processes may publish, read and clean at the same time. Everything raises RepositoryError
     (or a subclass) when the directory isn't there or can't be used, SpecError for names and numbers that aren't valid.
 
-    root: the directory, or a store. digest: algorithm for new manifests, `blake3` or `sha256`.
+    root: the directory, an address such as `s3://bucket/models`, or a store.
+    digest: algorithm for new manifests, `blake3` or `sha256`.
     """
 
     def __init__(self, root: str | Path | Store, *, digest: str = DEFAULT) -> None:
         hasher(digest)
-        self.store = DirectoryStore(Path(root).absolute()) if isinstance(root, str | Path) else root
+        self.store = open_store(root) if isinstance(root, str | Path) else root
         self._publisher = self.store.publisher(digest)
 
     def __repr__(self) -> str:
         return f"Repository({str(self.store)!r})"
+
+    @property
+    def local(self) -> bool:
+        """Whether its bytes are on this machine, so that a server here can read them."""
+        return self.store.local_path("") is not None
 
     @property
     def root(self) -> Path:

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import msgspec
 
+from deploy.addresses import Address
 from deploy.errors import SpecError
-from deploy.spec.format import ServerPart, TlsPart
+from deploy.spec.format import STATE, ServerPart, SpecFile, TlsPart
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")  # s3://, gs://, hdfs://; a single letter is a Windows drive
+MIRRORS = ".mirrors"  # below the state's directory; no server can be called so
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\|\.{0,2}\\")
 
 # Written by the toolkit itself, so a second value among `flags` would contradict it
@@ -38,7 +40,8 @@ def local(text: str, where: str) -> Path:
         text = text[len(scheme[0]) - 1:]
     elif scheme:
         raise SpecError(f"only local directories can be served, got {text!r}", path=where,
-                        hint="copy it to a directory of this machine, or mount it there, and name that")
+                        hint="copy it to a directory of this machine, or mount it there, and name that; "
+                             "or name the store at the top: `repository: s3://bucket/prefix`")
     if _WINDOWS.match(text):
         raise SpecError(f"expected a directory of this machine, got the Windows path {text!r}", path=where,
                         hint="write it as it is called here, with forward slashes, for example /mnt/c/models")
@@ -57,6 +60,18 @@ def directory(text: str, beside: Path, where: str) -> Path:
     except (OSError, RuntimeError) as e:  # links that lead in a circle
         raise SpecError(f"the directory {text!r} can't be looked up: {getattr(e, 'strerror', None) or e}", path=where
                         ) from None
+
+
+def local_repository(file: SpecFile, remote: Address | None, state: Path | None, beside: Path) -> Path:
+    """The directory that servers of this machine read: the repository itself, or the mirror of a remote one."""
+    if remote is None:
+        if file.mirror is not None:
+            raise SpecError(f"the repository {file.repository!r} is on this machine, so nothing is mirrored",
+                            path="mirror", hint="take `mirror` out, or name an address as `repository`")
+        return directory(file.repository, beside, "repository")
+    if file.mirror is not None:
+        return directory(file.mirror, beside, "mirror")
+    return (state or beside / STATE).resolve() / MIRRORS / remote.slug
 
 
 def state_root(written: str | None, path: Path) -> Path | None:

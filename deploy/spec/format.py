@@ -181,7 +181,12 @@ class SpecFile(_Struct, frozen=True):
     models: list[ModelSpec]
     name: Annotated[str, Meta(
         description="what the running server is called in status, logs and down, if not as this file")] | None = None
-    repository: Annotated[str, Meta(description="root of the model repository, relative to this file")] = "models"
+    repository: Annotated[str, Meta(
+        description="root of the model repository: a directory, relative to this file, or an address such as "
+                    "s3://bucket/models")] = "models"
+    mirror: Annotated[str | None, Meta(
+        description="directory of this machine for the versions of a repository that is elsewhere, if not below .tfs "
+                    "beside this file")] = None
     state: Annotated[str | None, Meta(
         description="directory for what is remembered of the running server, if not .tfs beside this file")] = None
     server: ServerPart = ServerPart()
@@ -193,6 +198,8 @@ class Spec(_Struct, frozen=True):
     """serving.yaml, checked: paths are absolute, versions and labels are values of deploy.types.
 
     allow: model -> rule of `tfs check` -> why its findings are accepted.
+    repository: the directory that servers of this machine read.
+    remote: the address that its versions come from, if it is a mirror.
     """
 
     name: str
@@ -204,6 +211,7 @@ class Spec(_Struct, frozen=True):
     rollout: RolloutPart = RolloutPart()
     allow: dict[str, dict[str, str]] = {}
     state: Path | None = None
+    remote: str | None = None
 
     @property
     def state_dir(self) -> Path:

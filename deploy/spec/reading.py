@@ -16,9 +16,10 @@ import msgspec
 import yaml
 
 from deploy import files
+from deploy.addresses import Address
 from deploy.errors import SpecError
 from deploy.naming import check_name, check_version
-from deploy.spec.constraints import checked_server, directory, state_root
+from deploy.spec.constraints import checked_server, directory, local_repository, state_root
 from deploy.spec.format import ComparePart, ModelSpec, RolloutPart, ServerPart, SmokePart, Spec, SpecFile
 from deploy.spec.messages import readable, unknown_keys, unusable
 from deploy.types import All, Latest, ServedModel, Specific, VersionPolicy
@@ -121,7 +122,9 @@ def parse(text: bytes | str, path: Path) -> Spec:
 def checked(file: SpecFile, path: Path) -> Spec:
     """The rules that types can't say. Raises SpecError at the first one broken."""
     name = _name(file, path)
-    repository = directory(file.repository, path.parent, "repository")
+    remote = Address.parse(file.repository, "repository")
+    state = state_root(file.state, path)
+    repository = local_repository(file, remote, state, path.parent)
     models = tuple(_model(m, repository, path.parent, f"models/{i}") for i, m in enumerate(file.models))
     if not models:
         raise SpecError("no model is named", path="models", hint="list at least one: - name: my_model")
@@ -135,7 +138,7 @@ def checked(file: SpecFile, path: Path) -> Spec:
     return Spec(name=name, path=path, repository=repository, models=models, server=server, smoke=file.smoke,
                 rollout=_rollout(file.rollout, path),
                 allow={model.name: dict(model.allow) for model in file.models if model.allow},
-                state=state_root(file.state, path))
+                state=state, remote=str(remote) if remote else None)
 
 
 def bare(path: str | Path) -> Iterator[Spec]:

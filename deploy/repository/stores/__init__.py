@@ -2,6 +2,7 @@
 
     directory     a directory that TensorFlow Serving can watch: versions appear by one rename
     staging       a directory's stages and numbers, kept apart by locks
+    addresses     from a path or an address (`s3://bucket/models`) to its store
     conditional   publishing by conditional writes, for every store that knows no rename; one in memory, for tests
 
 A store is added by a module here and a line in tests/contract/test_stores.py.

@@ -176,12 +176,13 @@ class MemoryStore:
 
     only_whole = False
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "") -> None:
+        self._name = name
         self._objects: dict[str, tuple[bytes, float]] = {}
         self._lock = threading.Lock()
 
     def __str__(self) -> str:
-        return "memory:"
+        return f"memory:{self._name}"
 
     def check(self) -> None:
         """It is always there."""

@@ -1,0 +1,108 @@
+"""Where a repository is: a directory, or an address such as `s3://bucket/models`. Parsed here and nowhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from deploy.errors import SpecError
+
+REMOTE = ("s3", "gs", "az", "ssh", "oci")  # what stores/addresses.py opens, beside directories and memory
+EXAMPLES = "s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, ssh://user@host/path or oci://registry/name"
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?=/|[A-Za-z0-9_.-]+$)")  # a single letter is a Windows drive
+_ALIASES = {"gcs": "gs", "s3a": "s3", "s3n": "s3", "abfs": "az", "abfss": "az", "wasb": "az", "wasbs": "az",
+            "azure": "az", "sftp": "ssh", "docker": "oci"}
+_HOST = re.compile(r"(?:[A-Za-z0-9_.-]+@)?(?:[A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?")
+_SEGMENT = re.compile(r"[A-Za-z0-9_.=+@~ -]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A repository that is no directory of this machine. It never holds a secret.
+
+    scheme: one of REMOTE, or `memory`. host: the bucket, the container, `user@host:port`, the registry.
+    path: below it, segments joined by single slashes, without one at either end; "" for its root.
+    """
+
+    scheme: str
+    host: str
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.scheme == "memory":
+            return f"memory:{self.host}"
+        return f"{self.scheme}://{self.host}" + (f"/{self.path}" if self.path else "")
+
+    @property
+    def slug(self) -> str:
+        """A file's name that no other address has, and that a person recognises."""
+        text = str(self)
+        plain = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:60]
+        return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    @classmethod
+    def parse(cls, text: str | Path, where: str | None = None) -> Address | None:
+        """The address that a text means, None for a directory's path (`file:` ones among them, see `file_path`).
+
+        where: the field that holds it, for messages. Raises SpecError for addresses that no store can have.
+        """
+        match = _SCHEME.match(text) if isinstance(text, str) else None
+        if match is None or not isinstance(text, str) or match[1].lower() == "file":
+            return None
+        scheme = match[1].lower()
+        if scheme == "memory":
+            return cls(scheme, text[len(match[0]):].strip("/"))
+        if scheme not in REMOTE:
+            other = _ALIASES.get(scheme)
+            hint = f"write {other}://" if other else f"copy it to a directory of this machine, or to {EXAMPLES}"
+            raise SpecError(f"{_shown(text)!r}: a repository can't be at {scheme}://", path=where or "", hint=hint)
+        if not text[len(match[0]):].startswith("//"):
+            raise SpecError(f"{_shown(text)!r} isn't a whole address", path=where or "", hint=f"for example {EXAMPLES}")
+        return cls._parsed(scheme, text, where or "")
+
+    @classmethod
+    def _parsed(cls, scheme: str, text: str, where: str) -> Address:
+        try:
+            parts = urlsplit(text)
+            password = parts.password
+        except ValueError as e:
+            raise SpecError(f"{_shown(text)!r}: {e}", path=where, hint=f"for example {EXAMPLES}") from None
+        if password is not None:
+            raise SpecError(f"{_shown(text)!r} holds a password", path=where,
+                            hint="take it out of the address; credentials come from the environment or a file")
+        if parts.query or parts.fragment:
+            raise SpecError(f"{_shown(text)!r}: an address of a repository has no '?' and no '#'", path=where,
+                            hint="options and credentials come from the environment")
+        if not _HOST.fullmatch(parts.netloc):
+            raise SpecError(f"{_shown(text)!r} names no {_HOSTS[scheme]}", path=where, hint=f"for example {EXAMPLES}")
+        segments = [segment for segment in parts.path.split("/") if segment]
+        for segment in segments:
+            if segment in (".", "..") or not _SEGMENT.fullmatch(segment):
+                raise SpecError(f"{_shown(text)!r}: {segment!r} can't be part of an address", path=where,
+                                hint="use letters, digits, '_', '-', '.' between the slashes")
+        return cls(scheme, parts.netloc, "/".join(segments))
+
+
+_HOSTS = {"s3": "bucket", "gs": "bucket", "az": "container", "ssh": "host", "oci": "registry"}
+
+
+def file_path(text: str) -> str:
+    """The path in a `file:` URL; any other text as it is. Raises SpecError for one of another host."""
+    if text[:5].lower() != "file:":
+        return text
+    rest = text[5:]
+    if rest.startswith("//"):
+        host, slash, rest = rest[2:].partition("/")
+        if host not in ("", "localhost") or not slash:
+            raise SpecError(f"{text!r} names another host, {host!r}", hint="a file's address is file:///path")
+        rest = f"/{rest}"
+    return unquote(rest)
+
+
+def _shown(text: str) -> str:
+    """The text without what may be a secret."""
+    return re.sub(r"(?<=://)([^/@]*?):[^/]*@", r"\1:***@", text).partition("?")[0][:300]
