@@ -77,7 +77,7 @@ def _of_spec(spec: Spec, names: tuple[str, ...], *, quiet: bool) -> SmokeReport:
                                 progress)
 
 
-def _of_address(rest_url: str | None, grpc_target: str | None, names: tuple[str, ...], repository: Path | None, *,
+def _of_address(rest_url: str | None, grpc_target: str | None, names: tuple[str, ...], repository: Path | str | None, *,
                 quiet: bool) -> SmokeReport:
     from deploy import smoke
 
