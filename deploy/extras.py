@@ -12,6 +12,7 @@ MODULES = {
     "tflite": ("ai_edge_litert",),
     "jax": ("jax",),
     "keras2": ("tf_keras",),
+    "sign": ("cryptography",),
 }
 
 
