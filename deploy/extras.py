@@ -12,14 +12,24 @@ MODULES = {
     "tflite": ("ai_edge_litert",),
     "jax": ("jax",),
     "keras2": ("tf_keras",),
+    "s3": ("obstore", "botocore"),
+    "azure": ("obstore", "azure.identity"),
+    "gcs": ("google.cloud.storage",),
     "sign": ("cryptography",),
 }
 
 
 def missing(extra: str) -> str | None:
     """None if all of the extra's modules are installed, else a sentence that names those which aren't."""
-    absent = [name for name in MODULES[extra] if find_spec(name) is None]
+    absent = [name for name in MODULES[extra] if not _installed(name)]
     return f"{' and '.join(absent)} can't be imported: {install(extra)}" if absent else None
+
+
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that it is in isn't there
+        return False
 
 
 def install(extra: str) -> str:

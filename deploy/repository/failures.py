@@ -16,11 +16,21 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
+class Refused(OSError):
+    """What a store elsewhere refuses. `str()` is the sentence; hint: what to do."""
+
+    def __init__(self, sentence: str, hint: str) -> None:
+        super().__init__(sentence)
+        self.hint = hint
+
+
 @contextmanager
 def translated(doing: str, where: Path | str) -> Iterator[None]:
     """Turn OSError into RepositoryError: `doing` is what failed ('publish mnist'), `where` the repository."""
     try:
         yield
+    except Refused as error:
+        raise RepositoryError(f"can't {doing}: {error}", hint=error.hint) from error
     except OSError as error:
         path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else str(where)
         if error.errno in _REFUSED:

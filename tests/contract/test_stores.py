@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,10 +16,12 @@ import pytest
 from deploy.errors import DigestMismatch, Malformed, RepositoryError, VersionExists, VersionNotFound
 from deploy.repository import Repository, Store
 from deploy.repository.naming import MANIFEST_FILE
+from deploy.repository.stores.addresses import open_store
 from deploy.repository.stores.conditional import ConditionalPublisher, MemoryStore
 from deploy.repository.stores.directory import DirectoryStore
 from deploy.types import ModelVersion
 from tests.support.killed import killed
+from tests.support.peers.stores import KINDS, ObjectServices
 from tests.support.repository import savedmodel
 
 ONE = ModelVersion("m", 1)
@@ -108,18 +111,40 @@ class InMemory:
 
     def killed_at(self, step: int, work: Callable[[Repository], object]) -> bool:
         try:
-            work(Repository(Mortal(self._store, step)))
+            work(Repository(Mortal(self.open(), step)))
         except Killed:
             return True
         return False
 
 
+class InBucket(InMemory):
+    """A prefix of its own in a real service's bucket. Every process has a client of its own."""
+
+    def __init__(self, root: str) -> None:
+        self._address = f"{root}/{uuid.uuid4().hex}"
+
+    def open(self) -> Store:
+        return open_store(self._address)
+
+
 STORES: dict[str, Callable[[Path], Place]] = {"directory": InDirectory, "memory": InMemory}
 
 
-@pytest.fixture(params=STORES)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    return STORES[request.param](tmp_path)
+@pytest.fixture(scope="session")
+def services() -> Iterator[ObjectServices]:
+    running = ObjectServices()
+    yield running
+    running.end()
+
+
+@pytest.fixture(params=[*STORES, *KINDS])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    if request.param in STORES:
+        yield STORES[request.param](tmp_path)
+        return
+    services: ObjectServices = request.getfixturevalue("services")
+    with pytest.MonkeyPatch.context() as patch:
+        yield InBucket(services.use(request.param, patch).root)
 
 
 @pytest.fixture
@@ -155,6 +180,28 @@ def test_objects(store: Store, tmp_path: Path) -> None:
     for name in ("a/b/one", "a/b/three", "nothing/at/all"):
         with pytest.raises(FileNotFoundError):
             store.open(name)
+
+
+@pytest.mark.parametrize("name", ["m/1/assets/with blanks", "m/1/assets/Wörter.txt", "m/1/assets/a+b=c&d,e;f",
+                                  "m/1/assets/100%", "m/1/assets/50%25", "m/1/assets/~x'(1)!*@$", "m/1/a#b?c"])
+def test_names_of_files_are_kept(store: Store, name: str) -> None:
+    store.put(name, b"x")
+    assert [item.name for item in store.list("m/1", deep=True)] == [name]
+    with store.open(name) as file:
+        assert file.read() == b"x"
+    store.delete(name)
+    assert not list(store.list(deep=True))
+
+
+def test_a_file_of_many_parts(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "big"
+    path.write_bytes(b"".join(b"%08d" % number for number in range(3_000_000)))
+    store.put("m/1/variables", path)
+    with store.open("m/1/variables") as file:
+        assert file.seek(-8, os.SEEK_END) == 24_000_000 - 8 and file.read() == b"02999999" and file.read() == b""
+        assert file.seek(8 * 1_500_000) and file.read(8) == b"01500000"
+        file.seek(0)
+        assert file.read() == path.read_bytes()
 
 
 def test_a_listing_has_one_level_or_all(store: Store) -> None:
@@ -358,5 +405,5 @@ def test_what_isnt_here_has_no_path(repo: Repository, source: Path) -> None:
         assert published.path == repo.path(ONE) and (published.path / "saved_model.pb").is_file()
         return
     for ask in (lambda: published.path, lambda: repo.path(ONE), lambda: repo.root):
-        with pytest.raises(RepositoryError, match=r"is in memory:.*, not on this machine"):
+        with pytest.raises(RepositoryError, match=r"is in .*:.*, not on this machine"):
             ask()

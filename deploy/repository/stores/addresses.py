@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # scheme -> (the module, whose `open_address` makes the store; the extra that it needs)
 _STORES = {
     "s3": ("objects", "s3"),
-    "gs": ("objects", "gcs"),
+    "gs": ("gcs", "gcs"),
     "az": ("objects", "azure"),
     "ssh": ("sftp", "ssh"),
     "oci": ("oci", "oci"),

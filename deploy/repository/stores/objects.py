@@ -1,0 +1,125 @@
+"""Amazon S3 and what speaks like it, and Azure Blob Storage: through obstore, with the services' conditional puts.
+
+Files go up in parts and in parallel; for S3 with SHA-256 checksums that the service verifies. Credentials and endpoints
+come from where the services' own tools take them (see `object_options`), never from the address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+
+from deploy.addresses import Address
+from deploy.repository.failures import Refused
+from deploy.repository.stores import Item, Publisher, object_options
+from deploy.repository.stores.conditional import ConditionalPublisher
+from deploy.repository.stores.ranged import open_ranged
+from deploy.repository.stores.refusals import Asked, refused
+
+if TYPE_CHECKING:
+    from deploy.repository.stores.object_options import Service
+
+PART = 8 << 20  # bytes of one part of an upload
+_PARTS = 4  # of one file at once; several files go up at once, too
+
+
+def open_address(address: Address) -> ObjectStore:
+    """The store at an s3:// or az:// address. Raises RepositoryError without credentials."""
+    return ObjectStore(address, object_options.service(address))
+
+
+class ObjectStore:
+    """A bucket, or what is below a prefix in it."""
+
+    only_whole = False
+
+    def __init__(self, address: Address, service: Service) -> None:
+        self._address, self._service, self._store = address, service, service.store
+
+    def __str__(self) -> str:
+        return str(self._address)
+
+    def check(self) -> None:
+        """Whether there is such a bucket is said by whatever is asked of it first."""
+
+    def make(self) -> None:
+        """Buckets are made by whoever pays for them."""
+
+    def list(self, prefix: str = "", *, deep: bool = False) -> Iterator[Item]:
+        with self._told("list", prefix):
+            if deep:
+                found = [item for chunk in obstore.list(self._store, prefix or None) for item in chunk]
+                below: list[str] = []
+            else:
+                result = obstore.list_with_delimiter(self._store, prefix or None)
+                found, below = list(result["objects"]), list(result["common_prefixes"])
+        items = [Item(item["path"], item["size"], item["last_modified"].timestamp()) for item in found]
+        return iter(sorted([*items, *(Item(f"{name}/") for name in below)], key=lambda item: item.name))
+
+    def open(self, name: str) -> BinaryIO:
+        with self._told("get", name):
+            about = obstore.head(self._store, name)
+        tag = about["e_tag"]
+
+        def fetch(start: int, end: int) -> bytes:
+            with self._told("get", name):
+                options: obstore.GetOptions = {"range": (start, end)}
+                if tag:
+                    options["if_match"] = tag
+                return bytes(obstore.get(self._store, name, options=options).bytes())
+
+        return open_ranged(about["size"], fetch)
+
+    def put(self, name: str, data: bytes | Path) -> None:
+        with self._told("put", name):
+            obstore.put(self._store, name, data, chunk_size=PART, max_concurrency=_PARTS)
+
+    def put_if_absent(self, name: str, data: bytes) -> bool:
+        try:
+            with self._told("put", name):
+                obstore.put(self._store, name, data, mode="create", use_multipart=False)
+        except FileExistsError:
+            return False
+        return True
+
+    def delete(self, name: str) -> None:
+        try:
+            with self._told("delete", name):
+                obstore.delete(self._store, name)
+        except FileNotFoundError:
+            pass
+
+    def local_path(self, name: str) -> Path | None:
+        """Its bytes are elsewhere."""
+
+    def publisher(self, algorithm: str) -> Publisher:
+        return ConditionalPublisher(self, algorithm)
+
+    @contextmanager
+    def _told(self, verb: str, name: str) -> Iterator[None]:
+        """What obstore raises, as the protocol says it: FileNotFoundError, FileExistsError, Refused."""
+        try:
+            yield
+        except Refused:
+            raise
+        except FileNotFoundError as error:
+            if self._service.missing in str(error):
+                raise refused(error, self._asked(verb, name)) from error
+            raise FileNotFoundError(2, "there is no such object", f"{self}/{name}") from None
+        except AlreadyExistsError:
+            raise FileExistsError(17, "there is such an object", f"{self}/{name}") from None
+        except PreconditionError as error:
+            raise Refused(f"{self}/{name} was changed while it was read",
+                          "published versions never change: find out who wrote there, then repeat") from error
+        except (BaseError, OSError, ValueError) as error:
+            raise refused(error, self._asked(verb, name)) from error
+
+    def _asked(self, verb: str, name: str) -> Asked:
+        service = self._service
+        return Asked(f"{verb} {name or 'it'}", str(self), f"{service.container} {self._address.host!r}",
+                     service.caller(), service.endpoint, service.permissions[verb])
