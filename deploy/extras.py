@@ -15,6 +15,7 @@ MODULES = {
     "s3": ("obstore", "botocore"),
     "azure": ("obstore", "azure.identity"),
     "gcs": ("google.cloud.storage",),
+    "oci": ("urllib3",),
     "sign": ("cryptography",),
 }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+import urllib3
 
 from deploy.errors import DigestMismatch, Malformed, RepositoryError, VersionExists, VersionNotFound
 from deploy.repository import Repository, Store
@@ -21,6 +22,7 @@ from deploy.repository.stores.conditional import ConditionalPublisher, MemorySto
 from deploy.repository.stores.directory import DirectoryStore
 from deploy.types import ModelVersion
 from tests.support.killed import killed
+from tests.support.peers.registry import docker_registry
 from tests.support.peers.stores import KINDS, ObjectServices
 from tests.support.repository import savedmodel
 
@@ -137,14 +139,62 @@ def services() -> Iterator[ObjectServices]:
     running.end()
 
 
-@pytest.fixture(params=[*STORES, *KINDS])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    if request.param in STORES:
-        yield STORES[request.param](tmp_path)
+class InRegistry:
+    """A part of an OCI registry of its own. Its publishers die before one of their requests that change something."""
+
+    def __init__(self, host: str) -> None:
+        self._address = f"oci://{host}/{uuid.uuid4().hex}"
+
+    def open(self) -> Store:
+        return open_store(self._address)
+
+    def killed_at(self, step: int, work: Callable[[Repository], object]) -> bool:
+        left = [step]
+
+        def request(http: object, method: str, url: str, **others: Any) -> Any:
+            left[0] -= method not in ("GET", "HEAD")
+            if left[0] < 0:
+                raise Killed
+            return _request(http, method, url, **others)
+
+        _request = urllib3.PoolManager.request
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(urllib3.PoolManager, "request", request)
+            try:
+                work(Repository(self.open()))
+            except Killed:
+                return True
+        return False
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with docker_registry(tmp_path_factory.mktemp("registry")) as host:
+        yield host
+
+
+@pytest.fixture
+def place(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    if kind in STORES:
+        yield STORES[kind](tmp_path)
+        return
+    if kind == "registry":
+        yield InRegistry(request.getfixturevalue("registry"))
         return
     services: ObjectServices = request.getfixturevalue("services")
     with pytest.MonkeyPatch.context() as patch:
-        yield InBucket(services.use(request.param, patch).root)
+        yield InBucket(services.use(kind, patch).root)
+
+
+OBJECTS = pytest.mark.parametrize("kind", [*STORES, *KINDS])
+"""Of stores whose objects are written one by one; in a registry a version is one image."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Whatever isn't of objects holds for all."""
+    if "kind" in metafunc.fixturenames and not any(m.name == "parametrize" and m.args[0] == "kind"
+                                                   for m in metafunc.definition.iter_markers()):
+        metafunc.parametrize("kind", [*STORES, *KINDS, "registry"])
 
 
 @pytest.fixture
@@ -164,6 +214,7 @@ def source(tmp_path: Path) -> Path:
 
 # -- the store's own promises
 
+@OBJECTS
 def test_objects(store: Store, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"of a file")
     store.put("a/b/one", b"0123456789")
@@ -182,6 +233,7 @@ def test_objects(store: Store, tmp_path: Path) -> None:
             store.open(name)
 
 
+@OBJECTS
 @pytest.mark.parametrize("name", ["m/1/assets/with blanks", "m/1/assets/Wörter.txt", "m/1/assets/a+b=c&d,e;f",
                                   "m/1/assets/100%", "m/1/assets/50%25", "m/1/assets/~x'(1)!*@$", "m/1/a#b?c"])
 def test_names_of_files_are_kept(store: Store, name: str) -> None:
@@ -193,6 +245,7 @@ def test_names_of_files_are_kept(store: Store, name: str) -> None:
     assert not list(store.list(deep=True))
 
 
+@OBJECTS
 def test_a_file_of_many_parts(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "big"
     path.write_bytes(b"".join(b"%08d" % number for number in range(3_000_000)))
@@ -204,6 +257,7 @@ def test_a_file_of_many_parts(store: Store, tmp_path: Path) -> None:
         assert file.read() == path.read_bytes()
 
 
+@OBJECTS
 def test_a_listing_has_one_level_or_all(store: Store) -> None:
     assert list(store.list()) == list(store.list("nothing", deep=True)) == []
     for name in ("a/2/x", "a/10/y/z", "a/file", "ab/1", "top"):
@@ -216,6 +270,7 @@ def test_a_listing_has_one_level_or_all(store: Store) -> None:
     assert all(item.changed > 1.7e9 for item in store.list(deep=True))
 
 
+@OBJECTS
 def test_of_many_conditional_puts_one_wins(place: Place) -> None:
     barrier = threading.Barrier(8)
 
@@ -231,6 +286,7 @@ def test_of_many_conditional_puts_one_wins(place: Place) -> None:
     assert [item.name for item in place.open().list("claims")] == ["claims/7"]
 
 
+@OBJECTS
 def test_a_local_path_leads_to_the_bytes_or_isnt_given(store: Store) -> None:
     store.put("m/1/x", b"bytes")
     path = store.local_path("m/1")
@@ -270,6 +326,7 @@ def test_a_stage_claims_its_number(repo: Repository, source: Path) -> None:
     assert repo.versions("m") == [5, 6] and repo.publish(source, "m", 9).mv.version == 9
 
 
+@OBJECTS
 @pytest.mark.parametrize(("name", "number"), [("007", 8), ("9999999999999999999", 4), ("-2", 4)])
 def test_the_next_number_is_beyond_those_that_a_server_reads(store: Store, source: Path, tmp_path: Path, name: str,
                                                              number: int) -> None:
@@ -361,6 +418,7 @@ def test_what_the_killed_left_is_cleaned_away(place: Place, source: Path, monkey
     assert repo.publish(source, "m").mv.version == max(repo.versions("m"))
 
 
+@OBJECTS
 @pytest.mark.parametrize(("change", "message"), [
     (lambda data: data[:100], "isn't JSON"),
     (lambda _: b"[" * 100_000, "nested too deeply"),
@@ -383,6 +441,7 @@ def test_damaged_manifests(repo: Repository, source: Path, change: Callable[[byt
     assert repo.publish(source, "m").mv.version == 2
 
 
+@OBJECTS
 def test_verify_names_every_difference(repo: Repository, source: Path) -> None:
     repo.publish(source, "m")
     repo.store.delete("m/1/saved_model.pb")

@@ -1,6 +1,7 @@
 """Other people's servers that tests start: real stores and registries, on free loopback ports, ended with the tests.
 
     stores     S3 (moto, SeaweedFS), Google Cloud Storage (fake-gcs-server), Azure (Azurite)
+    registry   an OCI registry (docker-registry)
 
 A peer that isn't installed skips its tests with a line that says so; TFS_REQUIRE_PEERS=1 makes that a failure.
 """

@@ -1,0 +1,2 @@
+from .store import OciStore as OciStore
+from .store import open_address as open_address

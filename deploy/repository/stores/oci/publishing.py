@@ -1,0 +1,152 @@
+"""Versions put together as images and pushed: blobs first, the tag last, which shows all of it."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path, PurePath, PurePosixPath
+from typing import TYPE_CHECKING
+
+from deploy.errors import RepositoryError, VersionExists
+from deploy.naming import MAX_VERSION, check_version
+from deploy.repository import failures
+from deploy.repository.failures import Refused
+from deploy.repository.manifest import Manifest
+from deploy.repository.publishing import ManifestOf, Published, VersionStage
+from deploy.repository.stores.oci import claims, image
+from deploy.repository.stores.oci.claims import Claim
+from deploy.repository.stores.oci.image import Descriptor
+from deploy.repository.stores.oci.remote import Remote
+from deploy.wire.model_config import by_version
+
+if TYPE_CHECKING:
+    from deploy.repository.stores.oci.store import OciStore
+
+
+class OciPublisher:
+    """How versions get into a registry."""
+
+    def __init__(self, store: OciStore, algorithm: str) -> None:
+        self._store, self._algorithm = store, algorithm
+
+    def stage(self, model: str, version: int | None) -> VersionStage:
+        return _OciStage(self._store, model, version, self._algorithm)
+
+    def next_version(self, model: str) -> int:
+        remote = self._store.find_remote(model)
+        return claims.next_number(remote.tags() if remote else ())
+
+    def clean(self, older_than: float) -> list[PurePath]:
+        """Take back what dead publishers claimed. Blobs that no image has are the registry's to collect."""
+        removed: list[PurePath] = []
+        for model in self._store.models():
+            remote = self._store.remote(model)
+            tags = remote.tags()
+            for claim in claims.claims(tags):
+                if claim.number in by_version(tags) or "withdrawn" in claim.states:
+                    claims.forget(remote, claim)
+                elif claims.abandoned(remote, claim, older_than):
+                    claims.withdraw(remote, claim)
+                    removed.append(PurePosixPath(model, str(claim.number)))
+        return removed
+
+
+class _OciStage(VersionStage):
+    def __init__(self, store: OciStore, model: str, version: int | None, algorithm: str) -> None:
+        super().__init__(model, str(store), algorithm)
+        self._store, self._claimed = store, list[Claim]()
+        self._remote = store.remote(model)
+        self._scratch = tempfile.TemporaryDirectory(prefix="tfs-stage-")
+        try:
+            self._tree = Path(self._scratch.name) / "version"
+            self._tree.mkdir()
+            if version is not None:
+                with failures.translated(f"publish {model}", str(store)):
+                    self._claim(version)
+        except BaseException:
+            self._scratch.cleanup()
+            raise
+
+    @property
+    def path(self) -> Path:
+        return self._tree
+
+    def discard(self) -> None:
+        self._scratch.cleanup()
+        with suppress(OSError):  # `clean` takes what is left
+            self._withdraw()
+
+    def show(self, tree: Path, version: int | None, manifest: ManifestOf) -> Published:
+        version = version if version is None else check_version(version)
+        if version is not None and [version] != [claim.number for claim in self._claimed]:
+            self._withdraw()
+            self._claim(version)
+        while not self._claimed:
+            self._claim_next()
+        number = self._claimed[0].number
+        written = manifest(number)
+        self._tag(number, push(self._remote, written, tree, self._store.types))
+        with suppress(OSError, RepositoryError):  # the version is there, whatever becomes of its claim
+            claims.forget(self._remote, self._claimed.pop())
+        self.discard()
+        return Published(written.model_version, f"{self._store}/{self.model}/{number}", written)
+
+    def _tag(self, number: int, data: bytes) -> None:
+        """The one step that shows the version. Who claims nothing may take its tag before, or at the same time."""
+        if self._remote.find_digest(str(number)) is not None:
+            raise self._exists(number)
+        try:
+            self._remote.put_manifest(str(number), data)
+        except Refused:
+            if self._remote.find_digest(str(number)) is not None:  # the registry keeps tags as they are
+                raise self._exists(number) from None
+            raise
+        seen, own = self._remote.find_digest(str(number)), image.described(data, image.MANIFEST).digest
+        if seen != own:
+            raise RepositoryError(f"{self._remote}:{number} is {seen} now, and was pushed as {own}",
+                                  hint="something that doesn't claim its numbers pushes there, too: publish again",
+                                  details={"expected": own, "seen": seen})
+
+    def _claim(self, number: int) -> None:
+        if number in by_version(self._remote.tags()):
+            raise self._exists(number)
+        claim = claims.take(self._remote, number)
+        if claim is None:
+            raise self._exists(number)
+        self._claimed = [claim]
+
+    def _claim_next(self) -> None:
+        number = claims.next_number(self._remote.tags())
+        if number > MAX_VERSION:
+            raise RepositoryError(f"{self.model} has no number left after {MAX_VERSION}", hint="name a free version")
+        claim = claims.take(self._remote, number)
+        self._claimed = [claim] if claim else []
+
+    def _withdraw(self) -> None:
+        while self._claimed:
+            claims.withdraw(self._remote, self._claimed.pop())
+
+    def _exists(self, number: int) -> VersionExists:
+        tags = self._remote.tags()
+        owner = None if number in by_version(tags) else claims.holder(self._remote, number, tags)
+        why = "exists" if owner is None else f"is being published by {owner}"
+        return VersionExists(f"{self.model}/{number} {why} in {self._store}; published versions never change",
+                             hint=f"the next free version is {claims.next_number(tags)}")
+
+
+def push(remote: Remote, manifest: Manifest, tree: Path, types: image.MediaTypes,
+         progress: Callable[[int], None] = lambda _: None) -> bytes:
+    """Have all blobs of a version in the registry; returns the image that they make. What is there isn't sent again."""
+    layer, opened = image.files_layer(manifest), image.opener(tree)
+    files = layer.descriptor(types.files, opened, progress)
+    remote.push(files, lambda: image.as_file(layer.pieces(opened)))
+    own, text = image.manifest_layer(manifest)
+    last = own.descriptor(types.manifest, lambda _: io.BytesIO(text))
+    remote.push(last, lambda: image.as_file(own.pieces(lambda _: io.BytesIO(text))))
+    layers: tuple[Descriptor, ...] = (files, last)
+    config = image.config(manifest, layers, types)
+    described = image.described(config, types.config)
+    remote.push(described, lambda: io.BytesIO(config))
+    return image.image_manifest(manifest, described, layers, types)
