@@ -31,7 +31,7 @@ _PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class RegistryReply:
     """An HTTP answer, read. Header names in lower case."""
 
     status: int
@@ -57,7 +57,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RegistryRequest:
     """An HTTP request. most: bytes of the answer. skip: of a range, the bytes before it, if all of it comes instead."""
 
     method: str
@@ -68,7 +68,7 @@ class Request:
     skip: int | None = None
 
 
-class Connection:
+class RegistryConnection:
     """To one registry. Thread-safe. base: `https://ghcr.io`, once `find_base` was called."""
 
     def __init__(self, host: str) -> None:
@@ -86,7 +86,7 @@ class Connection:
         while True:
             tries, url = tries + 1, f"{scheme}://{self._server}/v2/"
             try:
-                reply = self.request(Request("GET", url))
+                reply = self.request(RegistryRequest("GET", url))
             except HTTPError as error:
                 if tries >= TRIES or waited.over or isinstance(error, SSLError) or _hopeless(error):
                     raise self.unreachable(error, "ask what it is", tries, waited) from error
@@ -103,7 +103,7 @@ class Connection:
             else:
                 pause(tries, waited, reply)
 
-    def request(self, request: Request) -> Reply:
+    def request(self, request: RegistryRequest) -> RegistryReply:
         """One answer, read to its end. Redirects of reads are followed, without what authorizes at another host.
 
         Raises HTTPError, Refused.
@@ -115,7 +115,7 @@ class Connection:
             decode_content=False)
         return _read(response, request.most, request.skip)
 
-    def send(self, url: str, headers: Mapping[str, str], body: BinaryIO) -> Reply:
+    def send(self, url: str, headers: Mapping[str, str], body: BinaryIO) -> RegistryReply:
         """PUT what is read from `body`. Raises HTTPError, Refused."""
         response = self._http.request("PUT", url, body=body, redirect=False, retries=False, preload_content=False,
                                       headers={**_agent(), **headers})
@@ -143,7 +143,7 @@ def is_plain(host: str) -> bool:
         return False
 
 
-def pause(tries: int, deadline: Deadline, reply: Reply | None) -> None:
+def pause(tries: int, deadline: Deadline, reply: RegistryReply | None) -> None:
     """Before the next try: longer each time, not at the same time as others, as long as the registry says."""
     asked = reply.headers.get("retry-after", "") if reply else ""
     seconds = float(asked) if asked.isdigit() else min(0.2 * 2 ** tries, 5.0) * random.uniform(0.5, 1.0)  # noqa: S311
@@ -163,7 +163,7 @@ def _short(text: str) -> str:
     return re.sub(r"^.*?>: |^.*?\): ", "", re.sub(r"\s+", " ", text))[:200]
 
 
-def _read(response: urllib3.BaseHTTPResponse, most: int, skip: int | None) -> Reply:
+def _read(response: urllib3.BaseHTTPResponse, most: int, skip: int | None) -> RegistryReply:
     """At most `most` bytes. Raises Refused for more, but where a range was asked for and all of it comes."""
     try:
         left = skip if skip and response.status == 200 else 0
@@ -175,7 +175,7 @@ def _read(response: urllib3.BaseHTTPResponse, most: int, skip: int | None) -> Re
         response.close() if response.length_remaining else response.release_conn()
     if not whole:
         raise Refused(f"a registry answers with more than {most:,} bytes", "look whether it is one")
-    return Reply(response.status, {k.lower(): v for k, v in response.headers.items()}, data)
+    return RegistryReply(response.status, {k.lower(): v for k, v in response.headers.items()}, data)
 
 
 def _connections(server: str, host: str) -> urllib3.PoolManager:

@@ -17,7 +17,14 @@ from urllib3.exceptions import HTTPError, SSLError
 
 from deploy.repository.failures import Refused
 from deploy.repository.stores.oci import credentials
-from deploy.repository.stores.oci.connection import AGAIN, TRIES, Connection, Reply, Request, pause
+from deploy.repository.stores.oci.connection import (
+    AGAIN,
+    TRIES,
+    RegistryConnection,
+    RegistryReply,
+    RegistryRequest,
+    pause,
+)
 from deploy.repository.stores.oci.credentials import Credentials
 from deploy.waiting import Deadline
 
@@ -29,7 +36,7 @@ class Registry:
 
     def __init__(self, host: str) -> None:
         self.host = host
-        self._connection = Connection(host)
+        self._connection = RegistryConnection(host)
         self._authorizations: dict[str, str] = {}
         self._credentials: tuple[Credentials | None] | None = None
         self._lock = threading.Lock()
@@ -40,7 +47,7 @@ class Registry:
             if not self._connection.base:
                 self._connection.find_base()
 
-    def ask(self, request: Request, what: str, scope: str) -> Reply:
+    def ask(self, request: RegistryRequest, what: str, scope: str) -> RegistryReply:
         """One call, tried again as long as that may help. Any status but those of refusals is an answer.
 
         request: its url may be a path below /v2/. what: for messages, `push m:3`. scope: of its token.
@@ -60,9 +67,9 @@ class Registry:
             pause(tries, waited, reply)
 
     def upload(self, path: str, query: Mapping[str, str], what: str, scope: str, *, body: BinaryIO,
-               size: int) -> Reply:
+               size: int) -> RegistryReply:
         """A blob: begin its upload at `path`, then send all of it, once. Raises HTTPError if the connection is cut."""
-        begun = self.ask(Request("POST", path, headers={"Content-Length": "0"}), what, scope)
+        begun = self.ask(RegistryRequest("POST", path, headers={"Content-Length": "0"}), what, scope)
         if begun.status != 202 or "location" not in begun.headers:
             return begun
         location = urljoin(f"{self._connection.base}/v2/", begun.headers["location"])
@@ -71,7 +78,7 @@ class Registry:
         return self._connection.send(location, {"Content-Type": "application/octet-stream", "Content-Length": str(size),
                                                 **({"Authorization": known} if known else {})}, body)
 
-    def upload_failed(self, error: HTTPError | None, reply: Reply | None, what: str, *, tries: int,
+    def upload_failed(self, error: HTTPError | None, reply: RegistryReply | None, what: str, *, tries: int,
                       waited: Deadline) -> bool:
         """Whether a failed upload is worth another try, after a pause. Raises Refused if not."""
         last = tries >= TRIES or waited.over
@@ -83,10 +90,10 @@ class Registry:
         pause(tries, waited, reply)
         return True
 
-    def pages(self, path: str, what: str, scope: str) -> Iterator[Reply]:
+    def pages(self, path: str, what: str, scope: str) -> Iterator[RegistryReply]:
         """The answers of a list that comes in pages."""
         for _ in range(MOST_PAGES):
-            reply = self.ask(Request("GET", path), what, scope)
+            reply = self.ask(RegistryRequest("GET", path), what, scope)
             yield reply
             following = re.match(r'\s*<([^>]+)>\s*;\s*rel="?next"?', reply.headers.get("link", ""))
             if reply.status != 200 or not following:
@@ -99,7 +106,7 @@ class Registry:
         """How long one call may be tried."""
         return self._connection.seconds
 
-    def _authorized(self, request: Request, what: str, scope: str) -> Reply:
+    def _authorized(self, request: RegistryRequest, what: str, scope: str) -> RegistryReply:
         """With a token if the registry wants one; where it doesn't accept one any more, with a new one."""
         if "://" not in request.url:
             request = replace(request, url=f"{self._connection.base}/v2/{request.url}")
@@ -130,18 +137,18 @@ class Registry:
         if known is not None and known.identity:
             body = urlencode({**form, "grant_type": "refresh_token", "refresh_token": known.secret}).encode()
             reply = self._connection.request(
-                Request("POST", realm, body, {"Content-Type": "application/x-www-form-urlencoded"}))
+                RegistryRequest("POST", realm, body, {"Content-Type": "application/x-www-form-urlencoded"}))
         else:
             mark = "&" if urlsplit(realm).query else "?"
             reply = self._connection.request(
-                _with(Request("GET", f"{realm}{mark}{urlencode(form)}"), known.basic if known else None))
+                _with(RegistryRequest("GET", f"{realm}{mark}{urlencode(form)}"), known.basic if known else None))
         try:
             answer = reply.json() if reply.status == 200 else {}
             return str(answer.get("token") or answer["access_token"])
         except (ValueError, LookupError, AttributeError):
             raise self._denied(what, reply.status, reply.reason) from None
 
-    def _answer(self, reply: Reply, what: str, tries: int, waited: Deadline) -> Reply:
+    def _answer(self, reply: RegistryReply, what: str, tries: int, waited: Deadline) -> RegistryReply:
         """The answer, unless it is a refusal that no caller can make anything of."""
         if reply.status in (401, 403):
             raise self._denied(what, reply.status, reply.reason)
@@ -167,6 +174,6 @@ class Registry:
         return self._credentials[0]
 
 
-def _with(request: Request, authorization: str | None) -> Request:
+def _with(request: RegistryRequest, authorization: str | None) -> RegistryRequest:
     """The request as somebody who may."""
     return replace(request, headers={**request.headers, "Authorization": authorization}) if authorization else request

@@ -14,7 +14,7 @@ from urllib3.exceptions import HTTPError
 
 from deploy.errors import DigestMismatch, Malformed
 from deploy.repository.failures import Refused
-from deploy.repository.stores.oci.connection import Reply, Request
+from deploy.repository.stores.oci.connection import RegistryReply, RegistryRequest
 from deploy.repository.stores.oci.credentials import DOCKER_HUB
 from deploy.repository.stores.oci.image import EMPTY, INDEX, MANIFEST, Descriptor, artifact, described, to_bytes
 from deploy.repository.stores.oci.registry import Registry
@@ -96,7 +96,7 @@ class Remote:
         media_type = str(fields.get("mediaType") or reply.headers.get("content-type", "").partition(";")[0])
         return Fetched(Descriptor(media_type, digest, len(reply.data)), fields)
 
-    def put_manifest(self, reference: str, data: bytes, media_type: str = MANIFEST) -> Reply:
+    def put_manifest(self, reference: str, data: bytes, media_type: str = MANIFEST) -> RegistryReply:
         """Keep a manifest under a tag, or its digest. What it names has to be there."""
         what = f"push {self.name}:{reference}"
         reply = self._ask("PUT", f"manifests/{reference}", what, actions="pull,push", body=data,
@@ -175,18 +175,18 @@ class Remote:
         reply = self._ask("HEAD", f"blobs/{blob.digest}", f"look into {self.name}", actions="pull,push")
         return reply.status == 200
 
-    def _ask(self, method: str, path: str, what: str, *, actions: str = "pull", **others: Any) -> Reply:
-        return self.registry.ask(Request(method, f"{self.name}/{path}", **others), what, self._scope(actions))
+    def _ask(self, method: str, path: str, what: str, *, actions: str = "pull", **others: Any) -> RegistryReply:
+        return self.registry.ask(RegistryRequest(method, f"{self.name}/{path}", **others), what, self._scope(actions))
 
     def _scope(self, actions: str) -> str:
         return f"repository:{self.name}:{actions}"
 
-    def _expect(self, reply: Reply | None, what: str, *statuses: int) -> Reply:
+    def _expect(self, reply: RegistryReply | None, what: str, *statuses: int) -> RegistryReply:
         if reply is None or reply.status not in statuses:
             raise self._strange(reply, what)
         return reply
 
-    def _strange(self, reply: Reply | None, what: str) -> Refused:
+    def _strange(self, reply: RegistryReply | None, what: str) -> Refused:
         reason = reply.reason if reply else "nothing"
         hint = "create the repository there: this registry doesn't do so by itself" if "NAME_UNKNOWN" in reason else \
             "see what the registry logs"

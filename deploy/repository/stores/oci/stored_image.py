@@ -39,7 +39,7 @@ _MOST_LAYERS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FileLocation:
     """Where a file's bytes are: in a layer, or at hand."""
 
     layer: Descriptor
@@ -50,7 +50,7 @@ class Place:
 class StoredImage:
     """A version's image, by its digest, so that it stays what it is whatever happens to the tag."""
 
-    def __init__(self, remote: Remote, mv: ModelVersion, fetched: Fetched, places: Mapping[str, Place]) -> None:
+    def __init__(self, remote: Remote, mv: ModelVersion, fetched: Fetched, places: Mapping[str, FileLocation]) -> None:
         self.mv, self.descriptor = mv, fetched.descriptor
         self.annotations = _annotations(fetched)
         self.created = _seconds(self.annotations.get(CREATED, ""))
@@ -112,7 +112,8 @@ def _annotations(fetched: Fetched) -> dict[str, str]:
     return {str(k): str(v) for k, v in annotations.items()} if isinstance(annotations, dict) else {}
 
 
-def _ours(remote: Remote, mv: ModelVersion, written: str, layers: list[Descriptor], where: str) -> dict[str, Place]:
+def _ours(remote: Remote, mv: ModelVersion, written: str, layers: list[Descriptor],
+          where: str) -> dict[str, FileLocation]:
     if written != "1":
         raise RepositoryError(f"{where}: expected an image of format 1, seen {written[:20]!r}",
                               hint="it was pushed by a newer tfs-deploy: update this one")
@@ -125,8 +126,8 @@ def _ours(remote: Remote, mv: ModelVersion, written: str, layers: list[Descripto
                              f"the image says {mv} with {layers[0].size:,}",
                              hint="versions are copied between registries with their names: publish it again")
     own = Layer(mv, {naming.MANIFEST_FILE: len(text)})
-    return {**{name: Place(layers[0], member) for name, member in laid_out.members.items()},
-            naming.MANIFEST_FILE: Place(layers[1], own.members[naming.MANIFEST_FILE], text)}
+    return {**{name: FileLocation(layers[0], member) for name, member in laid_out.members.items()},
+            naming.MANIFEST_FILE: FileLocation(layers[1], own.members[naming.MANIFEST_FILE], text)}
 
 
 def _manifest_in(data: bytes, mv: ModelVersion, where: str) -> tuple[Manifest, bytes]:
@@ -144,16 +145,16 @@ def _manifest_in(data: bytes, mv: ModelVersion, where: str) -> tuple[Manifest, b
     return manifest, text
 
 
-def _foreign(remote: Remote, mv: ModelVersion, layers: list[Descriptor], where: str) -> dict[str, Place]:
+def _foreign(remote: Remote, mv: ModelVersion, layers: list[Descriptor], where: str) -> dict[str, FileLocation]:
     """The version's files in images of other tools: below models/<name>/<version>, or else below models."""
-    places: dict[str, Place] = {}
+    places: dict[str, FileLocation] = {}
     for layer in layers:
         if layer.media_type not in LAYERS:
             raise RepositoryError(f"{where}: layer {layer.digest[:19]} is {layer.media_type}, and files are read "
                                   "out of plain tars", hint="build the image with compression=uncompressed")
         for info in _entries(open_ranged(layer.size, partial(remote.read, layer)), layer, where):
             name = str(PurePosixPath(info.name))
-            places[name] = Place(layer, Member(name, info.size, b"", info.offset_data))
+            places[name] = FileLocation(layer, Member(name, info.size, b"", info.offset_data))
             if len(places) > files.MOST_ENTRIES:
                 raise Malformed(f"{where} has more than {files.MOST_ENTRIES:,} files", hint="it isn't a model's")
     for below in (f"models/{mv.name}/{mv.version}/", "models/1/", "models/"):
