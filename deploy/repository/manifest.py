@@ -20,6 +20,7 @@ from deploy import files
 from deploy.errors import Malformed, RepositoryError, SpecError
 from deploy.goldens.tolerances import Tolerance, from_json
 from deploy.repository import naming
+from deploy.repository.failures import Refused
 from deploy.savedmodel.recipes import RecipeRecord
 from deploy.types import Contract, ModelVersion
 
@@ -176,6 +177,8 @@ def load(opened: Callable[[], BinaryIO], where: str) -> Manifest | None:
             text = file.read(_MOST + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except Refused:  # says better what to do
+        raise
     except OSError as error:
         raise Malformed(f"{where} can't be read: {files.reason(error)}", hint="publish the version again") from error
     if len(text) > _MOST:

@@ -7,7 +7,7 @@ import json
 import os
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -169,13 +169,20 @@ def _read(response: urllib3.BaseHTTPResponse, most: int, skip: int | None) -> Re
         left = skip if skip and response.status == 200 else 0
         while left and (piece := response.read(min(left, _PIECE))):
             left -= len(piece)
-        data = response.read(most)
+        data = b"".join(_pieces(response, most))
         whole = skip is not None or len(data) < most or not response.read(1)
     finally:
         response.close() if response.length_remaining else response.release_conn()
     if not whole:
         raise Refused(f"a registry answers with more than {most:,} bytes", "look whether it is one")
     return RegistryReply(response.status, {k.lower(): v for k, v in response.headers.items()}, data)
+
+
+def _pieces(response: urllib3.BaseHTTPResponse, most: int) -> Iterator[bytes]:
+    """Until the end, or `most`. Raises HTTPError where the connection is cut."""
+    while most and (piece := response.read(most)):
+        most -= len(piece)
+        yield piece
 
 
 def _connections(server: str, host: str) -> urllib3.PoolManager:

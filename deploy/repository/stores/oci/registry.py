@@ -151,7 +151,8 @@ class Registry:
     def _answer(self, reply: RegistryReply, what: str, tries: int, waited: Deadline) -> RegistryReply:
         """The answer, unless it is a refusal that no caller can make anything of."""
         if reply.status in (401, 403):
-            raise self._denied(what, reply.status, reply.reason)
+            limited = "insufficient_scope" in reply.headers.get("www-authenticate", "")
+            raise self._denied(what, 403 if limited else reply.status, reply.reason)
         if reply.status in AGAIN:
             tried = f" (tried {tries} times in {waited.waited:.1f} s)" if tries > 1 else ""
             verb = "asks to slow down and did not recover" if reply.status in (429, 503) else f"fails to {what}"

@@ -1,0 +1,476 @@
+"""Versions in an OCI registry, Debian's docker-registry: what is in an image, who may, and what goes wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import stat
+import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+
+from deploy.addresses import Address
+from deploy.errors import DigestMismatch, Malformed, RepositoryError, SpecError, VersionExists
+from deploy.repository import Repository
+from deploy.repository.failures import Refused
+from deploy.repository.naming import MANIFEST_FILE
+from deploy.repository.stores.oci import open_address
+from deploy.types import ModelVersion
+from tests.support.peers.front import Fault, front, times
+from tests.support.peers.registry import SECRET, USER, docker_config, docker_registry, token_registry
+from tests.support.repository import savedmodel
+
+ONE = ModelVersion("m", 1)
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar"
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with docker_registry(tmp_path_factory.mktemp("registry")) as host:
+        yield host
+
+
+@pytest.fixture(autouse=True)
+def _nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "no-docker"))
+
+
+@pytest.fixture
+def team(host: str, request: pytest.FixtureRequest) -> str:
+    """A repository of the test's own: `127.0.0.1:port/name`."""
+    return f"{host}/{hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]}"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return savedmodel(tmp_path / "source", weights=50_000)
+
+
+def manifest_of(team: str, tag: str = "m:1") -> dict[str, object]:
+    host, _, name = team.partition("/")
+    model, _, reference = tag.partition(":")
+    reply = requests.get(f"http://{host}/v2/{name}/{model}/manifests/{reference}", headers={"Accept": MANIFEST},
+                         timeout=5)
+    reply.raise_for_status()
+    return dict(reply.json())
+
+
+def blob_of(team: str, digest: str) -> bytes:
+    host, _, name = team.partition("/")
+    return requests.get(f"http://{host}/v2/{name}/m/blobs/{digest}", timeout=5).content
+
+
+def push_blob(team: str, data: bytes) -> str:
+    host, _, name = team.partition("/")
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    begun = requests.post(f"http://{host}/v2/{name}/m/blobs/uploads/", timeout=5)
+    requests.put(begun.headers["Location"], params={"digest": digest}, data=data, timeout=5).raise_for_status()
+    return digest
+
+
+def push_image(team: str, *layers: bytes, tag: str = "1", media_type: str = LAYER, **fields: object) -> None:
+    """An image as another tool might make it."""
+    host, _, name = team.partition("/")
+    config = push_blob(team, b"{}")
+    data = {"schemaVersion": 2, "mediaType": MANIFEST,
+            "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 2},
+            "layers": [{"mediaType": media_type, "digest": push_blob(team, layer), "size": len(layer)}
+                       for layer in layers], **fields}
+    requests.put(f"http://{host}/v2/{name}/m/manifests/{tag}", data=json.dumps(data),
+                 headers={"Content-Type": MANIFEST}, timeout=5).raise_for_status()
+
+
+def tar(*entries: tuple[str, bytes] | tarfile.TarInfo) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for entry in entries:
+            if isinstance(entry, tarfile.TarInfo):
+                archive.addfile(entry, io.BytesIO(b"\0" * min(entry.size, 1 << 20)))
+            else:
+                info = tarfile.TarInfo(entry[0])
+                info.size = len(entry[1])
+                archive.addfile(info, io.BytesIO(entry[1]))
+    return out.getvalue()
+
+
+def info(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 0) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.linkname, entry.size = kind, link, size
+    return entry
+
+
+# -- what is in an image
+
+def test_an_image_of_data_that_anything_can_mount(team: str, source: Path) -> None:
+    published = Repository(f"oci://{team}").publish(source, "m")
+    fields = manifest_of(team)
+    config = json.loads(blob_of(team, fields["config"]["digest"]))
+    assert fields["mediaType"] == MANIFEST
+    assert fields["config"]["mediaType"] == "application/vnd.oci.image.config.v1+json"
+    assert [layer["mediaType"] for layer in fields["layers"]] == [LAYER, LAYER]
+    assert config["rootfs"]["diff_ids"] == [layer["digest"] for layer in fields["layers"]]
+    assert config["os"] == "linux" and config["architecture"] == "amd64"
+    assert fields["annotations"]["org.tfs-deploy.digest"] == published.manifest.digest
+    assert json.loads(fields["annotations"]["org.tfs-deploy.contract"]) == published.manifest.contract.to_json()
+    for layer, names in zip(fields["layers"], (["assets/weights.bin", "saved_model.pb"], [MANIFEST_FILE]), strict=True):
+        with tarfile.open(fileobj=io.BytesIO(blob_of(team, layer["digest"]))) as archive:
+            members = archive.getmembers()
+        assert [m.name for m in members if m.isreg()] == [f"models/m/1/{name}" for name in names]
+        assert {(m.mtime, m.uid, m.gid, m.uname) for m in members} == {(0, 0, 0, "")}
+        assert {stat.filemode(m.mode)[1:] for m in members if m.isreg()} == {"rw-r--r--"}
+        assert members[0].name == "models" and members[0].isdir()
+
+
+def test_the_same_files_are_the_same_layer(team: str, source: Path, tmp_path: Path) -> None:
+    Repository(f"oci://{team}/a").publish(source, "m", 4)
+    other = savedmodel(tmp_path / "again", weights=50_000)
+    for path in other.rglob("*"):
+        path.touch()
+    (other / "saved_model.pb").chmod(0o600)
+    Repository(f"oci://{team}/b").publish(other, "m", 4)
+    first, second = (manifest_of(f"{team}/{name}", "m:4")["layers"][0] for name in "ab")
+    assert first == second
+
+
+def test_what_is_there_is_not_sent_again(team: str, source: Path) -> None:
+    """A second try after a failure goes on where the first ended."""
+    host, _, name = team.partition("/")
+    blobs: list[int] = []
+
+    def faults(method: str, path: str) -> Fault | None:
+        if method == "PUT" and "/blobs/uploads/" in path:
+            blobs.append(1)
+        return None
+
+    def refusing(method: str, path: str) -> Fault | None:
+        return Fault(status=507) if method == "PUT" and path.endswith("/manifests/1") else None
+
+    with front(host, refusing) as address, pytest.raises(RepositoryError, match="HTTP 507"):
+        Repository(f"oci://{address}/{name}").publish(source, "m", 1)
+    assert Repository(f"oci://{team}").versions("m") == []
+    with front(host, faults) as address:
+        Repository(f"oci://{address}/{name}").publish(source, "m", 1)
+    assert len(blobs) <= 3  # a claim, and what names the time: not the files
+
+
+def test_long_names_and_large_sizes(team: str, tmp_path: Path) -> None:
+    source = savedmodel(tmp_path / "source")
+    names = [f"assets/{'d' * 90}/{'f' * 120}.bin", "assets/Wörter mit Lücken.txt", "assets/a"]
+    for number, name in enumerate(names):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_bytes(b"%d" % number * 1000)
+    repo = Repository(f"oci://{team}")
+    repo.publish(source, "m")
+    assert repo.verify(ONE).files.keys() >= set(names)
+
+
+def test_a_large_file_is_read_by_parts(team: str, tmp_path: Path) -> None:
+    got: list[int] = []
+    host, _, name = team.partition("/")
+    Repository(f"oci://{team}").publish(savedmodel(tmp_path / "source", weights=30_000_000), "m")
+    with front(host, lambda method, path: got.append(1) if method == "GET" and "/blobs/" in path else None) as address:
+        store = open_address(Address.parse(f"oci://{address}/{name}"))
+        with store.open("m/1/assets/weights.bin") as file:
+            assert file.seek(20_000_000 // 256 * 256) and file.read(4) == b"\0\1\2\3"
+        with store.open("m/1/saved_model.pb") as file:
+            assert file.read() == (tmp_path / "source/saved_model.pb").read_bytes()
+    assert len(got) == 3  # the manifest's layer, and a part of each
+
+
+def test_the_media_types_of_modelpack(team: str, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TFS_OCI_MEDIA_TYPES", "modelpack")
+    repo = Repository(f"oci://{team}")
+    repo.publish(source, "m")
+    fields = manifest_of(team)
+    config = json.loads(blob_of(team, fields["config"]["digest"]))
+    assert fields["artifactType"] == "application/vnd.cncf.model.manifest.v1+json"
+    assert fields["config"]["mediaType"] == "application/vnd.cncf.model.config.v1+json"
+    assert fields["layers"][0]["mediaType"] == "application/vnd.cncf.model.weight.v1.tar"
+    assert config["modelfs"] == {"type": "layers", "diffIds": [layer["digest"] for layer in fields["layers"]]}
+    assert config["descriptor"]["name"] == "m" and config["descriptor"]["version"] == "1"
+    monkeypatch.setenv("TFS_OCI_MEDIA_TYPES", "image")
+    assert Repository(f"oci://{team}").verify(ONE).size > 50_000
+    monkeypatch.setenv("TFS_OCI_MEDIA_TYPES", "ollama")
+    with pytest.raises(SpecError, match="TFS_OCI_MEDIA_TYPES: expected image or modelpack, got 'ollama'"):
+        Repository(f"oci://{team}")
+
+
+# -- numbers
+
+def test_without_deleting_numbers_are_given_once_all_the_same(tmp_path: Path, source: Path) -> None:
+    with docker_registry(tmp_path, delete=False) as host:
+        repo = Repository(f"oci://{host}/team")
+        with ThreadPoolExecutor(4) as pool:
+            published = list(pool.map(lambda _: Repository(f"oci://{host}/team").publish(source, "m"), range(4)))
+        numbers = [one.mv.version for one in published]
+        assert sorted(numbers) == repo.versions("m") and len(set(numbers)) == 4
+        with repo.stage("m", 50):
+            assert repo.next_version("m") == 51
+        assert repo.publish(source, "m", 50).mv.version == 50
+        with pytest.raises(Refused, match="lets nobody delete .*team/m:50"):
+            _delete(repo, ModelVersion("m", 50))
+
+
+def test_two_that_want_one_number(team: str, source: Path) -> None:
+    def publish(_: int) -> str:
+        try:
+            Repository(f"oci://{team}").publish(source, "m", 7)
+        except VersionExists as e:
+            return e.message
+        return ""
+
+    with ThreadPoolExecutor(4) as pool:
+        said = list(pool.map(publish, range(4)))
+    assert said.count("") == 1 and Repository(f"oci://{team}").verify(ModelVersion("m", 7))
+    assert all("m/7 exists" in text or "m/7 is being published by" in text for text in said if text)
+
+
+def _delete(repo: Repository, mv: ModelVersion) -> None:
+    repo.store.delete(f"{mv}/{MANIFEST_FILE}")
+
+
+def test_a_number_isnt_given_again(team: str, source: Path) -> None:
+    repo = Repository(f"oci://{team}")
+    for _ in range(3):
+        repo.publish(source, "m")
+    with pytest.raises(OSError, match="one image"):
+        repo.store.delete("m/3/saved_model.pb")
+    _delete(repo, ModelVersion("m", 3))
+    repo.store.delete("m/3/saved_model.pb")
+    assert repo.versions("m") == [1, 2] and repo.next_version("m") == 4
+    with pytest.raises(FileNotFoundError):
+        repo.store.open("m/3/saved_model.pb")
+    for write in (repo.store.put, repo.store.put_if_absent):
+        with pytest.raises(OSError, match="one image"):
+            write("m/1/x", b"x")
+
+
+def test_a_tag_taken_while_a_version_is_pushed(team: str, source: Path) -> None:
+    """By somebody who claims nothing."""
+    repo = Repository(f"oci://{team}")
+    with repo.stage("m", 1) as stage:
+        stage.fill(source)
+        push_image(team, tar(("models/m/1/saved_model.pb", b"theirs")))
+        with pytest.raises(VersionExists, match="m/1 exists"):
+            stage.publish()
+    assert repo.find_manifest(ONE) is None
+
+
+# -- who may
+
+def test_credentials_of_dockers_config(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with docker_registry(tmp_path, login=True) as host:
+        address = f"oci://{host}/team"
+        with pytest.raises(RepositoryError, match=f"{host} wants credentials to .*none for it.*docker login"):
+            Repository(address).versions("m")
+        monkeypatch.setenv("DOCKER_CONFIG", str(docker_config(tmp_path / "wrong", host, secret="wrong-one")))
+        with pytest.raises(RepositoryError, match=f"doesn't accept the credentials of '{USER}'.*config.json") as e:
+            Repository(address).publish(source, "m")
+        assert "wrong-one" not in str(e.value) and SECRET not in str(e.value)
+        monkeypatch.setenv("DOCKER_CONFIG", str(docker_config(tmp_path / "right", f"http://{host}/v1/")))
+        repo = Repository(address)
+        repo.publish(source, "m")
+        assert repo.models() == ["m"] and repo.verify(ONE)
+
+
+def test_credentials_of_a_helper(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper, config = tmp_path / "bin/docker-credential-tests", tmp_path / "docker/config.json"
+    for path in (helper, config):
+        path.parent.mkdir()
+    monkeypatch.setenv("PATH", str(helper.parent), prepend=":")
+    monkeypatch.setenv("DOCKER_CONFIG", str(config.parent))
+    with docker_registry(tmp_path, login=True) as host:
+        def answer(script: str, *, key: str = "credHelpers") -> Repository:
+            config.write_text(json.dumps({key: {host: "tests"} if key == "credHelpers" else "tests"}))
+            helper.write_text(f"#!/bin/sh\nread server\necho \"$@ $server\" > {tmp_path}/asked\n{script}\n")
+            helper.chmod(0o755)
+            return Repository(f"oci://{host}/team")
+
+        right = json.dumps({"ServerURL": host, "Username": USER, "Secret": SECRET})
+        answer(f"echo '{right}'").publish(source, "m")
+        assert (tmp_path / "asked").read_text() == f"get {host}\n"
+        assert answer(f"echo '{right}'", key="credsStore").versions("m") == [1]
+        for script, message in (("echo credentials not found in native keychain; exit 1", "wants credentials"),
+                                ("echo locked; exit 1", "docker-credential-tests has no credentials of .*: locked"),
+                                ("echo nonsense", "docker-credential-tests gives no Username and Secret")):
+            with pytest.raises(RepositoryError, match=message):
+                answer(script).versions("m")
+        repo = answer("")
+        helper.unlink()
+        with pytest.raises(RepositoryError, match="docker-credential-tests, which .* names, can't be started"):
+            repo.versions("m")
+
+
+def test_podmans_file_counts_too(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with docker_registry(tmp_path, login=True) as host:
+        monkeypatch.setenv("REGISTRY_AUTH_FILE", str(docker_config(tmp_path / "podman", host) / "config.json"))
+        assert Repository(f"oci://{host}/team").publish(source, "m").mv == ONE
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("{", "config.json isn't JSON"),
+    ('{"auths": {"HOST": {"auth": "!!"}}}', "isn't base 64 of user:password"),
+    ('{"credsStore": "../evil"}', "can't be the name of a credential helper"),
+])
+def test_a_damaged_config(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
+    (tmp_path / "config.json").write_text(text.replace("HOST", host))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    with front(host, lambda *_: Fault(status=401, headers=(("WWW-Authenticate", 'Basic realm="x"'),))) as address:
+        (tmp_path / "config.json").write_text(text.replace("HOST", address))
+        with pytest.raises(RepositoryError, match=message):
+            Repository(f"oci://{address}/team").versions("m")
+
+
+def test_tokens(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As every public registry does it: the registry names who gives tokens, and for what."""
+    with token_registry(tmp_path) as (host, asked):
+        with pytest.raises(RepositoryError, match=f"{host} wants credentials to"):
+            Repository(f"oci://{host}/team").publish(source, "m")
+        monkeypatch.setenv("DOCKER_CONFIG", str(docker_config(tmp_path / "docker", host)))
+        repo = Repository(f"oci://{host}/team")
+        repo.publish(source, "m")
+        assert repo.verify(ONE)
+        assert {"repository:team/m:pull", "repository:team/m:pull,push"} <= set(asked)
+        with pytest.raises(RepositoryError, match=f"'{USER}' .* may not list the tags of other/m"):
+            Repository(f"oci://{host}/other").publish(source, "m")
+
+
+# -- what goes wrong
+
+def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TFS_STORE_DEADLINE", "0.5")
+    with pytest.raises(RepositoryError, match=r"127.0.0.1:9 can't be reached.*tried \d+ times in .* s.*refused"):
+        Repository("oci://127.0.0.1:9/team").versions("m")
+
+
+def test_what_isnt_a_registry(host: str) -> None:
+    with front(host, lambda *_: Fault(status=404)) as address, \
+            pytest.raises(RepositoryError, match=f"{address} isn't an OCI registry: http://{address}/v2/ answers 404"):
+        Repository(f"oci://{address}/team").versions("m")
+
+
+def test_a_busy_registry(team: str, source: Path) -> None:
+    host, _, name = team.partition("/")
+    busy = Fault(status=503, headers=(("Retry-After", "0"),))
+    with front(host, times(4, busy, lambda *_: True)) as address:
+        assert Repository(f"oci://{address}/{name}").publish(source, "m").mv == ONE
+    with front(host, times(99, busy, lambda method, _: method == "PUT")) as address, \
+            pytest.raises(RepositoryError, match=r"asks to slow down and did not recover \(tried 6 times in .* s\)"):
+        Repository(f"oci://{address}/{name}").publish(source, "m")
+    assert Repository(f"oci://{team}").versions("m") == [1]
+
+
+def test_connections_cut_in_mid_upload_and_in_mid_pull(team: str, tmp_path: Path) -> None:
+    host, _, name = team.partition("/")
+    source = savedmodel(tmp_path / "source", weights=5_000_000)
+    upload = times(2, Fault(cut=3_000_000), lambda method, path: method == "PUT" and "/uploads/" in path)
+    with front(host, upload) as address:
+        Repository(f"oci://{address}/{name}").publish(source, "m")
+    pull = times(2, Fault(cut_answer=100_000), lambda method, path: method == "GET" and "/blobs/" in path)
+    with front(host, pull) as address:
+        assert Repository(f"oci://{address}/{name}").verify(ONE).size > 5_000_000
+
+
+def test_a_proxy_that_loses_ranges(team: str, tmp_path: Path) -> None:
+    host, _, name = team.partition("/")
+    Repository(f"oci://{team}").publish(savedmodel(tmp_path / "source", weights=3_000_000), "m")
+    with front(host, lambda *_: Fault(without="Range")) as address:
+        assert Repository(f"oci://{address}/{name}").verify(ONE).size > 3_000_000
+
+
+def test_bytes_damaged_on_the_way(team: str, source: Path) -> None:
+    host, _, name = team.partition("/")
+    Repository(f"oci://{team}").publish(source, "m")
+    for what in ("/blobs/", "/manifests/"):
+        with front(host, lambda method, path, what=what: Fault(damaged=method == "GET" and what in path)) as address, \
+                pytest.raises(DigestMismatch, match=f"{address}.*digest"):
+            Repository(f"oci://{address}/{name}").verify(ONE)
+
+
+def test_no_catalog(team: str, source: Path) -> None:
+    host, _, name = team.partition("/")
+    Repository(f"oci://{team}").publish(source, "m")
+    with front(host, lambda _, path: Fault(status=404) if "_catalog" in path else None) as address:
+        repo = Repository(f"oci://{address}/{name}")
+        assert repo.versions("m") == [1] and repo.entries("m")
+        with pytest.raises(RepositoryError, match="doesn't list its repositories.*; name the model"):
+            repo.models()
+
+
+@pytest.mark.parametrize("model", ["MNIST", "a..b", "a___b", "end-"])
+def test_names_that_a_registry_cant_have(team: str, source: Path, model: str) -> None:
+    repo = Repository(f"oci://{team}")
+    with pytest.raises(RepositoryError, match=f"a registry can have no model '{model}'.*lower case"):
+        repo.publish(source, model)
+    assert repo.versions(model) == []
+    with pytest.raises(SpecError, match="a registry can have no repository 'Team'"):
+        Repository("oci://ghcr.io/Team")
+
+
+@pytest.mark.parametrize(("entries", "message"), [
+    ([("models/m/1/../../../etc/passwd", b"x")], "leads out of the image"),
+    ([("/etc/passwd", b"x")], "leads out of the image"),
+    ([info("models/m/1/x", tarfile.SYMTYPE, "/etc/passwd")], "is a link to '/etc/passwd', and none is followed"),
+    ([info("models/m/1/x", tarfile.LNKTYPE, "models/m/2/x")], "is a link to 'models/m/2/x'"),
+    ([info("models/m/1/x", tarfile.CHRTYPE)], "is a device, no regular file"),
+    ([info("models/m/1/x", tarfile.FIFOTYPE)], "is a pipe, no regular file"),
+    ([("models/m/1/.wh.x", b"")], "removes a file of another layer"),
+    ([("/".join(["models/m/1", *"abcdefgh" * 9]), b"")], "lies in more than 64 directories"),
+    ([("README", b"x")], "has no SavedModel below /models/m/1"),
+])
+def test_images_made_to_harm(team: str, entries: list[tuple[str, bytes]], message: str) -> None:
+    push_image(team, tar(("models/m/1/saved_model.pb", b"x"), *entries) if "has no" not in message else tar(*entries))
+    repo = Repository(f"oci://{team}")
+    for ask in (lambda: list(repo.store.list("m/1", deep=True)), lambda: repo.store.open("m/1/saved_model.pb")):
+        with pytest.raises(RepositoryError, match=message):
+            ask()
+
+
+def test_a_tar_that_claims_more_than_there_is(team: str) -> None:
+    data = tar(("models/m/1/saved_model.pb", b"x")).rstrip(b"\0")
+    bomb = info("models/m/1/bomb", size=1 << 50).tobuf()
+    push_image(team, tar(("models/m/1/saved_model.pb", b"x"))[:1024] + bomb + data[:512])
+    with pytest.raises(Malformed, match="models/m/1/bomb' in layer .* claims 1,125,899,906,842,624 bytes, and"):
+        Repository(f"oci://{team}").store.open("m/1/saved_model.pb")
+
+
+def test_compressed_layers_indexes_and_newer_images(team: str) -> None:
+    store = Repository(f"oci://{team}").store
+    push_image(team, b"x", media_type="application/vnd.oci.image.layer.v1.tar+gzip")
+    push_image(team, tag="2", annotations={"org.tfs-deploy.format": "2"})
+    push_image(team, b"x", b"y", tag="3", annotations={"org.tfs-deploy.format": "1"})
+    push_image(team, b"no tar at all" * 100, tag="4")
+    for number, message in ((1, "tar.gzip, and files are read out of plain tars.*compression=uncompressed"),
+                            (2, "expected an image of format 1, seen '2'.*update this one"),
+                            (3, "layer 2 isn't a tar with a manifest"), (4, "isn't a tar")):
+        with pytest.raises(RepositoryError, match=message):
+            store.open(f"m/{number}/saved_model.pb")
+
+
+def test_an_image_that_another_tool_made(team: str, source: Path) -> None:
+    files = {name: (source / name).read_bytes() for name in ("saved_model.pb", "assets/weights.bin")}
+    push_image(team, tar(*((f"models/m/1/{name}", data) for name, data in files.items())))
+    repo = Repository(f"oci://{team}")
+    assert repo.versions("m") == [1] and repo.find_manifest(ONE) is None
+    (entry,) = repo.entries("m")
+    assert entry.files == 2 and entry.size == sum(map(len, files.values())) and entry.digest is None
+    with repo.store.open("m/1/assets/weights.bin") as file:
+        assert file.read() == files["assets/weights.bin"]
+
+
+def test_a_moved_tag_changes_nothing_that_was_read(team: str, source: Path) -> None:
+    repo = Repository(f"oci://{team}")
+    published = repo.publish(source, "m")
+    reference, _ = repo.store.reference(ONE), repo.verify(ONE)
+    push_image(team, tar(("models/m/1/saved_model.pb", b"theirs")))
+    assert repo.verify(ONE) == published.manifest
+    assert repo.store.reference(ONE) != reference
