@@ -19,7 +19,10 @@ from deploy.errors import DigestMismatch, Malformed, RepositoryError, SpecError,
 from deploy.repository import Repository
 from deploy.repository.failures import Refused
 from deploy.repository.naming import MANIFEST_FILE
-from deploy.repository.stores.oci import open_address
+from deploy.repository.stores.oci import open_address, referrers
+from deploy.repository.stores.oci.image import Descriptor
+from deploy.repository.stores.oci.registry import Registry
+from deploy.repository.stores.oci.remote import Remote
 from deploy.types import ModelVersion
 from tests.support.peers.front import Fault, front, times
 from tests.support.peers.registry import SECRET, USER, docker_config, docker_registry, token_registry
@@ -58,8 +61,8 @@ def source(tmp_path: Path) -> Path:
 def manifest_of(team: str, tag: str = "m:1") -> dict[str, object]:
     host, _, name = team.partition("/")
     model, _, reference = tag.partition(":")
-    reply = requests.get(f"http://{host}/v2/{name}/{model}/manifests/{reference}", headers={"Accept": MANIFEST},
-                         timeout=5)
+    reply = requests.get(f"http://{host}/v2/{name}/{model}/manifests/{reference}", timeout=5,
+                         headers={"Accept": f"{MANIFEST}, application/vnd.oci.image.index.v1+json"})
     reply.raise_for_status()
     return dict(reply.json())
 
@@ -474,3 +477,66 @@ def test_a_moved_tag_changes_nothing_that_was_read(team: str, source: Path) -> N
     push_image(team, tar(("models/m/1/saved_model.pb", b"theirs")))
     assert repo.verify(ONE) == published.manifest
     assert repo.store.reference(ONE) != reference
+
+
+# -- what belongs to a version
+
+KIND = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
+
+def subject_of(team: str) -> tuple[Remote, Descriptor]:
+    host, _, name = team.partition("/")
+    remote = Remote(Registry(host), f"{name}/m")
+    return remote, remote.manifest("1").descriptor
+
+
+def test_what_is_attached_where_no_registry_lists_it(team: str, source: Path) -> None:
+    """Under OCI's tag, which other clients read, and each under a tag of its own."""
+    repo = Repository(f"oci://{team}")
+    repo.publish(source, "m")
+    remote, subject = subject_of(team)
+    assert referrers.attached(remote, subject, {KIND}) == []
+    for text in (b"first", b"second", b"first"):
+        referrers.attach(remote, subject, KIND, text)
+    referrers.attach(remote, subject, "text/other", b"other")
+    assert [there.data for there in referrers.attached(remote, subject, {KIND})] == [b"first", b"second"]
+    index = manifest_of(team, f"m:{subject.digest.replace(':', '-')}")
+    assert [entry["artifactType"] for entry in index["manifests"]].count(KIND) == 2
+    artifact = manifest_of(team, f"m:{index['manifests'][0]['digest']}")
+    assert artifact["subject"]["digest"] == subject.digest and artifact["layers"][0]["size"] < 10
+    assert repo.versions("m") == [1] and [item.name for item in repo.store.list("m")] == ["m/1/"]
+    referrers.remove(remote, subject)
+    assert referrers.attached(remote, subject, {KIND, "text/other"}) == [] and repo.verify(ONE)
+
+
+def test_nothing_is_lost_of_what_many_attach(team: str, source: Path) -> None:
+    Repository(f"oci://{team}").publish(source, "m")
+    _, subject = subject_of(team)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda n: referrers.attach(subject_of(team)[0], subject, KIND, b"%d" % n), range(6)))
+    assert {there.data for there in referrers.attached(subject_of(team)[0], subject, {KIND})} == {
+        b"%d" % n for n in range(6)}
+
+
+def test_a_registry_that_lists_referrers(team: str, source: Path) -> None:
+    """docker-registry with what OCI 1.1 adds, put in front of it."""
+    host, _, name = team.partition("/")
+    Repository(f"oci://{team}").publish(source, "m")
+    listed: list[dict[str, object]] = []
+
+    def answer(method: str, path: str) -> Fault | None:
+        if "/referrers/" in path:
+            return Fault(status=200, body=json.dumps({"manifests": listed}).encode())
+        if method == "PUT" and "/manifests/sha256:" in path:
+            digest = path.rpartition("/")[2]
+            listed.append({"mediaType": MANIFEST, "digest": digest, "size": 1, "artifactType": KIND})
+            return Fault(add=(("OCI-Subject", subject.digest),))
+        return None
+
+    _, subject = subject_of(team)
+    with front(host, answer) as address:
+        remote, _ = subject_of(f"{address}/{name}")
+        for text in (b"first", b"second"):
+            referrers.attach(remote, subject, KIND, text)
+        assert [there.data for there in referrers.attached(remote, subject, {KIND})] == [b"first", b"second"]
+        assert not [tag for tag in remote.tags() if tag.startswith("sha256-")]

@@ -16,13 +16,15 @@ _PIECE = 1 << 16
 class Fault:
     """What happens to one request.
 
-    status: answered at once, with `headers`, and nothing is passed on. cut: the connection ends after so many bytes of
-    the request's body; cut_answer: of the answer's. without: this header of the request is lost. damaged: the answer's
-    first byte is another one.
+    status: answered at once, with `headers` and `body`, and nothing is passed on. add: to the answer's headers.
+    cut: the connection ends after so many bytes of the request's body; cut_answer: of the answer's.
+    without: this header of the request is lost. damaged: the answer's first byte is another one.
     """
 
     status: int = 0
     headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    add: tuple[tuple[str, str], ...] = ()
     cut: int = -1
     cut_answer: int = -1
     without: str = ""
@@ -49,9 +51,10 @@ def front(server: str, faults: Faults) -> Iterator[str]:
             if fault.status:
                 self.rfile.read(length)
                 self.send_response(fault.status)
-                for name, value in (*fault.headers, ("Content-Length", "0")):
+                for name, value in (*fault.headers, ("Content-Length", str(len(fault.body)))):
                     self.send_header(name, value)
                 self.end_headers()
+                self.wfile.write(fault.body)
                 return
             if 0 <= fault.cut < length:
                 self.rfile.read(fault.cut)
@@ -71,7 +74,7 @@ def front(server: str, faults: Faults) -> Iterator[str]:
                 connection.send(piece)
             answer = connection.getresponse()
             self.send_response_only(answer.status)
-            for name, value in answer.getheaders():
+            for name, value in (*answer.getheaders(), *fault.add):
                 if name.lower() != "transfer-encoding":
                     self.send_header(name, value)
             if answer.getheader("Content-Length") is None:

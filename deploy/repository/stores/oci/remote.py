@@ -14,7 +14,7 @@ from urllib3.exceptions import HTTPError
 
 from deploy.errors import DigestMismatch, Malformed
 from deploy.repository.failures import Refused
-from deploy.repository.stores.oci.connection import RegistryReply, RegistryRequest
+from deploy.repository.stores.oci.connection import RegistryReply, RegistryRequest, pause
 from deploy.repository.stores.oci.credentials import DOCKER_HUB
 from deploy.repository.stores.oci.image import EMPTY, INDEX, MANIFEST, Descriptor, artifact, described, to_bytes
 from deploy.repository.stores.oci.registry import Registry
@@ -96,12 +96,34 @@ class Remote:
         media_type = str(fields.get("mediaType") or reply.headers.get("content-type", "").partition(";")[0])
         return Fetched(Descriptor(media_type, digest, len(reply.data)), fields)
 
-    def put_manifest(self, reference: str, data: bytes, media_type: str = MANIFEST) -> RegistryReply:
-        """Keep a manifest under a tag, or its digest. What it names has to be there."""
-        what = f"push {self.name}:{reference}"
-        reply = self._ask("PUT", f"manifests/{reference}", what, actions="pull,push", body=data,
-                          headers={"Content-Type": media_type})
+    def put_manifest(self, reference: str, data: bytes, media_type: str = MANIFEST, *,
+                     again: bool = False) -> RegistryReply:
+        """Keep a manifest under a tag, or its digest. What it names has to be there.
+
+        again: try again where the registry doesn't see a blob for a moment, as docker-registry does while somebody else
+        pushes the same one.
+        """
+        what, waited = f"push {self.name}:{reference}", Deadline(self.registry.seconds)
+        for tries in range(1, 6):
+            reply = self._ask("PUT", f"manifests/{reference}", what, actions="pull,push", body=data,
+                              headers={"Content-Type": media_type})
+            if not again or reply.status == 201 or "BLOB_UNKNOWN" not in reply.reason:
+                break
+            pause(tries, waited, None)
         return self._expect(reply, what, 201)
+
+    def referrers(self, digest: str) -> list[dict[str, Any]] | None:
+        """Descriptors of the artifacts of a manifest; None if the registry doesn't know of such a thing."""
+        what, listed = f"list what belongs to {self.name}@{digest[:19]}", list[dict[str, Any]]()
+        for reply in self.registry.pages(f"{self.name}/referrers/{digest}", what, self._scope("pull")):
+            if reply.status in (400, 404, 405, 501):
+                return None
+            self._expect(reply, what, 200)
+            try:
+                listed += [entry for entry in reply.json()["manifests"] if isinstance(entry, dict)]
+            except (ValueError, LookupError, TypeError) as error:
+                raise self._strange(reply, what) from error
+        return listed
 
     def note(self, tag: str, artifact_type: str, annotations: dict[str, str]) -> str:
         """Keep a few words under a tag; returns their digest. They are a blob of their own: docker-registry can't be
