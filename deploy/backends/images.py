@@ -17,6 +17,7 @@ from deploy.backends.engine import Engine, translated
 from deploy.errors import BackendMissing, ServerError, SpecError
 
 _CHUNK = 1 << 20
+_ALL_MODELS = "COPY models /models\n"
 _WIDTH = 100  # characters of a builder's line that are told
 _PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
 # [registry[:port]/]path[:tag], as distribution/reference has it; a digest can't be chosen
@@ -32,10 +33,12 @@ def dockerfile_lines() -> str:
     return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
 
 
-def serving_dockerfile(flags: Sequence[str], labels: Mapping[str, str]) -> str:
-    """serving.Dockerfile with the server's flags and labels."""
+def serving_dockerfile(flags: Sequence[str], labels: Mapping[str, str], versions: Sequence[str] = ()) -> str:
+    """serving.Dockerfile with the server's flags and labels. versions: `name/3`, each to be a layer of its own."""
     lines = [f"LABEL {json.dumps(k)}={json.dumps(v)}" for k, v in sorted(labels.items())]
-    return dockerfile_lines() + "\n".join([f"CMD {json.dumps(list(flags))}", *lines]) + "\n"
+    copies = "".join(f"COPY {json.dumps([f'models/{name}', f'/models/{name}'])}\n" for name in versions)
+    text = dockerfile_lines().replace(_ALL_MODELS, copies or _ALL_MODELS)
+    return text + "\n".join([f"CMD {json.dumps(list(flags))}", *lines]) + "\n"
 
 
 def files_below(directory: Path, target: str) -> dict[str, Source]:

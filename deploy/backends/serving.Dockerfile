@@ -1,7 +1,8 @@
 # Bakes published models and their server's config files into any serving image: an immutable release.
 #
 # `tfs image build` streams the context, puts the wanted versions' digests into labels, verifies the image with the
-# smoke test and only then tags it. By hand, with `models/<name>/<version>/` and `config/` in a directory:
+# smoke test and only then tags it. There each version is a COPY, and so a layer, of its own: the next release's image has
+# the same layers for the versions that stay, and they are built, pushed and pulled once. By hand, with `models/<name>/<version>/` and `config/` in a directory:
 #
 #   docker build -f docker/serving.Dockerfile --build-arg BASE_IMAGE=tensorflow/serving:2.20.0 DIRECTORY
 #
@@ -14,8 +15,8 @@
 #     -p 127.0.0.1:8500:8500 -p 127.0.0.1:8501:8501 IMAGE
 ARG BASE_IMAGE=tensorflow/serving:2.20.0
 FROM ${BASE_IMAGE}
-COPY config /etc/tfs
 COPY models /models
+COPY config /etc/tfs
 ENV HOME=/tmp
 USER 65534:65534
 EXPOSE 8500 8501

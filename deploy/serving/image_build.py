@@ -112,10 +112,16 @@ def _context(spec: Spec, models: tuple[ResolvedModel, ...], bases: Mapping[str, 
 
     def dockerfile(digests: Mapping[str, str]) -> str:
         model_digests = {name: images.tree_digest(digests, f"models/{name}") for name in trees}
-        return images.serving_dockerfile(flags, {MODELS_LABEL: json.dumps(model_digests), CONFIG_LABEL: digest(pinned),
-                                                 f"{LABEL}.spec": spec.name, **bases})
+        labels = {MODELS_LABEL: json.dumps(model_digests), CONFIG_LABEL: digest(pinned), f"{LABEL}.spec": spec.name}
+        return images.serving_dockerfile(flags, {**labels, **bases}, sorted(trees, key=_oldest_first))
 
     return images.context(files, dockerfile)
+
+
+def _oldest_first(version: str) -> tuple[str, int]:
+    """The order of layers: the longer a version is there, the more releases have the same layers up to it."""
+    name, _, number = version.rpartition("/")
+    return name, int(number)
 
 
 def _try_out(spec: Spec, image: str, models: tuple[ResolvedModel, ...], *, engine: Engine, smoke: Smoke | None,

@@ -62,6 +62,13 @@ def test_labels_and_flags_end_the_dockerfile() -> None:
     assert made.endswith('CMD ["--port=8500"]\nLABEL "a"="1"\nLABEL "b"="{\\"m/1\\": \\"sha256:0\\"}"\n')
 
 
+def test_each_version_is_a_layer_and_configs_come_after_all() -> None:
+    lines = images.serving_dockerfile([], {}, ["a b/9", "a b/10"]).splitlines()
+    copies = [line for line in lines if line.startswith("COPY")]
+    assert copies == ['COPY ["models/a b/9", "/models/a b/9"]', 'COPY ["models/a b/10", "/models/a b/10"]',
+                      "COPY config /etc/tfs"]
+
+
 def test_the_dockerfile_for_people_is_the_one_that_is_used() -> None:
     used = HERE / "deploy/backends/serving.Dockerfile"
     assert (HERE / "docker/serving.Dockerfile").samefile(used) and "#" not in images.dockerfile_lines()

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -56,6 +56,10 @@ def scripted(_: Endpoint) -> Controls:
     return {"gRPC": FakeControl({"half": [available(2)]}, {"half@stable": 2})}
 
 
+def scripted_of(*versions: int) -> Callable[[Endpoint], Controls]:
+    return lambda _: {"gRPC": FakeControl({"half": [available(*versions)]}, {"half@stable": 2})}
+
+
 def untagged(engine: Engine) -> set[str]:
     return {str(i.id) for i in engine.client.images.list(filters={"label": "org.tfs-deploy.models", "dangling": True})}
 
@@ -72,6 +76,23 @@ def test_it_holds_the_wanted_versions_and_nothing_else(engine: Engine, spec: Spe
                     for p in (spec.repository / "half/2").rglob("*") if p.is_file())
     assert names.split() == ["/etc/tfs/models.config", *wanted]
     assert 'base_path: "/models/half"' in config and "versions: 2" in config
+
+
+def test_releases_share_the_layers_of_versions_that_stay(engine: Engine, models: Path, spec: Spec, tag: str) -> None:
+    base = image_or_skip(engine)
+    serving.build_image(spec, tag, base_image=base, connect=scripted)
+    before = engine.client.images.get(tag).attrs["RootFS"]["Layers"]
+    parts = len(engine.client.images.get(base).attrs["RootFS"]["Layers"])
+    Repository(spec.repository).publish(models / "half_plus_two", "half", 3)
+    other = f"{tag}-next"
+    try:
+        both = spec_at(spec.path.parent, TEXT.replace("latest", "[2, 3]"), start_timeout=60.0)
+        serving.build_image(both, other, base_image=base, connect=scripted_of(2, 3))
+        after = engine.client.images.get(other).attrs["RootFS"]["Layers"]
+        assert after[:parts + 1] == before[:parts + 1] and len(after) == len(before) + 1 == parts + 3
+    finally:
+        if engine.has_image(other):
+            images.remove(engine, other)
 
 
 def test_it_ends_when_it_is_told_to_without_an_init_process(engine: Engine, spec: Spec, tag: str) -> None:
