@@ -52,11 +52,11 @@ def _publish(app: click.Group) -> None:
         with bytes_bar(f"publishing {name}", quiet=as_json) as progress:
             published = Repository(repository).publish(directory, name, number, move=move, progress=progress)
         tell({**published_json(published), "notes": list(notes)}, as_json, lambda: "\n".join(
-            [f"published {published.mv} at {published.path}", *(f"note: {note}" for note in notes)]))
+            [f"published {published.mv} at {published.where}", *(f"note: {note}" for note in notes)]))
 
 
 def published_json(published: Published) -> dict[str, object]:
-    return {"model": published.mv.name, "version": published.mv.version, "path": str(published.path),
+    return {"model": published.mv.name, "version": published.mv.version, "path": published.where,
             "digest": published.manifest.digest, "size": published.manifest.size,
             "goldens": published.manifest.goldens, "contract": published.manifest.contract.to_json()}
 

@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from deploy.addresses import Address
+from deploy.cli.outcome import run
 from deploy.errors import DigestMismatch, Malformed, RepositoryError, SpecError, VersionExists
 from deploy.repository import Repository
 from deploy.repository.failures import Refused
@@ -540,3 +541,17 @@ def test_a_registry_that_lists_referrers(team: str, source: Path) -> None:
             referrers.attach(remote, subject, KIND, text)
         assert [there.data for there in referrers.attached(remote, subject, {KIND})] == [b"first", b"second"]
         assert not [tag for tag in remote.tags() if tag.startswith("sha256-")]
+
+
+# -- on the command line
+
+def test_verbs_take_a_registry(team: str, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    address = f"oci://{team}"
+    for arguments, text in ((["publish", str(source), "--name", "m"], f"published m/1 at {address}/m/1"),
+                            (["repository", "list"], "m "), (["repository", "list", "m"], "m "),
+                            (["repository", "verify"], "m/1 is as published"),
+                            (["repository", "clean"], "nothing to clean")):
+        assert run([*arguments, "--repository", address]) == 0
+        assert text in capsys.readouterr().out
+    assert run(["publish", str(source), "--name", "M", "--repository", address]) == 4
+    assert "names are in lower case" in capsys.readouterr().err
