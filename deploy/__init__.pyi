@@ -10,6 +10,8 @@ from .export import from_jax as from_jax
 from .inspection import inspect as inspect
 from .regression import diff as diff
 from .repository import Repository as Repository
+from .repository import mirror as mirror
+from .repository import pull as pull
 from .rollout import abort as abort
 from .rollout import go_on as go_on
 from .rollout import history as history
@@ -53,6 +55,8 @@ from .inspection import Inspection as Inspection
 from .readiness import Gap as Gap
 from .regression import Comparison as Comparison
 from .repository import Manifest as Manifest
+from .repository import Fetched as Fetched
+from .repository import Mirrored as Mirrored
 from .repository import Published as Published
 from .repository import Store as Store
 from .repository import VersionFacts as VersionFacts

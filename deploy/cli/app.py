@@ -35,9 +35,23 @@ def _completion(app: click.Group) -> None:
 
 
 def _register() -> None:
-    from deploy.cli import checks, diffs, exports, goldens, health, inspection, models, rollouts, servers, smoke, specs
+    from deploy.cli import (
+        checks,
+        diffs,
+        exports,
+        goldens,
+        health,
+        inspection,
+        mirrors,
+        models,
+        rollouts,
+        servers,
+        smoke,
+        specs,
+    )
 
-    for family in (exports, models, inspection, checks, goldens, diffs, specs, servers, health, smoke, rollouts):
+    for family in (exports, models, mirrors, inspection, checks, goldens, diffs, specs, servers, health, smoke,
+                   rollouts):
         family.register(app)
     _completion(app)
 

@@ -82,6 +82,9 @@ def register(app: click.Group) -> None:
         number = None if version is None else check_version(version)
         if tflite is None and (tflite_out or tflite_plot or tflite_limit is not None):
             raise click.UsageError("say with --tflite which kind of TFLite model to make")
+        if tflite_out and isinstance(repository, str):
+            raise click.UsageError("--tflite-out copies from a repository on this machine: pull the version, then take "
+                                   "its model.tflite")
         for path in filter(None, (tflite_out, tflite_plot)):
             _check_parent(path)
         with steps(f"exporting {name or target}", quiet=as_json) as progress, _stdout_for_json(as_json):
@@ -140,7 +143,7 @@ def _summary(exported: Exported) -> object:
     from deploy.cli.tables import signatures_table
 
     cases = f"{exported.goldens} golden case{'s' * (exported.goldens != 1)}"
-    lines = [f"published {exported.model_version} at {exported.path}",
+    lines = [f"published {exported.model_version} at {exported.where}",
              f"verified: {exported.parity}; {cases}; {exported.seconds:.1f} s", ""]
     notes = [f"note: {note}" for note in exported.notes]
     small = _sibling_table(exported.tflite) if exported.tflite else []

@@ -283,7 +283,7 @@ def _edited(edited: Edited) -> str:
     what: Sequence[str] = [f"{edited.added} added"] * bool(edited.added) + [f"{edited.removed} removed"] * bool(
         edited.removed)
     published = edited.published
-    return "\n".join([f"published {published.mv} at {published.path}: {', '.join(what)}, "
+    return "\n".join([f"published {published.mv} at {published.where}: {', '.join(what)}, "
                       f"{published.manifest.goldens} golden cases", *(f"note: {note}" for note in edited.notes)])
 
 

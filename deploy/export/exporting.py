@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from deploy import checks, goldens
 from deploy.checks import Gate
-from deploy.errors import ExportError, SpecError
+from deploy.errors import ExportError, RepositoryError, SpecError
 from deploy.export import failures, parity, processes, staging, targets, tflite
 from deploy.export.examples import loaded
 from deploy.export.options import Exportable, FrozenGraph, OutputNames, Recording, SavedModelDirectory, TFLite
@@ -31,12 +31,14 @@ if TYPE_CHECKING:
 class Exported:
     """A version that was published, and what is known of it.
 
+    where: for people; local: its directory, None if the repository isn't on this machine.
     goldens: recorded calls inside the version. notes: names and dtypes that were derived, and what isn't proven.
     seconds: what it took. tflite: the TFLite model beside the SavedModel, if one was asked for.
     """
 
     model_version: ModelVersion
-    path: Path
+    where: str
+    local: Path | None
     contract: Contract
     goldens: int
     parity: Parity
@@ -44,9 +46,17 @@ class Exported:
     seconds: float = 0.0
     tflite: Sibling | None = None
 
+    @property
+    def path(self) -> Path:
+        """Its directory. Raises RepositoryError if it isn't on this machine."""
+        if self.local is None:
+            raise RepositoryError(f"{self.model_version} is in {self.where}, not on this machine",
+                                  hint="see `tfs pull`")
+        return self.local
+
     def to_json(self) -> dict[str, object]:
         """Plain JSON data."""
-        return {"model": self.model_version.name, "version": self.model_version.version, "path": str(self.path),
+        return {"model": self.model_version.name, "version": self.model_version.version, "path": self.where,
                 "contract": self.contract.to_json(), "goldens": self.goldens, "parity": self.parity.to_json(),
                 "notes": list(self.notes), "seconds": round(self.seconds, 3),
                 "tflite": self.tflite.to_json() if self.tflite else None}
@@ -146,9 +156,9 @@ def _published(stage: VersionStage, saved: Saved, proof: Proof, sibling: Sibling
                               tflite_tolerances=parity.describe(limits), recipes=saved.recipes, progress=copied)
     notes = (*saved.notes, *proof.notes, *(sibling.notes(info.contract, recording.examples) if sibling else ()))
     if sibling:
-        sibling = replace(sibling, path=published.path / sibling.path.name)
-    return Exported(published.mv, published.path, published.manifest.contract, len(kept), proof.parity,
-                    tuple(dict.fromkeys(notes)),  # a model in two signatures says the same twice
+        sibling = replace(sibling, path=Path(published.where) / sibling.path.name)
+    return Exported(published.mv, published.where, published.local, published.manifest.contract, len(kept),
+                    proof.parity, tuple(dict.fromkeys(notes)),  # a model in two signatures says the same twice
                     time.monotonic() - started, sibling)
 
 

@@ -3,6 +3,7 @@
     repository   Repository
     stored       a model's versions, one version, with their repository; where those of a served model are
     publishing   from a stage to a version
+    mirroring    versions from one repository to another, byte for byte
     stores/      where the files are: one protocol, a local directory, memory
     versions     one version: in a listing, against its manifest; VersionFacts: what is known of it
     manifest     what a version is made of, kept inside it

@@ -2,6 +2,10 @@ from .manifest import FileRecord as FileRecord
 from .manifest import Manifest as Manifest
 from .manifest import is_published as is_published
 from .manifest import read_manifest as read_manifest
+from .mirroring import Fetched as Fetched
+from .mirroring import Mirrored as Mirrored
+from .mirroring import mirror as mirror
+from .mirroring import pull as pull
 from .publishing import Published as Published
 from .publishing import VersionStage as VersionStage
 from .repository import Repository as Repository

@@ -40,7 +40,7 @@ class Published:
     def path(self) -> Path:
         """Its directory. Raises RepositoryError if it isn't on this machine."""
         if self.local is None:
-            raise RepositoryError(f"{self.mv} is in {self.where}, not on this machine", hint="it has to be fetched")
+            raise RepositoryError(f"{self.mv} is in {self.where}, not on this machine", hint="see `tfs pull`")
         return self.local
 
 

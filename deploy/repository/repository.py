@@ -223,7 +223,7 @@ class Repository:
     def _local(self, name: str, what: str) -> Path:
         path = self.store.local_path(name)
         if path is None:
-            raise RepositoryError(f"{what} is in {self.store}, not on this machine", hint="it has to be fetched")
+            raise RepositoryError(f"{what} is in {self.store}, not on this machine", hint="bring it here: tfs pull")
         return path
 
     @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deploy import backends, client, serving
 from deploy.backends import Server
@@ -21,7 +21,7 @@ from deploy.rollout.live_server import LiveServer, Timeouts, settle
 from deploy.spec import Spec
 from deploy.state import Ledger, Release, releases, started_from
 from deploy.state.release import Outcome, entry
-from deploy.types import ServedModel, Serving
+from deploy.types import ServedModel, Serving, Specific
 
 _DOWN = "the server was down: it starts with this"
 
@@ -110,26 +110,27 @@ def known_good_of(spec: Spec, model: ServedModel) -> Serving:
 
 def roll_back_offline(spec: Spec, model: ServedModel, goal: Goal, note: str) -> Release:
     """Let the next start serve the goal. Whoever calls holds the lock. Raises RepositoryError, RolloutError."""
-    _verify(model, goal.to)
+    _verify(spec, model, goal.to)
     release = begin(Ledger(spec.state_dir), model.name, "rollback", goal, note=note, spec=entry(model))
     return _settle(spec, model, release, goal.to, outcome="done", reason=_DOWN)
 
 
 def undo_offline(spec: Spec, model: ServedModel, release: Release, reason: str) -> Release:
     """Let the next start serve what was served before an open release. As `roll_back_offline`."""
-    _verify(model, release.before)
+    _verify(spec, model, release.before)
     Ledger(spec.state_dir).append("undo", release=release.id, reason=reason)
     return _settle(spec, model, release, release.before, outcome="undone", reason=f"{reason}; the server was down")
 
 
 def finish_offline(spec: Spec, model: ServedModel, release: Release) -> Release:
     """Let the next start serve what an open rollback aims at. As `roll_back_offline`."""
-    _verify(model, release.goal)
+    _verify(spec, model, release.goal)
     return _settle(spec, model, release, release.goal, outcome="done", reason=_DOWN)
 
 
-def _verify(model: ServedModel, serving: Serving) -> None:
-    for version in serving.versions:
+def _verify(spec: Spec, model: ServedModel, served: Serving) -> None:
+    serving.fetch(spec, models=[replace(model, versions=Specific(tuple(served.versions)))])
+    for version in served.versions:
         versions_of(model).version(version).check()
 
 

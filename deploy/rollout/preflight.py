@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from deploy import files
+from deploy import files, serving
 from deploy.backends import MemoryUse, backend_of
 from deploy.errors import DeployError, RolloutError, SpecError
 from deploy.repository import StoredVersion, versions_of
@@ -21,7 +21,7 @@ from deploy.savedmodel import diff
 from deploy.serving import ResolvedModel, preflight
 from deploy.serving.preflight import number
 from deploy.serving.resolving import check_flags
-from deploy.types import ModelRef
+from deploy.types import ModelRef, Specific
 
 _BYTES_PER_FILE_BYTE = 1.2  # TF Serving's own estimate of what a model needs
 
@@ -69,6 +69,7 @@ def check(context: RolloutContext, goal: Goal, *, allow_breaking: str = "",
 
     attempt("reading the config file", lambda: _config(context))
     attempt("looking at the server's flags", lambda: _flags(context))
+    attempt("looking for it in the repository", lambda: _fetched(context, goal, progress))
     stored = versions_of(context.model)
     for version in sorted(goal.to.versions):
         attempt(f"verifying {context.model.name}/{version}", partial(_verified, stored.version(version), findings))
@@ -99,6 +100,11 @@ def _flags(context: RolloutContext) -> None:
     if number(flags, "file_system_poll_wait_seconds") <= 0:
         raise SpecError("the server looks for versions only once, and would never find another one",
                         path="server/flags/file_system_poll_wait_seconds", hint="let it poll, then tfs down and tfs up")
+
+
+def _fetched(context: RolloutContext, goal: Goal, progress: Callable[[str], None]) -> None:
+    wanted = replace(context.model, versions=Specific(tuple(goal.to.versions)))
+    serving.fetch(context.spec, models=[wanted], step=progress)
 
 
 def _verified(version: StoredVersion, findings: Findings) -> None:

@@ -1,6 +1,7 @@
 """Use cases around one running server: up, status, ready, logs, down, plan, doctor, and images that carry their models.
 
     planning, certificates   what would be started
+    mirrored       what a server needs of a repository that is elsewhere
     preflight      what keeps a server from starting: flags, files that its user can't read
     resolving      which versions are started: those that the spec wants, of those on disk, or known good since
     start_stop, start_record   up and down, and what they remember

@@ -17,10 +17,12 @@ from pathlib import Path
 import msgspec
 
 from deploy import savedmodel
+from deploy.backends import Progress, silent
 from deploy.errors import RepositoryError, SpecError, VersionNotFound
 from deploy.readiness import Change, Desired
 from deploy.repository import ModelVersions, versions_of
 from deploy.savedmodel import placement
+from deploy.serving import mirrored
 from deploy.spec import Spec
 from deploy.state import Ledger, started_from
 from deploy.state.ledger import Line
@@ -52,8 +54,12 @@ class ResolvedModel:
         return Desired(self.name, self.versions, self.labels, release)
 
 
-def wanted(spec: Spec) -> tuple[ResolvedModel, ...]:
-    """What the spec means now. Raises VersionNotFound, IncompleteVersion, RepositoryError or SpecError."""
+def wanted(spec: Spec, progress: Progress = silent) -> tuple[ResolvedModel, ...]:
+    """What the spec means now; versions of a repository that is elsewhere are fetched.
+
+    Raises VersionNotFound, IncompleteVersion, DigestMismatch, RepositoryError or SpecError.
+    """
+    mirrored.fetch(spec, step=progress)
     models = tuple(resolve(model, f"models/{i}") for i, model in enumerate(spec.models))
     for model in models:
         for path in model.paths.values():

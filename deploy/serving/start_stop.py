@@ -76,7 +76,7 @@ def up(spec: Spec, *, progress: Progress | None = None, connect: Connect = snaps
             known_good = as_known_good(spec, lines)
             for difference in differences(spec, known_good) if server is None else ():
                 progress(difference)
-            models = wanted(known_good)
+            models = wanted(known_good, progress)
             if server is None:
                 return _start(spec, known_good, models, lines, progress=progress, connect=connect)
         except DeployError as e:

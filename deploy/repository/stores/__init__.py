@@ -4,6 +4,10 @@
     staging       a directory's stages and numbers, kept apart by locks
     addresses     from a path or an address (`s3://bucket/models`) to its store
     conditional   publishing by conditional writes, for every store that knows no rename; one in memory, for tests
+    objects, object_options   S3 and Azure: obstore's stores, and how they are reached
+    gcs           Google Cloud Storage, through its own client
+    ranged        an object as a file that is read by ranges
+    refusals      what services refuse, in a sentence
     oci/          registries: a version is one image
 
 A store is added by a module here and a line in tests/contract/test_stores.py.

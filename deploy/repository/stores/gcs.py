@@ -25,7 +25,7 @@ from deploy.repository.failures import Refused
 from deploy.repository.stores import Item, Publisher
 from deploy.repository.stores.conditional import ConditionalPublisher
 from deploy.repository.stores.ranged import open_ranged
-from deploy.repository.stores.refusals import Asked, deadline, refused
+from deploy.repository.stores.refusals import StoreRequest, deadline, refused
 
 _CONNECTIONS = 32  # as many as files may be on their way at once
 _PERMISSIONS = {"list": "storage.objects.list", "get": "storage.objects.get", "put": "storage.objects.create",
@@ -146,6 +146,6 @@ class GcsStore:
         except (GoogleAPIError, GoogleAuthError, OSError, ValueError) as error:
             raise refused(error, self._asked(verb, name)) from error
 
-    def _asked(self, verb: str, name: str) -> Asked:
-        return Asked(f"{verb} {name or 'it'}", str(self), f"bucket {self._address.host!r}", self._caller,
+    def _asked(self, verb: str, name: str) -> StoreRequest:
+        return StoreRequest(f"{verb} {name or 'it'}", str(self), f"bucket {self._address.host!r}", self._caller,
                      self._endpoint, _PERMISSIONS[verb])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ObjectService:
     """A bucket that can be asked. missing: what the service says of one that isn't there.
 
     caller: who asks, for messages; never a secret. permissions: verb -> what it is called there.
@@ -34,7 +34,7 @@ class Service:
     permissions: Mapping[str, str]
 
 
-def service(address: Address) -> Service:
+def service(address: Address) -> ObjectService:
     """The service at an address. Raises RepositoryError where nobody says who asks."""
     return _s3(address) if address.scheme == "s3" else _azure(address)
 
@@ -54,7 +54,7 @@ def _client(endpoint: str) -> ClientConfig:
 _S3_PERMISSIONS = {"list": "s3:ListBucket", "get": "s3:GetObject", "put": "s3:PutObject", "delete": "s3:DeleteObject"}
 
 
-def _s3(address: Address) -> Service:
+def _s3(address: Address) -> ObjectService:
     unsigned = os.environ.get("AWS_SKIP_SIGNATURE", "").lower() == "true"
     profile = None if unsigned else _AwsProfile()
     region = _first("AWS_REGION", "AWS_DEFAULT_REGION") or (profile and profile.region) or "us-east-1"
@@ -68,7 +68,7 @@ def _s3(address: Address) -> Service:
         config["endpoint"] = endpoint
     store = S3Store(address.host, prefix=address.path or None, config=config, client_options=_client(endpoint),
                     retry_config=_retries(), credential_provider=profile)
-    return Service(store, "bucket", endpoint or f"https://s3.{region}.amazonaws.com", "NoSuchBucket",
+    return ObjectService(store, "bucket", endpoint or f"https://s3.{region}.amazonaws.com", "NoSuchBucket",
                    profile.caller if profile is not None else lambda: "nobody (AWS_SKIP_SIGNATURE)", _S3_PERMISSIONS)
 
 
@@ -110,7 +110,7 @@ _FROM_CONNECTION = {"accountname": "account_name", "accountkey": "account_key", 
                     "blobendpoint": "endpoint"}
 
 
-def _azure(address: Address) -> Service:
+def _azure(address: Address) -> ObjectService:
     config = _connection_string(os.environ.get("AZURE_STORAGE_CONNECTION_STRING", ""))
     account = config.get("account_name") or _first("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT")
     if not account:
@@ -129,7 +129,7 @@ def _azure(address: Address) -> Service:
     store = AzureStore(address.host, prefix=address.path or None, config=known, client_options=_client(endpoint),
                        retry_config=_retries(), credential_provider=None if key or sas else _azure_identity(address))
     who = f"account {account}" if key else f"the SAS token for {account}" if sas else "the Azure identity"
-    return Service(store, "container", endpoint or f"https://{account}.blob.core.windows.net", "ContainerNotFound",
+    return ObjectService(store, "container", endpoint or f"https://{account}.blob.core.windows.net", "ContainerNotFound",
                    lambda: who, _AZURE_PERMISSIONS)
 
 

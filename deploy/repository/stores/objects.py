@@ -19,10 +19,10 @@ from deploy.repository.failures import Refused
 from deploy.repository.stores import Item, Publisher, object_options
 from deploy.repository.stores.conditional import ConditionalPublisher
 from deploy.repository.stores.ranged import open_ranged
-from deploy.repository.stores.refusals import Asked, refused
+from deploy.repository.stores.refusals import StoreRequest, refused
 
 if TYPE_CHECKING:
-    from deploy.repository.stores.object_options import Service
+    from deploy.repository.stores.object_options import ObjectService
 
 PART = 8 << 20  # bytes of one part of an upload
 _PARTS = 4  # of one file at once; several files go up at once, too
@@ -38,7 +38,7 @@ class ObjectStore:
 
     only_whole = False
 
-    def __init__(self, address: Address, service: Service) -> None:
+    def __init__(self, address: Address, service: ObjectService) -> None:
         self._address, self._service, self._store = address, service, service.store
 
     def __str__(self) -> str:
@@ -119,7 +119,7 @@ class ObjectStore:
         except (BaseError, OSError, ValueError) as error:
             raise refused(error, self._asked(verb, name)) from error
 
-    def _asked(self, verb: str, name: str) -> Asked:
+    def _asked(self, verb: str, name: str) -> StoreRequest:
         service = self._service
-        return Asked(f"{verb} {name or 'it'}", str(self), f"{service.container} {self._address.host!r}",
+        return StoreRequest(f"{verb} {name or 'it'}", str(self), f"{service.container} {self._address.host!r}",
                      service.caller(), service.endpoint, service.permissions[verb])

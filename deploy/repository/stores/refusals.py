@@ -16,7 +16,7 @@ _SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class StoreRequest:
     """What was asked of a service: `put models/3/saved_model.pb` at s3://bucket, as whom, and where it is reached."""
 
     what: str
@@ -29,11 +29,11 @@ class Asked:
 
 class _Kind(NamedTuple):
     codes: re.Pattern[str]
-    sentence: Callable[[Asked, str], str]
-    hint: Callable[[Asked, str], str]
+    sentence: Callable[[StoreRequest, str], str]
+    hint: Callable[[StoreRequest, str], str]
 
 
-def _kind(codes: str, sentence: Callable[[Asked, str], str], hint: Callable[[Asked, str], str]) -> _Kind:
+def _kind(codes: str, sentence: Callable[[StoreRequest, str], str], hint: Callable[[StoreRequest, str], str]) -> _Kind:
     return _Kind(re.compile(codes), sentence, hint)
 
 
@@ -103,7 +103,7 @@ _KINDS = (
 )
 
 
-def refused(error: BaseException, asked: Asked) -> Refused:
+def refused(error: BaseException, asked: StoreRequest) -> Refused:
     """The sentence for what a client library raised."""
     text = str(error)
     for kind in _KINDS:

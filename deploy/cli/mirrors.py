@@ -1,0 +1,171 @@
+"""tfs pull, mirror: versions that are elsewhere, on this machine."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+import click
+
+from deploy.cli.options import RepositoryPlace, bytes_bar, command, load_spec, repository_option, spec_option, tell
+
+if TYPE_CHECKING:
+    from deploy.repository import Mirrored
+    from deploy.types import VersionPolicy
+
+_MIRROR = """tfs mirror                                    # what serving.yaml wants of its remote repository
+tfs mirror --from s3://bucket/models --to /models --model digits:latest
+tfs mirror --from s3://bucket/models --to /models --model digits:3,4 --follow --every 60"""
+
+_from_option = click.option("--from", "source", type=RepositoryPlace(), metavar="ADDRESS",
+                            help="The repository that has them, such as s3://bucket/models.")
+_verify_option = click.option("--verify", is_flag=True, help="Read what is here already, too, and compare it.")
+
+
+def register(app: click.Group) -> None:
+    _pull(app)
+    _mirror(app)
+
+
+def _pull(app: click.Group) -> None:
+    @command(app, "pull", example="tfs pull digits/4 --from s3://bucket/models\n"
+                                  "tfs pull digits --from oci://registry.example.com/models -r models")
+    @click.argument("version")
+    @_from_option
+    @repository_option
+    @_verify_option
+    def pull(version: str, source: Path | str | None, repository: Path | str, verify: bool, as_json: bool) -> None:
+        """Bring a version from one repository into another.
+
+        MODEL/VERSION, or MODEL for its newest. It arrives whole and as it was published, digests compared, or not at
+        all. Between any two places: a directory, S3, GCS, Azure, SSH, a registry.
+        """
+        from deploy.errors import VersionNotFound
+        from deploy.repository import Repository
+        from deploy.repository import pull as bring
+        from deploy.types import ModelRef, ModelVersion
+
+        if source is None:
+            raise click.UsageError("say where it is: --from s3://bucket/models")
+        remote, target, ref = Repository(source), Repository(repository), ModelRef.parse(version)
+        number = ref.version or remote.latest(ref.name)
+        if number is None or ref.label is not None:
+            raise VersionNotFound(f"there is no version of {version!r} in {remote.store}",
+                                  hint=f"see `tfs repository list -r {remote.store}`")
+        mv = ModelVersion(ref.name, number)
+        with bytes_bar(f"fetching {mv}", quiet=as_json) as progress:
+            fetched = bring(remote, target, mv, verify=verify, progress=progress)
+        tell({"model": mv.name, "version": mv.version, "fetched": fetched.to_json() if fetched else None,
+              "to": str(target.store)}, as_json,
+             lambda: f"{mv} is in {target.store}" + (f", {fetched.size / 1e6:,.1f} MB in {fetched.seconds:.1f} s"
+                                                     if fetched else " already"))
+
+
+def _mirror(app: click.Group) -> None:
+    @command(app, "mirror", example=_MIRROR)
+    @spec_option
+    @_from_option
+    @click.option("--to", "target", type=click.Path(path_type=Path, file_okay=False), help="A directory here.")
+    @click.option("--model", "models", multiple=True, metavar="NAME[:VERSIONS]",
+                  help="With --from: a model, and latest, latest=N, all or numbers.  [default: latest] Repeatable.")
+    @_verify_option
+    @click.option("--follow", is_flag=True, help="Go on until SIGTERM, as a sidecar does.")
+    @click.option("--every", type=click.FloatRange(0.1), default=30.0, show_default=True, metavar="SECONDS",
+                  help="With --follow: between two looks.")
+    def mirror(spec_path: Path, source: Path | str | None, target: Path | None, models: tuple[str, ...], verify: bool,
+               follow: bool, every: float, as_json: bool) -> None:
+        """Keep a directory equal to what is wanted of a remote repository.
+
+        Without --from: those that the spec wants, in the spec's mirror; `tfs up` and `tfs rollout` do that themselves.
+        Each version appears whole and verified, by one rename; room on the disk is looked at first. Once as an init
+        container does, or with --follow as a sidecar does: a pass that fails is told, and tried again.
+        """
+        from deploy import serving
+
+        if (source is None) != (target is None) or (models and source is None):
+            raise click.UsageError("--from, --to and --model go together: tfs mirror --from ADDRESS --to DIRECTORY "
+                                   "--model NAME")
+        once = _from_spec(spec_path, verify) if source is None or target is None else _named(
+            source, target, models, verify)
+        if not follow:
+            with bytes_bar("mirroring", quiet=as_json) as progress:
+                done = once(lambda text: click.echo(text, err=True), progress)
+            tell(done.to_json(), as_json, lambda: _sentence(done))
+            return
+
+        def show(data: dict[str, object], text: str) -> None:
+            click.echo(json.dumps(data) if as_json else text)
+
+        with _until_terminated() as stop:
+            serving.follow(lambda: once(None, None), every, stop,
+                           arrived=lambda done: show(done.to_json(), _sentence(done)),
+                           failed=lambda error: show(error.to_json(), f"failed: {error}"))
+
+
+_Once = Callable[["Callable[[str], None] | None", "Callable[[int, int], None] | None"], "Mirrored"]
+
+
+def _from_spec(path: Path, verify: bool) -> _Once:
+    from deploy import serving
+    from deploy.errors import SpecError
+
+    spec = load_spec(path)
+    if spec.remote is None:
+        raise SpecError(f"{path.name}: the repository {spec.repository} is on this machine: there is nothing to mirror",
+                        path="repository", hint="name an address, such as s3://bucket/models")
+    return lambda step, progress: serving.fetch(spec, step=step, progress=progress, verify=verify)
+
+
+def _named(source: Path | str, target: Path, models: tuple[str, ...], verify: bool) -> _Once:
+    from deploy.repository import Repository
+    from deploy.repository import mirror as bring
+
+    if not models:
+        raise click.UsageError("say which models: --model NAME")
+    wanted = dict(map(_policy, models))
+    return lambda step, progress: bring(Repository(source), Repository(target), wanted, verify=verify, step=step,
+                                        progress=progress)
+
+
+def _policy(text: str) -> tuple[str, VersionPolicy]:
+    """`digits`, `digits:latest=2`, `digits:all`, `digits:3,4`. Raises SpecError."""
+    from deploy.errors import SpecError
+    from deploy.naming import check_name, check_version
+    from deploy.types import All, Latest, Specific
+
+    name, _, versions = text.partition(":")
+    check_name(name)
+    if versions in ("", "latest"):
+        return name, Latest()
+    if versions == "all":
+        return name, All()
+    kind, equals, count = versions.partition("=")
+    if kind == "latest" and equals and count.isdigit() and 0 < int(count) <= 1000:
+        return name, Latest(int(count))
+    if kind == "latest":
+        raise SpecError(f"--model {text}: expected latest=N, N from 1 to 1000")
+    return name, Specific(tuple(check_version(number) for number in versions.split(",")))
+
+
+def _sentence(done: Mirrored) -> str:
+    lines = [f"fetched {one.mv}, {one.size / 1e6:,.1f} MB in {one.seconds:.1f} s" for one in done.fetched]
+    if not lines:
+        lines = ["nothing to fetch: all that is wanted is here"]
+    return "\n".join(lines)
+
+
+@contextmanager
+def _until_terminated() -> Iterator[Event]:
+    """An event that SIGTERM and Ctrl-C set: a sidecar that is told to end has done nothing wrong."""
+    stop = Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
