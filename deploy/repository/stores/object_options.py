@@ -129,8 +129,8 @@ def _azure(address: Address) -> ObjectService:
     store = AzureStore(address.host, prefix=address.path or None, config=known, client_options=_client(endpoint),
                        retry_config=_retries(), credential_provider=None if key or sas else _azure_identity(address))
     who = f"account {account}" if key else f"the SAS token for {account}" if sas else "the Azure identity"
-    return ObjectService(store, "container", endpoint or f"https://{account}.blob.core.windows.net", "ContainerNotFound",
-                   lambda: who, _AZURE_PERMISSIONS)
+    return ObjectService(store, "container", endpoint or f"https://{account}.blob.core.windows.net",
+                         "ContainerNotFound", lambda: who, _AZURE_PERMISSIONS)
 
 
 def _first(*names: str) -> str:
