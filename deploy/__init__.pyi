@@ -21,6 +21,7 @@ from .rollout import repair as repair
 from .rollout import roll_back as roll_back
 from .rollout import roll_out as roll_out
 from .serving import build_image as build_image
+from .serving import push_image as push_image
 from .serving import down as down
 from .serving import logs as logs
 from .serving import plan as plan

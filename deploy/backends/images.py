@@ -41,6 +41,17 @@ def serving_dockerfile(flags: Sequence[str], labels: Mapping[str, str], versions
     return text + "\n".join([f"CMD {json.dumps(list(flags))}", *lines]) + "\n"
 
 
+def serving_settings(flags: Sequence[str], labels: Mapping[str, str]) -> dict[str, object]:
+    """What `serving_dockerfile` says, as the config of an image has it that no engine builds."""
+    lines = dict[str, str]()
+    for line in dockerfile_lines().replace("\\\n", "").splitlines():
+        instruction, _, rest = line.partition(" ")
+        lines[instruction] = rest
+    return {"Entrypoint": json.loads(lines["ENTRYPOINT"]), "Cmd": list(flags), "User": lines["USER"],
+            "Env": [lines["ENV"]], "ExposedPorts": {f"{port}/tcp": {} for port in lines["EXPOSE"].split()},
+            "Labels": dict(labels)}
+
+
 def files_below(directory: Path, target: str) -> dict[str, Source]:
     """All regular files of a directory, by their path in the context; links are followed, the order is fixed."""
     return {f"{target}/{p.relative_to(directory).as_posix()}": p

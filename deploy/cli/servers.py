@@ -95,7 +95,7 @@ def _end_leftovers(*, quiet: bool) -> list[str]:
 def _image(app: click.Group) -> None:
     @app.group()
     def image() -> None:
-        """Build images that carry their models."""
+        """Images that carry their models, built or pushed."""
 
     @command(image, "build", example="tfs image build --spec serving.yaml --tag registry.example.com/digits:2026-11-21")
     @spec_option
@@ -117,3 +117,27 @@ def _image(app: click.Group) -> None:
                                         smoke=None if no_smoke else gate(spec))
         tell(built.to_json(), as_json, lambda: "\n".join(
             [f"built {built.tag} ({built.id})", *(f"  {name}  {digest}" for name, digest in built.models.items())]))
+
+    @command(image, "push", example="tfs image push --spec serving.yaml --tag registry.example.com/digits:2026-11-21\n"
+                                    "tfs image push --tag registry.example.com/digits:2 --no-smoke")
+    @spec_option
+    @click.option("--tag", required=True, help="What to call the image, registry/name:tag.")
+    @click.option("--image", "base", help="The serving image to build on, in a registry.  [default: the spec's "
+                                          "server/image]")
+    @click.option("--no-smoke", is_flag=True, help="Tag it without asking it anything; no engine is needed.")
+    def push(spec_path: Path, tag: str, base: str | None, no_smoke: bool, as_json: bool) -> None:
+        """Put a server image together in a registry.
+
+        Nothing is built: it has the base's layers, those of the versions' own images, and one of configs. The engine
+        pulls it by its digest and smoke-tests it; only then it is tagged.
+        """
+        from deploy import serving
+        from deploy.cli.smoke import gate
+
+        spec = load_spec(spec_path)
+        with steps(f"pushing {tag}", quiet=as_json) as progress:
+            pushed = serving.push_image(spec, tag, base_image=base, progress=progress,
+                                        smoke=None if no_smoke else gate(spec))
+        tell(pushed.to_json(), as_json, lambda: "\n".join(
+            [f"pushed {pushed.tag} ({pushed.digest})",
+             *(f"  {name}  {digest}" for name, digest in pushed.models.items())]))

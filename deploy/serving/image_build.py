@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from deploy.backends.engine import Engine
 from deploy.backends.engine import connect as connect_engine
 from deploy.errors import ServerError, SpecError
 from deploy.repository import versions_of
-from deploy.serving import startup
+from deploy.serving import mirrored, startup
 from deploy.serving.planning import CONFIG_LABEL, digest
 from deploy.serving.resolving import ResolvedModel, wanted
 from deploy.serving.snapshot import Connect, connected
@@ -60,14 +61,15 @@ def build_image(spec: Spec, tag: str, *, base_image: str | None = None, smoke: S
     if spec.server.tls:
         raise SpecError("a private key doesn't belong into an image", path="server/tls",
                         hint="bake without it, and run the image with a mounted file: --ssl_config_file=...")
+    mirrored.fetch(spec, step=progress)
     models, base = wanted(spec), base_image or spec.server.image
-    _verify(spec, models)
+    verify_versions(spec, models)
     engine = connect_engine()
     engine.require_image(base, progress)
     bases = {BASE_LABEL: base_of(base, engine) or base, BASE_DIGEST_LABEL: engine.pinned(base)}
     image = images.build(engine, _context(spec, models, bases), build_args={"BASE_IMAGE": base}, progress=progress)
     try:
-        _try_out(spec, image, models, engine=engine, smoke=smoke, progress=progress, connect=connect)
+        try_out(spec, image, models, engine=engine, smoke=smoke, progress=progress, connect=connect)
         images.tag(engine, image, tag)
     except BaseException:
         images.discard(engine, image)
@@ -90,30 +92,49 @@ def base_of(image: str, engine: Engine | None = None) -> str | None:
     return labels.get(BASE_LABEL) or (f"tensorflow/serving:{release}" if release else None)
 
 
-def _verify(spec: Spec, models: tuple[ResolvedModel, ...]) -> None:
+def verify_versions(spec: Spec, models: tuple[ResolvedModel, ...]) -> None:
+    """Raises RepositoryError unless every byte of them is as published."""
     by_name = {model.name: versions_of(model) for model in spec.models}
     for model in models:
         for version in model.versions:
             by_name[model.name].version(version).check()
 
 
-def _context(spec: Spec, models: tuple[ResolvedModel, ...], bases: Mapping[str, str]) -> Iterator[bytes]:
-    """The build's context: pinned to the versions of now, whatever the spec's policy is."""
+@dataclass(frozen=True, slots=True)
+class ImageContents:
+    """What goes into an image. configs: by their names in /etc/tfs. trees: `name/version` -> directory, oldest first.
+
+    labels: but for the digests of models, which whoever reads the files adds.
+    """
+
+    configs: Mapping[str, str]
+    trees: Mapping[str, Path]
+    flags: Sequence[str]
+    labels: Mapping[str, str]
+
+
+def contents(spec: Spec, models: tuple[ResolvedModel, ...]) -> ImageContents:
+    """Pinned to the versions of now, whatever the spec's policy is."""
     by_name = {m.name: m for m in models}
     served = tuple(replace(m, versions=Specific(tuple(by_name[m.name].paths))) for m in spec.models)
     pinned = msgspec.structs.replace(spec, models=served)
     backend = ContainerBackend()
-    configs = render.files(pinned, backend.layout(pinned))
-    files: dict[str, images.Source] = {f"config/{name}": text.encode() for name, text in configs.items()}
     trees = {f"{m.name}/{v}": path for m in models for v, path in m.paths.items()}
-    for name, path in trees.items():
+    return ImageContents(render.files(pinned, backend.layout(pinned)),
+                         {name: trees[name] for name in sorted(trees, key=_oldest_first)}, backend.flags(pinned),
+                         {CONFIG_LABEL: digest(pinned), f"{LABEL}.spec": spec.name})
+
+
+def _context(spec: Spec, models: tuple[ResolvedModel, ...], bases: Mapping[str, str]) -> Iterator[bytes]:
+    inside = contents(spec, models)
+    files: dict[str, images.Source] = {f"config/{name}": text.encode() for name, text in inside.configs.items()}
+    for name, path in inside.trees.items():
         files |= images.files_below(path, f"models/{name}")
-    flags = backend.flags(pinned)
 
     def dockerfile(digests: Mapping[str, str]) -> str:
-        model_digests = {name: images.tree_digest(digests, f"models/{name}") for name in trees}
-        labels = {MODELS_LABEL: json.dumps(model_digests), CONFIG_LABEL: digest(pinned), f"{LABEL}.spec": spec.name}
-        return images.serving_dockerfile(flags, {**labels, **bases}, sorted(trees, key=_oldest_first))
+        model_digests = {name: images.tree_digest(digests, f"models/{name}") for name in inside.trees}
+        labels = {MODELS_LABEL: json.dumps(model_digests), **inside.labels, **bases}
+        return images.serving_dockerfile(inside.flags, labels, list(inside.trees))
 
     return images.context(files, dockerfile)
 
@@ -124,8 +145,8 @@ def _oldest_first(version: str) -> tuple[str, int]:
     return name, int(number)
 
 
-def _try_out(spec: Spec, image: str, models: tuple[ResolvedModel, ...], *, engine: Engine, smoke: Smoke | None,
-             progress: Progress, connect: Connect) -> None:
+def try_out(spec: Spec, image: str, models: tuple[ResolvedModel, ...], *, engine: Engine, smoke: Smoke | None,
+            progress: Progress, connect: Connect) -> None:
     """Start the image as it is, with nothing mounted, on free ports; wait until it is ready; ask the smoke test."""
     with ContainerBackend().trial(spec, image, engine, progress) as server:
         with connected(connect, server.endpoint) as controls:

@@ -10,20 +10,23 @@ import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 
+from deploy import serving
 from deploy.addresses import Address
 from deploy.cli.outcome import run
-from deploy.errors import DigestMismatch, Malformed, RepositoryError, SpecError, VersionExists
+from deploy.errors import DeployError, DigestMismatch, Malformed, RepositoryError, SpecError, VersionExists
 from deploy.repository import Repository
 from deploy.repository.failures import Refused
 from deploy.repository.naming import MANIFEST_FILE
 from deploy.repository.stores.oci import open_address, referrers
-from deploy.repository.stores.oci.image import Descriptor
+from deploy.repository.stores.oci.image import INDEX, Descriptor, artifact, described
 from deploy.repository.stores.oci.registry import Registry
 from deploy.repository.stores.oci.remote import Remote
+from deploy.spec import load_spec
 from deploy.types import ModelVersion
 from tests.support.peers.front import Fault, front, times
 from tests.support.peers.registry import SECRET, USER, docker_config, docker_registry, token_registry
@@ -59,7 +62,7 @@ def source(tmp_path: Path) -> Path:
     return savedmodel(tmp_path / "source", weights=50_000)
 
 
-def manifest_of(team: str, tag: str = "m:1") -> dict[str, object]:
+def manifest_of(team: str, tag: str = "m:1") -> dict[str, Any]:
     host, _, name = team.partition("/")
     model, _, reference = tag.partition(":")
     reply = requests.get(f"http://{host}/v2/{name}/{model}/manifests/{reference}", timeout=5,
@@ -68,9 +71,9 @@ def manifest_of(team: str, tag: str = "m:1") -> dict[str, object]:
     return dict(reply.json())
 
 
-def blob_of(team: str, digest: str) -> bytes:
+def blob_of(team: str, digest: str, model: str = "m") -> bytes:
     host, _, name = team.partition("/")
-    return requests.get(f"http://{host}/v2/{name}/m/blobs/{digest}", timeout=5).content
+    return requests.get(f"http://{host}/v2/{name}/{model}/blobs/{digest}", timeout=5).content
 
 
 def push_blob(team: str, data: bytes) -> str:
@@ -541,6 +544,97 @@ def test_a_registry_that_lists_referrers(team: str, source: Path) -> None:
             referrers.attach(remote, subject, KIND, text)
         assert [there.data for there in referrers.attached(remote, subject, {KIND})] == [b"first", b"second"]
         assert not [tag for tag in remote.tags() if tag.startswith("sha256-")]
+
+
+# -- server images put together in a registry
+
+def push_base(team: str, *, tag: str = "1", platforms: bool = False) -> str:
+    """A server's image, as small as can be; returns its name."""
+    host, _, name = team.partition("/")
+    remote = Remote(Registry(host), f"{name}/base")
+    layer = tar(("usr/bin/tensorflow_model_server", b"#!/bin/sh"))
+    config = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": ["sha256:" + "0" * 64]},
+              "config": {"Env": ["PATH=/usr/bin", "HOME=/root"], "Labels": {"theirs": "1"}, "Cmd": ["/bin/bash"]},
+              "history": [{"created_by": "theirs"}]}
+    blobs = [(json.dumps(config).encode(), "application/vnd.docker.container.image.v1+json"),
+             (layer, "application/vnd.docker.image.rootfs.diff.tar.gzip")]
+    for data, kind in blobs:
+        remote.push(described(data, kind), lambda data=data: io.BytesIO(data))
+    manifest = artifact(described(*blobs[0]), [described(*blobs[1])], {})
+    digest = described(manifest, MANIFEST)
+    remote.put_manifest("plain" if platforms else tag, manifest)
+    if platforms:
+        entries = [{**digest.to_json(), "platform": {"os": "linux", "architecture": "amd64"}}]
+        remote.put_manifest(tag, json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).encode(),
+                            INDEX)
+    return f"{team}/base:{tag}"
+
+
+@pytest.mark.parametrize("platforms", [False, True], ids=["image", "index"])
+def test_a_server_image_without_an_engine(team: str, source: Path, tmp_path: Path, platforms: bool,
+                                          capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "serving.yaml").write_text("models: [{name: m, versions: all}]\nserver: {backend: container}\n")
+    here, base = Repository(tmp_path / "models"), push_base(team, platforms=platforms)
+    here.publish(source, "m")
+    Repository(f"oci://{team}").publish(tmp_path / "models/m/1", "m", 1)
+    tag = f"{team}/server:2026-11"
+
+    def push(name: str) -> dict[str, Any]:
+        arguments = ["image", "push", "--spec", str(tmp_path / "serving.yaml"), "--tag", name, "--image", base]
+        assert run([*arguments, "--no-smoke", "--json"]) == 0
+        return dict(json.loads(capsys.readouterr().out))
+
+    pushed = push(tag)
+    assert pushed["tag"] == tag and list(pushed["models"]) == ["m/1"] and pushed["smoked"] is False
+    fields = manifest_of(team, "server:2026-11")
+    config = json.loads(blob_of(team, fields["config"]["digest"], "server"))
+    assert [layer["mediaType"] for layer in fields["layers"]] == [f"{LAYER}+gzip", LAYER, LAYER, LAYER]
+    assert fields["layers"][1] == manifest_of(team)["layers"][0]  # the version's own
+    assert config["rootfs"]["diff_ids"][1:] == [layer["digest"] for layer in fields["layers"][1:]]
+    with tarfile.open(fileobj=io.BytesIO(blob_of(team, fields["layers"][3]["digest"], "server"))) as archive:
+        assert [m.name for m in archive if m.isreg()] == ["etc/tfs/models.config"]
+    own = config["config"]
+    assert own["Env"] == ["PATH=/usr/bin", "HOME=/tmp"] and own["User"] == "65534:65534"
+    assert own["Entrypoint"][0] == "/bin/sh" and "--model_config_file=/etc/tfs/models.config" in own["Cmd"]
+    assert own["Labels"]["theirs"] == "1" and json.loads(own["Labels"]["org.tfs-deploy.models"]) == pushed["models"]
+    assert own["Labels"]["org.tfs-deploy.base"] == base and "@sha256:" in own["Labels"]["org.tfs-deploy.base.digest"]
+    assert len(config["history"]) == 4
+    assert push(f"{team}/server:again")["digest"] == pushed["digest"]  # the same parts are the same image
+    here.publish(source, "m")
+    push(f"{team}/server:2026-12")
+    assert manifest_of(team, "server:2026-12")["layers"][:3] == fields["layers"][:3]
+
+
+def test_a_server_image_of_versions_in_the_registry(team: str, source: Path, tmp_path: Path) -> None:
+    """They are mirrored first, and go up again as the layers that they came from."""
+    Repository(f"oci://{team}").publish(source, "m", 3)
+    (tmp_path / "serving.yaml").write_text(f"repository: oci://{team}\nmodels: [{{name: m, versions: all}}]\n"
+                                           "server: {backend: container}\n")
+    serving.push_image(load_spec(tmp_path / "serving.yaml"), f"{team}/server:1", base_image=push_base(team))
+    assert manifest_of(team, "server:1")["layers"][1:3] == manifest_of(team, "m:3")["layers"]
+
+
+def test_a_base_of_another_registry_is_copied(team: str, source: Path, tmp_path: Path) -> None:
+    base = push_base(team)
+    (tmp_path / "serving.yaml").write_text("models: [{name: m, versions: all}]\nserver: {backend: container}\n")
+    Repository(tmp_path / "models").publish(source, "m")
+    with docker_registry(tmp_path) as other:
+        serving.push_image(load_spec(tmp_path / "serving.yaml"), f"{other}/server:1", base_image=base)
+        assert Repository(f"oci://{other}").models() == ["server"]
+
+
+@pytest.mark.parametrize(("tag", "base", "message"), [
+    ("Team/Server:1", "HOST/base:1", "'Team/Server:1' can't be an image's name"),
+    ("HOST/server:1", "HOST/nothing:1", "there is no image .*/nothing:1"),
+    ("HOST/server:1", "HOST/m:1", "m:1 isn't an image that runs"),
+])
+def test_server_images_that_cant_be(team: str, source: Path, tmp_path: Path, tag: str, base: str, message: str) -> None:
+    (tmp_path / "serving.yaml").write_text("models: [{name: m, versions: all}]\nserver: {backend: container}\n")
+    Repository(tmp_path / "models").publish(source, "m")
+    push_image(team, b"x")
+    with pytest.raises(DeployError, match=message):
+        serving.push_image(load_spec(tmp_path / "serving.yaml"), tag.replace("HOST", team),
+                           base_image=base.replace("HOST", team))
 
 
 # -- on the command line

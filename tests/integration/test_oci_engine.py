@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 import requests
 
+from deploy import serving
+from deploy.cli.smoke import gate
+from deploy.errors import SmokeFailed
 from deploy.repository import Repository
-from deploy.types import ModelVersion
+from deploy.repository.stores.oci.assembly import ImageReference
+from deploy.spec import load_spec
+from deploy.types import Endpoint, ModelVersion
 from tests.support.peers.registry import SECRET, USER, docker_config, docker_registry
 from tests.support.servers import engine_or_skip, free_ports, server_image_or_skip, until
 
@@ -87,3 +92,27 @@ def test_a_server_image_is_built_on_it(registry: str, config: Path, models: Path
         assert "saved_model.pb" in names.split()
     finally:
         docker("rmi", built, image, config=config)
+
+
+def test_a_server_image_put_together_in_the_registry_is_tagged_once_it_answers(
+        registry: str, config: Path, models: Path, tmp_path: Path) -> None:
+    engine = engine_or_skip()
+    base = f"{registry}/base:1"
+    docker("tag", server_image_or_skip(engine), base, config=config)
+    docker("push", "--quiet", base, config=config)
+    docker("rmi", base, config=config)
+    Repository(tmp_path / "models").publish(models / "half_plus_three", "half", 3)
+    (tmp_path / "serving.yaml").write_text("models: [{name: half, versions: all}]\nserver: {backend: container}\n")
+    spec, tag = load_spec(tmp_path / "serving.yaml"), f"{registry}/server:1"
+
+    def refused(endpoint: Endpoint) -> None:
+        assert predicted(f"http://127.0.0.1:{endpoint.rest_port}/v1/models/half:predict") == {"predictions": [4.0]}
+        raise SmokeFailed("not good enough")
+
+    with pytest.raises(SmokeFailed):
+        serving.push_image(spec, tag, base_image=base, smoke=refused)
+    remote = ImageReference.parse(tag).remote
+    assert remote.tags() == []
+    pushed = serving.push_image(spec, tag, base_image=base, smoke=gate(spec))
+    assert remote.tags() == ["1"] and pushed.smoked and remote.find_digest("1") == pushed.digest
+    assert not engine.has_image(f"{registry}/server@{pushed.digest}")

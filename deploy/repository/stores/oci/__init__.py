@@ -6,6 +6,7 @@
     image         what an image of a version is made of: layers, config, annotations
     stored_image  an image in a registry: which files it has, and where their bytes lie; those of other tools, too
     referrers     signatures and receipts of a version, as the registry's referrers or under tags
+    assembly      server images put together in a registry, without an engine
     remote        one repository of a registry: tags, manifests, blobs
     registry      a registry asked as somebody: tokens, other tries, refusals in a sentence
     connection    HTTP to it

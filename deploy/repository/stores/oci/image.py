@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
-from deploy.errors import RepositoryError
+from deploy.errors import Malformed, RepositoryError
 from deploy.repository import naming
 from deploy.repository.manifest import Manifest
 from deploy.types import ModelVersion
@@ -31,6 +31,7 @@ CREATED = "org.opencontainers.image.created"
 _MOST_CONTRACT = 64 << 10  # bytes of a contract that fits an annotation: registries take manifests of 4 MB
 _MODE_FILE, _MODE_DIRECTORY = 0o644, 0o755
 _PIECE = 1 << 20
+_MOST_LAYERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +85,9 @@ class Member:
 
 
 class Layer:
-    """A tar of some files of a version. sizes: by their names inside it."""
+    """A tar of some files. below: the directory that they are in. sizes: by their names in it."""
 
-    def __init__(self, mv: ModelVersion, sizes: Mapping[str, int]) -> None:
-        below = f"models/{mv.name}/{mv.version}"
+    def __init__(self, below: str, sizes: Mapping[str, int]) -> None:
         parents = {parent for name in sizes for parent in PurePosixPath(below, name).parents if parent.name}
         directories = b"".join(_header(str(parent), 0, directory=True) for parent in sorted(parents))
         self.members: dict[str, Member] = {}
@@ -158,12 +158,17 @@ def as_file(pieces: Iterable[bytes]) -> BinaryIO:
 def manifest_layer(manifest: Manifest) -> tuple[Layer, bytes]:
     """Layer 2, and the one file that is in it."""
     text = manifest.to_bytes()
-    return Layer(manifest.model_version, {naming.MANIFEST_FILE: len(text)}), text
+    return Layer(version_path(manifest.model_version), {naming.MANIFEST_FILE: len(text)}), text
 
 
 def files_layer(manifest: Manifest) -> Layer:
     """Layer 1: where everything lies in it follows from the manifest."""
-    return Layer(manifest.model_version, {name: record.size for name, record in manifest.files.items()})
+    return Layer(version_path(manifest.model_version), {name: record.size for name, record in manifest.files.items()})
+
+
+def version_path(mv: ModelVersion) -> str:
+    """Where a version is in an image."""
+    return f"models/{mv.name}/{mv.version}"
 
 
 def config(manifest: Manifest, layers: tuple[Descriptor, ...], types: MediaTypes) -> bytes:
@@ -209,3 +214,27 @@ def described(data: bytes, media_type: str) -> Descriptor:
 def opener(tree: Path) -> Callable[[str], BinaryIO]:
     """The files of a directory by their names."""
     return lambda name: (tree / name).open("rb", buffering=0)
+
+
+def from_bytes(text: bytes) -> dict[str, Any]:
+    """A JSON object. Raises ValueError."""
+    try:
+        data = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(data, dict):
+        raise ValueError("no object")
+    return data
+
+
+def layers(fields: Mapping[str, Any], where: str) -> list[Descriptor]:
+    """The layers that a manifest names. Raises Malformed."""
+    try:
+        layers = [Descriptor(str(layer["mediaType"]), str(layer["digest"]), int(layer["size"]))
+                  for layer in fields["layers"]]
+    except (LookupError, TypeError, ValueError) as error:
+        raise Malformed(f"{where} isn't an image: its manifest has no readable layers",
+                        hint="look what was pushed there") from error
+    if len(layers) > _MOST_LAYERS or any(layer.size < 0 for layer in layers):
+        raise Malformed(f"{where} has {len(layers)} layers, or layers of less than nothing", hint="push it again")
+    return layers

@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 from urllib3.exceptions import HTTPError
@@ -18,6 +19,7 @@ from deploy.repository.stores.oci.connection import RegistryReply, RegistryReque
 from deploy.repository.stores.oci.credentials import DOCKER_HUB
 from deploy.repository.stores.oci.image import EMPTY, INDEX, MANIFEST, Descriptor, artifact, described, to_bytes
 from deploy.repository.stores.oci.registry import Registry
+from deploy.repository.stores.ranged import open_ranged
 from deploy.waiting import Deadline
 
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -168,6 +170,19 @@ class Remote:
                 return True
             if not self.registry.upload_failed(error, reply, what, tries=tries, waited=waited):
                 self._expect(reply, what, 201)
+
+    def borrow(self, blob: Descriptor, source: Remote) -> bool:
+        """Have a blob of another repository here, without it passing through this machine if the registry can.
+
+        False if it was here already.
+        """
+        if self._has(blob):
+            return False
+        if self.registry.host == source.registry.host:
+            path = f"blobs/uploads/?mount={blob.digest}&from={source.name}"
+            if self._ask("POST", path, f"push {self.name}@{blob.digest[:19]}", actions="pull,push").status == 201:
+                return True
+        return self.push(blob, lambda: open_ranged(blob.size, partial(source.read, blob)))
 
     def blob(self, blob: Descriptor) -> bytes:
         """All of a small blob. Raises DigestMismatch, Malformed."""

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from deploy import files
 from deploy.errors import DigestMismatch, Malformed, RepositoryError
 from deploy.repository import naming
 from deploy.repository.manifest import Manifest
+from deploy.repository.stores.oci import image
 from deploy.repository.stores.oci.image import (
     CREATED,
     FORMAT,
@@ -30,12 +31,11 @@ from deploy.repository.stores.oci.image import (
     Layer,
     Member,
     files_layer,
+    version_path,
 )
 from deploy.repository.stores.oci.remote import Fetched, Remote
 from deploy.repository.stores.ranged import open_ranged
 from deploy.types import ModelVersion
-
-_MOST_LAYERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +89,10 @@ def load(remote: Remote, mv: ModelVersion, fetched: Fetched) -> StoredImage:
     if "manifests" in fields or fetched.descriptor.media_type == INDEX:
         raise RepositoryError(f"{where} is an index of images for several platforms, a version is one image",
                               hint="push the image of one platform under the tag")
-    layers = _layers(fields, where)
+    layers = image.layers(fields, where)
     if _annotations(fetched).get(FORMAT) is not None:
         return StoredImage(remote, mv, fetched, _ours(remote, mv, _annotations(fetched)[FORMAT], layers, where))
     return StoredImage(remote, mv, fetched, _foreign(remote, mv, layers, where))
-
-
-def _layers(fields: Mapping[str, Any], where: str) -> list[Descriptor]:
-    try:
-        layers = [Descriptor(str(layer["mediaType"]), str(layer["digest"]), int(layer["size"]))
-                  for layer in fields["layers"]]
-    except (LookupError, TypeError, ValueError) as error:
-        raise Malformed(f"{where} isn't an image: its manifest has no readable layers",
-                        hint="look what was pushed there") from error
-    if len(layers) > _MOST_LAYERS or any(layer.size < 0 for layer in layers):
-        raise Malformed(f"{where} has {len(layers)} layers, or layers of less than nothing", hint="push it again")
-    return layers
 
 
 def _annotations(fetched: Fetched) -> dict[str, str]:
@@ -125,7 +113,7 @@ def _ours(remote: Remote, mv: ModelVersion, written: str, layers: list[Descripto
         raise DigestMismatch(f"{where}: its layers are of {manifest.model_version} with {laid_out.size:,} bytes, "
                              f"the image says {mv} with {layers[0].size:,}",
                              hint="versions are copied between registries with their names: publish it again")
-    own = Layer(mv, {naming.MANIFEST_FILE: len(text)})
+    own = Layer(version_path(mv), {naming.MANIFEST_FILE: len(text)})
     return {**{name: FileLocation(layers[0], member) for name, member in laid_out.members.items()},
             naming.MANIFEST_FILE: FileLocation(layers[1], own.members[naming.MANIFEST_FILE], text)}
 
@@ -139,7 +127,7 @@ def _manifest_in(data: bytes, mv: ModelVersion, where: str) -> tuple[Manifest, b
     except (tarfile.TarError, StopIteration, ValueError, EOFError) as error:
         raise Malformed(f"{where}: its layer 2 isn't a tar with a manifest", hint="publish it again") from error
     manifest = Manifest.from_bytes(text, f"{where}: {naming.MANIFEST_FILE}")
-    layer = Layer(mv, {naming.MANIFEST_FILE: len(text)})
+    layer = Layer(version_path(mv), {naming.MANIFEST_FILE: len(text)})
     if layer.size != len(data) or b"".join(layer.pieces(lambda _: io.BytesIO(text))) != data:
         raise Malformed(f"{where}: its layer 2 holds more than the manifest of {mv}", hint="publish it again")
     return manifest, text
