@@ -13,7 +13,7 @@ from deploy.repository import failures, naming, survey, versions
 from deploy.repository.copying import Progress
 from deploy.repository.manifest import DEFAULT, Manifest, hasher
 from deploy.repository.publishing import Facts, Published, VersionStage
-from deploy.repository.stores import Item, Store
+from deploy.repository.stores import Item, RemovedVersion, Store
 from deploy.repository.stores.addresses import open_store
 from deploy.repository.versions import VersionEntry, VersionFacts, read_facts
 from deploy.savedmodel import placement
@@ -196,6 +196,35 @@ class Repository:
         """
         with self._reading():
             return self._publisher.clean(older_than)
+
+    def remove(self, mv: ModelVersion) -> None:
+        """Let nobody see a version any more. Its number isn't given again; see `removed`. Raises VersionNotFound."""
+        name = self.name(mv).rpartition("/")[2]
+        with failures.translated(f"remove {mv}", str(self.store)):
+            self._publisher.remove(mv.name, name)
+
+    def removed(self) -> dict[ModelVersion, float]:
+        """What was removed and can be brought back -> when, in seconds since the epoch."""
+        with self._reading():
+            return {ModelVersion(one.model, one.version): one.when for one in self._publisher.removed()}
+
+    def restore(self, mv: ModelVersion) -> None:
+        """Bring a removed version back as it was. Raises VersionNotFound, VersionExists."""
+        with failures.translated(f"restore {mv}", str(self.store)):
+            self._publisher.restore(self._removed(mv))
+
+    def purge(self, mv: ModelVersion) -> None:
+        """Delete a removed version for good. Raises VersionNotFound."""
+        with failures.translated(f"delete {mv}", str(self.store)):
+            self._publisher.purge(self._removed(mv))
+
+    def _removed(self, mv: ModelVersion) -> RemovedVersion:
+        there = self.removed()
+        if mv not in there:
+            listed = ", ".join(map(str, sorted(there)))
+            raise VersionNotFound(f"{mv} isn't among what was removed from {self.store}",
+                                  hint=f"there: {listed}" if there else "there is nothing that could be brought back")
+        return RemovedVersion(mv.name, mv.version, there[mv])
 
     def spellings(self, model: str) -> dict[int, str]:
         """Every number that a server would see, files, version 0 and negative ones included -> its spelling."""

@@ -346,6 +346,33 @@ def test_a_move_takes_the_source(repo: Repository, source: Path) -> None:
     assert not source.exists() and repo.verify(ONE) == published.manifest
 
 
+def test_what_is_removed_comes_back_or_is_deleted(repo: Repository, source: Path) -> None:
+    manifest = repo.publish(source, "m").manifest
+    repo.publish(source, "m")
+    assert repo.removed() == {}
+    repo.remove(ONE)
+    assert repo.versions("m") == [2] and repo.next_version("m") == 3
+    if not repo.removed():  # a registry keeps nothing
+        with pytest.raises(VersionNotFound, match="nothing that could be brought back"):
+            repo.restore(ONE)
+        return
+    assert list(repo.removed()) == [ONE] and repo.removed()[ONE] > 1.7e9
+    with pytest.raises(VersionNotFound, match="no m/1"):
+        repo.remove(ONE)
+    assert repo.clean(older_than=0) == []
+    repo.restore(ONE)
+    assert repo.verify(ONE) == manifest and repo.removed() == {}
+    repo.remove(ModelVersion("m", 2))
+    repo.purge(ModelVersion("m", 2))
+    assert repo.versions("m") == [1] and repo.removed() == {}
+    assert not [item for item in repo.store.list("m", deep=True) if "/2/" in item.name or ".removed" in item.name]
+    with pytest.raises(VersionNotFound, match="nothing that could be brought back"):
+        repo.restore(ModelVersion("m", 2))
+    assert repo.clean(older_than=0) == [] and repo.next_version("m") == 3, "a number isn't given twice"
+    repo.remove(ONE)
+    assert repo.models() == [] and repo.publish(source, "m").mv.version == 3
+
+
 def test_eight_publishers_at_once_get_eight_numbers(place: Place, source: Path) -> None:
     barrier = threading.Barrier(8)
 

@@ -3,6 +3,7 @@
     directory     a directory that TensorFlow Serving can watch: versions appear by one rename
     staging       a directory's stages and numbers, kept apart by locks
     addresses     from a path or an address (`s3://bucket/models`) to its store
+    removal       what was removed by conditional writes, and how it comes back
     conditional   publishing by conditional writes, for every store that knows no rename; one in memory, for tests
     objects, object_options   S3 and Azure: obstore's stores, and how they are reached
     gcs           Google Cloud Storage, through its own client
@@ -39,6 +40,15 @@ class Item:
     def prefix(self) -> bool:
         """Whether it stands for the names below it."""
         return self.name.endswith("/")
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedVersion:
+    """A version that nobody sees any more, and that can be brought back. when: seconds since the epoch."""
+
+    model: str
+    version: int
+    when: float
 
 
 class Store(Protocol):
@@ -109,4 +119,23 @@ class Publisher(Protocol):
 
     def clean(self, older_than: float) -> list[PurePath]:
         """Remove what publishers left that are dead, or silent for `older_than` seconds if nobody can tell."""
+        ...
+
+    def remove(self, model: str, name: str) -> None:
+        """Let nobody see a version any more, `name` as it is spelled, in one step; its number isn't given again.
+
+        Where `removed` lists it then, it can still be brought back. Raises OSError.
+        """
+        ...
+
+    def removed(self) -> list[RemovedVersion]:
+        """What was removed and can be brought back; none where the store can't do that. Raises OSError."""
+        ...
+
+    def restore(self, version: RemovedVersion) -> None:
+        """Bring one back as it was. Raises VersionExists, OSError."""
+        ...
+
+    def purge(self, version: RemovedVersion) -> None:
+        """Delete the bytes of one for good. Raises OSError."""
         ...

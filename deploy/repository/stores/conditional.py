@@ -25,7 +25,7 @@ from deploy.locks import Owner
 from deploy.naming import MAX_VERSION, check_version
 from deploy.repository import failures, naming
 from deploy.repository.publishing import ManifestOf, Published, VersionStage
-from deploy.repository.stores import Item, Publisher, Store
+from deploy.repository.stores import Item, Publisher, RemovedVersion, Store, removal
 from deploy.wire.model_config import by_version, version_number
 
 _MOST = 4096  # bytes of a claim
@@ -64,10 +64,24 @@ class ConditionalPublisher:
                 _, model, number = item.name.rsplit("/", 2)
                 if str(version_number(number)) != number or shown(self._store, model, int(number)):
                     continue
+                if removal.is_removed(self._store, model, int(number)):
+                    continue
                 if self._abandoned(model, int(number), item.changed, older_than):
                     self.withdraw(model, int(number))
                     removed.append(PurePosixPath(model, number))
         return removed
+
+    def remove(self, model: str, name: str) -> None:
+        removal.remove(self._store, model, name)
+
+    def removed(self) -> list[RemovedVersion]:
+        return removal.removed(self._store)
+
+    def restore(self, version: RemovedVersion) -> None:
+        removal.restore(self._store, version)
+
+    def purge(self, version: RemovedVersion) -> None:
+        removal.purge(self._store, version)
 
     def withdraw(self, model: str, number: int) -> None:
         """Remove the files of a version that isn't there, then the claim: so nobody writes beside what is left."""

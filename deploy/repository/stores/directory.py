@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,15 +14,17 @@ from typing import BinaryIO
 
 from deploy import files
 from deploy.errors import RepositoryError, VersionExists
-from deploy.naming import MAX_VERSION, check_version
+from deploy.naming import MAX_VERSION, check_version, is_name
 from deploy.repository import copying, failures, naming
 from deploy.repository.manifest import Manifest
 from deploy.repository.publishing import ManifestOf, Published, VersionStage
-from deploy.repository.stores import Item, Publisher, staging
+from deploy.repository.stores import Item, Publisher, RemovedVersion, staging
 from deploy.savedmodel import placement
+from deploy.wire.model_config import version_number
 
 ABANDONED = 24 * 3600.0  # seconds after which a publisher that can't be asked (another host) counts as gone
 
+_REMOVED = ".removed-"  # and the number: the server ignores such names
 _OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 
 
@@ -134,6 +137,38 @@ class _Renaming:
                 if not naming.names(self._root / model):
                     (self._root / model).rmdir()
         return removed
+
+
+    def remove(self, model: str, name: str) -> None:
+        directory, number = self._root / model, version_number(name) or 0
+        with staging.model_lock(self._root, model) as numbers:
+            numbers.record(number)
+            hidden = directory / f"{_REMOVED}{number}"
+            (directory / name).rename(hidden)
+            os.utime(hidden)  # from now on it waits to be deleted
+        copying.sync_directory(directory)
+
+    def removed(self) -> list[RemovedVersion]:
+        models = [name for name in sorted(naming.names(self._root)) if is_name(name)]
+        return [RemovedVersion(model, int(name.removeprefix(_REMOVED)), (self._root / model / name).stat().st_mtime)
+                for model in models for name in sorted(naming.names(self._root / model))
+                if name.startswith(_REMOVED) and name.removeprefix(_REMOVED).isdigit()]
+
+    def restore(self, version: RemovedVersion) -> None:
+        directory = self._root / version.model
+        with staging.model_lock(self._root, version.model):
+            if version.version in naming.taken(directory):
+                raise VersionExists(f"{version.model}/{version.version} exists in {self._root}",
+                                    hint="what was removed can't come back beside it")
+            (directory / f"{_REMOVED}{version.version}").rename(directory / str(version.version))
+        copying.sync_directory(directory)
+
+    def purge(self, version: RemovedVersion) -> None:
+        directory = self._root / version.model
+        shutil.rmtree(directory / f"{_REMOVED}{version.version}")
+        if not naming.names(directory):
+            with suppress(OSError), staging.model_lock(self._root, version.model):
+                directory.rmdir()
 
 
 class _DirectoryStage(VersionStage):

@@ -8,7 +8,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import obstore
 import pytest
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
 
 from tests.support.peers import absent, answers, free_ports, program, running
 
@@ -59,7 +62,18 @@ def seaweedfs() -> Iterator[ObjectService]:
     service = _s3(url)
     argv = [weed, "mini", "-dir=.", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-bucket={BUCKET}", f"-s3.port={s3}",
             "-admin.ui=false", "-webdav=false", *flags]
-    with running(argv, answers(f"{url}/{BUCKET}", 403, 200), environ=service.environ):
+    asked = S3Store(BUCKET, config={"endpoint": url, "region": "us-east-1", "access_key_id": "tests",
+                                    "secret_access_key": "of-the-tests"}, client_options={"allow_http": True},
+                    retry_config={"max_retries": 0})
+
+    def listed() -> bool:
+        try:
+            obstore.list_with_delimiter(asked)
+        except BaseError:  # not up yet, or without the bucket
+            return False
+        return True
+
+    with running(argv, listed, environ=service.environ):
         yield service
 
 

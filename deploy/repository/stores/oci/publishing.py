@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from deploy.errors import RepositoryError, VersionExists
 from deploy.naming import MAX_VERSION, check_version
-from deploy.repository import failures
+from deploy.repository import failures, naming
 from deploy.repository.failures import Refused
 from deploy.repository.manifest import Manifest
 from deploy.repository.publishing import ManifestOf, Published, VersionStage
+from deploy.repository.stores import RemovedVersion
 from deploy.repository.stores.oci import claims, image
 from deploy.repository.stores.oci.claims import Claim
 from deploy.repository.stores.oci.image import Descriptor
@@ -51,6 +52,21 @@ class OciPublisher:
                     claims.withdraw(remote, claim)
                     removed.append(PurePosixPath(model, str(claim.number)))
         return removed
+
+
+    def remove(self, model: str, name: str) -> None:
+        """Delete the image. Its number is remembered; its blobs are the registry's to collect."""
+        self._store.delete(f"{model}/{name}/{naming.MANIFEST_FILE}")
+
+    def removed(self) -> list[RemovedVersion]:
+        """A registry keeps nothing of an image that was deleted."""
+        return []
+
+    def restore(self, version: RemovedVersion) -> None:
+        raise FileNotFoundError(2, "a registry brings nothing back", str(self._store))
+
+    def purge(self, version: RemovedVersion) -> None:
+        """Nothing is left."""
 
 
 class _OciStage(VersionStage):
