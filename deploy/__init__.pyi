@@ -29,6 +29,9 @@ from .serving import status as status
 from .serving import up as up
 from .serving.doctor.diagnosis import diagnose as diagnose
 from .serving.ready import ready as ready
+from .signing import load_signer as load_signer
+from .signing import sign as sign
+from .signing import verify_signature as verify_signature
 from .smoke import smoke_test as smoke_test
 from .spec import load_spec as load_spec
 
@@ -71,6 +74,9 @@ from .serving.doctor.diagnosis import Diagnosis as Diagnosis
 from .serving.observe import ModelStatus as ModelStatus
 from .serving.observe import ServerStatus as ServerStatus
 from .serving.ready import ReadyAnswer as ReadyAnswer
+from .signing import SignatureBundle as SignatureBundle
+from .signing import SignedVersion as SignedVersion
+from .signing import Signer as Signer
 from .smoke import SmokeCheck as SmokeCheck
 from .smoke import SmokeReport as SmokeReport
 from .spec import Spec as Spec
@@ -116,6 +122,7 @@ from .errors import SpecError as SpecError
 from .errors import StartFailed as StartFailed
 from .errors import TimedOut as TimedOut
 from .errors import Unreachable as Unreachable
+from .errors import Untrusted as Untrusted
 from .errors import VersionExists as VersionExists
 from .errors import VersionNotFound as VersionNotFound
 

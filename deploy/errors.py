@@ -11,6 +11,7 @@
         VersionNotFound
         IncompleteVersion              not a whole SavedModel
         DigestMismatch                 bytes differ from the manifest
+        Untrusted                      nobody whom you trust has signed it: have it signed, or don't serve it
         Malformed                      a file isn't what its name says: damaged, too big, or made to harm
       LockHeld                      5  another operation holds the lock
       ServerError                   6  fix the server's surroundings
@@ -109,6 +110,10 @@ class IncompleteVersion(RepositoryError):
 
 class Malformed(RepositoryError):
     """A file can't be read as what it should be: truncated, damaged, of another kind, or bigger than makes sense."""
+
+
+class Untrusted(RepositoryError):
+    """A version isn't signed, or not by anybody whom the caller trusts."""
 
 
 class DigestMismatch(RepositoryError):

@@ -46,11 +46,12 @@ def _register() -> None:
         models,
         rollouts,
         servers,
+        signing,
         smoke,
         specs,
     )
 
-    for family in (exports, models, mirrors, inspection, checks, goldens, diffs, specs, servers, health, smoke,
+    for family in (exports, models, mirrors, signing, inspection, checks, goldens, diffs, specs, servers, health, smoke,
                    rollouts):
         family.register(app)
     _completion(app)

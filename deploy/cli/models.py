@@ -9,11 +9,13 @@ import click
 
 from deploy.cli.checks import gate, gated
 from deploy.cli.options import bytes_bar, command, repository_option, table, tell
+from deploy.cli.signing import sign_published, sign_with
 from deploy.cli.targets import version as find_version
 
 if TYPE_CHECKING:
 
     from deploy.repository import Published
+    from deploy.signing import Signer
 
 
 def register(app: click.Group) -> None:
@@ -30,15 +32,17 @@ def register(app: click.Group) -> None:
 
 def _publish(app: click.Group) -> None:
     @command(app, "publish", example="tfs publish build/saved_model --name digits\n"
-                                     "tfs publish build/saved_model --name digits --version 7")
+                                     "tfs publish build/saved_model --name digits --version 7\n"
+                                     "tfs publish build/saved_model --name digits --sign-with signer.key")
     @click.argument("directory", type=click.Path(path_type=Path))
     @click.option("--name", required=True, help="The model's name.")
     @click.option("--version", help="Its number; the next free one by default.")
     @repository_option
     @click.option("--move", is_flag=True, help="Take the directory itself instead of a copy.")
+    @sign_with
     @gated
     def publish(directory: Path, name: str, version: str | None, repository: Path | str, move: bool,
-                allowances: tuple[str, ...], spec_path: Path | None, as_json: bool) -> None:
+                signer: Signer | None, allowances: tuple[str, ...], spec_path: Path | None, as_json: bool) -> None:
         """Publish a SavedModel directory as a version.
 
         It is checked (see `tfs check`), copied as it is, verified, synced to disk and made visible by one rename. For
@@ -51,8 +55,11 @@ def _publish(app: click.Group) -> None:
         notes = gate(name, spec_path, allowances)(directory)
         with bytes_bar(f"publishing {name}", quiet=as_json) as progress:
             published = Repository(repository).publish(directory, name, number, move=move, progress=progress)
-        tell({**published_json(published), "notes": list(notes)}, as_json, lambda: "\n".join(
-            [f"published {published.mv} at {published.where}", *(f"note: {note}" for note in notes)]))
+        signature = sign_published(repository, published.mv, signer)
+        signed = {"signed_by": signature.key_hint} if signature else {}
+        tell({**published_json(published), **signed, "notes": list(notes)}, as_json, lambda: "\n".join(
+            [f"published {published.mv} at {published.where}", *(f"signed with {hint}" for hint in signed.values()),
+             *(f"note: {note}" for note in notes)]))
 
 
 def published_json(published: Published) -> dict[str, object]:

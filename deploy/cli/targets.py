@@ -53,14 +53,14 @@ def version(repository: Path | str, text: str) -> tuple[ModelVersion, Path]:
 
 def place(repository: Path | str, text: str) -> tuple[Path, ModelVersion | None]:
     """Where it is, and which published version that is, if it is one: a path, or a name as `version` takes it."""
-    path = _looked_at(text)
+    path = looked_at(text)
     if path is not None:
         return path, None
     mv, directory = version(repository, text)
     return directory, mv
 
 
-def _looked_at(text: str) -> Path | None:
+def looked_at(text: str) -> Path | None:
     """`text` as a path, if it is one: it is there, or written as one. Raises SpecError where nobody can look."""
     from deploy.errors import SpecError
     from deploy.files import reason

@@ -27,7 +27,7 @@ from deploy.types import Contract, ModelVersion
 FORMAT = 1
 DEFAULT = "blake3"
 ALGORITHMS = ("blake3", "sha256")
-_MOST = 64 << 20  # bytes of a manifest: 100,000 files have 20 MB
+MOST_MANIFEST = 64 << 20  # bytes of a manifest: 100,000 files have 20 MB
 
 
 class Hasher(Protocol):
@@ -161,7 +161,7 @@ def _tolerances(data: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, fl
 def read_manifest(version_directory: Path) -> Manifest | None:
     """The manifest in a version directory, None without one. Raises RepositoryError if it can't be understood."""
     path = version_directory / naming.MANIFEST_FILE
-    return load(lambda: files.open_regular(path, most=_MOST), str(path))
+    return load(lambda: files.open_regular(path, most=MOST_MANIFEST), str(path))
 
 
 def is_published(directory: Path, mv: ModelVersion | None) -> bool:
@@ -174,13 +174,13 @@ def load(opened: Callable[[], BinaryIO], where: str) -> Manifest | None:
     """A manifest from wherever it is kept, `where` for people. None and errors as `read_manifest` has them."""
     try:
         with opened() as file:
-            text = file.read(_MOST + 1)
+            text = file.read(MOST_MANIFEST + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except Refused:  # says better what to do
         raise
     except OSError as error:
         raise Malformed(f"{where} can't be read: {files.reason(error)}", hint="publish the version again") from error
-    if len(text) > _MOST:
-        raise Malformed(f"{where} has more than {_MOST:,} bytes", hint="publish the version again")
+    if len(text) > MOST_MANIFEST:
+        raise Malformed(f"{where} has more than {MOST_MANIFEST:,} bytes", hint="publish the version again")
     return Manifest.from_bytes(text, where)

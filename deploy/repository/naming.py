@@ -12,6 +12,7 @@ from deploy.wire.model_config import by_version, version_number
 
 STAGE_PREFIX = ".stage-"
 STATE_DIRECTORY = ".tfs"  # below the root: one small file per model, lock and memory of the highest number, or claims
+ATTACHED_DIRECTORY = f"{STATE_DIRECTORY}/.attached"  # signatures and receipts; no model has such a name
 EXTRA_DIRECTORY = "assets.extra"  # the server's name for files of a version that aren't the model's own
 MANIFEST_FILE = f"{EXTRA_DIRECTORY}/tfs_manifest.json"
 WARMUP_FILE = f"{EXTRA_DIRECTORY}/tf_serving_warmup_requests"

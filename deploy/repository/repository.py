@@ -15,6 +15,7 @@ from deploy.repository.manifest import DEFAULT, Manifest, hasher
 from deploy.repository.publishing import Facts, Published, VersionStage
 from deploy.repository.stores import Item, RemovedVersion, Store
 from deploy.repository.stores.addresses import open_store
+from deploy.repository.stores.attachments import Attachment
 from deploy.repository.versions import VersionEntry, VersionFacts, read_facts
 from deploy.savedmodel import placement
 from deploy.types import ModelVersion
@@ -187,6 +188,17 @@ class Repository:
         with self._reading():
             return [versions.entry(self.store, f"{name}/{spelling}", ModelVersion(name, number)) for name in chosen
                     for number, spelling in self.numbered(name).items()]
+
+    def attach(self, mv: ModelVersion, attachment: Attachment) -> None:
+        """Keep a signature or a receipt of a version that is there. Raises VersionNotFound, RepositoryError."""
+        self.name(mv)
+        with failures.translated(f"write beside {mv}", str(self.store)):
+            self.store.attachments().add(mv, attachment)
+
+    def attachments(self, mv: ModelVersion) -> list[Attachment]:
+        """A version's signatures and receipts, as they are kept, oldest first. Raises RepositoryError."""
+        with self._reading():
+            return self.store.attachments().of(mv)
 
     def clean(self, older_than: float = 3600.0) -> list[PurePath]:
         """Remove what crashed publishers left; returns the paths.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from deploy.errors import BadReply, DigestMismatch, Malformed, RepositoryError
 from deploy.goldens.tolerances import Tolerances
 from deploy.repository import copying, naming
 from deploy.repository.copying import Progress
-from deploy.repository.manifest import FileRecord, Manifest, hasher, load, read_manifest
+from deploy.repository.manifest import MOST_MANIFEST, FileRecord, Manifest, hasher, load, read_manifest
 from deploy.repository.stores import Store
 from deploy.repository.survey import Survey, survey
 from deploy.savedmodel.recipes import RecipeRecord
@@ -105,6 +106,22 @@ def verify(store: Store, name: str, mv: ModelVersion, manifest: Manifest, progre
     if any(wrong.values()):
         raise DigestMismatch(f"{mv} isn't what its manifest says: {_sentence(wrong)}", details=dict(wrong),
                              hint=f"publish it again under another number; it lies in {where}")
+
+
+def digests(store: Store, name: str, algorithm: str, progress: Progress | None = None) -> dict[str, FileRecord]:
+    """Every file of a version, its manifest as well, by its name inside: read from beginning to end.
+
+    Raises RepositoryError for what no version holds (links out of it, pipes), OSError.
+    """
+    local = store.local_path(name)
+    there = _Local(local) if local is not None else _Elsewhere(store, name)
+    records = there.digested(there.sizes.keys(), algorithm, progress)
+    with suppress(FileNotFoundError), store.open(f"{name}/{naming.MANIFEST_FILE}") as file:
+        text = file.read(MOST_MANIFEST + 1)
+        digest = hasher(algorithm)
+        digest.update(text)
+        records[naming.MANIFEST_FILE] = FileRecord(len(text), digest.hexdigest())
+    return records
 
 
 class _Local:

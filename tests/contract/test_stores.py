@@ -18,6 +18,7 @@ from deploy.errors import DigestMismatch, Malformed, RepositoryError, VersionExi
 from deploy.repository import Repository, Store
 from deploy.repository.naming import MANIFEST_FILE
 from deploy.repository.stores.addresses import open_store
+from deploy.repository.stores.attachments import BUNDLE, STATEMENT, Attachment
 from deploy.repository.stores.conditional import ConditionalPublisher, MemoryStore
 from deploy.repository.stores.directory import DirectoryStore
 from deploy.types import ModelVersion
@@ -291,6 +292,22 @@ def test_a_local_path_leads_to_the_bytes_or_isnt_given(store: Store) -> None:
     store.put("m/1/x", b"bytes")
     path = store.local_path("m/1")
     assert path is None or (path / "x").read_bytes() == b"bytes"
+
+
+def test_what_belongs_to_a_version_is_kept_beside_it(repo: Repository, source: Path) -> None:
+    repo.publish(source, "m")
+    signature, receipt = Attachment(BUNDLE, b'{"a": 1}'), Attachment(STATEMENT, b'{"b": 2}')
+    for attachment in (signature, receipt, signature):
+        repo.attach(ONE, attachment)
+    assert {a.digest for a in repo.attachments(ONE)} == {signature.digest, receipt.digest}
+    assert {a.media_type for a in repo.attachments(ONE)} == {BUNDLE, STATEMENT}
+    assert repo.attachments(ModelVersion("m", 2)) == [] and repo.clean(0) == []
+    assert repo.models() == ["m"] and repo.versions("m") == [1] and repo.next_version("m") == 2
+    repo.verify(ONE)
+    with pytest.raises(VersionNotFound):
+        repo.attach(ModelVersion("m", 2), signature)
+    repo.store.attachments().remove(ONE)
+    assert repo.attachments(ONE) == []
 
 
 # -- the repository's, on any store

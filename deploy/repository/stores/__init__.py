@@ -10,6 +10,7 @@
     ranged        an object as a file that is read by ranges
     refusals      what services refuse, in a sentence
     oci/          registries: a version is one image
+    attachments   signatures and receipts of a version, kept beside it
 
 A store is added by a module here and a line in tests/contract/test_stores.py.
 """
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
     from deploy.repository.publishing import VersionStage
+    from deploy.repository.stores.attachments import Attachments
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,10 @@ class Store(Protocol):
 
     def publisher(self, algorithm: str) -> Publisher:
         """How versions get in. algorithm: of their digests."""
+        ...
+
+    def attachments(self) -> Attachments:
+        """How signatures and receipts of versions are kept: `NamedAttachments(self)`, where it has nothing better."""
         ...
 
 

@@ -26,6 +26,7 @@ from deploy.naming import MAX_VERSION, check_version
 from deploy.repository import failures, naming
 from deploy.repository.publishing import ManifestOf, Published, VersionStage
 from deploy.repository.stores import Item, Publisher, RemovedVersion, Store, removal
+from deploy.repository.stores.attachments import Attachments, NamedAttachments
 from deploy.wire.model_config import by_version, version_number
 
 _MOST = 4096  # bytes of a claim
@@ -243,3 +244,6 @@ class MemoryStore:
 
     def publisher(self, algorithm: str) -> Publisher:
         return ConditionalPublisher(self, algorithm)
+
+    def attachments(self) -> Attachments:
+        return NamedAttachments(self)

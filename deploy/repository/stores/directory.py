@@ -19,6 +19,7 @@ from deploy.repository import copying, failures, naming
 from deploy.repository.manifest import Manifest
 from deploy.repository.publishing import ManifestOf, Published, VersionStage
 from deploy.repository.stores import Item, Publisher, RemovedVersion, staging
+from deploy.repository.stores.attachments import Attachments, NamedAttachments
 from deploy.savedmodel import placement
 from deploy.wire.model_config import version_number
 
@@ -100,13 +101,19 @@ class DirectoryStore:
     def publisher(self, algorithm: str) -> Publisher:
         return _Renaming(self.root, algorithm)
 
+    def attachments(self) -> Attachments:
+        return NamedAttachments(self)
+
     def _part(self, name: str, data: bytes | Path) -> Path:
         """The object under a name that nobody looks for, on the disk."""
         path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(parents=True, exist_ok=True)
+        for parent in reversed(path.relative_to(self.root).parents):
+            _make(self.root / parent)
         part = path.with_name(f"{naming.STAGE_PREFIX}{secrets.token_hex(8)}")
         try:
             with part.open("xb") as file:
+                os.fchmod(file.fileno(), copying.FILE_MODE)
                 file.write(data.read_bytes() if isinstance(data, Path) else data)
                 file.flush()
                 os.fsync(file.fileno())

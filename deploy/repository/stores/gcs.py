@@ -23,6 +23,7 @@ from deploy.addresses import Address
 from deploy.errors import RepositoryError
 from deploy.repository.failures import Refused
 from deploy.repository.stores import Item, Publisher
+from deploy.repository.stores.attachments import Attachments, NamedAttachments
 from deploy.repository.stores.conditional import ConditionalPublisher
 from deploy.repository.stores.ranged import open_ranged
 from deploy.repository.stores.refusals import StoreRequest, deadline, refused
@@ -125,6 +126,9 @@ class GcsStore:
 
     def publisher(self, algorithm: str) -> Publisher:
         return ConditionalPublisher(self, algorithm)
+
+    def attachments(self) -> Attachments:
+        return NamedAttachments(self)
 
     def _blob(self, name: str) -> Any:
         return self._bucket.blob(self._start + name)

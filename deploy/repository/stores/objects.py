@@ -17,6 +17,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from deploy.addresses import Address
 from deploy.repository.failures import Refused
 from deploy.repository.stores import Item, Publisher, object_options
+from deploy.repository.stores.attachments import Attachments, NamedAttachments
 from deploy.repository.stores.conditional import ConditionalPublisher
 from deploy.repository.stores.ranged import open_ranged
 from deploy.repository.stores.refusals import StoreRequest, refused
@@ -99,6 +100,9 @@ class ObjectStore:
 
     def publisher(self, algorithm: str) -> Publisher:
         return ConditionalPublisher(self, algorithm)
+
+    def attachments(self) -> Attachments:
+        return NamedAttachments(self)
 
     @contextmanager
     def _told(self, verb: str, name: str) -> Iterator[None]:

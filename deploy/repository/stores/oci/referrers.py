@@ -8,14 +8,18 @@ also gets a tag of its own, `sha256-<digest>.tfs-<id>`: we lose nothing, and who
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
 from deploy.errors import Malformed
+from deploy.repository.stores.attachments import BUNDLE, STATEMENT, Attachment
 from deploy.repository.stores.oci import image
 from deploy.repository.stores.oci.image import CREATED, INDEX, MANIFEST, Descriptor
 from deploy.repository.stores.oci.remote import NOTHING, Fetched, Remote
+from deploy.types import ModelVersion
 
 MOST = 1000  # of one image
 
@@ -28,6 +32,28 @@ class Referrer:
     data: bytes = field(repr=False)
     created: str
     digest: str
+
+
+class ImageAttachments:
+    """Signatures and receipts of a store's versions. subject: where a version is, and its image's manifest; raises
+    FileNotFoundError if there is none."""
+
+    def __init__(self, subject: Callable[[ModelVersion], tuple[Remote, Descriptor]]) -> None:
+        self._subject = subject
+
+    def add(self, mv: ModelVersion, attachment: Attachment) -> None:
+        attach(*self._subject(mv), attachment.media_type, attachment.data)
+
+    def of(self, mv: ModelVersion) -> list[Attachment]:
+        try:
+            referrers = attached(*self._subject(mv), {BUNDLE, STATEMENT})
+        except FileNotFoundError:
+            return []
+        return [Attachment(referrer.media_type, referrer.data) for referrer in referrers]
+
+    def remove(self, mv: ModelVersion) -> None:
+        with suppress(FileNotFoundError):
+            remove(*self._subject(mv))
 
 
 def attach(remote: Remote, subject: Descriptor, media_type: str, data: bytes) -> None:

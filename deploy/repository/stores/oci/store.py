@@ -16,9 +16,11 @@ from deploy.naming import check_version, is_name
 from deploy.repository import naming
 from deploy.repository.failures import Refused, translated
 from deploy.repository.stores import Item, Publisher
+from deploy.repository.stores.attachments import Attachments
 from deploy.repository.stores.oci import claims, stored_image
-from deploy.repository.stores.oci.image import IMAGE, MODELPACK, MediaTypes
+from deploy.repository.stores.oci.image import IMAGE, MODELPACK, Descriptor, MediaTypes
 from deploy.repository.stores.oci.publishing import OciPublisher
+from deploy.repository.stores.oci.referrers import ImageAttachments
 from deploy.repository.stores.oci.registry import Registry
 from deploy.repository.stores.oci.remote import Remote
 from deploy.repository.stores.oci.stored_image import StoredImage
@@ -149,6 +151,15 @@ class OciStore:
 
     def publisher(self, algorithm: str) -> Publisher:
         return OciPublisher(self, algorithm)
+
+    def attachments(self) -> Attachments:
+        return ImageAttachments(self._subject)
+
+    def _subject(self, mv: ModelVersion) -> tuple[Remote, Descriptor]:
+        remote = self.find_remote(mv.name)
+        if remote is None:
+            raise FileNotFoundError(errno.ENOENT, "a registry has no such name", f"{self}/{mv}")
+        return remote, remote.manifest(str(mv.version)).descriptor
 
     def _files(self, model: str, number: str, below: str, *, deep: bool) -> Iterator[Item]:
         try:

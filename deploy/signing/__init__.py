@@ -1,0 +1,14 @@
+"""Who vouches for a version: signatures that anybody's tools can verify, and what was done to it.
+
+    signatures   sign, verify_signature, require_signed: a version, or a directory
+    statements   what a signature says, in OpenSSF model signing's words: the digests of all files
+    envelope     formats: in-toto statement, DSSE, Sigstore bundle
+    keys         keys, and who signs with them (cryptography)
+    trust        whom one trusts, and whether a signature is theirs (cryptography)
+
+Where they are kept: repository/stores/attachments.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

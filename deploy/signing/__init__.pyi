@@ -1,0 +1,13 @@
+from . import keys as keys
+from . import trust as trust
+from .envelope import SignatureBundle as SignatureBundle
+from .envelope import Statement as Statement
+from .keys import Signer as Signer
+from .keys import load_signer as load_signer
+from .signatures import SignedVersion as SignedVersion
+from .signatures import require_signed as require_signed
+from .signatures import sign as sign
+from .signatures import sign_directory as sign_directory
+from .signatures import verify_directory as verify_directory
+from .signatures import verify_signature as verify_signature
+from .trust import TrustedSigners as TrustedSigners
