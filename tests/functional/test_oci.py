@@ -7,7 +7,7 @@ import io
 import json
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from deploy.types import ModelVersion
 from tests.support.peers.front import Fault, front, times
 from tests.support.peers.registry import SECRET, USER, docker_config, docker_registry, token_registry
 from tests.support.repository import savedmodel
+from tests.support.tls import self_signed
 
 ONE = ModelVersion("m", 1)
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -351,7 +352,43 @@ def test_tokens(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -
             Repository(f"oci://{host}/other").publish(source, "m")
 
 
+def test_a_registry_with_tls(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tls = self_signed(tmp_path)
+    assert tls.certificate and tls.key
+    with docker_registry(tmp_path, tls=(Path(tls.certificate), Path(tls.key))) as host:
+        with pytest.raises(RepositoryError, match=f"{host} can't prove who it is.*SSL_CERT_FILE"):
+            Repository(f"oci://{host}/team").publish(source, "m")
+        monkeypatch.setenv("SSL_CERT_FILE", tls.certificate)
+        assert Repository(f"oci://{host}/team").publish(source, "m").mv == ONE
+
+
+def test_credentials_stay_at_the_registry(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not where it sends readers for blobs, as hosted ones do."""
+    with docker_registry(tmp_path, login=True) as host, docker_registry(tmp_path) as same:
+        elsewhere: list[str] = []
+
+        def seen(_: str, path: str, headers: Mapping[str, str]) -> None:
+            elsewhere.append(headers.get("Authorization", "") + path)
+
+        with front(same, lambda *_: None, seen=seen) as blobs:
+            def redirect(method: str, path: str) -> Fault | None:
+                to = (("Location", f"http://{blobs}{path}"),)
+                return Fault(status=307, headers=to) if method == "GET" and "/blobs/" in path else None
+
+            with front(host, redirect) as address:
+                monkeypatch.setenv("DOCKER_CONFIG", str(docker_config(tmp_path / "docker", address)))
+                repo = Repository(f"oci://{address}/team")
+                repo.publish(source, "m")
+                assert repo.verify(ONE).size > 50_000
+        assert elsewhere and all(text.startswith("/v2/") for text in elsewhere)
+
+
 # -- what goes wrong
+
+def test_a_name_that_nobody_knows() -> None:
+    with pytest.raises(RepositoryError, match="registry.invalid can't be reached, or went away, to ask what it is: "):
+        Repository("oci://registry.invalid/team").versions("m")
+
 
 def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TFS_STORE_DEADLINE", "0.5")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,8 +36,9 @@ Faults = Callable[[str, str], Fault | None]
 
 
 @contextmanager
-def front(server: str, faults: Faults) -> Iterator[str]:
-    """`127.0.0.1:port` of one in front of `server`, which is host:port."""
+def front(server: str, faults: Faults, *, seen: Callable[[str, str, Mapping[str, str]], None] | None = None
+          ) -> Iterator[str]:
+    """`127.0.0.1:port` of one in front of `server`, which is host:port. seen: gets each request's headers, too."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -46,6 +47,8 @@ def front(server: str, faults: Faults) -> Iterator[str]:
             """Nobody reads it."""
 
         def _pass(self) -> None:
+            if seen:
+                seen(self.command, self.path, dict(self.headers.items()))
             fault = faults(self.command, self.path) or Fault()
             length = int(self.headers.get("Content-Length") or 0)
             if fault.status:

@@ -24,25 +24,30 @@ _HTPASSWD = "tester:$2b$05$abcdefghijklmnopqrstuu6o3dlyWnvEiDh3K/MBghWoid.93Z6L2
 
 
 @contextmanager
-def docker_registry(directory: Path, *, login: bool = False, delete: bool = True) -> Iterator[str]:
-    """`127.0.0.1:port` of one that keeps its blobs in `directory`. login: it wants USER and SECRET."""
+def docker_registry(directory: Path, *, login: bool = False, delete: bool = True,
+                    tls: tuple[Path, Path] | None = None) -> Iterator[str]:
+    """`127.0.0.1:port` of one that keeps its blobs in `directory`. login: it wants USER and SECRET. tls: certificate
+    and key."""
+    directory.mkdir(exist_ok=True)
     auth = []
     if login:
         (directory / "htpasswd").write_text(_HTPASSWD)
         auth = [f"auth: {{htpasswd: {{realm: tests, path: '{directory / 'htpasswd'}'}}}}"]
-    with _registry(directory, auth, delete=delete) as host:
+    with _registry(directory, auth, delete=delete, tls=tls) as host:
         yield host
 
 
 @contextmanager
-def _registry(directory: Path, auth: list[str], *, delete: bool) -> Iterator[str]:
+def _registry(directory: Path, auth: list[str], *, delete: bool, tls: tuple[Path, Path] | None = None
+              ) -> Iterator[str]:
     (port,) = free_ports(1)
+    files = f", tls: {{certificate: '{tls[0]}', key: '{tls[1]}'}}" if tls else ""
     argv = [program("docker-registry", "apt-get install docker-registry"), "serve", str(directory / "config.yml")]
-    lines = ["version: 0.1", "log: {level: warn}", f"http: {{addr: '127.0.0.1:{port}'}}",
+    lines = ["version: 0.1", "log: {level: warn}", f"http: {{addr: '127.0.0.1:{port}'{files}}}",
              f"storage: {{filesystem: {{rootdirectory: '{directory / 'blobs'}'}}, "
              f"delete: {{enabled: {str(delete).lower()}}}}}", *auth]
     (directory / "config.yml").write_text("\n".join(lines) + "\n")
-    with running(argv, answers(f"http://127.0.0.1:{port}/v2/", 200, 401)):
+    with running(argv, answers(f"http://127.0.0.1:{port}/v2/", 200, 401, 400)):
         yield f"127.0.0.1:{port}"
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
-from urllib3.exceptions import HTTPError, SSLError
+from urllib3.exceptions import HTTPError, NameResolutionError, SSLError
 
 from deploy.repository.failures import Refused
 from deploy.repository.stores.oci.credentials import DOCKER_HUB
@@ -88,7 +88,7 @@ class RegistryConnection:
             try:
                 reply = self.request(RegistryRequest("GET", url))
             except HTTPError as error:
-                if tries >= TRIES or waited.over or isinstance(error, SSLError) or _hopeless(error):
+                if tries >= TRIES or waited.over or hopeless(error):
                     raise self.unreachable(error, "ask what it is", tries, waited) from error
                 pause(tries, waited, None)
                 continue
@@ -125,7 +125,7 @@ class RegistryConnection:
         """Why there was no answer, and how often it was tried."""
         tried = f" (tried {tries} times in {deadline.waited:.1f} s)" if tries > 1 else ""
         text = str(error.reason if hasattr(error, "reason") else error)
-        if isinstance(error, SSLError) or "SSL" in text or "CERTIFICATE" in text:
+        if isinstance(getattr(error, "reason", error), SSLError):
             return Refused(f"{self.host} can't prove who it is, to {what}: {_short(text)}",
                            f"name its authority in SSL_CERT_FILE; a registry without TLS in {PLAIN_HTTP}")
         return Refused(f"{self.host} can't be reached, or went away, to {what}{tried}: {_short(text)}",
@@ -154,9 +154,9 @@ def _agent() -> dict[str, str]:
     return {"User-Agent": f"tfs-deploy/{__version__}"}
 
 
-def _hopeless(error: HTTPError) -> bool:
-    """A name that nobody knows doesn't become known."""
-    return "NameResolution" in type(error).__name__ or "resolve" in str(error)
+def hopeless(error: HTTPError) -> bool:
+    """A certificate that isn't trusted, a name that nobody knows: another try wouldn't help."""
+    return isinstance(getattr(error, "reason", error), SSLError | NameResolutionError)
 
 
 def _short(text: str) -> str:

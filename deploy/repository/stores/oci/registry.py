@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import BinaryIO
 from urllib.parse import urlencode, urljoin, urlsplit
 
-from urllib3.exceptions import HTTPError, SSLError
+from urllib3.exceptions import HTTPError
 
 from deploy.repository.failures import Refused
 from deploy.repository.stores.oci import credentials
@@ -23,6 +23,7 @@ from deploy.repository.stores.oci.connection import (
     RegistryConnection,
     RegistryReply,
     RegistryRequest,
+    hopeless,
     pause,
 )
 from deploy.repository.stores.oci.credentials import Credentials
@@ -60,7 +61,7 @@ class Registry:
             try:
                 reply = self._authorized(request, what, scope)
             except HTTPError as error:
-                if tries >= TRIES or waited.over or isinstance(error, SSLError):
+                if tries >= TRIES or waited.over or hopeless(error):
                     raise self._connection.unreachable(error, what, tries, waited) from error
             if reply is not None and (reply.status not in AGAIN or tries >= TRIES or waited.over):
                 return self._answer(reply, what, tries, waited)
@@ -82,7 +83,7 @@ class Registry:
                       waited: Deadline) -> bool:
         """Whether a failed upload is worth another try, after a pause. Raises Refused if not."""
         last = tries >= TRIES or waited.over
-        if error is not None and (last or isinstance(error, SSLError)):
+        if error is not None and (last or hopeless(error)):
             raise self._connection.unreachable(error, what, tries, waited) from error
         if reply is not None and (last or reply.status not in {*AGAIN, 404, 416}):
             self._answer(reply, what, tries, waited)
