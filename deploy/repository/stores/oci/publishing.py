@@ -53,7 +53,6 @@ class OciPublisher:
                     removed.append(PurePosixPath(model, str(claim.number)))
         return removed
 
-
     def remove(self, model: str, name: str) -> None:
         """Delete the image. Its number is remembered; its blobs are the registry's to collect."""
         self._store.delete(f"{model}/{name}/{naming.MANIFEST_FILE}")
