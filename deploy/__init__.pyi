@@ -25,6 +25,8 @@ from .serving import push_image as push_image
 from .serving import down as down
 from .serving import logs as logs
 from .serving import plan as plan
+from .serving import plan_prune as plan_prune
+from .serving import prune as prune
 from .serving import status as status
 from .serving import up as up
 from .serving.doctor.diagnosis import diagnose as diagnose
@@ -67,11 +69,14 @@ from .repository import VersionFacts as VersionFacts
 from .rollout import Released as Released
 from .rollout import RolloutPlan as RolloutPlan
 from .serving import BuiltImage as BuiltImage
+from .serving import PrunePlan as PrunePlan
+from .serving import RetentionRule as RetentionRule
 from .serving import RunningServer as RunningServer
 from .serving import ServerPlan as ServerPlan
 from .serving.doctor.evidence import Cause as Cause
 from .serving.doctor.diagnosis import Diagnosis as Diagnosis
 from .serving.observe import ModelStatus as ModelStatus
+from .serving import VersionFate as VersionFate
 from .serving.observe import ServerStatus as ServerStatus
 from .serving.ready import ReadyAnswer as ReadyAnswer
 from .signing import SignatureBundle as SignatureBundle

@@ -44,6 +44,7 @@ def _register() -> None:
         inspection,
         mirrors,
         models,
+        retention,
         rollouts,
         servers,
         signing,
@@ -51,8 +52,8 @@ def _register() -> None:
         specs,
     )
 
-    for family in (exports, models, mirrors, signing, inspection, checks, goldens, diffs, specs, servers, health, smoke,
-                   rollouts):
+    for family in (exports, models, mirrors, signing, retention, inspection, checks, goldens, diffs, specs, servers,
+                   health, smoke, rollouts):
         family.register(app)
     _completion(app)
 

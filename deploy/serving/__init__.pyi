@@ -19,6 +19,12 @@ from .resolving import ResolvedModel as ResolvedModel
 from .resolving import as_known_good as as_known_good
 from .resolving import wanted as wanted
 from .resolving import with_needed_flags as with_needed_flags
+from .retention import PrunePlan as PrunePlan
+from .retention import RetentionRule as RetentionRule
+from .retention import VersionFate as VersionFate
+from .retention import check_proof as check_proof
+from .retention import plan_prune as plan_prune
+from .retention import prune as prune
 from .start_record import last_started as last_started
 from .start_stop import RunningServer as RunningServer
 from .start_stop import down as down
