@@ -24,6 +24,9 @@ tfs mirror --from s3://bucket/models --to /models --model digits:3,4 --follow --
 
 _from_option = click.option("--from", "source", type=RepositoryPlace(), metavar="ADDRESS",
                             help="The repository that has them, such as s3://bucket/models.")
+_signed_option = click.option("--signed-by", multiple=True, type=click.Path(path_type=Path, dir_okay=False),
+                              help="Take only what one of these has signed: a public key, or certificates (PEM). "
+                              "Repeatable.")
 _verify_option = click.option("--verify", is_flag=True, help="Read what is here already, too, and compare it.")
 
 
@@ -38,13 +41,16 @@ def _pull(app: click.Group) -> None:
     @click.argument("version")
     @_from_option
     @repository_option
+    @_signed_option
     @_verify_option
-    def pull(version: str, source: Path | str | None, repository: Path | str, verify: bool, as_json: bool) -> None:
+    def pull(version: str, source: Path | str | None, repository: Path | str, signed_by: tuple[Path, ...],
+             verify: bool, as_json: bool) -> None:
         """Bring a version from one repository into another.
 
         MODEL/VERSION, or MODEL for its newest. It arrives whole and as it was published, digests compared, or not at
         all. Between any two places: a directory, S3, GCS, Azure, SSH, a registry.
         """
+        from deploy import serving
         from deploy.errors import VersionNotFound
         from deploy.repository import Repository
         from deploy.repository import pull as bring
@@ -59,7 +65,8 @@ def _pull(app: click.Group) -> None:
                                   hint=f"see `tfs repository list -r {remote.store}`")
         mv = ModelVersion(ref.name, number)
         with bytes_bar(f"fetching {mv}", quiet=as_json) as progress:
-            fetched = bring(remote, target, mv, verify=verify, progress=progress)
+            fetched = bring(remote, target, mv, verify=verify, progress=progress,
+                            accept=serving.accepting(remote, signed_by))
         tell({"model": mv.name, "version": mv.version, "fetched": fetched.to_json() if fetched else None,
               "to": str(target.store)}, as_json,
              lambda: f"{mv} is in {target.store}" + (f", {fetched.size / 1e6:,.1f} MB in {fetched.seconds:.1f} s"
@@ -73,12 +80,13 @@ def _mirror(app: click.Group) -> None:
     @click.option("--to", "target", type=click.Path(path_type=Path, file_okay=False), help="A directory here.")
     @click.option("--model", "models", multiple=True, metavar="NAME[:VERSIONS]",
                   help="With --from: a model, and latest, latest=N, all or numbers.  [default: latest] Repeatable.")
+    @_signed_option
     @_verify_option
     @click.option("--follow", is_flag=True, help="Go on until SIGTERM, as a sidecar does.")
     @click.option("--every", type=click.FloatRange(0.1), default=30.0, show_default=True, metavar="SECONDS",
                   help="With --follow: between two looks.")
-    def mirror(spec_path: Path, source: Path | str | None, target: Path | None, models: tuple[str, ...], verify: bool,
-               follow: bool, every: float, as_json: bool) -> None:
+    def mirror(spec_path: Path, source: Path | str | None, target: Path | None, models: tuple[str, ...],
+               signed_by: tuple[Path, ...], verify: bool, follow: bool, every: float, as_json: bool) -> None:
         """Keep a directory equal to what is wanted of a remote repository.
 
         Without --from: those that the spec wants, in the spec's mirror; `tfs up` and `tfs rollout` do that themselves.
@@ -87,11 +95,11 @@ def _mirror(app: click.Group) -> None:
         """
         from deploy import serving
 
-        if (source is None) != (target is None) or (models and source is None):
-            raise click.UsageError("--from, --to and --model go together: tfs mirror --from ADDRESS --to DIRECTORY "
-                                   "--model NAME")
+        if (source is None) != (target is None) or ((models or signed_by) and source is None):
+            raise click.UsageError("--from, --to, --model and --signed-by go together: tfs mirror --from ADDRESS "
+                                   "--to DIRECTORY --model NAME")
         once = _from_spec(spec_path, verify) if source is None or target is None else _named(
-            source, target, models, verify)
+            source, target, models, signed_by, verify)
         if not follow:
             with bytes_bar("mirroring", quiet=as_json) as progress:
                 done = once(lambda text: click.echo(text, err=True), progress)
@@ -121,14 +129,17 @@ def _from_spec(path: Path, verify: bool) -> _Once:
     return lambda step, progress: serving.fetch(spec, step=step, progress=progress, verify=verify)
 
 
-def _named(source: Path | str, target: Path, models: tuple[str, ...], verify: bool) -> _Once:
+def _named(source: Path | str, target: Path, models: tuple[str, ...], signed_by: tuple[Path, ...], verify: bool
+           ) -> _Once:
+    from deploy import serving
     from deploy.repository import Repository
     from deploy.repository import mirror as bring
 
     if not models:
         raise click.UsageError("say which models: --model NAME")
-    wanted = dict(map(_policy, models))
-    return lambda step, progress: bring(Repository(source), Repository(target), wanted, verify=verify, step=step,
+    wanted, remote = dict(map(_policy, models)), Repository(source)
+    accept = serving.accepting(remote, signed_by)
+    return lambda step, progress: bring(remote, Repository(target), wanted, verify=verify, accept=accept, step=step,
                                         progress=progress)
 
 

@@ -91,6 +91,7 @@ def pull(source: Repository, target: Repository, mv: ModelVersion, *, verify: bo
     target.store.make()
     if mv.version in target.numbered(mv.name):
         same(manifest)
+        _copy_attachments(source, target, mv)
         return None
     if step:
         step(f"fetching {mv} from {source.store}, {failures.readable(manifest.size)}")
@@ -101,6 +102,7 @@ def pull(source: Repository, target: Repository, mv: ModelVersion, *, verify: bo
                 _fetch(source, manifest, stage.path, progress)
                 if accept:
                     accept(mv, stage.path)
+                _copy_attachments(source, target, mv)  # first, so that nobody sees a version without its signatures
                 stage.show(stage.path, mv.version, lambda _: manifest)
     except VersionExists:  # somebody else fetches it, or has meanwhile
         if mv.version not in target.numbered(mv.name):
@@ -108,6 +110,14 @@ def pull(source: Repository, target: Repository, mv: ModelVersion, *, verify: bo
         same(manifest)
         return None
     return Fetched(mv, manifest.size, time.monotonic() - started)
+
+
+def _copy_attachments(source: Repository, target: Repository, mv: ModelVersion) -> None:
+    """Signatures and receipts: they come later than a version, too."""
+    attachments = source.attachments(mv)
+    with failures.translated(f"write beside {mv}", str(target.store)):
+        for attachment in attachments:
+            target.store.attachments().add(mv, attachment)
 
 
 def _chosen(source: Repository, name: str, policy: VersionPolicy) -> list[int]:

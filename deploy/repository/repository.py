@@ -228,7 +228,9 @@ class Repository:
     def purge(self, mv: ModelVersion) -> None:
         """Delete a removed version for good. Raises VersionNotFound."""
         with failures.translated(f"delete {mv}", str(self.store)):
-            self._publisher.purge(self._removed(mv))
+            removed = self._removed(mv)
+            self.store.attachments().remove(mv)
+            self._publisher.purge(removed)
 
     def _removed(self, mv: ModelVersion) -> RemovedVersion:
         there = self.removed()

@@ -20,7 +20,7 @@ from deploy.rollout.policy import PERMANENTLY_FAILED
 from deploy.savedmodel import diff
 from deploy.serving import ResolvedModel, preflight
 from deploy.serving.preflight import number
-from deploy.serving.resolving import check_flags
+from deploy.serving.resolving import check_flags, check_signed
 from deploy.types import ModelRef, Specific
 
 _BYTES_PER_FILE_BYTE = 1.2  # TF Serving's own estimate of what a model needs
@@ -72,7 +72,8 @@ def check(context: RolloutContext, goal: Goal, *, allow_breaking: str = "",
     attempt("looking for it in the repository", lambda: _fetched(context, goal, progress))
     stored = versions_of(context.model)
     for version in sorted(goal.to.versions):
-        attempt(f"verifying {context.model.name}/{version}", partial(_verified, stored.version(version), findings))
+        attempt(f"verifying {context.model.name}/{version}",
+                partial(_verified, context, stored.version(version), findings))
     try:
         path = stored.version(goal.version).path
     except DeployError:  # among the problems already
@@ -107,7 +108,8 @@ def _fetched(context: RolloutContext, goal: Goal, progress: Callable[[str], None
     serving.fetch(context.spec, models=[wanted], step=progress)
 
 
-def _verified(version: StoredVersion, findings: Findings) -> None:
+def _verified(context: RolloutContext, version: StoredVersion, findings: Findings) -> None:
+    check_signed(context.spec, version)
     if not version.check():
         findings.notes.append(f"{version} has no manifest: it is whole, but nobody can say whether it was changed")
 

@@ -4,6 +4,7 @@ from .image_build import base_of as base_of
 from .image_build import build_image as build_image
 from .image_push import PushedImage as PushedImage
 from .image_push import push_image as push_image
+from .mirrored import accepting as accepting
 from .mirrored import fetch as fetch
 from .mirrored import follow as follow
 from .observe import find as find

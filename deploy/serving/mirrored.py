@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from threading import Event
 
+from deploy import signing
 from deploy.backends import Progress
 from deploy.errors import DeployError
 from deploy.repository import Mirrored, Repository, failures, mirror
+from deploy.repository.mirroring import Accept
 from deploy.spec import Spec
-from deploy.types import ServedModel, Specific, VersionPolicy
+from deploy.types import ModelVersion, ServedModel, Specific, VersionPolicy
 from deploy.wire.model_config import select
 
 CopyProgress = Callable[[int, int], None]
@@ -31,13 +34,26 @@ def fetch(spec: Spec, *, models: Collection[ServedModel] = (), step: Progress | 
     wanted: dict[str, VersionPolicy] = {}
     for model in models or spec.models:
         name = _name(spec, model)
-        if name is not None and (verify or not _here(target, name, model.versions)):
+        if name is not None and (verify or not _here(target, name, model.versions, signed=bool(spec.signed_by))):
             wanted[name] = _both(wanted.get(name), model.versions, name, spec.remote)
     if not wanted:
         return Mirrored()
     with failures.translated("make the mirror", target.root):
         target.root.parent.mkdir(parents=True, exist_ok=True)
-    return mirror(Repository(spec.remote), target, wanted, verify=verify, step=step, progress=progress)
+    source = Repository(spec.remote)
+    return mirror(source, target, wanted, verify=verify, step=step, progress=progress,
+                  accept=accepting(source, spec.signed_by))
+
+
+def accepting(source: Repository, signed_by: Collection[Path]) -> Accept | None:
+    """Refuses what arrives from `source` unless one of them has signed it; None if nobody has to."""
+    if not signed_by:
+        return None
+    return partial(_accept, source, signed_by)
+
+
+def _accept(source: Repository, signed_by: Collection[Path], mv: ModelVersion, stage: Path) -> None:
+    signing.require_signed(source, mv, signed_by, at=stage)
 
 
 def follow(once: Callable[[], Mirrored], every: float, stop: Event, *, arrived: Callable[[Mirrored], None],
@@ -66,10 +82,12 @@ def _name(spec: Spec, model: ServedModel) -> str | None:
     return base.name if base.parent == spec.repository else None
 
 
-def _here(target: Repository, name: str, policy: VersionPolicy) -> bool:
+def _here(target: Repository, name: str, policy: VersionPolicy, *, signed: bool) -> bool:
+    """Whether nothing has to be asked for. signed: a version without a signature may have one by now."""
     if not isinstance(policy, Specific) or not target.root.is_dir():
         return False
-    return set(policy.versions) <= target.numbered(name).keys()
+    return set(policy.versions) <= target.numbered(name).keys() and not (
+        signed and any(not target.attachments(ModelVersion(name, number)) for number in policy.versions))
 
 
 def _both(one: VersionPolicy | None, other: VersionPolicy, name: str, remote: str) -> VersionPolicy:

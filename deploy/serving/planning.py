@@ -13,10 +13,11 @@ import msgspec
 from deploy import backends, checks, render, serving
 from deploy.backends import Backend, Launch, Progress, silent
 from deploy.backends.base import LABEL
-from deploy.errors import BackendMissing, ServerError
+from deploy.errors import BackendMissing, ServerError, SpecError
 from deploy.serving.preflight import check_values
 from deploy.serving.resolving import ResolvedModel, as_known_good, wanted
 from deploy.spec import Spec
+from deploy.types import Specific
 
 if TYPE_CHECKING:
     from deploy.checks import Target
@@ -98,11 +99,22 @@ def make(spec: Spec, choice: Choice, models: Iterable[ResolvedModel] = (), *, co
     config: the digest that it is started under, if not this spec's.
     """
     check_values(spec.server.flags)
+    _check_followed(spec)
     secrets, models = serving.certificates.secrets(spec), tuple(models)
     launch = choice.backend.plan(
         spec, labels={CONFIG_LABEL: config or digest(spec), **serving.certificates.labels(spec.server.tls)},
         versions={m.name: [path.name for path in m.paths.values()] for m in models})
     return ServerPlan(choice, launch, choice.backend.config(spec).place, secrets, models)
+
+
+def _check_followed(spec: Spec) -> None:
+    """Raises SpecError where a server would by itself load what nobody has looked at. A mirror takes only what is
+    signed."""
+    for i, model in enumerate(spec.models if spec.signed_by and spec.remote is None else ()):
+        if not isinstance(model.versions, Specific):
+            raise SpecError("a server that follows a directory loads whatever appears there, signed or not",
+                            path=f"models/{i}/versions", hint="with signed_by, name the versions (versions: [N]), and "
+                            "change them with tfs rollout")
 
 
 def target_of(spec: Spec) -> Target:

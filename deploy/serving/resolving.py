@@ -16,11 +16,11 @@ from pathlib import Path
 
 import msgspec
 
-from deploy import savedmodel
+from deploy import savedmodel, signing
 from deploy.backends import Progress, silent
 from deploy.errors import RepositoryError, SpecError, VersionNotFound
 from deploy.readiness import Change, Desired
-from deploy.repository import ModelVersions, versions_of
+from deploy.repository import ModelVersions, StoredVersion, versions_of
 from deploy.savedmodel import placement
 from deploy.serving import mirrored
 from deploy.spec import Spec
@@ -57,14 +57,23 @@ class ResolvedModel:
 def wanted(spec: Spec, progress: Progress = silent) -> tuple[ResolvedModel, ...]:
     """What the spec means now; versions of a repository that is elsewhere are fetched.
 
-    Raises VersionNotFound, IncompleteVersion, DigestMismatch, RepositoryError or SpecError.
+    Raises VersionNotFound, IncompleteVersion, DigestMismatch, Untrusted, RepositoryError or SpecError.
     """
     mirrored.fetch(spec, step=progress)
     models = tuple(resolve(model, f"models/{i}") for i, model in enumerate(spec.models))
-    for model in models:
-        for path in model.paths.values():
+    for served, model in zip(spec.models, models, strict=True):
+        for number, path in model.paths.items():
             check_flags(spec, model.name, path)
+            check_signed(spec, versions_of(served).version(number))
     return models
+
+
+def check_signed(spec: Spec, version: StoredVersion) -> None:
+    """Raises Untrusted, DigestMismatch, SpecError or BackendMissing unless one of those has signed it who have to."""
+    try:
+        signing.require_signed(version.repository, version.mv, spec.signed_by)
+    except SpecError as error:
+        raise SpecError(error.message, path="signed_by", hint=error.hint) from error
 
 
 def check_flags(spec: Spec, name: str, version: Path) -> None:

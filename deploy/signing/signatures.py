@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from deploy.errors import DeployError, DigestMismatch, Malformed, RepositoryErro
 from deploy.repository import Manifest, Repository, Store
 from deploy.repository.copying import Progress
 from deploy.repository.failures import translated
+from deploy.repository.naming import MANIFEST_FILE
 from deploy.repository.stores.attachments import BUNDLE, MOST_BYTES, Attachment
 from deploy.repository.stores.directory import DirectoryStore
 from deploy.repository.versions import digests, find_manifest
@@ -109,8 +111,9 @@ def verify_signature(repository: Repository, mv: ModelVersion, signed_by: Paths 
     signers = _trusted(signed_by)
     trusted = _by_trusted(repository, mv, signers)
     store, name = (repository.store, repository.name(mv)) if at is None else _beside(at)
-    actual = _digests(store, name, str(mv), progress)
-    manifest = find_manifest(store, name)
+    actual, manifest = _digests(store, name, str(mv), progress), find_manifest(store, name)
+    if manifest is None and at is not None and (manifest := repository.find_manifest(mv)) is not None:
+        actual[MANIFEST_FILE] = hashlib.sha256(manifest.to_bytes()).hexdigest()  # it is written last
     problem: DeployError | None = None
     for signer, bundle in reversed(trusted):
         try:

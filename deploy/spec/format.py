@@ -187,6 +187,9 @@ class SpecFile(_Struct, frozen=True):
     mirror: Annotated[str | None, Meta(
         description="directory of this machine for the versions of a repository that is elsewhere, if not below .tfs "
                     "beside this file")] = None
+    signed_by: Annotated[list[str], Meta(
+        description="PEM files, relative to this file: public keys, or certificates of signers or of authorities; one "
+                    "of them has to have signed each version that is served")] = []
     state: Annotated[str | None, Meta(
         description="directory for what is remembered of the running server, if not .tfs beside this file")] = None
     server: ServerPart = ServerPart()
@@ -200,6 +203,7 @@ class Spec(_Struct, frozen=True):
     allow: model -> rule of `tfs check` -> why its findings are accepted.
     repository: the directory that servers of this machine read.
     remote: the address that its versions come from, if it is a mirror.
+    signed_by: PEM files; nobody has to have signed, if there are none.
     """
 
     name: str
@@ -212,6 +216,7 @@ class Spec(_Struct, frozen=True):
     allow: dict[str, dict[str, str]] = {}
     state: Path | None = None
     remote: str | None = None
+    signed_by: tuple[Path, ...] = ()
 
     @property
     def state_dir(self) -> Path:

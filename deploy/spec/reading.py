@@ -138,7 +138,8 @@ def checked(file: SpecFile, path: Path) -> Spec:
     return Spec(name=name, path=path, repository=repository, models=models, server=server, smoke=file.smoke,
                 rollout=_rollout(file.rollout, path),
                 allow={model.name: dict(model.allow) for model in file.models if model.allow},
-                state=state, remote=str(remote) if remote else None)
+                state=state, remote=str(remote) if remote else None,
+                signed_by=tuple((path.parent / signer).resolve() for signer in file.signed_by))
 
 
 def bare(path: str | Path) -> Iterator[Spec]:

@@ -18,7 +18,7 @@ import pytest
 
 from deploy import backends, client, rollout, serving
 from deploy.cli.outcome import run
-from deploy.errors import LockHeld, NotReady, RolloutError, ServerError, SpecError
+from deploy.errors import LockHeld, NotReady, RolloutError, ServerError, SpecError, Untrusted
 from deploy.locks import locked
 from deploy.render import models_config
 from deploy.repository import Repository
@@ -26,11 +26,13 @@ from deploy.rollout import ConfigFile, Unfinished
 from deploy.rollout.configs import replaced
 from deploy.rollout.plan import RolloutPlan
 from deploy.rollout.running import Released
+from deploy.signing import sign
 from deploy.spec import Monitoring, Resources, Spec
 from deploy.state import Ledger
-from deploy.types import ServedModel, Serving, Specific
+from deploy.types import ModelVersion, ServedModel, Serving, Specific
 from tests.support.servers import engine_or_skip, server_image_or_skip, until
 from tests.support.serving import spec_at
+from tests.support.signing import key_pair
 
 pytestmark = pytest.mark.tensorflow
 ROOT = Path(__file__).parents[2]
@@ -351,3 +353,14 @@ def test_without_a_server(spec: Spec) -> None:
     assert serving.as_known_good(spec).models[0] == spec.models[0]
     with pytest.raises(ServerError, match="isn't running"):
         rolled(spec, 2)
+
+
+def test_what_nobody_trusted_has_signed_isnt_rolled_out(spec: Spec, tmp_path: Path) -> None:
+    pair, repository = key_pair(tmp_path), Repository(tmp_path / "models")
+    spec = msgspec.structs.replace(spec, signed_by=(pair.public,))
+    with pytest.raises(Untrusted, match="half/2 in .* isn't signed"):
+        rolled(spec, 2)
+    assert answer(spec) == 3.0
+    sign(repository, ModelVersion("half", 2), pair.key)
+    assert not rollout.plan_rollout(spec, "half", 4).ok
+    assert rolled(spec, 2).ended.outcome == "done" and answer(spec) == 4.0
