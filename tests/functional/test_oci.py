@@ -262,6 +262,14 @@ def test_a_number_isnt_given_again(team: str, source: Path) -> None:
             write("m/1/x", b"x")
 
 
+def test_a_tag_that_is_listed_a_moment_before_it_is_there(team: str, source: Path) -> None:
+    host, _, name = team.partition("/")
+    Repository(f"oci://{team}").publish(source, "m")
+    early = times(3, Fault(status=404), lambda method, path: method == "GET" and path.endswith("/manifests/1"))
+    with front(host, early) as address:
+        assert Repository(f"oci://{address}/{name}").verify(ONE).model_version == ONE
+
+
 def test_a_tag_taken_while_a_version_is_pushed(team: str, source: Path) -> None:
     """By somebody who claims nothing."""
     repo = Repository(f"oci://{team}")

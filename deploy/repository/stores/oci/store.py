@@ -6,6 +6,7 @@ import errno
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
@@ -22,13 +23,15 @@ from deploy.repository.stores.oci.image import IMAGE, MODELPACK, Descriptor, Med
 from deploy.repository.stores.oci.publishing import OciPublisher
 from deploy.repository.stores.oci.referrers import ImageAttachments
 from deploy.repository.stores.oci.registry import Registry
-from deploy.repository.stores.oci.remote import Remote
+from deploy.repository.stores.oci.remote import Fetched, Remote
 from deploy.repository.stores.oci.stored_image import StoredImage
 from deploy.types import ModelVersion
+from deploy.waiting import Deadline, poll
 from deploy.wire.model_config import version_number
 
 MEDIA_TYPES = "TFS_OCI_MEDIA_TYPES"  # what new versions are made of: image (the default), modelpack
 _TYPES = {"image": IMAGE, "modelpack": MODELPACK}
+_APPEARS = 2.0  # seconds from a tag's being listed to its being there
 _IMAGES = 64  # kept in mind by one store
 
 
@@ -181,11 +184,24 @@ class OciStore:
         remote = self.find_remote(model)
         if remote is None or version_number(number) is None:
             raise FileNotFoundError(errno.ENOENT, "a registry has no such name", f"{self}/{model}/{number}")
-        return stored_image.load(remote, ModelVersion(model, int(number)), remote.manifest(number))
+        return stored_image.load(remote, ModelVersion(model, int(number)), _listed_manifest(remote, number))
 
     def _sealed(self, name: str) -> OSError:
         return OSError(errno.EROFS, "a version in a registry is one image: it is published, and deleted, as a whole",
                        f"{self}/{name}")
+
+
+def _listed_manifest(remote: Remote, tag: str) -> Fetched:
+    """What a tag names. docker-registry lists a tag a moment before it has it: then it is worth waiting for."""
+    def there() -> Fetched | None:
+        with suppress(FileNotFoundError):
+            return remote.manifest(tag)
+        if tag not in remote.tags():
+            raise FileNotFoundError(errno.ENOENT, "there is no such tag", f"{remote}:{tag}")
+        return None
+
+    fetched = poll(there, Deadline(_APPEARS))
+    return fetched if fetched is not None else remote.manifest(tag)
 
 
 def _split(name: str) -> tuple[str, str, str]:
