@@ -242,6 +242,15 @@ def test_two_that_want_one_number(team: str, source: Path) -> None:
     assert all("m/7 exists" in text or "m/7 is being published by" in text for text in said if text)
 
 
+def test_a_claim_that_is_listed_and_isnt_there(team: str, source: Path) -> None:
+    """docker-registry keeps the name of a tag that is deleted while others are."""
+    host, _, name = team.partition("/")
+    listed = Fault(status=200, body=b'{"tags": ["claim-5-000000000000", "claim-5-000000000001-held"]}')
+    with front(host, lambda _, path: listed if "/tags/list" in path else None) as address:
+        assert Repository(f"oci://{address}/{name}").publish(source, "m", 5).mv.version == 5
+    assert Repository(f"oci://{team}").versions("m") == [5]
+
+
 def _delete(repo: Repository, mv: ModelVersion) -> None:
     repo.store.delete(f"{mv}/{MANIFEST_FILE}")
 

@@ -80,8 +80,8 @@ def take(remote: Remote, number: int) -> Claim | None:
 
     def mine() -> bool | None:
         tags = remote.tags()
-        others = [other for other in claims(tags)
-                  if other.number == number and other.id != claim.id and "withdrawn" not in other.states]
+        others = [other for other in claims(tags) if other.number == number and other.id != claim.id
+                  and "withdrawn" not in other.states and _is_there(remote, other)]
         if number in by_version(tags) or any("held" in other.states or other.id < claim.id for other in others):
             return False
         if others:
@@ -100,6 +100,11 @@ def take(remote: Remote, number: int) -> Claim | None:
         raise
     withdraw(remote, claim)
     return None
+
+
+def _is_there(remote: Remote, claim: Claim) -> bool:
+    """docker-registry lists tags that it doesn't have yet, whose owner will see our claim; and some that it deleted."""
+    return remote.find_digest(claim.tag) is not None
 
 
 def withdraw(remote: Remote, claim: Claim) -> None:
@@ -121,8 +126,8 @@ def retire(remote: Remote, number: int) -> None:
 def holder(remote: Remote, number: int, tags: Iterable[str]) -> Owner | None:
     """Who claims a number, as far as that can be read."""
     for claim in claims(tags):
-        if claim.number == number and "withdrawn" not in claim.states:
-            return _owner(remote, claim)[0]
+        if claim.number == number and "withdrawn" not in claim.states and (owner := _owner(remote, claim)[0]):
+            return owner
     return None
 
 
