@@ -31,6 +31,7 @@ from .serving import status as status
 from .serving import up as up
 from .serving.doctor.diagnosis import diagnose as diagnose
 from .serving.ready import ready as ready
+from .signing import receipts_of as receipts_of
 from .signing import load_signer as load_signer
 from .signing import sign as sign
 from .signing import verify_signature as verify_signature
@@ -79,6 +80,7 @@ from .serving.observe import ModelStatus as ModelStatus
 from .serving import VersionFate as VersionFate
 from .serving.observe import ServerStatus as ServerStatus
 from .serving.ready import ReadyAnswer as ReadyAnswer
+from .signing import Receipt as Receipt
 from .signing import SignatureBundle as SignatureBundle
 from .signing import SignedVersion as SignedVersion
 from .signing import Signer as Signer

@@ -13,12 +13,14 @@ import click
 
 from deploy.cli.checks import allowing, gate
 from deploy.cli.options import command, repository_option, steps, table, tell
+from deploy.cli.signing import sign_with, vouch
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from deploy.export import Exported, Recording
     from deploy.export.tflite import Sibling
+    from deploy.signing import Signer
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,6 +63,7 @@ def register(app: click.Group) -> None:
                   help="How far its answers may be off, of the outputs' largest magnitude.")
     @click.option("--tflite-plot", type=click.Path(path_type=Path, dir_okay=False),
                   help="Write its size and latency beside the SavedModel's as SVG.")
+    @sign_with
     @allowing
     def export_model(target: str, name: str | None, version: str | None, repository: Path | str,
                      inputs: tuple[str, ...], fed: tuple[str, ...], fetched: tuple[str, ...],
@@ -68,8 +71,8 @@ def register(app: click.Group) -> None:
                      examples: Path | None, custom_objects: tuple[str, ...], recipes: tuple[str, ...],
                      tolerances: tuple[str, ...], batch_sizes: str | None,
                      spec_path: Path | None, tflite: str | None, tflite_out: Path | None,
-                     tflite_limit: float | None, tflite_plot: Path | None, allowances: tuple[str, ...],
-                     as_json: bool) -> None:
+                     tflite_limit: float | None, tflite_plot: Path | None, signer: Signer | None,
+                     allowances: tuple[str, ...], as_json: bool) -> None:
         """Export a Python model, verify it, and publish it.
 
         TARGET is pkg.module:attribute or path/file.py:attribute (a model, or a function that builds one), a .keras or
@@ -100,6 +103,8 @@ def register(app: click.Group) -> None:
             _copy(exported.tflite.path, tflite_out)
         if exported.tflite and tflite_plot:
             _write(tflite_plot, _plot(exported.tflite))
+        vouch(repository, exported.model_version, signer, notes=exported.notes,
+              passed=["check", f"parity: {exported.parity}", f"goldens: {exported.goldens}"])
         tell(exported.to_json(), as_json, lambda: _summary(exported))
 
 

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 import click
 
 from deploy.cli.escaping import line
-from deploy.cli.options import command, repository_option, table, tell
+from deploy.cli.options import command, console, repository_option, table, tell
+from deploy.cli.signing import receipts_table, signing_json
 from deploy.cli.targets import place
 
 if TYPE_CHECKING:
     from deploy.client.snippets import CallSnippets
     from deploy.goldens.warmup import Checked
     from deploy.inspection import Inspection
-    from deploy.types import Signature
+    from deploy.types import ModelVersion, Signature
 
 _EXAMPLE = """tfs inspect digits/3
 tfs inspect digits/3 --calls --grpc 10.0.0.5:8500 --rest-url http://10.0.0.5:8501
@@ -55,9 +56,25 @@ def register(app: click.Group) -> None:
         if markdown and not as_json:
             click.echo(to_markdown(inspection))
             return
-        tell(inspection.to_json(), as_json, lambda: _shown(inspection))
+        beside = signing_json(repository, mv) if mv else {}
+        tell({**inspection.to_json(), **beside}, as_json, lambda: _shown(inspection))
         for text in () if as_json else _call_lines(inspection):
             click.echo(text)
+        if mv and not as_json:
+            _tell_beside(repository, mv)
+
+
+def _tell_beside(repository: Path | str, mv: ModelVersion) -> None:
+    """Who has signed it, and what was done to it; nothing of a version without either."""
+    from deploy import signing
+    from deploy.repository import Repository
+
+    repo = Repository(repository)
+    hints = [bundle.key_hint[:16] or "a certificate" for bundle in signing.signatures_of(repo, mv)]
+    if hints:
+        click.echo(f"signed by {', '.join(hints)} (nobody looked whether they are trusted: tfs verify)")
+    if receipts := signing.receipts_of(repo, mv):
+        console().print(receipts_table(receipts))
 
 
 def _facts(inspection: Inspection) -> dict[str, str]:

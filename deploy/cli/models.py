@@ -9,7 +9,7 @@ import click
 
 from deploy.cli.checks import gate, gated
 from deploy.cli.options import bytes_bar, command, repository_option, table, tell
-from deploy.cli.signing import sign_published, sign_with
+from deploy.cli.signing import sign_with, vouch
 from deploy.cli.targets import version as find_version
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _publish(app: click.Group) -> None:
         notes = gate(name, spec_path, allowances)(directory)
         with bytes_bar(f"publishing {name}", quiet=as_json) as progress:
             published = Repository(repository).publish(directory, name, number, move=move, progress=progress)
-        signature = sign_published(repository, published.mv, signer)
+        signature = vouch(repository, published.mv, signer, passed=["check"], notes=notes)
         signed = {"signed_by": signature.key_hint} if signature else {}
         tell({**published_json(published), **signed, "notes": list(notes)}, as_json, lambda: "\n".join(
             [f"published {published.mv} at {published.where}", *(f"signed with {hint}" for hint in signed.values()),

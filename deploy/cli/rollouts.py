@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 from deploy.cli.options import command, load_spec, load_spec_or_last, spec_option, steps, table, tell
+from deploy.cli.signing import receipts_table
 
 if TYPE_CHECKING:
     from deploy.rollout import RolloutPlan
+    from deploy.signing import Receipt
+    from deploy.spec import Spec
     from deploy.state import Release
 
 _ROLLOUT = """tfs rollout digits --to 4 --plan
@@ -129,15 +132,38 @@ def _rollback(app: click.Group) -> None:
 
 
 def _history(app: click.Group) -> None:
-    @command(app, "history", example="tfs history\ntfs history digits --json")
-    @click.argument("model", required=False)
+    @command(app, "history", example="tfs history\ntfs history digits --json\ntfs history digits/4")
+    @click.argument("model", required=False, metavar="[MODEL[/VERSION]]")
     @spec_option
     def history(model: str | None, spec_path: Path, as_json: bool) -> None:
-        """List the releases: what, when, by whom, how it ended."""
+        """List the releases: what, when, by whom, how it ended.
+
+        Of MODEL/VERSION: what was done to that version, wherever it was served, as its receipts say.
+        """
         from deploy import rollout
 
+        if model is not None and "/" in model:
+            receipts = _receipts(load_spec(spec_path), model)
+            tell([r.to_json() for r in receipts], as_json,
+                 lambda: receipts_table(receipts) if receipts else f"no receipts of {model} yet")
+            return
         releases = rollout.history(load_spec(spec_path), model)
         tell([r.to_json() for r in releases], as_json, lambda: _releases(releases))
+
+
+def _receipts(spec: Spec, text: str) -> list[Receipt]:
+    """Of a version: where the spec's model has it, or else in the spec's repository."""
+    from deploy.repository import Repository, versions_of
+    from deploy.signing import receipts_of
+    from deploy.types import ModelRef, ModelVersion
+
+    ref = ModelRef.parse(text)
+    assert ref.version is not None, "there is a slash"
+    served = next((versions_of(model) for model in spec.models if model.name == ref.name), None)
+    repository, name = (served.repository, served.name) if served else (Repository(spec.repository), ref.name)
+    if spec.remote is not None and (served is None or repository.root == spec.repository):
+        repository = Repository(spec.remote)
+    return receipts_of(repository, ModelVersion(name, ref.version))
 
 
 def _repair(app: click.Group) -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from deploy.cli.options import bytes_bar, command, repository_option, tell
+from deploy.cli.options import bytes_bar, command, repository_option, table, tell
 from deploy.cli.targets import looked_at
 
 if TYPE_CHECKING:
     from deploy.repository import Repository
-    from deploy.signing import SignatureBundle, Signer
+    from deploy.signing import Receipt, SignatureBundle, Signer
     from deploy.types import ModelVersion
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -65,12 +65,39 @@ sign_with = _key_options("--sign-with", "Sign it with this private key (PEM), or
                          required=False)
 
 
-def sign_published(repository: Path | str, mv: ModelVersion, signer: Signer | None) -> SignatureBundle | None:
-    """Sign what was just published, if that is asked for."""
+def vouch(repository: Path | str, mv: ModelVersion, signer: Signer | None, *, passed: Iterable[str],
+          notes: Iterable[str]) -> SignatureBundle | None:
+    """Sign what was just published, if that is asked for, and note that it passed its checks."""
+    from deploy import signing
+    from deploy.errors import RepositoryError
     from deploy.repository import Repository
-    from deploy.signing import sign
 
-    return None if signer is None else sign(Repository(repository), mv, signer)
+    repo = Repository(repository)
+    signature = None if signer is None else signing.sign(repo, mv, signer)
+    try:
+        signing.receipts.checked(repo, mv, passed=passed, notes=notes, signer=signer)
+    except RepositoryError as error:  # the version is there, and good
+        click.echo(f"warning: no receipt: {error}", err=True)
+    return signature
+
+
+def signing_json(repository: Path | str, mv: ModelVersion) -> dict[str, object]:
+    """The keys that have signed a version, and its receipts."""
+    from deploy import signing
+    from deploy.repository import Repository
+
+    repo = Repository(repository)
+    return {"signatures": [bundle.key_hint or "certificate" for bundle in signing.signatures_of(repo, mv)],
+            "receipts": [receipt.to_json() for receipt in signing.receipts_of(repo, mv)]}
+
+
+def receipts_table(receipts: Sequence[Receipt]) -> object:
+    """For people."""
+    shown = table("", "at", "what", "result", "by", "passed", "notes", "signed with")
+    for receipt in receipts:
+        shown.add_row(receipt.at[:19].replace("T", " "), receipt.kind, receipt.result, receipt.by,
+                      "\n".join(receipt.passed), "\n".join(receipt.notes), receipt.key_hint[:16] or "-")
+    return shown
 
 
 def _signer(key: str, certificates: tuple[Path, ...], passphrase_file: Path | None) -> Signer:

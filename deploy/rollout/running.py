@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 from deploy.backends.base import Progress, silent
-from deploy.errors import LockHeld, RolloutError
+from deploy.errors import DeployError, LockHeld, RolloutError
 from deploy.locks import locked, whoami
 from deploy.naming import check_version
+from deploy.repository import Repository, versions_of
 from deploy.rollout.actions import Goal, RolloutOutcome
 from deploy.rollout.checks import BAKE_TIMES, checks
 from deploy.rollout.context import (
@@ -35,11 +36,12 @@ from deploy.rollout.plan import (
     nothing_to_do,
     strategy_of,
 )
+from deploy.signing import receipts
 from deploy.spec import Spec
 from deploy.state import Ledger, Release, releases
 from deploy.state.ledger import Line
 from deploy.state.release import Kind, after
-from deploy.types import Serving
+from deploy.types import ModelVersion, Serving
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,11 +214,30 @@ def _drive(context: RolloutContext, release: Release, goal: Goal, progress: Prog
     driver = Driver(context.live_server, context.ledger, release, goal, checks(context, release), entry=context.entry,
                     known_good=context.known_good, progress=progress)
     ended = driver.run()
-    recorded = next((r for r in releases(context.ledger.read()) if r.id == release.id), release)
+    lines = context.ledger.read()
+    recorded = next((r for r in releases(lines) if r.id == release.id), release)
+    if not recorded.open:
+        _leave_receipts(context, recorded, lines, progress)
     if ended.outcome == "undone" and not asked_to_undo:
         raise RolloutError(f"{release.model} is served as before, {release.before}: {ended.reason}", hint=ended.hint,
                            details={**ended.details, "release": release.id, "outcome": "undone"})
     return Released(recorded, ended, plan)
+
+
+def _leave_receipts(context: RolloutContext, release: Release, lines: Sequence[Line], progress: Progress) -> None:
+    """Write down beside the version what became of it. A release isn't undone because that can't be written."""
+    stored, spec = versions_of(context.model), context.spec
+    if not stored.here:
+        return
+    verdicts = {str(line["check"]): str(line.get("found", "")) for line in lines
+                if line["event"] == "passed" and line.get("release") == release.id}
+    remote = spec.remote if stored.repository.root == spec.repository else None
+    for place in (stored.repository, *([Repository(remote)] if remote else [])):
+        try:
+            receipts.released(place, ModelVersion(stored.name, release.version), release, server=spec.name,
+                              verdicts=verdicts)
+        except DeployError as error:
+            progress(f"no receipt in {place.store}: {error.message}")
 
 
 def _open(ledger: Ledger) -> Release | None:

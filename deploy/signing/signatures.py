@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from deploy import extras, files, signing
@@ -200,6 +200,12 @@ def _matching(bundle: SignatureBundle, actual: Mapping[str, str], manifest: Mani
         raise DigestMismatch(f"{mv} was signed as {name}: it is a copy under another name",
                              hint="versions are copied between models by publishing them, and signed then")
     return SignedVersion(str(mv), signer, statements.root_digest(signed), len(signed))
+
+
+def file_digests(repository: Repository, mv: ModelVersion, progress: Progress | None = None) -> dict[str, str]:
+    """File -> SHA-256 of a version, its manifest as well, in the order of a signature; every byte is read."""
+    records = _digests(repository.store, repository.name(mv), str(mv), progress)
+    return dict(sorted(records.items(), key=lambda item: PurePosixPath(item[0])))
 
 
 def _digests(store: Store, name: str, what: str, progress: Progress | None) -> dict[str, str]:

@@ -26,7 +26,7 @@ from deploy.rollout import ConfigFile, Unfinished
 from deploy.rollout.configs import replaced
 from deploy.rollout.plan import RolloutPlan
 from deploy.rollout.running import Released
-from deploy.signing import sign
+from deploy.signing import receipts_of, sign
 from deploy.spec import Monitoring, Resources, Spec
 from deploy.state import Ledger
 from deploy.types import ModelVersion, ServedModel, Serving, Specific
@@ -364,3 +364,5 @@ def test_what_nobody_trusted_has_signed_isnt_rolled_out(spec: Spec, tmp_path: Pa
     sign(repository, ModelVersion("half", 2), pair.key)
     assert not rollout.plan_rollout(spec, "half", 4).ok
     assert rolled(spec, 2).ended.outcome == "done" and answer(spec) == 4.0
+    (receipt,) = receipts_of(repository, ModelVersion("half", 2))
+    assert receipt.result == f"rollout on {spec.name} done" and receipt.passed[0].startswith("gate")
