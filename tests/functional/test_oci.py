@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import stat
+import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from deploy.repository.stores.oci.registry import Registry
 from deploy.repository.stores.oci.remote import Remote
 from deploy.spec import load_spec
 from deploy.types import ModelVersion
+from tests.support.peers import program
 from tests.support.peers.front import Fault, front, times
 from tests.support.peers.registry import SECRET, USER, docker_config, docker_registry, token_registry
 from tests.support.repository import savedmodel
@@ -510,7 +512,7 @@ def test_compressed_layers_indexes_and_newer_images(team: str) -> None:
     push_image(team, tag="2", annotations={"org.tfs-deploy.format": "2"})
     push_image(team, b"x", b"y", tag="3", annotations={"org.tfs-deploy.format": "1"})
     push_image(team, b"no tar at all" * 100, tag="4")
-    for number, message in ((1, "tar.gzip, and files are read out of plain tars.*compression=uncompressed"),
+    for number, message in ((1, "tar.gzip, and files are read out of plain tars.*--preserve-digests"),
                             (2, "expected an image of format 1, seen '2'.*update this one"),
                             (3, "layer 2 isn't a tar with a manifest"), (4, "isn't a tar")):
         with pytest.raises(RepositoryError, match=message):
@@ -703,3 +705,30 @@ def test_verbs_take_a_registry(team: str, source: Path, capsys: pytest.CaptureFi
         assert text in capsys.readouterr().out
     assert run(["publish", str(source), "--name", "M", "--repository", address]) == 4
     assert "names are in lower case" in capsys.readouterr().err
+
+
+def test_other_tools_read_it(team: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """skopeo, which Podman and CRI-O are built of: it compares every digest, and every layer with the config."""
+    skopeo = program("skopeo", "apt-get install skopeo")
+    for number, kind in ((1, "image"), (2, "modelpack")):
+        monkeypatch.setenv("TFS_OCI_MEDIA_TYPES", kind)
+        Repository(f"oci://{team}").publish(source, "m", number)
+        layout = tmp_path / kind
+        subprocess.run([skopeo, "--insecure-policy", "copy", "--quiet", "--src-tls-verify=false", "--preserve-digests",
+                        f"docker://{team}/m:{number}", f"oci:{layout}:m"], check=True, capture_output=True, timeout=60)
+        (entry,) = json.loads((layout / "index.json").read_text())["manifests"]
+        manifest = json.loads((layout / "blobs/sha256" / entry["digest"][7:]).read_bytes())
+        assert manifest == manifest_of(team, f"m:{number}")
+
+
+def test_a_copy_that_was_compressed_on_the_way(team: str, source: Path, tmp_path: Path) -> None:
+    """As skopeo does unless it is told not to."""
+    skopeo = program("skopeo", "apt-get install skopeo")
+    Repository(f"oci://{team}").publish(source, "m")
+    layout = f"oci:{tmp_path / 'layout'}:m"
+    for argv in (["--src-tls-verify=false", f"docker://{team}/m:1", layout],
+                 ["--dest-tls-verify=false", layout, f"docker://{team}/copy/m:1"]):
+        subprocess.run([skopeo, "--insecure-policy", "copy", "--quiet", *argv], check=True, capture_output=True,
+                       timeout=60)
+    with pytest.raises(RepositoryError, match=r"tar\+gzip, and files are read out of plain tars.*--preserve-digests"):
+        Repository(f"oci://{team}/copy").verify(ONE)

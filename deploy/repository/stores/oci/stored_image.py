@@ -90,6 +90,11 @@ def load(remote: Remote, mv: ModelVersion, fetched: Fetched) -> StoredImage:
         raise RepositoryError(f"{where} is an index of images for several platforms, a version is one image",
                               hint="push the image of one platform under the tag")
     layers = image.layers(fields, where)
+    for layer in layers:
+        if layer.media_type not in LAYERS:
+            raise RepositoryError(f"{where}: layer {layer.digest[:19]} is {layer.media_type}, and files are read "
+                                  "out of plain tars", hint="copy it as it is (skopeo copy --preserve-digests), or "
+                                  "build it with compression=uncompressed")
     if _annotations(fetched).get(FORMAT) is not None:
         return StoredImage(remote, mv, fetched, _ours(remote, mv, _annotations(fetched)[FORMAT], layers, where))
     return StoredImage(remote, mv, fetched, _foreign(remote, mv, layers, where))
@@ -137,9 +142,6 @@ def _foreign(remote: Remote, mv: ModelVersion, layers: list[Descriptor], where: 
     """The version's files in images of other tools: below models/<name>/<version>, or else below models."""
     places: dict[str, FileLocation] = {}
     for layer in layers:
-        if layer.media_type not in LAYERS:
-            raise RepositoryError(f"{where}: layer {layer.digest[:19]} is {layer.media_type}, and files are read "
-                                  "out of plain tars", hint="build the image with compression=uncompressed")
         for info in _entries(open_ranged(layer.size, partial(remote.read, layer)), layer, where):
             name = str(PurePosixPath(info.name))
             places[name] = FileLocation(layer, Member(name, info.size, b"", info.offset_data))
