@@ -721,14 +721,8 @@ def test_other_tools_read_it(team: str, source: Path, tmp_path: Path, monkeypatc
         assert manifest == manifest_of(team, f"m:{number}")
 
 
-def test_a_copy_that_was_compressed_on_the_way(team: str, source: Path, tmp_path: Path) -> None:
-    """As skopeo does unless it is told not to."""
-    skopeo = program("skopeo", "apt-get install skopeo")
-    Repository(f"oci://{team}").publish(source, "m")
-    layout = f"oci:{tmp_path / 'layout'}:m"
-    for argv in (["--src-tls-verify=false", f"docker://{team}/m:1", layout],
-                 ["--dest-tls-verify=false", layout, f"docker://{team}/copy/m:1"]):
-        subprocess.run([skopeo, "--insecure-policy", "copy", "--quiet", *argv], check=True, capture_output=True,
-                       timeout=60)
+def test_a_copy_that_was_compressed_on_the_way(team: str) -> None:
+    """As skopeo does unless it is told not to: the annotations stay, the layers don't."""
+    push_image(team, b"x", b"y", media_type=f"{LAYER}+gzip", annotations={"org.tfs-deploy.format": "1"})
     with pytest.raises(RepositoryError, match=r"tar\+gzip, and files are read out of plain tars.*--preserve-digests"):
-        Repository(f"oci://{team}/copy").verify(ONE)
+        Repository(f"oci://{team}").verify(ONE)
