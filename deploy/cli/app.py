@@ -15,10 +15,23 @@ The way through:
 """
 
 
-@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+             invoke_without_command=True)
 @click.version_option(__version__, prog_name="tfs")
-def app() -> None:
-    """Export, publish, serve and verify models with TensorFlow Serving."""
+@click.option("--json", "as_json", is_flag=True, help="Without a command: print JSON instead of text.")
+@click.pass_context
+def app(context: click.Context, as_json: bool) -> None:
+    """Export, publish, serve and verify models with TensorFlow Serving.
+
+    Without a command it tells how far this directory is, and which command comes next.
+    """
+    if context.invoked_subcommand is None:
+        from deploy.cli import overview
+
+        now = overview.look()
+        tell(now.to_json(), as_json, lambda: overview.text(now))
+    elif as_json:
+        raise click.UsageError(f"--json belongs behind the command: tfs {context.invoked_subcommand} ... --json")
 
 
 def _completion(app: click.Group) -> None:

@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from itertools import pairwise
 
 import click
 
 from deploy.cli.app import app
 from deploy.cli.escaping import escaped_streams
-from deploy.errors import BackendMissing, DeployError, Malformed, RepositoryError
+from deploy.errors import (
+    BackendMissing,
+    ClientError,
+    DeployError,
+    LockHeld,
+    Malformed,
+    RepositoryError,
+    RolloutError,
+    ServerError,
+    SmokeFailed,
+)
 from deploy.extras import install, of_module
 from deploy.files import reason
 
 USAGE, INTERRUPTED = 2, 130
 EVIDENCE = ("said", "logs", "statuses", "differences")
+# Where an error names no command itself. Whether the command is about a spec: then it goes by the same one
+_OFFERS = ((ServerError, "tfs doctor", True), (SmokeFailed, "tfs doctor", True), (ClientError, "tfs status", True),
+           (RolloutError, "tfs history", True), (LockHeld, "tfs status", True),
+           (RepositoryError, "tfs repository list", False))
+_NAMES_A_COMMAND = re.compile(r"\b(tfs|pip install|make|docker) [a-z'\[-]|(?<!\S)--[a-z]")
 
 
 def run(argv: Sequence[str]) -> int:
@@ -40,10 +58,10 @@ def _run(argv: Sequence[str]) -> int:
     except Exception as e:
         if "--verbose" in words or "-v" in words:
             traceback.print_exc()
-        return _explain(e, as_json="--json" in words)
+        return _explain(e, words, as_json="--json" in words)
 
 
-def _explain(error: Exception, *, as_json: bool) -> int:
+def _explain(error: Exception, words: Sequence[str], *, as_json: bool) -> int:
     """Say what went wrong; the exit code."""
     if isinstance(error, click.ClickException):
         if as_json:
@@ -53,8 +71,44 @@ def _explain(error: Exception, *, as_json: bool) -> int:
         return USAGE
     if not isinstance(error, DeployError):
         error = _sentence(error)
-    _tell(error, as_json)
+    _tell(error, offer(error, words), as_json)
     return error.exit_code
+
+
+def offer(error: DeployError, words: Sequence[str]) -> str:
+    """The command that helps, "" if the error names one. words: the command line that failed."""
+    if _NAMES_A_COMMAND.search(str(error)):
+        return ""
+    verb = _verb(words)
+    for kind, command, by_spec in _OFFERS:
+        if isinstance(error, kind) and command != verb:
+            return command + (_spec_of(words) if by_spec else "")
+    if error.details.get("path"):  # in a spec
+        return "tfs schema"
+    return f"{verb} --help"
+
+
+def _verb(words: Sequence[str]) -> str:
+    """`tfs repository list` of its command line."""
+    verb, group = "tfs", app
+    for word in words:
+        command = group.commands.get(word)
+        if command is None:
+            break
+        verb = f"{verb} {word}"
+        if not isinstance(command, click.Group):
+            break
+        group = command
+    return verb
+
+
+def _spec_of(words: Sequence[str]) -> str:
+    for word, after in pairwise([*words, ""]):
+        if word == "--spec":
+            return f" --spec {shlex.quote(after)}"
+        if word.startswith("--spec="):
+            return f" {shlex.quote(word)}"
+    return ""
 
 
 def _sentence(error: Exception) -> DeployError:
@@ -73,17 +127,18 @@ def _sentence(error: Exception) -> DeployError:
                        hint="run it again with --verbose to see where, and please report it")
 
 
-def _tell(error: DeployError, as_json: bool) -> None:
-    """The evidence first, the reason as the last line."""
+def _tell(error: DeployError, see: str, as_json: bool) -> None:
+    """The evidence first, the reason as the last line. see: the command that helps, if the error names none."""
     if as_json:
-        _tell_json(error.to_json())
+        _tell_json(error.to_json() | ({"see": see} if see else {}))
         return
     for key in EVIDENCE:
         value = error.details.get(key) or ""
         text = "\n".join(map(str, value)) if isinstance(value, list) else str(value)
         if text.strip() not in error.message:  # one line of log may be all of the sentence
             click.echo(f"--- {key}\n{text}", err=True)
-    click.echo("tfs: " + " ".join(str(error).splitlines()).replace("\t", ""), err=True)  # one line, whoever is quoted
+    line = " ".join(str(error).splitlines()).replace("\t", "")  # one line, whoever is quoted
+    click.echo(f"tfs: {line}; see `{see}`" if see else f"tfs: {line}", err=True)
 
 
 def _tell_json(data: dict[str, object]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +34,8 @@ def _init(app: click.Group) -> None:
     def init(repository: Path | str, from_config: Path | None, make: bool, as_json: bool) -> None:
         """Print a serving.yaml to start from.
 
-        It names the newest version of each model in the repository, or what an existing models.config says.
+        It names the newest version of each model in the repository, or what an existing models.config says, and each
+        line says what it means. It asks nothing and writes no file.
         """
         if make:
             from importlib.resources import files
@@ -57,11 +59,13 @@ def _init(app: click.Group) -> None:
             repo = Repository(repository)
             latest = {name: repo.latest(name) for name in repo.models()}
             if not latest:
-                raise RepositoryError(f"there is no model in {repository}", hint="export one first: tfs export")
+                raise RepositoryError(f"there is no model in {repository}", hint="make one first: `tfs export` or `tfs publish`")
             file = SpecFile(repository=str(repository), models=[
                 ModelSpec(name=name, versions=[version], labels={"stable": version})
                 for name, version in latest.items() if version is not None])
         tell(msgspec.to_builtins(file), as_json, lambda: to_yaml(file).rstrip())
+        if not as_json:
+            click.echo("to keep it: tfs init > serving.yaml" if sys.stdout.isatty() else "next: tfs up", err=True)
 
 
 def _configure(app: click.Group) -> None:

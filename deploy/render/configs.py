@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from deploy.errors import SpecError
 from deploy.files import read_text, reason
 from deploy.naming import check_name
-from deploy.spec import Batching, ModelSpec, Spec, SpecFile
+from deploy.spec import Batching, ModelSpec, ServerPart, Spec, SpecFile
 from deploy.spec.constraints import local
 from deploy.types import All, ServedModel, Specific
 from deploy.wire import serving_pb2 as pb
@@ -185,7 +185,8 @@ def spec_file(models_config: str | Path) -> SpecFile:
     try:
         text = read_text(path)
     except OSError as e:
-        raise SpecError(f"can't read the config file {path}: {reason(e)}") from None
+        raise SpecError(f"can't read the config file {path}: {reason(e)}",
+                        hint="name a server's models.config; without one: `tfs init`") from None
     except UnicodeDecodeError:
         raise SpecError(f"{path} isn't text", hint="name a models.config in protobuf's text format") from None
     config = from_text(text, pb.ModelServerConfig, str(path))
@@ -211,9 +212,40 @@ def not_local(file: SpecFile) -> Iterator[str]:
             yield str(e)
 
 
+_EXPLAINED = {
+    "repository": "where the versions are: <repository>/<model>/<version>/; relative to this file",
+    "name": "what clients ask for: POST /v1/models/{name}:predict",
+    "versions": "[3]: exactly that one; latest: the newest there is; all: every one",
+    "labels": "names for versions: clients ask for {name}@stable, and `tfs rollout` moves it",
+    "base_path": "the directory of its version directories",
+}
+
+
 def to_yaml(file: SpecFile) -> str:
-    """The file's text, without what is default anyway."""
-    return str(yaml.safe_dump(msgspec.to_builtins(file), sort_keys=False))
+    """The file's text, without what is default anyway, and with what each key means where it stands first."""
+    data, explained = msgspec.to_builtins(file), dict(_EXPLAINED)
+    models, server = data.pop("models"), ServerPart()
+    if not all("base_path" in model for model in models):
+        data = {"repository": file.repository, **data}
+    lines = ["# What is served, and how. Edit it, then: tfs up. All keys: tfs schema", ""]
+    lines += [_entry("", key, value, explained, "") for key, value in data.items()] + [""] * bool(data) + ["models:"]
+    for model in models:
+        begins = ["  - ", *["    "] * len(model)]
+        lines += [_entry(start, key, value, explained, model["name"])
+                  for start, (key, value) in zip(begins, model.items(), strict=False)]
+    lines += ["", "# Defaults; take the # away to change them", "# server:"] + [
+        f"{f'#   {key}: {value}':<34}# {why}" for key, value, why in (
+            ("backend", server.backend, "a container if Docker and the image are there, else embedded; or process"),
+            ("image", server.image, ""), ("grpc_port", server.grpc_port, "0: any free one; `tfs status` tells which"),
+            ("rest_port", server.rest_port, ""))]
+    return "\n".join(line.removesuffix("# ").rstrip() for line in lines) + "\n"
+
+
+def _entry(start: str, key: str, value: object, explained: dict[str, str], name: str) -> str:
+    """One key with its value on one line, explained the first time."""
+    text = yaml.safe_dump({key: value}, default_flow_style=True, width=float("inf"), allow_unicode=True).strip()[1:-1]
+    comment = explained.pop(key, "").format(name=name)
+    return f"{start + text:<34}# {comment}" if comment else start + text
 
 
 def _model(entry: pb.ModelConfig, where: str) -> ModelSpec:

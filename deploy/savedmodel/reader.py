@@ -218,7 +218,7 @@ def _of_tflite(directory: Path) -> SavedModelInfo:
 def _file(directory: Path) -> Path:
     if not directory.is_dir():
         flaw = "is not a directory" if directory.exists() else "doesn't exist"
-        raise IncompleteVersion(f"the SavedModel directory {directory} {flaw}")
+        raise IncompleteVersion(f"the SavedModel directory {directory} {flaw}", hint=f"name a directory with {GRAPH}")
     path = directory / GRAPH
     if path.is_file():
         return path

@@ -43,6 +43,8 @@ SPEC = {"msgspec", "yaml"}
 PLANNED = SPEC | {"google.protobuf", "psutil"}
 MAY_LOAD = {
     "--help": set[str](),
+    "": PLANNED,
+    "--json": PLANNED,
     "init": PLANNED,
     "schema": SPEC,
     "repository list": {"rich", "psutil"},

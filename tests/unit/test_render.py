@@ -8,6 +8,7 @@ import pytest
 from deploy import render, spec
 from deploy.errors import ServerError, SpecError
 from deploy.render.configs import spec_file, to_yaml
+from deploy.spec import ModelSpec, SpecFile
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.text import from_text
 
@@ -139,3 +140,29 @@ def test_a_config_that_cant_be_converted_is_explained(text: str, says: str, tmp_
     (tmp_path / "models.config").write_text(text)
     with pytest.raises(SpecError, match=says):
         spec_file(tmp_path / "models.config")
+
+
+def test_a_first_spec_explains_each_key_once() -> None:
+    models = [ModelSpec(name=name, versions=[3], labels={"stable": 3}) for name in ("wine", "y")]
+    text = to_yaml(SpecFile(repository="a b: c", models=models))
+    assert text.splitlines() == """\
+# What is served, and how. Edit it, then: tfs up. All keys: tfs schema
+
+repository: 'a b: c'              # where the versions are: <repository>/<model>/<version>/; relative to this file
+
+models:
+  - name: wine                    # what clients ask for: POST /v1/models/wine:predict
+    versions: [3]                 # [3]: exactly that one; latest: the newest there is; all: every one
+    labels: {stable: 3}           # names for versions: clients ask for wine@stable, and `tfs rollout` moves it
+  - name: y
+    versions: [3]
+    labels: {stable: 3}
+
+# Defaults; take the # away to change them
+# server:
+#   backend: auto                 # a container if Docker and the image are there, else embedded; or process
+#   image: tensorflow/serving:2.20.0
+#   grpc_port: 8500               # 0: any free one; `tfs status` tells which
+#   rest_port: 8501""".splitlines()
+    with_defaults = "\n".join(line.removeprefix("# ") for line in text.splitlines()[1:] if "Defaults" not in line)
+    assert spec.parse(with_defaults, HERE) == spec.parse(text, HERE)

@@ -27,6 +27,7 @@ ABANDONED = 24 * 3600.0  # seconds after which a publisher that can't be asked (
 
 _REMOVED = ".removed-"  # and the number: the server ignores such names
 _OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+_NAME_IT = "name the directory that holds the models' directories"
 
 
 class DirectoryStore:
@@ -42,9 +43,10 @@ class DirectoryStore:
 
     def check(self) -> None:
         if not self.root.is_dir():
-            what = "is no directory" if os.path.lexists(self.root) else "doesn't exist"
-            raise RepositoryError(f"model repository {self.root} {what}",
-                                  hint="name the directory that holds the models' directories")
+            if os.path.lexists(self.root):
+                raise RepositoryError(f"model repository {self.root} is no directory", hint=_NAME_IT)
+            raise RepositoryError(f"model repository {self.root} doesn't exist",
+                                  hint=f"`tfs export` or `tfs publish` makes it, or {_NAME_IT}")
 
     def make(self) -> None:
         if os.path.lexists(self.root) and not self.root.is_dir():
