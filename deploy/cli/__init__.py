@@ -6,6 +6,7 @@
     specs, servers, health, smoke, rollouts   init, configure; up, logs, down, image; status, ready, doctor; and so on
     options      options that several commands share, and how commands speak; targets: what a command is about
     outcome      errors become sentences and exit codes, nowhere else
+    overview     `tfs` alone: how far a directory is, and the next command
     tables, smoke_tables, console, escaping   what people see, and that nobody else's codes reach it
 """
 
