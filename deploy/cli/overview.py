@@ -86,7 +86,8 @@ class Overview:
 def next_command(now: Overview) -> NextCommand:
     """The one command that takes this directory a step further."""
     if now.problem:
-        return NextCommand("tfs configure --dry-run" if now.spec else "tfs repository list", "tells whether it reads now")
+        command = "tfs configure --dry-run" if now.spec else "tfs repository list"
+        return NextCommand(command, "tells whether it reads now")
     if now.spec is None:
         return NextCommand(f"tfs init > {SPEC}", "says what to serve: the newest version of each model; edit it") \
             if now.versions else _first_version(now)

@@ -59,7 +59,8 @@ def _init(app: click.Group) -> None:
             repo = Repository(repository)
             latest = {name: repo.latest(name) for name in repo.models()}
             if not latest:
-                raise RepositoryError(f"there is no model in {repository}", hint="make one first: `tfs export` or `tfs publish`")
+                raise RepositoryError(f"there is no model in {repository}",
+                                      hint="make one first: `tfs export` or `tfs publish`")
             file = SpecFile(repository=str(repository), models=[
                 ModelSpec(name=name, versions=[version], labels={"stable": version})
                 for name, version in latest.items() if version is not None])
