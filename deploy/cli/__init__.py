@@ -2,7 +2,7 @@
 
     app          the root of the command tree; completion
     exports, models, checks, inspection, diffs, goldens   export; publish, repository; check; inspect; diff; goldens
-    mirrors, retention, signing   pull, mirror: versions that are elsewhere; prune: which may go; sign, verify
+    mirrors, retention, signing   pull, mirror: versions that are elsewhere; prune: which may go; sign, verify, bom
     specs, servers, health, smoke, rollouts   init, configure; up, logs, down, image; status, ready, doctor; and so on
     options      options that several commands share, and how commands speak; targets: what a command is about
     outcome      errors become sentences and exit codes, nowhere else

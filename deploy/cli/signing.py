@@ -1,4 +1,4 @@
-"""tfs sign, verify; what --sign-with names."""
+"""tfs sign, verify, bom; what --sign-with names."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ _MOST_PASSPHRASE = 4096  # bytes
 def register(app: click.Group) -> None:
     _sign(app)
     _verify(app)
+    _bom(app)
 
 
 def _key_options(name: str, help_text: str, *, required: bool) -> Callable[[F], F]:
@@ -228,6 +229,30 @@ def _verify(app: click.Group) -> None:
                 signed = signing.verify_signature(repo, mv, signed_by, progress=progress)
         tell(signed.to_json(), as_json, lambda: f"{signed.what} is as signed by {signed.signer} "
                                                 f"({signed.files} files, sha256:{signed.digest[:16]})")
+
+
+def _bom(app: click.Group) -> None:
+    @command(app, "bom", example="tfs bom digits/3\ntfs bom digits/3 --output digits.cdx.json")
+    @click.argument("what")
+    @repository_option
+    @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write it here.")
+    def bom(what: str, repository: Path | str, output: Path | None, as_json: bool) -> None:
+        """Print a version's bill of materials: CycloneDX 1.6, JSON.
+
+        Files with their digests, what made the model, what it takes and answers (a model card), who has signed it.
+        WHAT is MODEL (its newest version) or MODEL/VERSION.
+        """
+        import json
+
+        from deploy.report import ml_bom
+
+        repo, mv = _published(repository, what)
+        data = ml_bom(repo, mv)
+        if output is None:
+            tell(data, True, lambda: "")
+            return
+        _write(output, json.dumps(data, indent=2).encode() + b"\n")
+        tell({"what": str(mv), "output": str(output)}, as_json, lambda: f"wrote the bill of {mv} to {output}")
 
 
 def _check_outside(output: Path, directory: Path) -> None:

@@ -1,6 +1,7 @@
 """Reports written down for others: values come in, text goes out, and no value knows how it is drawn.
 
     formats   a smoke test as JUnit XML, the findings of a check as SARIF
+    bom       a version's bill of materials as CycloneDX
     html      pages that stand alone: tables, lists; bars and curves as SVG
 
 Tables for a terminal are drawn in `cli`. Names are resolved on first use: a page needs nothing of smoke tests and

@@ -1,2 +1,3 @@
+from .bom import ml_bom as ml_bom
 from .formats import junit as junit
 from .formats import sarif as sarif
