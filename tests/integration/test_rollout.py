@@ -366,3 +366,5 @@ def test_what_nobody_trusted_has_signed_isnt_rolled_out(spec: Spec, tmp_path: Pa
     assert rolled(spec, 2).ended.outcome == "done" and answer(spec) == 4.0
     (receipt,) = receipts_of(repository, ModelVersion("half", 2))
     assert receipt.result == f"rollout on {spec.name} done" and receipt.passed[0].startswith("gate")
+    with pytest.raises(Untrusted, match="half/1 in .* isn't signed"):  # it would have to be loaded again
+        rollout.roll_back(spec, "half")
