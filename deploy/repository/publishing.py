@@ -66,6 +66,7 @@ class VersionStage(ABC):
 
     def __init__(self, model: str, where: str, algorithm: str) -> None:
         self.model, self.where, self._algorithm = model, where, algorithm
+        self._progress: Progress | None = None  # of what `show` sends elsewhere, after the copy's own
 
     @property
     @abstractmethod
@@ -113,6 +114,7 @@ class VersionStage(ABC):
     def publish_tree(self, tree: Path, version: int | None, facts: Facts, progress: Progress | None = None,
                      info: SavedModelInfo | None = None) -> Published:
         """`publish` for a directory elsewhere on the same filesystem, which may be gone afterwards."""
+        self._progress = progress
         with failures.translated(f"publish {self.model}", self.where):
             contract, facts = _examine(tree, facts, info)
             surveyed = survey(tree)
@@ -124,7 +126,7 @@ class VersionStage(ABC):
     def publish_copy(self, source: Survey, version: int | None, facts: Facts,
                      progress: Progress | None = None) -> Published:
         """`publish` for a copy of a directory that was surveyed."""
-        doing = f"publish {self.model}"
+        self._progress, doing = progress, f"publish {self.model}"
         with failures.translated(doing, self.where):
             contract, facts = _examine(Path(source.root), facts)
             self._check_room(source, doing)

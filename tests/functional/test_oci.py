@@ -172,6 +172,14 @@ def test_what_is_there_is_not_sent_again(team: str, source: Path) -> None:
     assert len(blobs) <= 3  # a claim, and what names the time: not the files
 
 
+def test_progress_is_that_of_sending(team: str, source: Path) -> None:
+    told: list[tuple[int, int]] = []
+    Repository(f"oci://{team}").publish(source, "m", progress=lambda done, total: told.append((done, total)))
+    layer = manifest_of(team)["layers"][0]["size"]
+    sent = [done for done, total in told if total == layer]
+    assert sent == sorted(sent) and sent[-1] == layer == told[-1][0]
+
+
 def test_long_names_and_large_sizes(team: str, tmp_path: Path) -> None:
     source = savedmodel(tmp_path / "source")
     names = [f"assets/{'d' * 90}/{'f' * 120}.bin", "assets/Wörter mit Lücken.txt", "assets/a"]

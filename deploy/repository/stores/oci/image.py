@@ -112,13 +112,11 @@ class Layer:
             yield b"\0" * (member.end - member.offset - member.size)
         yield b"\0" * (2 * tarfile.BLOCKSIZE)
 
-    def descriptor(self, media_type: str, open_file: Callable[[str], BinaryIO],
-                   progress: Callable[[int], None] = lambda _: None) -> Descriptor:
-        """What it is called, from one reading of all of it. progress: gets the bytes of each piece."""
+    def descriptor(self, media_type: str, open_file: Callable[[str], BinaryIO]) -> Descriptor:
+        """What it is called, from one reading of all of it."""
         digest = hashlib.sha256()
         for piece in self.pieces(open_file):
             digest.update(piece)
-            progress(len(piece))
         return Descriptor(media_type, f"sha256:{digest.hexdigest()}", self.size)
 
 

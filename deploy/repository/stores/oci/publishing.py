@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from deploy.errors import RepositoryError, VersionExists
 from deploy.naming import MAX_VERSION, check_version
 from deploy.repository import failures, naming
+from deploy.repository.copying import Progress
 from deploy.repository.failures import Refused
 from deploy.repository.manifest import Manifest
 from deploy.repository.publishing import ManifestOf, Published, VersionStage
@@ -102,7 +103,7 @@ class _OciStage(VersionStage):
             self._claim_next()
         number = self._claimed[0].number
         written = manifest(number)
-        self._tag(number, push(self._remote, written, tree, self._store.types))
+        self._tag(number, push(self._remote, written, tree, self._store.types, self._progress))
         with suppress(OSError, RepositoryError):  # the version is there, whatever becomes of its claim
             claims.forget(self._remote, self._claimed.pop())
         self.discard()
@@ -152,11 +153,14 @@ class _OciStage(VersionStage):
 
 
 def push(remote: Remote, manifest: Manifest, tree: Path, types: image.MediaTypes,
-         progress: Callable[[int], None] = lambda _: None) -> bytes:
-    """Have all blobs of a version in the registry; returns the image that they make. What is there isn't sent again."""
+         progress: Progress | None = None) -> bytes:
+    """Have all blobs of a version in the registry; returns the image that they make. What is there isn't sent again.
+
+    progress: of the files' layer as it is sent; begins again where it has to be sent again.
+    """
     layer, opened = image.files_layer(manifest), image.opener(tree)
-    files = layer.descriptor(types.files, opened, progress)
-    remote.push(files, lambda: image.as_file(layer.pieces(opened)))
+    files = layer.descriptor(types.files, opened)
+    remote.push(files, lambda: image.as_file(_reported(layer.pieces(opened), layer.size, progress)))
     own, text = image.manifest_layer(manifest)
     last = own.descriptor(types.manifest, lambda _: io.BytesIO(text))
     remote.push(last, lambda: image.as_file(own.pieces(lambda _: io.BytesIO(text))))
@@ -165,3 +169,12 @@ def push(remote: Remote, manifest: Manifest, tree: Path, types: image.MediaTypes
     described = image.described(config, types.config)
     remote.push(described, lambda: io.BytesIO(config))
     return image.image_manifest(manifest, described, layers, types)
+
+
+def _reported(pieces: Iterable[bytes], total: int, progress: Progress | None) -> Iterator[bytes]:
+    done = 0
+    for piece in pieces:
+        yield piece
+        done += len(piece)
+        if progress:
+            progress(done, total)
