@@ -17,6 +17,7 @@ MODULES = {
     "gcs": ("google.cloud.storage",),
     "oci": ("urllib3",),
     "sign": ("cryptography",),
+    "ui": ("starlette", "uvicorn"),
 }
 
 

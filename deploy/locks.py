@@ -132,6 +132,19 @@ def locked(state_dir: Path, why: str) -> Iterator[None]:
         os.close(fd)
 
 
+def holder(state_dir: Path) -> Owner | None:
+    """Who changes a server right now, as far as it is written down; None if nobody does. Nothing is locked for it."""
+    try:
+        fd = os.open(state_dir / FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        owner = _read(fd)
+    finally:
+        os.close(fd)
+    return owner if owner is not None and owner.alive else None
+
+
 def try_lock(fd: int) -> bool | None:
     """Lock an open file: whether it is ours now; None where the filesystem knows no locks. Raises OSError."""
     try:

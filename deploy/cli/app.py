@@ -63,10 +63,11 @@ def _register() -> None:
         signing,
         smoke,
         specs,
+        ui,
     )
 
     for family in (exports, models, mirrors, signing, retention, inspection, checks, goldens, diffs, specs, servers,
-                   health, smoke, rollouts):
+                   health, smoke, rollouts, ui):
         family.register(app)
     _completion(app)
 

@@ -24,7 +24,8 @@ def _up(app: click.Group) -> None:
     @spec_option
     @overridable
     @click.option("--dry-run", is_flag=True, help="Print what would be run; start nothing.")
-    def up(spec_path: Path, backend: str | None, image: str | None, dry_run: bool, as_json: bool) -> None:
+    @click.option("--ui", is_flag=True, help="Then show it on a page, as `tfs ui` does, until Ctrl-C.")
+    def up(spec_path: Path, backend: str | None, image: str | None, dry_run: bool, ui: bool, as_json: bool) -> None:
         """Start the server, wait until all is served.
 
         Ready means: exactly the versions and labels that the spec wants, on both ports. The server is stopped again,
@@ -32,12 +33,16 @@ def _up(app: click.Group) -> None:
         """
         from deploy import serving
         from deploy.cli.specs import plan_text
+        from deploy.cli.ui import show_spec
+        from deploy.extras import require
 
         spec = load_spec(spec_path, backend, image)
         if dry_run:
             plan = serving.plan(spec)
             tell(plan.to_json(), as_json, lambda: plan_text(plan))
             return
+        if ui:
+            require("ui", "tfs up --ui")
         warnings = list(serving.misspelled(spec.server.flags))
         for warning in warnings:
             click.echo(f"warning: {warning}", err=True)
@@ -47,6 +52,8 @@ def _up(app: click.Group) -> None:
         tell(running.to_json() | {"warnings": warnings}, as_json,
              lambda: f"{spec.name} is up ({running.backend}: {running.why})\n  REST  {running.endpoint.rest_url}\n"
                      f"  gRPC  {running.endpoint.grpc_target}\n  stop  {stop}")
+        if ui:
+            show_spec(spec_path, backend, image, as_json=as_json)
 
 
 def _logs(app: click.Group) -> None:
