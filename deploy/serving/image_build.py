@@ -18,7 +18,7 @@ from deploy.backends.engine import Engine
 from deploy.backends.engine import connect as connect_engine
 from deploy.errors import ServerError, SpecError
 from deploy.repository import versions_of
-from deploy.serving import mirrored, startup
+from deploy.serving import startup
 from deploy.serving.planning import CONFIG_LABEL, digest
 from deploy.serving.resolving import ResolvedModel, wanted
 from deploy.serving.snapshot import Connect, connected
@@ -61,8 +61,7 @@ def build_image(spec: Spec, tag: str, *, base_image: str | None = None, smoke: S
     if spec.server.tls:
         raise SpecError("a private key doesn't belong into an image", path="server/tls",
                         hint="bake without it, and run the image with a mounted file: --ssl_config_file=...")
-    mirrored.fetch(spec, step=progress)
-    models, base = wanted(spec), base_image or spec.server.image
+    models, base = wanted(spec, progress), base_image or spec.server.image
     verify_versions(spec, models)
     engine = connect_engine()
     engine.require_image(base, progress)

@@ -14,7 +14,7 @@ from deploy.backends.engine import connect as connect_engine
 from deploy.errors import SpecError
 from deploy.repository.stores.oci import assembly
 from deploy.repository.stores.oci.assembly import ImageReference
-from deploy.serving import image_build, mirrored
+from deploy.serving import image_build
 from deploy.serving.image_build import BASE_DIGEST_LABEL, BASE_LABEL, MODELS_LABEL, Smoke
 from deploy.serving.resolving import wanted
 from deploy.serving.snapshot import Connect
@@ -54,8 +54,7 @@ def push_image(spec: Spec, tag: str, *, base_image: str | None = None, smoke: Sm
     if spec.server.tls:
         raise SpecError("a private key doesn't belong into an image", path="server/tls",
                         hint="push it without, and run the image with a mounted file: --ssl_config_file=...")
-    mirrored.fetch(spec, step=progress)
-    models = wanted(spec)
+    models = wanted(spec, progress)
     image_build.verify_versions(spec, models)
     inside = image_build.contents(spec, models)
     digests = {name: _digest(path) for name, path in inside.trees.items()}

@@ -19,7 +19,7 @@ import requests
 from deploy import serving
 from deploy.addresses import Address
 from deploy.cli.outcome import run
-from deploy.errors import DeployError, DigestMismatch, Malformed, RepositoryError, SpecError, VersionExists
+from deploy.errors import DeployError, DigestMismatch, Malformed, RepositoryError, SpecError, Untrusted, VersionExists
 from deploy.repository import Repository
 from deploy.repository.failures import Refused
 from deploy.repository.naming import MANIFEST_FILE
@@ -33,6 +33,7 @@ from tests.support.peers import program
 from tests.support.peers.front import Fault, front, times
 from tests.support.peers.registry import SECRET, USER, docker_config, docker_registry, token_registry
 from tests.support.repository import savedmodel
+from tests.support.signing import key_pair
 from tests.support.tls import self_signed
 
 ONE = ModelVersion("m", 1)
@@ -676,6 +677,23 @@ def test_a_server_image_of_versions_in_the_registry(team: str, source: Path, tmp
                                            "server: {backend: container}\n")
     serving.push_image(load_spec(tmp_path / "serving.yaml"), f"{team}/server:1", base_image=push_base(team))
     assert manifest_of(team, "server:1")["layers"][1:3] == manifest_of(team, "m:3")["layers"]
+
+
+def test_a_signature_goes_with_an_image_and_a_server_image_wants_it(team: str, source: Path, tmp_path: Path,
+                                                                    capsys: pytest.CaptureFixture[str]) -> None:
+    Repository(f"oci://{team}").publish(source, "m", 3)
+    pair, base = key_pair(tmp_path), push_base(team)
+    (tmp_path / "serving.yaml").write_text(
+        f"repository: oci://{team}\nmodels: [{{name: m, versions: all}}]\nsigned_by: [{pair.public.name}]\n"
+        "server: {backend: container}\n")
+    wanted = load_spec(tmp_path / "serving.yaml")
+    with pytest.raises(Untrusted, match="m/3"):
+        serving.push_image(wanted, f"{team}/server:1", base_image=base)
+    assert run(["sign", "m/3", "--key", str(pair.key), "--repository", f"oci://{team}"]) == 0
+    assert run(["verify", "m/3", "--key", str(pair.public), "--repository", f"oci://{team}"]) == 0
+    assert "m/3 is as signed by the key" in capsys.readouterr().out
+    serving.push_image(wanted, f"{team}/server:1", base_image=base)
+    assert manifest_of(team, "server:1")["layers"][1] == manifest_of(team, "m:3")["layers"][0]
 
 
 def test_a_base_of_another_registry_is_copied(team: str, source: Path, tmp_path: Path) -> None:
