@@ -30,7 +30,7 @@ TFS := $(BIN)/tfs
 READY := $(VENV)/.ready
 SERVER := $(if $(BACKEND),--backend "$(BACKEND)") $(if $(IMAGE),--image "$(IMAGE)")
 
-.PHONY: help setup demo export configure configs up status logs smoke down image server-image cli-image test coverage conformance check soak bench \
+.PHONY: help setup demo export configure configs up status logs smoke down image server-image cli-image test coverage conformance check soak bench packages sizes release-check \
 	proto requirements clean
 
 help: ## print this help
@@ -43,7 +43,8 @@ $(READY): .ci/requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(f"Python 3.10 or newer is needed, this is {sys.version.split()[0]}; name one with PYTHON=..." if sys.version_info < (3, 10) else 0)'
 	@echo "Setting up $(VENV) (once; about a minute)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r .ci/requirements.txt
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r .ci/requirements.txt \
+	  | awk '/^Collecting/ && n++ % 10 == 0 {print "  " n " packages"; fflush()} /^Installing/ {print "  installing"; fflush()}'
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -113,6 +114,18 @@ soak: $(READY) ## load, version swaps and config reloads against the embedded se
 
 bench: $(READY) ## measure ourselves beside the alternatives: [ARGS="wire repository --scale 0.1"]
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+packages: $(READY) ## build wheel and sdist; install and use them on every Python from 3.10 to 3.13 that is here: [ARGS="--require 3.12"]
+	@$(BIN)/python -m tests.packages $(ARGS)
+
+sizes: $(READY) ## measure what the base and each extra weigh, for docs/sizes.md (downloads all of them: minutes)
+	@$(PYTHON) -m venv .cache/sizes && .cache/sizes/bin/python -m pip install -qq --disable-pip-version-check '.[server,tensorflow,tflite,jax,keras2,sign,pytest,s3,gcs,azure,oci,ui]'
+	@.cache/sizes/bin/python docs/sizes.py > .cache/sizes.md && mv .cache/sizes.md docs/sizes.md
+
+release-check: $(READY) ## what has to hold before a release: changelog, version, packages, and nothing uncommitted
+	@$(BIN)/python -m tests.packages.release
+	@$(MAKE) check packages
+	@echo "Ready. Left for people: .ci/run on a clean machine; then git tag v$$($(BIN)/python -c 'import deploy; print(deploy.__version__)')"
 
 proto: ## regenerate deploy/wire/*_pb2.py with a pinned compiler
 	@$(PYTHON) -m venv .cache/proto && .cache/proto/bin/pip install --quiet grpcio-tools==1.75.1

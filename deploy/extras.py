@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from deploy.errors import BackendMissing
 
 MODULES = {
+    "bfloat16": ("ml_dtypes",),
     "server": ("hpack", "httptools", "simdjson"),  # and uvloop, which is used where it is there
     "tensorflow": ("tensorflow",),
     "tflite": ("ai_edge_litert",),

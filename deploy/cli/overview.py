@@ -116,8 +116,9 @@ def _first_version(now: Overview, name: str = "") -> NextCommand:
     if now.saved_models:
         path = now.saved_models[0]
         name = name or next((part for part in reversed(Path(path).parts) if not part.isdigit()), "my_model")
-        return NextCommand(f"tfs publish {shlex.quote(path)} --name {shlex.quote(name)}",
-                           f"checks that SavedModel, and copies it into {now.repository}/")
+        verb, why = ("export", ", with golden answers") if now.exports else ("publish", "")
+        return NextCommand(f"tfs {verb} {shlex.quote(path)} --name {shlex.quote(name)}",
+                           f"checks that SavedModel, and copies it into {now.repository}/{why}")
     if now.exports:
         return NextCommand(f"tfs export my_code.py:build --name {shlex.quote(name or 'my_model')}",
                            "makes the first version of a model, or of a function that returns one")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from deploy import extras
 from deploy.errors import BadRequest
 from deploy.types import TensorSpec
 from deploy.wire.dtypes import SENDABLE, SIZES, Array, dtype_number
@@ -33,7 +34,11 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     if plain is not None:
         return plain
     if name == "bfloat16":
-        import ml_dtypes
+        try:
+            import ml_dtypes
+        except ModuleNotFoundError:
+            extras.require("bfloat16", "a client for tensors of bfloat16")
+            raise
 
         bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
         return bfloat16

@@ -38,13 +38,14 @@ talk = Console(stderr=True, highlight=False, soft_wrap=True)
 
 @contextmanager
 def step(title: str) -> Iterator[Callable[[str], None]]:
-    """Say what is being done, and how long it took. Yields a function for sentences in between."""
+    """Say at once what is being done, and in the end how long it took. Yields a function for sentences in between."""
     began = time.monotonic()
     if talk.is_terminal:
         with talk.status(title) as status:
             yield lambda sentence: status.update(f"{title}: {sentence}")
     else:
-        yield lambda _: None
+        talk.print(f"{title} ...")
+        yield lambda sentence: talk.print(f"     {time.monotonic() - began:4.1f} s  {sentence}")
     talk.print(f"{title} [dim]({time.monotonic() - began:.1f} s)[/]")
 
 

@@ -14,6 +14,7 @@ import pytest
 
 import deploy
 from deploy.cli.app import app
+from tests.packages.release import changelog, release
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -66,9 +67,19 @@ def test_commands_in_the_guides_exist(page: Path) -> None:
     assert not set(re.findall(r"`make ([a-z-]+)", text)) - targets
 
 
-def test_the_changelog_and_the_package_agree() -> None:
-    version = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert version and version[1] == deploy.__version__ == importlib.metadata.version("tfs-deploy")
+def test_the_changelog_keeps_its_form_and_the_package_its_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert not list(changelog(text))
+    assert deploy.__version__ == importlib.metadata.version("tfs-deploy")
+    assert deploy.__version__ in text.partition("\n### ")[0], "the first section says which version it is or will be"
+
+
+def test_what_is_missing_before_a_release() -> None:
+    dated = "# Changelog\n\n## [1.2.0] - 2026-01-31\n\n### Added\n\n- a\n"
+    assert not list(changelog(dated)) and not list(release(dated, "1.2.0", {"v1.1.0"}))
+    assert "is there already" in next(release(dated, "1.2.0", {"v1.2.0"}))
+    assert "[Unreleased]" in next(release("## [Unreleased]\n", "1.2.0", set()))
+    assert len(list(changelog("## 1.2\n\n### Misc\n\n### Fixed\n"))) == 3
 
 
 def test_every_make_target_is_explained() -> None:

@@ -61,3 +61,8 @@ def test_export_without_tensorflow(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("module", "extra"), [("hpack.hpack", "server"), ("tensorflow", "tensorflow"), ("yaml", None)])
 def test_which_extra_brings_a_module(module: str, extra: str | None) -> None:
     assert extras.of_module(module) == extra
+
+
+def test_bfloat16_without_ml_dtypes(tmp_path: Path) -> None:
+    done = without({"ml_dtypes"}, "from deploy.wire.values import numpy_dtype\nnumpy_dtype('bfloat16')", tmp_path)
+    assert done.stderr.splitlines()[-1].endswith("pip install 'tfs-deploy[bfloat16]'")

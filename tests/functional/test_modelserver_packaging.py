@@ -40,6 +40,8 @@ print(*sorted({name.partition(".")[0] for name, m in sys.modules.items() if geta
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     packages = metadata.packages_distributions()
+    # `google` is a namespace of many distributions; the server loads protobuf and google-crc32c of it
+    packages["google"] = ["protobuf", "google-crc32c"]
     imported = {dist.lower().replace("_", "-") for name in done.stdout.split() for dist in packages.get(name, ())}
     image = {re.split(r"[=; ]", line)[0] for line in blocks((ROOT / "docker/modelserver.requirements.txt").read_text())}
     assert imported and imported - {"tfs-deploy", "setuptools"} <= image
