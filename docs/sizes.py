@@ -71,8 +71,8 @@ def main() -> None:
           "`pip install 'tfs-deploy[server,s3]'` takes the base and those two.\n")
     print("| | size | packages | heaviest | for |\n|---|---:|---:|---|---|")
     print(row("base", base, "everything else"))
-    for extra in FOR:
-        print(row(f"`{extra}`", closure("tfs-deploy", frozenset({extra})) - base, FOR[extra]))
+    for extra, purpose in FOR.items():
+        print(row(f"`{extra}`", closure("tfs-deploy", frozenset({extra})) - base, purpose))
 
 
 if __name__ == "__main__":
