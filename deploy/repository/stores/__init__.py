@@ -4,6 +4,7 @@
     staging       a directory's stages and numbers, kept apart by locks
     addresses     from a path or an address (`s3://bucket/models`) to its store
     removal       what was removed by conditional writes, and how it comes back
+    claimed       a stage whose number is claimed before anything is sent
     conditional   publishing by conditional writes, for every store that knows no rename; one in memory, for tests
     objects, object_options   S3 and Azure: obstore's stores, and how they are reached
     gcs           Google Cloud Storage, through its own client

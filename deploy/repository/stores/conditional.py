@@ -12,21 +12,19 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO
 
-from deploy.errors import RepositoryError, VersionExists
 from deploy.locks import Owner
-from deploy.naming import MAX_VERSION, check_version
 from deploy.repository import failures, naming
-from deploy.repository.publishing import ManifestOf, Published, VersionStage
+from deploy.repository.manifest import Manifest
+from deploy.repository.publishing import Published, VersionStage
 from deploy.repository.stores import Item, Publisher, RemovedVersion, Store, removal
 from deploy.repository.stores.attachments import Attachments, NamedAttachments
+from deploy.repository.stores.claimed import ClaimedStage
 from deploy.wire.model_config import by_version, version_number
 
 _MOST = 4096  # bytes of a claim
@@ -100,70 +98,34 @@ class ConditionalPublisher:
         return not _is_here(owner) and time.time() - max(latest, claimed) > older_than
 
 
-class _ConditionalStage(VersionStage):
+class _ConditionalStage(ClaimedStage):
     def __init__(self, store: Store, publisher: ConditionalPublisher, model: str, version: int | None,
                  algorithm: str) -> None:
-        super().__init__(model, str(store), algorithm)
-        self._store, self._publisher, self._claimed = store, publisher, 0
-        self._scratch = tempfile.TemporaryDirectory(prefix="tfs-stage-")
-        try:
-            self._tree = Path(self._scratch.name) / "version"
-            self._tree.mkdir()
-            if version is not None:
-                with failures.translated(f"publish {model}", str(store)):
-                    self._claim(version)
-        except BaseException:
-            self._scratch.cleanup()
-            raise
+        self._store, self._publisher = store, publisher
+        super().__init__(model, str(store), algorithm, version)
 
-    @property
-    def path(self) -> Path:
-        return self._tree
+    def is_taken(self, number: int) -> bool:
+        return number in _numbers(self._store, self.model)
 
-    def show(self, tree: Path, version: int | None, manifest: ManifestOf) -> Published:
-        version = version if version is None else check_version(version)
-        if version not in (None, self._claimed):
-            self._withdraw()
-            self._claim(version)
-        while not self._claimed:
-            self._claim_next()
-        number, name = self._claimed, f"{self.model}/{self._claimed}"
-        written = manifest(number)
+    def take(self, number: int) -> bool:
+        return self._publisher.claim(self.model, number)
+
+    def give_back(self, number: int) -> None:
+        self._publisher.withdraw(self.model, number)
+
+    def next_number(self) -> int:
+        return self._publisher.next_version(self.model)
+
+    def holder(self, number: int) -> Owner | None:
+        return None if shown(self._store, self.model, number) else self._publisher.owner(self.model, number)
+
+    def send(self, number: int, tree: Path, written: Manifest) -> Published:
+        name = f"{self.model}/{number}"
         for file in sorted(written.files):
             self._store.put(f"{name}/{file}", tree / file)
         if not self._store.put_if_absent(f"{name}/{naming.MANIFEST_FILE}", written.to_bytes()):
-            raise self._exists(number)
-        self._claimed = 0
-        self.discard()
+            raise self.exists(number)
         return Published(written.model_version, f"{self._store}/{name}", written, self._store.local_path(name))
-
-    def discard(self) -> None:
-        self._scratch.cleanup()
-        with suppress(OSError):  # `clean` takes what is left
-            self._withdraw()
-
-    def _withdraw(self) -> None:
-        claimed, self._claimed = self._claimed, 0
-        if claimed:
-            self._publisher.withdraw(self.model, claimed)
-
-    def _claim(self, number: int) -> None:
-        if number in _numbers(self._store, self.model) or not self._publisher.claim(self.model, number):
-            raise self._exists(number)
-        self._claimed = number
-
-    def _claim_next(self) -> None:
-        number = self._publisher.next_version(self.model)
-        if number > MAX_VERSION:
-            raise RepositoryError(f"{self.model} has no number left after {MAX_VERSION}", hint="name a free version")
-        if self._publisher.claim(self.model, number):
-            self._claimed = number
-
-    def _exists(self, number: int) -> VersionExists:
-        owner = None if shown(self._store, self.model, number) else self._publisher.owner(self.model, number)
-        why = "exists" if owner is None else f"is being published by {owner}"
-        return VersionExists(f"{self.model}/{number} {why} in {self._store}; published versions never change",
-                             hint=f"the next free version is {self._publisher.next_version(self.model)}")
 
 
 def shown(store: Store, model: str, number: int) -> bool:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
-from deploy.errors import RepositoryError, VersionExists
-from deploy.naming import MAX_VERSION, check_version
-from deploy.repository import failures, naming
+from deploy.errors import RepositoryError
+from deploy.locks import Owner
+from deploy.repository import naming
 from deploy.repository.copying import Progress
 from deploy.repository.failures import Refused
 from deploy.repository.manifest import Manifest
-from deploy.repository.publishing import ManifestOf, Published, VersionStage
+from deploy.repository.publishing import Published, VersionStage
 from deploy.repository.stores import RemovedVersion
+from deploy.repository.stores.claimed import ClaimedStage
 from deploy.repository.stores.oci import claims, image
 from deploy.repository.stores.oci.claims import Claim
 from deploy.repository.stores.oci.image import Descriptor
@@ -69,87 +69,51 @@ class OciPublisher:
         """Nothing is left."""
 
 
-class _OciStage(VersionStage):
+class _OciStage(ClaimedStage):
     def __init__(self, store: OciStore, model: str, version: int | None, algorithm: str) -> None:
-        super().__init__(model, str(store), algorithm)
-        self._store, self._claimed = store, list[Claim]()
-        self._remote = store.remote(model)
-        self._scratch = tempfile.TemporaryDirectory(prefix="tfs-stage-")
-        try:
-            self._tree = Path(self._scratch.name) / "version"
-            self._tree.mkdir()
-            if version is not None:
-                with failures.translated(f"publish {model}", str(store)):
-                    self._claim(version)
-        except BaseException:
-            self._scratch.cleanup()
-            raise
+        self._store, self._remote, self._claims = store, store.remote(model), dict[int, Claim]()
+        super().__init__(model, str(store), algorithm, version)
 
-    @property
-    def path(self) -> Path:
-        return self._tree
+    def is_taken(self, number: int) -> bool:
+        return number in by_version(self._remote.tags())
 
-    def discard(self) -> None:
-        self._scratch.cleanup()
-        with suppress(OSError):  # `clean` takes what is left
-            self._withdraw()
+    def take(self, number: int) -> bool:
+        claim = claims.take(self._remote, number)
+        if claim is not None:
+            self._claims[number] = claim
+        return claim is not None
 
-    def show(self, tree: Path, version: int | None, manifest: ManifestOf) -> Published:
-        version = version if version is None else check_version(version)
-        if version is not None and [version] != [claim.number for claim in self._claimed]:
-            self._withdraw()
-            self._claim(version)
-        while not self._claimed:
-            self._claim_next()
-        number = self._claimed[0].number
-        written = manifest(number)
+    def give_back(self, number: int) -> None:
+        claims.withdraw(self._remote, self._claims.pop(number))
+
+    def next_number(self) -> int:
+        return claims.next_number(self._remote.tags())
+
+    def holder(self, number: int) -> Owner | None:
+        tags = self._remote.tags()
+        return None if number in by_version(tags) else claims.holder(self._remote, number, tags)
+
+    def send(self, number: int, tree: Path, written: Manifest) -> Published:
         self._tag(number, push(self._remote, written, tree, self._store.types, self._progress))
         with suppress(OSError, RepositoryError):  # the version is there, whatever becomes of its claim
-            claims.forget(self._remote, self._claimed.pop())
-        self.discard()
+            claims.forget(self._remote, self._claims.pop(number))
         return Published(written.model_version, f"{self._store}/{self.model}/{number}", written)
 
     def _tag(self, number: int, data: bytes) -> None:
         """The one step that shows the version. Who claims nothing may take its tag before, or at the same time."""
         if self._remote.find_digest(str(number)) is not None:
-            raise self._exists(number)
+            raise self.exists(number)
         try:
             self._remote.put_manifest(str(number), data)
         except Refused:
             if self._remote.find_digest(str(number)) is not None:  # the registry keeps tags as they are
-                raise self._exists(number) from None
+                raise self.exists(number) from None
             raise
         seen, own = self._remote.find_digest(str(number)), image.described(data, image.MANIFEST).digest
         if seen != own:
             raise RepositoryError(f"{self._remote}:{number} is {seen} now, and was pushed as {own}",
                                   hint="something that doesn't claim its numbers pushes there, too: publish again",
                                   details={"expected": own, "seen": seen})
-
-    def _claim(self, number: int) -> None:
-        if number in by_version(self._remote.tags()):
-            raise self._exists(number)
-        claim = claims.take(self._remote, number)
-        if claim is None:
-            raise self._exists(number)
-        self._claimed = [claim]
-
-    def _claim_next(self) -> None:
-        number = claims.next_number(self._remote.tags())
-        if number > MAX_VERSION:
-            raise RepositoryError(f"{self.model} has no number left after {MAX_VERSION}", hint="name a free version")
-        claim = claims.take(self._remote, number)
-        self._claimed = [claim] if claim else []
-
-    def _withdraw(self) -> None:
-        while self._claimed:
-            claims.withdraw(self._remote, self._claimed.pop())
-
-    def _exists(self, number: int) -> VersionExists:
-        tags = self._remote.tags()
-        owner = None if number in by_version(tags) else claims.holder(self._remote, number, tags)
-        why = "exists" if owner is None else f"is being published by {owner}"
-        return VersionExists(f"{self.model}/{number} {why} in {self._store}; published versions never change",
-                             hint=f"the next free version is {claims.next_number(tags)}")
 
 
 def push(remote: Remote, manifest: Manifest, tree: Path, types: image.MediaTypes,
