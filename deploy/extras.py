@@ -19,6 +19,7 @@ MODULES = {
     "oci": ("urllib3",),
     "sign": ("cryptography",),
     "ui": ("starlette", "uvicorn"),
+    "mlflow": ("mlflow",),
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deploy.cli.checks import gate, gated
-from deploy.cli.options import bytes_bar, command, repository_option, table, tell
+from deploy.cli.options import bytes_bar, command, repository_option, steps, table, tell
 from deploy.cli.signing import sign_with, vouch
 from deploy.cli.targets import version as find_version
 
@@ -33,33 +33,63 @@ def register(app: click.Group) -> None:
 def _publish(app: click.Group) -> None:
     @command(app, "publish", example="tfs publish build/saved_model --name digits\n"
                                      "tfs publish build/saved_model --name digits --version 7\n"
-                                     "tfs publish build/saved_model --name digits --sign-with signer.key")
-    @click.argument("directory", type=click.Path(path_type=Path))
-    @click.option("--name", required=True, help="The model's name.")
+                                     "tfs publish build/saved_model --name digits --sign-with signer.key\n"
+                                     "tfs publish --from mlflow:models:/digits@champion")
+    @click.argument("directory", type=click.Path(path_type=Path), required=False)
+    @click.option("--from", "reference", metavar="REFERENCE",
+                  help="A model of an MLflow registry: mlflow:models:/NAME@ALIAS or mlflow:models:/NAME/VERSION.")
+    @click.option("--name", help="The model's name; with --from the registry's by default.")
     @click.option("--version", help="Its number; the next free one by default.")
     @repository_option
     @click.option("--move", is_flag=True, help="Take the directory itself instead of a copy.")
     @sign_with
     @gated
-    def publish(directory: Path, name: str, version: str | None, repository: Path | str, move: bool,
-                signer: Signer | None, allowances: tuple[str, ...], spec_path: Path | None, as_json: bool) -> None:
+    def publish(directory: Path | None, reference: str | None, name: str | None, version: str | None,
+                repository: Path | str, move: bool, signer: Signer | None,
+                allowances: tuple[str, ...], spec_path: Path | None, as_json: bool) -> None:
         """Publish a SavedModel directory as a version.
 
         It is checked (see `tfs check`), copied as it is, verified, synced to disk and made visible by one rename. For
-        golden answers use `tfs export`.
+        golden answers use `tfs export`. With --from the model is downloaded and exported, with golden answers, and the
+        version says where it came from.
         """
         from deploy.naming import check_version
         from deploy.repository import Repository
 
+        if (directory is None) == (reference is None):
+            raise click.UsageError("name a SavedModel directory, or --from REFERENCE")
         number = None if version is None else check_version(version)
-        notes = gate(name, spec_path, allowances)(directory)
-        with bytes_bar(f"publishing {name}", quiet=as_json) as progress:
-            published = Repository(repository).publish(directory, name, number, move=move, progress=progress)
+        if directory is None:
+            published, notes = _exported(str(reference), name, number, repository, (spec_path, allowances), as_json)
+        else:
+            if name is None:
+                raise click.UsageError("say what the model is called: --name NAME")
+            notes = gate(name, spec_path, allowances)(directory)
+            with bytes_bar(f"publishing {name}", quiet=as_json) as progress:
+                published = Repository(repository).publish(directory, name, number, move=move, progress=progress)
         signature = vouch(repository, published.mv, signer, passed=["check"], notes=notes)
         signed = {"signed_by": signature.key_hint} if signature else {}
         tell({**published_json(published), **signed, "notes": list(notes)}, as_json, lambda: "\n".join(
             [f"published {published.mv} at {published.where}", *(f"signed with {hint}" for hint in signed.values()),
              *(f"note: {note}" for note in notes)]))
+
+
+def _exported(reference: str, name: str | None, number: int | None, repository: Path | str,
+              accepted: tuple[Path | None, tuple[str, ...]], quiet: bool) -> tuple[Published, tuple[str, ...]]:
+    """What `tfs publish --from` publishes. accepted: the spec and the allowances."""
+    from deploy.errors import SpecError
+    from deploy.export import export_model, registries
+    from deploy.repository import Published, Repository
+
+    if not registries.is_reference(reference):
+        raise SpecError(f"--from {reference}: expected mlflow:models:/NAME@ALIAS or mlflow:models:/NAME/VERSION",
+                        hint="a SavedModel directory is named without --from")
+    name = name or registries.name_in(reference)
+    with steps(f"publishing {name}", quiet=quiet) as progress:
+        exported = export_model(reference, repository, name, number, gate=gate(name, *accepted), progress=progress,
+                                copied=progress.copied)
+    manifest = Repository(repository).manifest(exported.model_version)
+    return Published(exported.model_version, exported.where, manifest, exported.local), exported.notes
 
 
 def published_json(published: Published) -> dict[str, object]:

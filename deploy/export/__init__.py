@@ -7,6 +7,7 @@ before. On the way:
     recipes       what serving needs around a model: image bytes, text, tf.Examples in; labels, keys out
     exporting     the steps, from the model to the version; staging: the first, whatever it is that is saved
     targets       `pkg.module:attribute`, files and directories -> models; sources: the kinds of those
+    registries    models that a registry names, downloaded
     signatures    whatever was given -> signatures with their functions; functions: of tf.functions and modules
     keras_models  of Keras: keras_inputs (3) and keras2 say what a model takes, keras_calls how it is called
     jax_models    of JAX and Flax; jax_modules: what jax.export makes of a function, its parameters as variables

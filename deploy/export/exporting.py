@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from deploy import checks, goldens
 from deploy.checks import Gate
 from deploy.errors import ExportError, RepositoryError, SpecError
-from deploy.export import failures, parity, processes, staging, targets, tflite
+from deploy.export import failures, parity, processes, registries, staging, targets, tflite
 from deploy.export.examples import loaded
 from deploy.export.options import Exportable, FrozenGraph, OutputNames, Recording, SavedModelDirectory, TFLite
 from deploy.export.parity import Parity, Proof
@@ -83,19 +83,20 @@ _OF_RECORDING = ("examples", "batch_sizes", "tolerance", "timeout")
 
 def export_model(model: object, repository: Repository | str | Path, name: str | None = None,
                  version: int | None = None, *, recording: Recording | None = None, tflite: TFLite | str | None = None,
-                 gate: Gate | None = None, progress: Progress | None = None, copied: Copied | None = None,
-                 **fields: Unpack[Fields]) -> Exported:
+                 gate: Gate | None = None, producer: Mapping[str, str] | None = None, progress: Progress | None = None,
+                 copied: Copied | None = None, **fields: Unpack[Fields]) -> Exported:
     """Publish `model` as a version of `name`, after its saved form has answered like the object itself.
 
     model: a Keras model; a tf.Module or another trackable with tf.functions; a tf.function; a function of tensors;
         Predict, Classify or Regress; what `load_target` takes: a .keras or .h5 file, a SavedModel directory or .tflite
-        file (copied as it is), a frozen graph, `pkg.module:attribute`; or an Exportable with one of these and what its
-        signatures look like.
+        file (copied as it is), a frozen graph, `pkg.module:attribute`, `mlflow:models:/name@alias`;
+        or an Exportable with one of these and what its signatures look like.
     repository: a Repository or its root directory, which is made if there is none.
     name: by default the file's; for objects it has to be given. version: by default the next free number.
     recording: examples and tolerances: what is proven and recorded; by default generated ones.
     tflite: also write model.tflite into the version; a TFLite or only its mode.
     gate: looks at what was saved before it is proven and published; by default checks.gate(), without allowances.
+    producer: where it came from, for the manifest; the toolkit adds versions of its own and of TensorFlow.
     progress: called with a line for each step. copied: with bytes done and bytes in all, where files are copied, and
         where they are hashed and made durable.
     fields: those of Exportable (inputs, signatures, output_names, custom_objects, recipes) and Recording (examples,
@@ -105,6 +106,14 @@ def export_model(model: object, repository: Repository | str | Path, name: str |
     Raises ExportError if the model can't be served, CheckFailed if the gate refuses it, ParityError if its saved form
     answers differently, RepositoryError, SpecError for a name or version that isn't valid. Then nothing is published.
     """
+    reference = model.model if isinstance(model, Exportable) else model
+    if registries.is_reference(reference):
+        (progress or _silent)(f"downloading {reference}")
+        with registries.opened(str(reference)) as found:
+            given = replace(model, model=found.path) if isinstance(model, Exportable) else found.path
+            return export_model(given, repository, name or found.name, version, recording=recording, tflite=tflite,
+                                gate=gate, producer={**found.producer, **(producer or {})}, progress=progress,
+                                copied=copied, **fields)
     started, say = time.monotonic(), progress or _silent
     recording, tflite = _recording(recording, fields), _tflite(tflite, fields)
     name = check_name(_name(name, model))
@@ -123,6 +132,7 @@ def export_model(model: object, repository: Repository | str | Path, name: str |
     with processes.Replay(recording.timeout) as replay, repository.stage(name, version) as stage, \
             failures.renamed(stage.path, shown):
         saved = staging.saved(source, staging.Staging(stage.path, gate, say, copied))
+        saved = replace(saved, producer={**saved.producer, **(producer or {})})
         say("asking the saved model in a fresh process")
         proof = parity.prove(stage.path, saved.info, saved.live, replay, recording)
         sibling = _sibling(stage.path, saved, proof, tflite, say)

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from deploy.checks.keras_archives import SUFFIXES
 from deploy.errors import ExportError
-from deploy.export import jax_models, quiet, sources
+from deploy.export import jax_models, quiet, registries, sources
 from deploy.export.failures import user_error
 from deploy.export.options import Classify, Exportable, FrozenGraph, Predict, Regress, SavedModelDirectory
 from deploy.export.sources import ModelSource
@@ -264,6 +264,8 @@ def _what(value: object) -> str:
 
 def default_name(text: str | Path) -> str:
     """A model name for a target: the file's or directory's (above a version number), or the function's."""
+    if registries.is_reference(text):
+        return registries.name_in(str(text))
     target = parse(text)
     if isinstance(target, PythonObject):
         stem = Path(target.module).stem if target.module.endswith(".py") else target.module.rpartition(".")[2]
