@@ -50,9 +50,9 @@ const Keys = () => html`<dialog id="keys" aria-labelledby="keys-title"><h2 id="k
   <form method="dialog"><button>Close</button></form></dialog>`;
 
 function View({at}) {
-  if (state.failure) return html`<${Problem} error=${state.failure} />`;
+  if (state.failure) return html`<h1>tfs</h1><${Problem} error=${state.failure} />`;
   if (!state.servers.size) return html`<p class="muted loading">Looking …</p>`;
-  if (at.lost || (at.server && !state.servers.has(at.server))) return html`<${Empty} title="There is nothing at this address."><a href="/">All servers</a><//>`;
+  if (at.lost || (at.server && !state.servers.has(at.server))) return html`<h1>Not found</h1><${Empty} title="There is nothing at this address."><a href="/">All servers</a><//>`;
   if (!at.server) return html`<${Fleet} servers=${[...state.servers.values()]} />`;
   const server = state.servers.get(at.server);
   return html`<${ServerHead} server=${server} />
