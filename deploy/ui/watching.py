@@ -21,7 +21,7 @@ from deploy.state import Ledger, releases
 from deploy.state.ledger import FILE as LEDGER
 from deploy.ui.metrics import MetricsHistory
 
-EVERY = 1.0  # seconds from one look to the next; a look that takes long is followed by a pause of three times that
+EVERY = 1.0  # seconds from one look to the next; one that takes long is followed by a pause as long
 _TICK = 0.25  # seconds: how soon a line in the ledger is seen
 _HEARTBEAT = 15.0  # seconds; what stands between may end connections on which nothing comes
 _IDLE = 5.0  # seconds after the last spectator left until nobody looks any more
@@ -173,7 +173,7 @@ class Watcher:
                 sample = self.metrics.sample(self.spec)
                 if sample is not None:
                     self._feed.publish("metrics", self.name, sample)
-            due = now + max(EVERY, 3 * (time.monotonic() - now))
+            due = now + max(EVERY, 2 * (time.monotonic() - now))
 
 
 def view_of(spec: Spec) -> dict[str, Any]:

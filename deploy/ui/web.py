@@ -17,7 +17,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from deploy import serving
-from deploy.errors import BackendMissing, DeployError, LockHeld, SpecError, VersionNotFound
+from deploy.errors import BackendMissing, DeployError, LockHeld, ServerError, SpecError, VersionNotFound
 from deploy.state import Ledger, releases
 from deploy.ui.actions import ActionRequest, Actions, rollback_plan
 from deploy.ui.answers import answers
@@ -72,7 +72,11 @@ class Pages:
     def logs(self, request: Request) -> Any:
         asked = request.query_params.get("tail", "200")
         tail = min(MOST_LINES, max(1, int(asked))) if asked.isdecimal() else 200
-        return {"logs": serving.logs(self._watcher(request).spec, tail).splitlines()}
+        spec = self._watcher(request).spec
+        try:
+            return {"logs": serving.logs(spec, tail).splitlines(), "reason": ""}
+        except ServerError as error:  # one that never ran: nothing to be alarmed about
+            return {"logs": [], "reason": str(error)}
 
     def plan(self, request: Request) -> Any:
         return rollback_plan(self._watcher(request).spec, request.path_params["model"])

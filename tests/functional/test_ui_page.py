@@ -67,6 +67,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[UiServer,
         ports = frozenset(p for p in running.endpoint.ports.values() if p)
         server = Played(name="fleet", endpoint=running.endpoint, open=ports, said="2026-11-28 W a warning\nplain\n")
         patch.setattr(backends, "find", lambda *_, **__: server)
+        patch.setattr(backends, "logs", lambda *_: server.said)
         with open_ui([source], port=0, allow_actions=True) as ui:
             yield ui, server
 

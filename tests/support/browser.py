@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 REQUIRED = os.environ.get("TFS_REQUIRE_CHROMIUM") == "1"
 
@@ -24,6 +24,7 @@ def chromium() -> Iterator[Browser]:
         if REQUIRED:
             pytest.fail(reason)
         pytest.skip(reason)
+    expect.set_options(timeout=30_000)  # machines under load are slow
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         try:

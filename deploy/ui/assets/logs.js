@@ -16,5 +16,5 @@ export function Logs({server}) {
       <label>Lines <select value=${tail} onChange=${(e) => setTail(Number(e.target.value))}>${[200, 500, 2000].map((n) => html`<option key=${n} value=${n}>${n}</option>`)}</select></label>
       <label class="check"><input type="checkbox" checked=${follow} onChange=${(e) => setFollow(e.target.checked)} />Follow</label>
       <span class="muted">${filter ? `${shown.length} of ${plural(lines.length, "line")}` : plural(lines.length, "line")}</span></div>
-    <pre class="log" ref=${end} tabindex="0" role="log" aria-live="off" aria-label="The server's log">${shown.map((line, i) => html`<span key=${i} class=${level(line)}>${line}\n</span>`)}${!shown.length && html`<span class="muted">${asked.data ? "no lines" : "reading …"}</span>`}</pre>`;
+    <pre class="log" ref=${end} tabindex="0" role="log" aria-live="off" aria-label="The server's log">${shown.map((line, i) => html`<span key=${i} class=${level(line)}>${line}\n</span>`)}${!shown.length && html`<span class="muted">${asked.data ? asked.data.reason || "no lines" : "reading …"}</span>`}</pre>`;
 }

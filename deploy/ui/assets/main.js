@@ -55,7 +55,7 @@ function View({at}) {
   if (at.lost || (at.server && !state.servers.has(at.server))) return html`<h1>Not found</h1><${Empty} title="There is nothing at this address."><a href="/">All servers</a><//>`;
   if (!at.server) return html`<${Fleet} servers=${[...state.servers.values()]} />`;
   const server = state.servers.get(at.server);
-  return html`<${ServerHead} server=${server} />
+  return html`<${ServerHead} server=${server} showing=${at.release} />
     <nav class="tabs" aria-label="Of this server">${TABS.map(([name, tab]) => html`<a key=${tab} href=${to(server.name, ...(tab ? [tab] : []))} aria-current=${at.tab === tab ? (at.model || at.release ? "true" : "page") : undefined}>${name}</a>`)}</nav>
     ${at.model ? html`<${Model} key=${at.model} server=${server} name=${at.model} />`
       : at.release ? html`<${Release} key=${at.release} server=${server} id=${at.release} />`

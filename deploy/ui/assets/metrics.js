@@ -5,6 +5,11 @@ import {bytes, Command, Empty, html, modelsOf, number, plural, Problem, useAsked
 
 const KEEP = 450;
 
+// While nobody watched nothing was measured: no line is drawn through that time
+const withGaps = (samples) => samples.flatMap((s, i) => i && s.at - samples[i - 1].at > 15 ? [{at: samples[i - 1].at + 1, models: {}, memory: null, gap: true}, s] : [s]);
+
+const clock = new Intl.DateTimeFormat("en-GB", {hour: "2-digit", minute: "2-digit", second: "2-digit"});
+
 export function Metrics({server}) {
   const asked = useAsked(async () => {
     const data = await get(serverPath(server.name, "metrics"));
@@ -13,7 +18,7 @@ export function Metrics({server}) {
     return data;
   }, [server.name, server.status?.running]);
   const [model, choose] = useState("");
-  const samples = state.samples.get(server.name) ?? [];
+  const samples = withGaps(state.samples.get(server.name) ?? []);
   if (asked.error) return html`<${Problem} error=${asked.error} />`;
   if (!server.status?.running) return html`<${Empty} title="The server isn't running: there is nothing to measure." />`;
   if (!samples.length) return html`<p class="muted loading">The first numbers come in a few seconds …</p>`;
@@ -21,11 +26,11 @@ export function Metrics({server}) {
   const totals = new Map();
   for (const sample of samples) for (const [name, rates] of Object.entries(sample.models)) totals.set(name, (totals.get(name) ?? 0) + rates.rps);
   const busiest = [...totals].sort((a, b) => b[1] - a[1]).map(([name]) => name), one = model || busiest[0];
-  const times = samples.map((s) => s.at), value = (name, key) => samples.map((s) => s.models[name]?.[key] ?? (key === "rps" || key === "failed" ? 0 : null));
+  const times = samples.map((s) => s.at), value = (name, key) => samples.map((s) => s.models[name]?.[key] ?? (!s.gap && key === "rps" ? 0 : null));
   const top = busiest.slice(0, 5), rest = busiest.slice(5);
   const series = top.map((name) => ({label: name, values: value(name, "rps")}));
-  if (rest.length) series.push({label: `${plural(rest.length, "other")}`, values: samples.map((s) => rest.reduce((sum, name) => sum + (s.models[name]?.rps ?? 0), 0))});
-  const failed = samples.map((s) => Object.values(s.models).reduce((sum, r) => sum + r.failed, 0));
+  if (rest.length) series.push({label: `${plural(rest.length, "other")}`, values: samples.map((s) => s.gap ? null : rest.reduce((sum, name) => sum + (s.models[name]?.rps ?? 0), 0))});
+  const failed = samples.map((s) => s.gap ? null : Object.values(s.models).reduce((sum, r) => sum + r.failed, 0));
   const last = samples.at(-1);
   return html`${off ? html`<div class="notice warn"><span>Requests aren't counted: the server's metrics are off. Turn them on with <${Command} text="server: {monitoring: {}}" /> in ${server.spec.split("/").at(-1)}, then <${Command} text="tfs down && tfs up" /></span></div>` : html`
     <div class="plots"><${Plot} title="Requests a second" times=${times} series=${series.length ? series : [{label: "all", values: times.map(() => 0)}]} unit="/s" />
@@ -57,7 +62,7 @@ function Plot({title, times, series, unit = "", format, children}) {
     const made = new window.uPlot({
       width: place.current.clientWidth, height: 190, cursor: {y: false}, legend: {show: false}, padding: [8, 8, 0, 0],
       scales: {y: {range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.1 : 1]}},
-      axes: [axis, {...axis, size: 64, values: (_, ticks) => ticks.map(shown)}],
+      axes: [{...axis, space: 80, values: (_, ticks) => ticks.map((t) => clock.format(t * 1000))}, {...axis, size: 64, values: (_, ticks) => ticks.map(shown)}],
       series: [{}, ...series.map((s, i) => { const stroke = color(s.tone ? `--${s.tone}` : TONES[i % TONES.length]); return {label: s.label, stroke, width: 2, fill: series.length === 1 ? `${stroke}22` : undefined, points: {show: times.length < 3}, spanGaps: false, dash: i % 2 && series.length === 2 ? [5, 4] : undefined}; })],
     }, [times, ...series.map((s) => s.values)], place.current);
     plot.current = made;

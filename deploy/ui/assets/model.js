@@ -26,11 +26,11 @@ export function Model({server, name}) {
 const WHAT = {spec: "serving.yaml, with what is on disk", ledger: "known good since the last release", file: "the server's config file", live: "what the server answers now"};
 
 function Matrix({server, model}) {
-  const sources = places(model), states = Object.fromEntries(model.versions.map((v) => [v.version, v]));
+  const sources = places(model, server), states = Object.fromEntries(model.versions.map((v) => [v.version, v]));
   const all = new Set([...(model.on_disk ?? []), ...model.versions.map((v) => v.version), ...sources.flatMap(([, value]) => value?.versions ?? [])]);
   const versions = [...all].sort((a, b) => b - a);
   if (!versions.length) return html`<${Empty} title="There is no version on disk and none is served." />`;
-  return html`<div class="scroll" tabindex="0" role="region" aria-label="Where each version stands"><table class="matrix"><thead><tr><th>Version</th><th>On disk</th>${sources.map(([name, , judged]) => html`<th key=${name} class=${judged} title=${WHAT[name]}>${name}${judged === "differs" ? html` <span class="flag">differs</span>` : judged === "superseded" ? html` <span class="flag quietly">superseded</span>` : ""}</th>`)}<th>State on the server</th></tr></thead>
+  return html`<div class="scroll" tabindex="0" role="region" aria-label="Where each version stands"><table class="matrix"><thead><tr><th>Version</th><th>On disk</th>${sources.map(([name, , judged]) => html`<th key=${name} class=${judged} title=${WHAT[name]}>${name}${judged === "differs" ? html` <span class="flag">differs</span>` : judged === "moving" ? html` <span class="flag quietly">moving</span>` : judged === "superseded" ? html` <span class="flag quietly">superseded</span>` : ""}</th>`)}<th>State on the server</th></tr></thead>
     <tbody>${versions.map((version) => {
       const state = states[version], failed = state?.state === "END" && state.error;
       return html`<tr key=${version}><th scope="row">${version}</th><td>${model.on_disk?.includes(version) ? html`<${Mark} tone="ok" label="on disk" />` : html`<span class="bad">gone</span>`}</td>

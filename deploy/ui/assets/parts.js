@@ -111,9 +111,10 @@ export const STEP_NAMES = {load: "load", canary: "canary", gate: "smoke test", c
   promote: "promotion", confirm: "confirmation", bake_after: "watching after promotion", unload: "unloading"};
 
 // Where a model stands, from four sources; the wanted one is what the ledger knows to be good, else the spec
-export function places(model) {
+export function places(model, server) {
+  const apart = openRelease(server, model.name) ? "moving" : "differs";
   const wanted = model.ledger ?? model.spec;
-  const judged = (value, fallback) => value === null || value === undefined ? fallback : same(value, wanted) ? "ok" : "differs";
+  const judged = (value, fallback) => value === null || value === undefined ? fallback : same(value, wanted) ? "ok" : apart;
   return [
     ["spec", model.spec, model.ledger && !same(model.spec, model.ledger) ? "superseded" : "ok"],
     ["ledger", model.ledger, model.ledger ? "ok" : "none"],

@@ -68,7 +68,7 @@ function Steps({steps}) {
   const took = (s) => s.seconds ?? (s.state === "running" ? secondsSince(s.began) : 0);
   const longest = Math.max(0.001, ...steps.map((s) => Math.max(took(s), s.expected && s.state === "running" ? s.expected : 0)));
   return html`<ol class="steps">${steps.map((step) => html`<li key=${step.name} class=${step.state} aria-current=${step.state === "running" || step.state === "waiting" ? "step" : undefined}>
-    <${Mark} tone=${STEP_TONES[step.state]} label=${STEP_WORDS[step.state]} /><div class="what"><b>${step.title}</b>${step.approval && step.state === "pending" && html`<span class="muted"> (after approval)</span>`}<span class="note">${step.note || (step.state === "done" ? "" : STEP_WORDS[step.state])}</span></div>
+    <${Mark} tone=${STEP_TONES[step.state]} label=${STEP_WORDS[step.state]} /><div class="what"><b>${step.title}</b>${step.approval && step.state === "pending" && html`<span class="muted"> (after approval)</span>`}<span class="note">${step.note.replace(/ \(\/\S+\.html\)$/, "") || (step.state === "done" ? "" : STEP_WORDS[step.state])}</span></div>
     <div class="took"><span class="track"><span class="fill" style=${{width: `${Math.min(100, 100 * took(step) / longest)}%`}}></span></span><span class="num">${step.state === "running" && step.expected ? `${span(Math.min(took(step), step.expected))} of ${span(step.expected)}` : took(step) ? span(took(step)) : step.expected && step.state === "pending" ? span(step.expected) : ""}</span></div></li>`)}</ol>`;
 }
 

@@ -26,7 +26,7 @@ const verdict = (server) => {
   return models.length === 1 ? "Its model is served as wanted." : `All ${models.length} models are served as wanted.`;
 };
 
-export function ServerHead({server}) {
+export function ServerHead({server, showing}) {
   const [tone, word] = serverTone(server), status = server.status, release = openRelease(server);
   const drift = (status?.drift ?? []).filter((d) => d.kind !== "release");
   const problems = status?.running ? status.problems : (status?.problems ?? []).slice(0, 1);
@@ -38,7 +38,7 @@ export function ServerHead({server}) {
       <div><dt>Spec</dt><dd title=${server.spec}>${server.spec.split("/").at(-1)}</dd></div>
     </dl>
     ${server.error && html`<${Problem} error=${server.error} />`}
-    ${release && html`<${RunningRelease} server=${server} release=${release} />`}
+    ${release && release.id !== showing && html`<${RunningRelease} server=${server} release=${release} />`}
     ${!release && server.changing && html`<p class="notice run"><${Mark} tone="run" /><span>${server.changing.why}, by ${server.changing.by}, for ${span(secondsSince(server.changing.since))}</span></p>`}
     ${!!problems.length && html`<${Sentences} tone="bad" title="Problems" items=${problems} />`}
     ${!!drift.length && html`<${Sentences} tone="warn" title="Drift" items=${drift.map((d) => d.message)} />`}
@@ -60,6 +60,7 @@ function RunningRelease({server, release}) {
   return html`<a class=${`notice link ${tone}`} href=${to(server.name, "releases", release.id)}><${Mark} tone=${tone} /><span><b>${release.kind === "rollback" ? "Rollback" : "Rollout"} of ${release.model} to version ${release.version}</b> ${word}, for ${span(secondsSince(release.began))}${passed.length ? html`; passed: ${passed.join(", ")}` : ""}</span><span class="more">Watch it step by step</span></a>`;
 }
 
+const WORDS = {ok: "as wanted", moving: "in a release", differs: "differs: drift", superseded: "superseded by a release", none: "says nothing"};
 const ORDER = {bad: 0, warn: 1, wait: 2, run: 3, off: 4, ok: 5};
 
 export function Models({server}) {
@@ -74,6 +75,7 @@ export function Models({server}) {
       <span class="muted" role="status">${rows.length === models.length ? plural(models.length, "model") : `${rows.length} of ${plural(models.length, "model")}`}</span></div>
     <table class="rows models"><thead><tr><th>Model</th><th>State</th><th>Served now</th><th><span class="four" title="Where its versions and labels are written: spec, ledger, config file, live server"><span>spec</span><span>ledger</span><span>file</span><span>live</span></span></th><th>Last release</th>${rates && html`<th class="num">Requests/s</th>`}</tr></thead>
       <tbody>${rows.map(({model, tone}) => html`<${ModelRow} key=${model.name} server=${server} model=${model} tone=${tone} rates=${rates} />`)}</tbody></table>
+    <ul class="places-key" aria-label="What the marks of spec, ledger, file and live mean">${Object.entries(WORDS).filter(([judged]) => models.some((m) => places(m, server).some(([, , j]) => j === judged))).map(([judged, word]) => html`<li key=${judged}><span class=${`place ${judged}`}></span>${word}</li>`)}</ul>
     ${!rows.length && html`<${Empty} title=${`No model matches “${filter}”.`}><button type="button" onClick=${() => setFilter("")}>Show all</button><//>`}`;
 }
 
@@ -83,7 +85,7 @@ function ModelRow({server, model, tone: [tone, word], rates}) {
   return html`<tr class=${tone}><td><a data-row href=${to(server.name, "models", model.name)}>${model.name}</a></td>
     <td><${Word} tone=${tone}>${word}<//>${tone !== "ok" && server.status?.running && model.problems[0] && html`<span class="why" title=${model.problems.join("\n")}>${model.problems[0]}</span>`}</td>
     <td><${Versions} versions=${live.versions} labels=${live.labels} server=${server} /></td>
-    <td><span class="four">${places(model).map(([name, value, judged]) => html`<span key=${name} class=${`place ${judged}`} title=${`${name}: ${serving(value)}`}><span class="hidden">${name}: ${judged === "ok" ? "agrees" : judged}</span></span>`)}</span></td>
+    <td><span class="four">${places(model, server).map(([name, value, judged]) => html`<span key=${name} class=${`place ${judged}`} title=${`${name}: ${serving(value)}`}><span class="hidden">${name}: ${WORDS[judged]}</span></span>`)}</span></td>
     <td>${last ? html`<${ReleaseWord} server=${server} release=${last} />` : html`<span class="muted">none yet</span>`}</td>
     ${rates && html`<td class="num">${rates[model.name] ? number(rates[model.name].rps) : html`<span class="muted">0</span>`}</td>`}</tr>`;
 }
