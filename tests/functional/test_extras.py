@@ -45,6 +45,13 @@ def test_up_without_the_servers_extra(tmp_path: Path) -> None:
     assert "pip install 'tfs-deploy[server" in done.stderr
 
 
+def test_a_registry_without_what_speaks_to_it(tmp_path: Path) -> None:
+    done = tfs({"urllib3"}, ["repository", "list", "--repository", "oci://localhost:1/models"], tmp_path)
+    assert done.returncode == BackendMissing.exit_code
+    assert "the repository oci://localhost:1/models can't run here: urllib3 can't be imported" in done.stderr
+    assert "pip install 'tfs-deploy[oci]'" in done.stderr
+
+
 def test_the_echo_server_without_the_servers_extra(tmp_path: Path) -> None:
     done = without({"hpack"}, "from deploy import testing\nwith testing.serve({'m': {1: None}}): pass", tmp_path)
     assert done.stderr.splitlines()[-1].endswith(

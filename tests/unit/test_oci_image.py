@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.errors import Malformed, RepositoryError
+from deploy.errors import Malformed, RepositoryError, SpecError
 from deploy.repository.manifest import FileRecord, Manifest
 from deploy.repository.stores.oci import image
+from deploy.repository.stores.oci.assembly import ImageReference
 from deploy.repository.stores.oci.credentials import Credentials
 from deploy.repository.stores.oci.image import IMAGE, MODELPACK, Descriptor, Layer
 from deploy.repository.stores.oci.remote import Remote
@@ -105,3 +106,20 @@ def test_secrets_have_no_repr() -> None:
 ])
 def test_names_of_repositories(name: str, allowed: bool) -> None:
     assert Remote.allowed(name) is allowed
+
+
+@pytest.mark.parametrize(("text", "read"), [
+    ("tensorflow/serving:2.20.0", "docker.io/tensorflow/serving:2.20.0"),
+    ("debian", "docker.io/library/debian:latest"),
+    ("ghcr.io/team/server", "ghcr.io/team/server:latest"),
+    ("localhost:5000/server:1", "localhost:5000/server:1"),
+    (f"localhost/a/b:1@sha256:{'0' * 64}", f"localhost/a/b@sha256:{'0' * 64}"),
+])
+def test_images_are_named_as_engines_name_them(text: str, read: str) -> None:
+    assert str(ImageReference.parse(text)) == read
+
+
+@pytest.mark.parametrize("text", ["", "Team/server", "a:b:c", "localhost:5000/", "a@sha256:1", "a b", "a/../b"])
+def test_what_isnt_the_name_of_an_image(text: str) -> None:
+    with pytest.raises(SpecError, match="can't be an image's name"):
+        ImageReference.parse(text)

@@ -38,10 +38,10 @@ def open_store(place: str | Path | Address) -> Store:
         return _memory.setdefault(address.host, MemoryStore(address.host))
     name, extra = _STORES[address.scheme]
     try:
-        module = importlib.import_module(f"deploy.repository.stores.{name}")
+        opened = importlib.import_module(f"deploy.repository.stores.{name}").open_address
     except ModuleNotFoundError as e:
         if e.name == f"deploy.repository.stores.{name}":
             raise SpecError(f"{address}: this version knows no store at {address.scheme}://") from None
         extras.require(extra, f"the repository {address}")
         raise
-    return cast("Store", module.open_address(address))
+    return cast("Store", opened(address))
