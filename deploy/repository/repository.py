@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 
@@ -20,6 +21,8 @@ from deploy.repository.versions import VersionEntry, VersionFacts, read_facts
 from deploy.savedmodel import placement
 from deploy.types import ModelVersion
 from deploy.wire.model_config import by_version, version_number
+
+_ASKED_AT_ONCE = 8  # versions of a listing, where each is an answer or two of a service
 
 
 class Repository:
@@ -186,8 +189,12 @@ class Repository:
         """All versions (of one model), for a listing. A version with a damaged manifest is listed with its error."""
         chosen = self.models() if model is None else [check_name(model)]
         with self._reading():
-            return [versions.entry(self.store, f"{name}/{spelling}", ModelVersion(name, number)) for name in chosen
-                    for number, spelling in self.numbered(name).items()]
+            there = [(f"{name}/{spelling}", ModelVersion(name, number)) for name in chosen
+                     for number, spelling in self.numbered(name).items()]
+            if self.local:
+                return [versions.entry(self.store, *one) for one in there]
+            with ThreadPoolExecutor(_ASKED_AT_ONCE, "tfs-list") as pool:
+                return list(pool.map(lambda one: versions.entry(self.store, *one), there))
 
     def attach(self, mv: ModelVersion, attachment: Attachment) -> None:
         """Keep a signature or a receipt of a version that is there. Raises VersionNotFound, RepositoryError."""
