@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -31,6 +32,18 @@ def models() -> Path:
 def tf1_models() -> Path:
     """What tests/tf1_models.py builds: as TensorFlow 1 and TensorFlow Hub wrote it."""
     return _built("tf1_models.py")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of 4 MB."""
+    mount = tmp_path / "small"
+    mount.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(mount)],
+                                      capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small filesystem isn't allowed here")
+    yield mount
+    subprocess.run(["umount", "-l", str(mount)], check=True)
 
 
 def _built(name: str) -> Path:

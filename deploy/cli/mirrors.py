@@ -82,11 +82,15 @@ def _mirror(app: click.Group) -> None:
                   help="With --from: a model, and latest, latest=N, all or numbers.  [default: latest] Repeatable.")
     @_signed_option
     @_verify_option
+    @click.option("--keep", type=click.IntRange(0), metavar="N",
+                  help="With --from: so many versions that aren't wanted any more stay of each model, the newest; "
+                  "older copies are removed.  [default: all stay]")
     @click.option("--follow", is_flag=True, help="Go on until SIGTERM, as a sidecar does.")
     @click.option("--every", type=click.FloatRange(0.1), default=30.0, show_default=True, metavar="SECONDS",
                   help="With --follow: between two looks.")
     def mirror(spec_path: Path, source: Path | str | None, target: Path | None, models: tuple[str, ...],
-               signed_by: tuple[Path, ...], verify: bool, follow: bool, every: float, as_json: bool) -> None:
+               signed_by: tuple[Path, ...], verify: bool, keep: int | None, follow: bool, every: float,
+               as_json: bool) -> None:
         """Keep a directory equal to what is wanted of a remote repository.
 
         Without --from: those that the spec wants, in the spec's mirror; `tfs up` and `tfs rollout` do that themselves.
@@ -95,11 +99,12 @@ def _mirror(app: click.Group) -> None:
         """
         from deploy import serving
 
-        if (source is None) != (target is None) or ((models or signed_by) and source is None):
-            raise click.UsageError("--from, --to, --model and --signed-by go together: tfs mirror --from ADDRESS "
-                                   "--to DIRECTORY --model NAME")
+        named = models or signed_by or keep is not None
+        if (source is None) != (target is None) or (named and source is None):
+            raise click.UsageError("--from, --to, --model, --signed-by and --keep go together: tfs mirror --from "
+                                   "ADDRESS --to DIRECTORY --model NAME")
         once = _from_spec(spec_path, verify) if source is None or target is None else _named(
-            source, target, models, signed_by, verify)
+            source, target, models, signed_by, keep, verify)
         if not follow:
             with bytes_bar("mirroring", quiet=as_json) as progress:
                 done = once(lambda text: click.echo(text, err=True), progress)
@@ -129,8 +134,8 @@ def _from_spec(path: Path, verify: bool) -> _Once:
     return lambda step, progress: serving.fetch(spec, step=step, progress=progress, verify=verify)
 
 
-def _named(source: Path | str, target: Path, models: tuple[str, ...], signed_by: tuple[Path, ...], verify: bool
-           ) -> _Once:
+def _named(source: Path | str, target: Path, models: tuple[str, ...], signed_by: tuple[Path, ...], keep: int | None,
+           verify: bool) -> _Once:
     from deploy import serving
     from deploy.repository import Repository
     from deploy.repository import mirror as bring
@@ -139,8 +144,8 @@ def _named(source: Path | str, target: Path, models: tuple[str, ...], signed_by:
         raise click.UsageError("say which models: --model NAME")
     wanted, remote = dict(map(_policy, models)), Repository(source)
     accept = serving.accepting(remote, signed_by)
-    return lambda step, progress: bring(remote, Repository(target), wanted, verify=verify, accept=accept, step=step,
-                                        progress=progress)
+    return lambda step, progress: bring(remote, Repository(target), wanted, verify=verify, keep=keep, accept=accept,
+                                        step=step, progress=progress)
 
 
 def _policy(text: str) -> tuple[str, VersionPolicy]:
@@ -167,6 +172,8 @@ def _sentence(done: Mirrored) -> str:
     lines = [f"fetched {one.mv}, {one.size / 1e6:,.1f} MB in {one.seconds:.1f} s" for one in done.fetched]
     if not lines:
         lines = ["nothing to fetch: all that is wanted is here"]
+    if done.removed:
+        lines.append(f"removed {', '.join(map(str, done.removed))}")
     return "\n".join(lines)
 
 

@@ -10,13 +10,13 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from deploy.errors import DigestMismatch, RepositoryError, VersionExists, VersionNotFound
+from deploy.errors import DigestMismatch, Malformed, RepositoryError, VersionExists, VersionNotFound
 from deploy.repository import copying, failures
 from deploy.repository.copying import Progress
 from deploy.repository.manifest import FileRecord, Manifest, hasher
@@ -48,21 +48,25 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
-    """What `mirror` did. present: wanted, and there already."""
+    """What `mirror` did. present: wanted, and there already. removed: old copies."""
 
     fetched: tuple[Fetched, ...] = ()
     present: tuple[ModelVersion, ...] = ()
+    removed: tuple[ModelVersion, ...] = ()
 
     def to_json(self) -> dict[str, object]:
-        return {"fetched": [one.to_json() for one in self.fetched], "present": [str(mv) for mv in self.present]}
+        return {"fetched": [one.to_json() for one in self.fetched], "present": [str(mv) for mv in self.present],
+                "removed": [str(mv) for mv in self.removed]}
 
 
 def mirror(source: Repository, target: Repository, wanted: Mapping[str, VersionPolicy], *, verify: bool = False,
-           accept: Accept | None = None, step: Callable[[str], None] | None = None,
+           keep: int | None = None, accept: Accept | None = None, step: Callable[[str], None] | None = None,
            progress: Progress | None = None) -> Mirrored:
     """Bring the wanted versions of `source` into `target`, a repository on this machine.
 
     wanted: model -> policy, as a server takes it. verify: read what is there already, too.
+    keep: of each model, so many versions stay that aren't wanted, the newest; by default all. Older ones are removed
+    when all that is wanted is there, if they are copies: `source` has them, with the same digest.
     accept: refuses what has arrived, by raising, before it is shown.
     step, progress: get a sentence for each version; bytes done and in all.
 
@@ -78,7 +82,8 @@ def mirror(source: Repository, target: Repository, wanted: Mapping[str, VersionP
             present.append(mv)
         else:
             fetched.append(one)
-    return Mirrored(tuple(fetched), tuple(present))
+    removed = _remove_old(source, target, chosen, keep, step) if keep is not None else []
+    return Mirrored(tuple(fetched), tuple(present), tuple(removed))
 
 
 def pull(source: Repository, target: Repository, mv: ModelVersion, *, verify: bool = False,
@@ -110,6 +115,34 @@ def pull(source: Repository, target: Repository, mv: ModelVersion, *, verify: bo
         same(manifest)
         return None
     return Fetched(mv, manifest.size, time.monotonic() - started)
+
+
+def _remove_old(source: Repository, target: Repository, wanted: Collection[ModelVersion], keep: int,
+                step: Callable[[str], None] | None) -> list[ModelVersion]:
+    """Remove copies that aren't wanted, but for the newest `keep` of each model."""
+    removed = []
+    for name in dict.fromkeys(mv.name for mv in wanted):
+        old = [mv for mv in (ModelVersion(name, number) for number in target.numbered(name)) if mv not in wanted]
+        for mv in old[:max(len(old) - keep, 0)]:
+            if not _is_copy(source, target, mv):
+                continue
+            if step:
+                step(f"removing {mv}, which isn't wanted any more")
+            if mv in target.removed():  # somebody died while removing an earlier copy
+                target.purge(mv)
+            target.remove(mv)
+            target.purge(mv)
+            removed.append(mv)
+    return removed
+
+
+def _is_copy(source: Repository, target: Repository, mv: ModelVersion) -> bool:
+    """Whether it can be fetched again. What is only here isn't the mirror's to remove."""
+    try:
+        here, there = target.find_manifest(mv), source.find_manifest(mv)
+    except (VersionNotFound, Malformed):
+        return False
+    return here is not None and there is not None and here.digest == there.digest
 
 
 def _copy_attachments(source: Repository, target: Repository, mv: ModelVersion) -> None:

@@ -60,7 +60,8 @@ def follow(once: Callable[[], Mirrored], every: float, stop: Event, *, arrived: 
            failed: Callable[[DeployError], None]) -> None:
     """Mirror again and again until `stop` is set, `every` seconds apart, and up to ten times that while it fails.
 
-    arrived: gets what brought something. failed: gets what kept a pass from its end; the next one tries again.
+    arrived: gets what brought or removed something. failed: gets what kept a pass from its end; the next one
+    tries again.
     """
     pause = every
     while not stop.is_set():
@@ -71,7 +72,7 @@ def follow(once: Callable[[], Mirrored], every: float, stop: Event, *, arrived: 
             pause = min(pause * 2, 10 * every)
         else:
             pause = every
-            if done.fetched:
+            if done.fetched or done.removed:
                 arrived(done)
         stop.wait(pause)
 

@@ -157,6 +157,25 @@ def test_the_room_is_looked_at_before_the_first_byte(store: MemoryStore, target:
     assert target.versions("m") == []
 
 
+def test_a_disk_that_is_too_small(store: MemoryStore, small_disk: Path) -> None:
+    target = Repository(small_disk / "mirror")
+    with pytest.raises(RepositoryError, match=r"m/1: no space left in .*/mirror: 70.\d MB needed, 4.\d* MB free"):
+        pull(Repository(store), target, ONE)
+    assert target.versions("m") == [] == names(target.root / "m")
+
+
+def test_a_disk_that_fills_while_a_version_is_fetched(store: MemoryStore, small_disk: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SPARE", -4_000_000)  # somebody else takes the room after it was looked at
+    (small_disk / "others").write_bytes(b"x" * 2_000_000)
+    target = Repository(small_disk / "mirror")
+    with pytest.raises(RepositoryError, match=r"can't fetch m/1: no space left in .*/mirror: 3.* MB needed") as caught:
+        mirror(Repository(store), target, {"m": All()})
+    assert caught.value.exit_code == 4 and target.versions("m") == [] == names(target.root / "m")
+    (small_disk / "others").unlink()
+    assert pull(Repository(store), target, ONE) is not None
+
+
 class Slow(MemoryStore):
     """Reading waits until somebody lets it go on."""
 
@@ -234,3 +253,30 @@ def test_between_two_stores(store: MemoryStore) -> None:
     other = Repository(MemoryStore("other"))
     assert pull(Repository(store), other, ONE) is not None
     assert other.verify(ONE) == Repository(store).manifest(ONE)
+
+
+@pytest.mark.parametrize(("keep", "there"), [(None, [1, 2, 3]), (1, [2, 3]), (0, [3]), (5, [1, 2, 3])])
+def test_old_copies_go(store: MemoryStore, target: Repository, keep: int | None, there: list[int]) -> None:
+    mirror(Repository(store), target, {"m": All()})
+    done = mirror(Repository(store), target, {"m": Latest()}, keep=keep)
+    assert target.versions("m") == there == sorted({1, 2, 3} - {mv.version for mv in done.removed})
+    assert names(target.root / "m") == list(map(str, there))
+    again = mirror(Repository(store), target, {"m": Specific((1,))})
+    assert [one.mv for one in again.fetched] == ([] if 1 in there else [ONE]), "it comes back when it is wanted"
+
+
+def test_what_is_no_copy_stays(store: MemoryStore, target: Repository, tmp_path: Path) -> None:
+    mirror(Repository(store), target, {"m": All()})
+    store.delete(f"m/1/{MANIFEST_FILE}")  # removed there
+    store.put(f"m/2/{MANIFEST_FILE}", b"damaged")
+    savedmodel(target.root / "m/0004")  # of another tool
+    assert mirror(Repository(store), target, {"m": Latest()}, keep=0).removed == ()
+    assert target.versions("m") == [1, 2, 3, 4]
+
+
+def test_nothing_goes_before_all_that_is_wanted_is_there(store: MemoryStore, target: Repository) -> None:
+    pull(Repository(store), target, ONE)
+    change(store, "m/3/saved_model.pb", lambda data: data + b"!")
+    with pytest.raises(DigestMismatch):
+        mirror(Repository(store), target, {"m": Latest()}, keep=0)
+    assert target.versions("m") == [1]

@@ -412,18 +412,6 @@ def test_a_demo_that_fails_leaves_nothing_either(demo: Path) -> None:
     assert listing(demo / "serving_configs") == ["demo.yaml"]
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A filesystem of 4 MB."""
-    mount = tmp_path / "small"
-    mount.mkdir()
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(mount)],
-                                      capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small filesystem isn't allowed here")
-    yield mount
-    subprocess.run(["umount", "-l", str(mount)], check=True)
-
-
 @pytest.mark.parametrize("verb", ["publish", pytest.param("export", marks=pytest.mark.tensorflow)])
 def test_a_full_disk(here: Path, small_disk: Path, says: Says, verb: str) -> None:
     savedmodel(here / "big", weights=8 << 20)

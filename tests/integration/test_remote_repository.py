@@ -140,6 +140,17 @@ def test_a_sidecar_follows(remote: Repository, tmp_path: Path, models: Path) -> 
     assert Repository(tmp_path / "models").versions("half") == [2, 3]
 
 
+def test_a_sidecar_keeps_what_it_is_asked_to(remote: Repository, tmp_path: Path, models: Path) -> None:
+    argv = ("mirror", "--from", str(remote.store), "--to", str(tmp_path / "models"), "--model", "half", "--keep", "1")
+    for number in (2, 3, 4):
+        done = tfs(*argv)
+        assert done.returncode == 0, done.stderr
+        assert f"fetched half/{number}" in done.stdout
+        remote.publish(models / "half_plus_two", "half")
+    assert "removed half/2" in done.stdout
+    assert Repository(tmp_path / "models").versions("half") == [3, 4]
+
+
 def test_faulty_arguments() -> None:
     for argv, expected in ((("mirror", "--from", "s3://b/x"), "go together"),
                            (("pull", "half"), "say where it is"),
