@@ -79,6 +79,7 @@ class Manifest:
     algorithm: str = DEFAULT
     tflite_tolerances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     recipes: tuple[RecipeRecord, ...] = ()
+    _text: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     @property
     def size(self) -> int:
@@ -112,8 +113,9 @@ class Manifest:
         }
 
     def to_bytes(self) -> bytes:
-        """The file's contents: readable, and the same bytes for the same values."""
-        return json.dumps(self.to_json(), indent=1, ensure_ascii=False).encode() + b"\n"
+        """The file's contents: as it was read, so that a copy keeps its signatures; else readable, and the same bytes
+        for the same values."""
+        return self._text or json.dumps(self.to_json(), indent=1, ensure_ascii=False).encode() + b"\n"
 
     @classmethod
     def from_json(cls, data: object, where: str = "manifest") -> Manifest:
@@ -141,7 +143,9 @@ class Manifest:
         except (ValueError, RecursionError, MemoryError) as error:
             why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
             raise Malformed(f"{where} isn't JSON: {why:.200}", hint="publish the version again") from error
-        return cls.from_json(data, where)
+        manifest = cls.from_json(data, where)
+        object.__setattr__(manifest, "_text", text)
+        return manifest
 
     @classmethod
     def _from_fields(cls, data: Mapping[str, Any]) -> Manifest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from pathlib import Path
@@ -10,17 +11,25 @@ import model_signing
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import deploy
 from deploy import Repository, signing
 from deploy.errors import DigestMismatch, Malformed, RepositoryError, SpecError, Untrusted
 from deploy.repository.stores.attachments import BUNDLE, Attachment
 from deploy.repository.stores.conditional import MemoryStore
+from deploy.signing import SignatureBundle, TrustedSigners, statements
 from deploy.types import ModelVersion
 from tests.support.repository import savedmodel
 from tests.support.signing import DAY, NOW, Certified, key_pair
 
 ONE = ModelVersion("m", 1)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3))
+STATEMENTS = JSON | st.fixed_dictionaries({"_type": st.just("https://in-toto.io/Statement/v1"), "subject": JSON,
+                                           "predicateType": JSON, "predicate": JSON})
 CURVES = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1(), "P-521": ec.SECP521R1()}
 
 
@@ -241,6 +250,40 @@ def test_an_expired_certificate_that_is_trusted_itself(repo: Repository, tmp_pat
         deploy.verify_signature(repo, ONE, [leaf.certificate])
 
 
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_whatever_a_bundle_is_it_is_told_or_untrusted(tmp_path: Path, data: st.DataObject) -> None:
+    good = json.loads(SignatureBundle(b"{}", b"sig", "hint", (b"der",)).to_bytes())
+    for part in (good, good["verificationMaterial"], good["dsseEnvelope"]):
+        key = data.draw(st.sampled_from([None, *part]))
+        if key is not None:
+            part[key] = data.draw(JSON)
+    statement = data.draw(STATEMENTS)
+    if isinstance(good["dsseEnvelope"], dict) and data.draw(st.booleans()):
+        good["dsseEnvelope"]["payload"] = base64.b64encode(json.dumps(statement).encode()).decode()
+    pair = key_pair(tmp_path)
+    try:
+        bundle = SignatureBundle.from_bytes(json.dumps(good).encode(), "it")
+        statements.signed_digests(bundle.statement(), "it")
+        TrustedSigners.load([pair.public]).check(bundle, "it")
+    except (Malformed, Untrusted) as error:
+        assert error.message
+
+
+def test_too_many_and_too_big(repo: Repository) -> None:
+    for number in range(3):
+        repo.attach(ONE, Attachment(BUNDLE, b"%d" % number))
+    place = repo.root / ".tfs" / ".attached" / "m" / "1"
+    with (place / f"{'0' * 64}.sigstore.json").open("wb") as file:
+        file.truncate((64 << 20) + 1)
+    with pytest.raises(Malformed, match="more than 67,108,864 bytes"):
+        repo.attachments(ONE)
+    for number in range(1000):
+        (place / f"{number:064}.intoto.json").touch()
+    with pytest.raises(Malformed, match="more than 1,000 signatures and receipts"):
+        repo.attachments(ONE)
+
+
 # -- keys
 
 def pem(key: object) -> bytes:
@@ -326,7 +369,7 @@ def test_publish_sign_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     assert told.startswith("m/1 is as signed by the key signer.pub (2 files")
     monkeypatch.setenv("TFS_PASSPHRASE_FILE", str(secret))
     assert tfs(capsys, "sign", "m/1", "--key", pair.key)[0] == 0
-    assert len(Repository(tmp_path / "models").attachments(ONE)) == 2
+    assert len(signing.signatures_of(Repository(tmp_path / "models"), ONE)) == 2
     secret.chmod(0o644)
     assert tfs(capsys, "sign", "m/1", "--key", pair.key)[0] == 2
     assert tfs(capsys, "sign", "build", "--key", pair.key)[0] == 2

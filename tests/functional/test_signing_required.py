@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import deploy
 from deploy import Repository, serving
 from deploy.errors import DeployError, DigestMismatch, SpecError, Untrusted
+from deploy.repository.naming import MANIFEST_FILE
 from deploy.serving.image_build import build_image
 from deploy.spec import Spec, load_spec
 from deploy.types import ModelVersion
@@ -111,3 +113,15 @@ def test_what_is_deleted_for_good_takes_its_signatures_along(tmp_path: Path, pai
     repo.remove(ONE)
     repo.purge(ONE)
     assert repo.attachments(ONE) == []
+
+
+def test_a_manifest_of_another_release_travels_byte_for_byte(tmp_path: Path, pair: Pair) -> None:
+    remote, here = Repository(tmp_path / "remote"), Repository(tmp_path / "here")
+    remote.publish(savedmodel(tmp_path / "source"), "m")
+    manifest = remote.path(ONE) / MANIFEST_FILE
+    text = json.dumps({**json.loads(manifest.read_bytes()), "of a later release": 1}).encode()
+    manifest.write_bytes(text)
+    deploy.sign(remote, ONE, pair.key)
+    deploy.repository.pull(remote, here, ONE, accept=serving.accepting(remote, [pair.public]))
+    assert (here.path(ONE) / MANIFEST_FILE).read_bytes() == text
+    assert deploy.verify_signature(here, ONE, [pair.public])
