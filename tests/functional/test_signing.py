@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import model_signing
@@ -406,3 +409,17 @@ def test_exit_codes(repo: Repository, tmp_path: Path, capsys: pytest.CaptureFixt
     assert code == 4 and err.count("\n") == 1 and "isn't signed" in err
     assert tfs(capsys, "verify", "m/7", "-r", repo.root, "--key", pair.public)[0] == 4
     assert tfs(capsys, "verify", "m/1", "-r", repo.root)[0] == 2
+
+
+def test_a_passphrase_typed_on_a_terminal(repo: Repository, tmp_path: Path) -> None:
+    pair = key_pair(tmp_path, passphrase=b"open sesame")
+    ours, theirs = os.openpty()
+    argv = [sys.executable, "-m", "deploy", "sign", "m/1", "-r", str(repo.root), "--key", str(pair.key), "--verbose"]
+    for typed, code in ((b"open sesame\n", 0), (b"sesame street\n", 2)):
+        os.write(ours, typed)
+        done = subprocess.run(argv, stdin=theirs, capture_output=True, start_new_session=True, check=False)
+        assert done.returncode == code, done.stderr
+        assert b"passphrase of " in done.stderr and b"sesame" not in done.stdout + done.stderr
+    os.close(ours)
+    os.close(theirs)
+    assert len(repo.attachments(ONE)) == 1
