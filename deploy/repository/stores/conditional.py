@@ -1,33 +1,33 @@
 """Publishing by conditional writes, for every store that knows no rename.
 
-    .tfs/<model>/<number>                       who claimed the number: put if absent, so one publisher gets it
+    .tfs/<model>/<number>                       who claimed the number, see `claims`
     <model>/<number>/...                        the files
     <model>/<number>/assets.extra/tfs_manifest.json   put last, if absent: from then on the version is there
 
-A claim stays beside its version, and after it: a number isn't given twice. What a dead publisher leaves is a claim and
-files that nobody lists; `clean` removes both. The simplest such store is here, too: it is in memory, for tests.
+What a dead publisher leaves is a claim and files that nobody lists. Whoever publishes the same files next goes on with
+them; `clean` removes the rest. The simplest such store is here, too: it is in memory, for tests.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO
 
 from deploy.locks import Owner
 from deploy.repository import failures, naming
-from deploy.repository.manifest import Manifest
-from deploy.repository.publishing import Published, VersionStage
-from deploy.repository.stores import Item, Publisher, RemovedVersion, Store, removal
+from deploy.repository.manifest import FileRecord, Manifest
+from deploy.repository.publishing import ManifestOf, Published, VersionStage
+from deploy.repository.stores import Item, Publisher, RemovedVersion, Store, removal, sending
 from deploy.repository.stores.attachments import Attachments, NamedAttachments
 from deploy.repository.stores.claimed import ClaimedStage
-from deploy.wire.model_config import by_version, version_number
+from deploy.repository.stores.claims import NumberClaims, shown
+from deploy.wire.model_config import by_version
 
-_MOST = 4096  # bytes of a claim
+_SILENT = 24 * 3600.0  # seconds after which a publisher on another host counts as gone
 
 
 class ConditionalPublisher:
@@ -40,35 +40,24 @@ class ConditionalPublisher:
         return _ConditionalStage(self._store, self, model, version, self._algorithm)
 
     def next_version(self, model: str) -> int:
-        there = (_numbers(self._store, f"{naming.STATE_DIRECTORY}/{model}"), _numbers(self._store, model))
+        there = (NumberClaims(self._store, model).all(), numbers(self._store, model))
         return max((0, *(number for numbers in there for number in numbers))) + 1
-
-    def claim(self, model: str, number: int) -> bool:
-        """Whether the number is this process's now."""
-        owner = json.dumps(Owner.here("publish").to_json()).encode()
-        return self._store.put_if_absent(_claim(model, number), owner)
-
-    def owner(self, model: str, number: int) -> Owner | None:
-        """Who claimed the number; None if nobody did, or if that can't be read."""
-        try:
-            with self._store.open(_claim(model, number)) as file:
-                return Owner.from_json(json.loads(file.read(_MOST)))
-        except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
-            return None
 
     def clean(self, older_than: float) -> list[PurePath]:
         removed: list[PurePath] = []
         with failures.translated("clean the repository", str(self._store)):
-            for item in list(self._store.list(naming.STATE_DIRECTORY, deep=True)):
-                _, model, number = item.name.rsplit("/", 2)
-                if str(version_number(number)) != number or shown(self._store, model, int(number)):
-                    continue
-                if removal.is_removed(self._store, model, int(number)):
-                    continue
-                if self._abandoned(model, int(number), item.changed, older_than):
-                    self.withdraw(model, int(number))
-                    removed.append(PurePosixPath(model, number))
+            models = [item.name.rstrip("/").rpartition("/")[2] for item in self._store.list(naming.STATE_DIRECTORY)
+                      if item.prefix]
+            for model in models:
+                removed += [PurePosixPath(model, str(number)) for number in self._cleared(model, older_than)]
         return removed
+
+    def _cleared(self, model: str, older_than: float) -> Iterator[int]:
+        claims = NumberClaims(self._store, model)
+        for number, claim in claims.all().items():
+            if claims.unfinished(number) and claims.abandoned(claim, older_than) and claims.inherit(claim):
+                claims.withdraw(number)
+                yield number
 
     def remove(self, model: str, name: str) -> None:
         removal.remove(self._store, model, name)
@@ -82,70 +71,91 @@ class ConditionalPublisher:
     def purge(self, version: RemovedVersion) -> None:
         removal.purge(self._store, version)
 
-    def withdraw(self, model: str, number: int) -> None:
-        """Remove the files of a version that isn't there, then the claim: so nobody writes beside what is left."""
-        if shown(self._store, model, number):
-            return
-        for item in list(self._store.list(f"{model}/{number}", deep=True)):
-            self._store.delete(item.name)
-        self._store.delete(_claim(model, number))
-
-    def _abandoned(self, model: str, number: int, claimed: float, older_than: float) -> bool:
-        owner = self.owner(model, number)
-        if owner is not None and not owner.alive:
-            return True
-        latest = max((item.changed for item in self._store.list(f"{model}/{number}", deep=True)), default=claimed)
-        return not _is_here(owner) and time.time() - max(latest, claimed) > older_than
-
 
 class _ConditionalStage(ClaimedStage):
     def __init__(self, store: Store, publisher: ConditionalPublisher, model: str, version: int | None,
                  algorithm: str) -> None:
         self._store, self._publisher = store, publisher
+        self._claims, self._sending = NumberClaims(store, model), False
         super().__init__(model, str(store), algorithm, version)
 
     def is_taken(self, number: int) -> bool:
-        return number in _numbers(self._store, self.model)
+        return number in numbers(self._store, self.model) and not self._left(number)
+
+    def _left(self, number: int) -> bool:
+        """Whether a number holds nothing but what a dead publisher left."""
+        claim = self._claims.all().get(number)
+        return claim is not None and self._claims.unfinished(number) and self._claims.abandoned(claim, _SILENT)
 
     def take(self, number: int) -> bool:
-        return self._publisher.claim(self.model, number)
+        return self._claims.take(number)
 
     def give_back(self, number: int) -> None:
-        self._publisher.withdraw(self.model, number)
+        if self._sending:  # it failed on the way: what has arrived is of use to the next who publishes the same
+            self._claims.give_up(number)
+        else:
+            self._claims.withdraw(number)
 
     def next_number(self) -> int:
         return self._publisher.next_version(self.model)
 
     def holder(self, number: int) -> Owner | None:
-        return None if shown(self._store, self.model, number) else self._publisher.owner(self.model, number)
+        return None if shown(self._store, self.model, number) else self._claims.owner(number)
+
+    def show(self, tree: Path, version: int | None, manifest: ManifestOf) -> Published:
+        if version is None and not self._claimed:
+            self._claimed = self._inherited(manifest(1).files)
+        return super().show(tree, version, manifest)
+
+    def _inherited(self, files: Mapping[str, FileRecord]) -> int:
+        """The number under which a dead publisher has begun to send the same files; 0 if there is none.
+
+        What others left that are long dead is removed.
+        """
+        claims = self._claims
+        for number, claim in claims.all().items():
+            if not (claims.unfinished(number) and claims.abandoned(claim, _SILENT)):
+                continue
+            same = claims.planned(number) == files
+            if (same or time.time() - claim.changed > _SILENT) and claims.inherit(claim):
+                if same:
+                    return number
+                claims.withdraw(number)
+        return 0
 
     def send(self, number: int, tree: Path, written: Manifest) -> Published:
         name = f"{self.model}/{number}"
-        for file in sorted(written.files):
-            self._store.put(f"{name}/{file}", tree / file)
-        if not self._store.put_if_absent(f"{name}/{naming.MANIFEST_FILE}", written.to_bytes()):
+        there = self._usable(number, written)
+        self._claims.plan(number, written)
+        self._sending = True
+        sending.send(self._store, name, tree, written, there=there, progress=self._progress)
+        data = written.to_bytes()
+        if not self._store.put_if_absent(f"{name}/{naming.MANIFEST_FILE}", data) and not self._is(name, data):
             raise self.exists(number)
+        self._sending = False
+        self._claims.finish(number)
         return Published(written.model_version, f"{self._store}/{name}", written, self._store.local_path(name))
 
+    def _usable(self, number: int, written: Manifest) -> set[str]:
+        """The files that are there already, whole, as the one who sent them has planned. Others are removed."""
+        same, start, usable = self._claims.planned(number) == written.files, f"{self.model}/{number}/", set()
+        for item in self._claims.files(number):
+            file = item.name.removeprefix(start)
+            if same and file in written.files and item.size == written.files[file].size:
+                usable.add(file)
+            else:
+                self._store.delete(item.name)
+        return usable
 
-def shown(store: Store, model: str, number: int) -> bool:
-    """Whether a version has its manifest, and so is there."""
-    directory = f"{model}/{number}/{naming.EXTRA_DIRECTORY}"
-    return any(item.name == f"{model}/{number}/{naming.MANIFEST_FILE}" for item in store.list(directory))
+    def _is(self, name: str, data: bytes) -> bool:
+        """Whether the manifest that is there is this one: it was written, and the answer got lost."""
+        with self._store.open(f"{name}/{naming.MANIFEST_FILE}") as file:
+            return file.read(len(data) + 1) == data
 
 
-def _numbers(store: Store, prefix: str) -> Collection[int]:
+def numbers(store: Store, prefix: str) -> Collection[int]:
     """Those that a server reads there, however they are spelled."""
     return by_version(item.name.rstrip("/").rpartition("/")[2] for item in store.list(prefix)).keys()
-
-
-def _claim(model: str, number: int) -> str:
-    return f"{naming.STATE_DIRECTORY}/{model}/{number}"
-
-
-def _is_here(owner: Owner | None) -> bool:
-    """Whether it runs where this process can see it, and was seen."""
-    return owner is not None and owner.on_this_host
 
 
 class MemoryStore:

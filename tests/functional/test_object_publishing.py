@@ -1,0 +1,168 @@
+"""Publishing into a store of objects that fails on the way: what has arrived is used by the next who sends the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from deploy.errors import RepositoryError, VersionExists
+from deploy.repository import Repository
+from deploy.repository.failures import Refused
+from deploy.repository.naming import MANIFEST_FILE
+from deploy.repository.stores.addresses import open_store
+from deploy.repository.stores.conditional import MemoryStore
+from deploy.types import ModelVersion
+from deploy.waiting import Deadline, poll
+from tests.support.peers.stores import ObjectServices
+from tests.support.repository import savedmodel
+
+
+class Failing(MemoryStore):
+    """Counts what is sent, and refuses it from the n-th file on, as a service that is down."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.sent, self._count = most, list[str](), threading.Lock()
+
+    def put(self, name: str, data: bytes | Path) -> None:
+        if isinstance(data, Path):
+            with self._count:
+                if len(self.sent) >= self.most:
+                    raise Refused("memory: is down", "repeat the command")
+                self.sent.append(name)
+        super().put(name, data)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A SavedModel of 42 files."""
+    source = savedmodel(tmp_path / "source", weights=10)
+    for number in range(40):
+        (source / "assets" / f"{number:02}").write_bytes(bytes([number]) * (1000 + number))
+    return source
+
+
+def test_what_arrived_is_used_by_the_next(source: Path) -> None:
+    store = Failing(most=20)
+    with pytest.raises(RepositoryError, match="can't publish m: memory: is down; repeat the command"):
+        Repository(store).publish(source, "m")
+    assert Repository(store).models() == [] and len(store.sent) == 20
+    store.most = 1000
+    assert Repository(store).publish(source, "m").mv == ModelVersion("m", 1)
+    assert len(store.sent) == len(set(store.sent)) == 42, "nothing was sent twice"
+    assert Repository(store).verify(ModelVersion("m", 1)) and Repository(store).clean(older_than=0) == []
+    assert not [item.name for item in store.list(".tfs", deep=True) if "plan" in item.name]
+
+
+def test_another_content_gets_another_number(source: Path, tmp_path: Path) -> None:
+    store = Failing(most=20)
+    with pytest.raises(RepositoryError):
+        Repository(store).publish(source, "m")
+    store.most = 1000
+    other = savedmodel(tmp_path / "other", weights=5)
+    assert Repository(store).publish(other, "m").mv.version == 2
+    assert Repository(store).clean(older_than=0) and Repository(store).versions("m") == [2]
+    assert {item.name.split("/")[1] for item in store.list("m", deep=True)} == {"2"}
+
+
+def test_a_number_that_was_asked_for_is_taken_over(source: Path, tmp_path: Path) -> None:
+    store = Failing(most=20)
+    with pytest.raises(RepositoryError):
+        Repository(store).publish(source, "m", 7)
+    store.most = 1000
+    other = savedmodel(tmp_path / "other", weights=5)
+    assert Repository(store).publish(other, "m", 7).mv.version == 7
+    assert Repository(store).verify(ModelVersion("m", 7)).size < 10_000
+
+
+def test_of_many_heirs_one_gets_the_number(source: Path) -> None:
+    store = Failing(most=20)
+    with pytest.raises(RepositoryError):
+        Repository(store).publish(source, "m")
+    store.most = 10_000
+    barrier = threading.Barrier(6)
+
+    def publish(_: int) -> int:
+        barrier.wait()
+        return Repository(store).publish(source, "m").mv.version
+
+    with ThreadPoolExecutor(6) as pool:
+        versions = list(pool.map(publish, range(6)))
+    assert sorted(set(versions)) == sorted(versions) and 1 in versions
+    for number in versions:
+        assert Repository(store).verify(ModelVersion("m", number))
+
+
+def test_a_living_publisher_is_left_alone(source: Path) -> None:
+    store = MemoryStore()
+    with Repository(store).stage("m", 3) as stage:
+        with pytest.raises(VersionExists, match="is being published by"):
+            Repository(store).publish(source, "m", 3)
+        assert Repository(store).publish(source, "m").mv.version == 4
+        stage.fill(source)
+        assert stage.publish().mv.version == 3
+
+
+class Lossy(MemoryStore):
+    """Its answers to conditional puts get lost, and whoever tries again is told that it is there."""
+
+    def put_if_absent(self, name: str, data: bytes) -> bool:
+        super().put_if_absent(name, data)
+        return False
+
+
+def test_an_answer_that_got_lost(source: Path) -> None:
+    store = Lossy()
+    assert Repository(store).publish(source, "m").mv.version == 1
+    assert Repository(store).verify(ModelVersion("m", 1))
+
+
+def test_progress_goes_to_the_end(source: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    published = Repository(MemoryStore()).publish(source, "m", progress=lambda *now: seen.append(now))
+    assert seen[-1] == (published.manifest.size, published.manifest.size)
+
+
+@pytest.fixture(scope="module")
+def services() -> Iterator[ObjectServices]:
+    running = ObjectServices()
+    yield running
+    running.end()
+
+
+KILLED = """
+import sys, time
+from deploy.repository import Repository
+from deploy.repository.stores import objects
+put = objects.ObjectStore.put
+def slow(self, name, data):
+    put(self, name, data)
+    time.sleep(0.05 if not isinstance(data, bytes) else 0)
+objects.ObjectStore.put = slow
+Repository(sys.argv[1]).publish(sys.argv[2], "m")
+"""
+
+
+def test_kill_9_in_the_middle(services: ObjectServices, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = f"{services.use('s3-moto', monkeypatch).root}/{uuid.uuid4().hex}"
+    store = open_store(address)
+    process = subprocess.Popen([sys.executable, "-c", KILLED, address, str(source)])
+    assert poll(lambda: len(list(store.list("m/1", deep=True))) >= 10 or None, Deadline(60))
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    arrived = {item.name: item.changed for item in store.list("m/1", deep=True)}
+    assert 10 <= len(arrived) < 42 and Repository(address).models() == []
+    assert Repository(address).publish(source, "m").mv.version == 1
+    assert Repository(address).verify(ModelVersion("m", 1))
+    after = {item.name: item.changed for item in store.list("m/1", deep=True)}
+    assert len(after) == 43 and f"m/1/{MANIFEST_FILE}" in after
+    assert all(after[name] == changed for name, changed in arrived.items()), "nothing was sent twice"
