@@ -33,7 +33,7 @@ CLAIM = "application/vnd.tfs-deploy.claim.v1"
 _OWNER = f"{LABEL}.owner"
 _TAG = re.compile(r"claim-([1-9][0-9]{0,18})-([0-9a-f]{12})(?:-(held|withdrawn))?")
 _RETIRED = re.compile(r"retired-([1-9][0-9]{0,18})")
-_WAIT = 5.0  # seconds for others that want the same number to go
+_WAIT = 15.0  # seconds for others that want the same number to go
 
 
 @dataclass(slots=True)
