@@ -160,6 +160,18 @@ class Watcher:
         self.spec = spec
         return None
 
+    def _look_safely(self) -> None:
+        """A look and a sample. What nobody has translated is shown, and doesn't end the watching."""
+        try:
+            self.look()
+            sample = self.metrics.sample(self.spec) if self.metrics.due() else None
+        except Exception as error:
+            self.view = {**self.view, "error": DeployError(f"internal error: {error!r}").to_json()}
+            self._feed.publish("server", self.name, self.view)
+            return
+        if sample is not None:
+            self._feed.publish("metrics", self.name, sample)
+
     def _run(self) -> None:
         ledger, due = None, 0.0
         while not self._ended.wait(_TICK):
@@ -168,11 +180,7 @@ class Watcher:
             if not self._feed.watched or (now < due and written == ledger):
                 continue
             ledger = written
-            self.look()
-            if self.metrics.due():
-                sample = self.metrics.sample(self.spec)
-                if sample is not None:
-                    self._feed.publish("metrics", self.name, sample)
+            self._look_safely()
             due = now + max(EVERY, 2 * (time.monotonic() - now))
 
 

@@ -135,6 +135,20 @@ def test_a_server_that_dies_while_it_is_watched(page: Page, played: tuple[UiServ
     expect(page.locator(".head .state")).to_have_text("not ready")
 
 
+def test_what_nobody_expected_is_shown_and_the_watching_goes_on(page: Page, played: tuple[UiServer, Played],
+                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    page.goto("/servers/fleet/releases")
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError("the cable is cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backends, "find", broken)
+        expect(page.get_by_text("the cable is cut")).to_be_visible()
+    expect(page.get_by_text("the cable is cut")).to_have_count(0)
+    expect(page.locator(".head .state")).to_have_text("not ready")
+
+
 def test_the_token_leaves_the_address_and_light_stays_chosen(page: Page, played: tuple[UiServer, Played]) -> None:
     page.goto(played[0].url)
     expect(page.get_by_text("actions allowed")).to_be_visible()

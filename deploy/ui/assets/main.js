@@ -22,11 +22,8 @@ function route() {
 }
 
 function theme() {
-  const root = document.documentElement;
-  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  root.dataset.theme = dark ? "light" : "dark";
-  localStorage.setItem("tfs-theme", root.dataset.theme);
-  dispatchEvent(new Event("themechange"));
+  localStorage.setItem("tfs-theme", document.documentElement.dataset.theme === "dark" ? "light" : "dark");
+  window.applyTheme();
 }
 
 function Bar({at}) {

@@ -51,10 +51,9 @@ function Plot({title, times, series, unit = "", format, children}) {
   const place = useRef(null), plot = useRef(null), [theme, retheme] = useState(0);
   const shown = format ?? ((v) => v === null || v === undefined ? "–" : `${number(v)}${unit}`);
   useEffect(() => {
-    const again = () => retheme((n) => n + 1), media = matchMedia("(prefers-color-scheme: dark)");
+    const again = () => retheme((n) => n + 1);
     addEventListener("themechange", again);
-    media.addEventListener("change", again);
-    return () => { removeEventListener("themechange", again); media.removeEventListener("change", again); };
+    return () => removeEventListener("themechange", again);
   }, []);
   useEffect(() => {
     const css = getComputedStyle(document.documentElement), color = (name) => css.getPropertyValue(name).trim();
