@@ -25,6 +25,7 @@ from deploy.errors import (
     RolloutError,
     ServerError,
     SmokeFailed,
+    SpecError,
 )
 from deploy.extras import install, of_module
 from deploy.files import reason
@@ -121,6 +122,9 @@ def _sentence(error: Exception) -> DeployError:
         return BackendMissing(f"this needs {error.name}, which isn't installed", hint=install(extra))
     if isinstance(error, RecursionError):
         return Malformed("what was given is nested too deeply to be read", hint="see which file with --verbose")
+    if isinstance(error, UnicodeEncodeError):
+        return SpecError(f"a path or a text has letters that this locale ({sys.getfilesystemencoding()}) doesn't have",
+                         hint="set LC_ALL=C.UTF-8 or PYTHONUTF8=1")
     if isinstance(error, MemoryError):
         return Malformed("what was given takes more memory than there is", hint="see which file with --verbose")
     return DeployError(f"internal error: {type(error).__name__}: {error}",

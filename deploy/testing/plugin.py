@@ -58,6 +58,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for path in session.specs:
         if not path.is_file():
             raise pytest.UsageError(f"--tfs {path}: there is no such file; name a serving.yaml (tfs init writes one)")
+        if config.getoption("numprocesses", None):  # workers would go on, and every test that wants it would fail
+            from deploy.testing.sources import readable
+            readable(path, pytest.UsageError)
     config.pluginmanager.register(session, "tfs-session")
     # Collected like a file that was named, unless it is found on the way; a worker of xdist has been told already.
     # pytest up to 8.4 drops other files where both a directory and a file in it are named
@@ -215,12 +218,13 @@ def tfs_source(pytestconfig: pytest.Config) -> object:
 def tfs_server(pytestconfig: pytest.Config, tfs_source: object) -> Iterator[ServerUnderTest]:
     """A server of what `tfs_source` returns, ready: endpoint, client, spec, logs(), smoke_test()."""
     session = _session(pytestconfig)
-    if _scope("", pytestconfig) == "session" and isinstance(tfs_source, str | Path) and Path(tfs_source).is_file():
-        from deploy.spec import load_spec
+    yaml = isinstance(tfs_source, str | Path) and Path(tfs_source).suffix in (".yaml", ".yml")
+    if yaml and _scope("", pytestconfig) == "session":
+        from deploy.testing.sources import readable
 
-        if Path(tfs_source).suffix in (".yaml", ".yml"):
-            yield session.serve(load_spec(tfs_source))  # shared by all workers, and ended with the run
-            return
+        # Shared by all workers, and ended with the run
+        yield session.serve(readable(str(tfs_source), lambda why: pytest.fail.Exception(why, pytrace=False)))
+        return
     with _serving(pytestconfig, tfs_source) as server:
         yield server
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,14 @@ from deploy.wire.model_config import by_version
 
 _YAML = (".yaml", ".yml")
 _MODEL = "model"
+
+
+def readable(path: str | Path, error: Callable[[str], Exception]) -> Spec:
+    """The spec at `path`; for one that doesn't read `error` is raised, with its one sentence."""
+    try:
+        return load_spec(path)
+    except SpecError as broken:
+        raise error(str(broken)) from None
 
 
 def as_spec(source: object, scratch: Path, *, name: str = "", labels: Mapping[str, Mapping[str, int]] | None = None

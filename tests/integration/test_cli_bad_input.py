@@ -440,3 +440,26 @@ def test_completion_completes(here: Path) -> None:
         done = subprocess.run([sys.executable, "-c", "from deploy.cli import main; main()"], capture_output=True,
                               text=True, check=False, env={**asked, "COMP_WORDS": words, "COMP_CWORD": at})
         assert done.stdout.split() == [f"plain,{expected}"], done.stderr
+
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize(("surroundings", "code"), [
+    ({"LC_ALL": "C", "NO_COLOR": "1", "COLUMNS": "40", "TERM": "dumb"}, 0),
+    ({"HOME": "/proc/no-home"}, 0),
+    (ASCII, 2),
+])
+def test_surroundings_of_all_kinds(here: Path, surroundings: dict[str, str], code: int) -> None:
+    """Below a path with blanks and umlauts, without a terminal."""
+    place = here / "Über den Fluß"
+    shutil.copytree(here / "models", place / "models")
+    (place / "serving.yaml").write_text(f"{MODEL}\n{EMBEDDED}\n")
+    for verb in ("", "configure", "repository list", "status --json"):
+        done = subprocess.run([sys.executable, "-m", "deploy", *verb.split()], cwd=place, capture_output=True,
+                              env={**os.environ, "PYTHONPATH": str(ROOT), **surroundings}, stdin=subprocess.DEVNULL,
+                              check=False)
+        assert done.returncode in (0, code) and b"Traceback" not in done.stderr and b"internal error" not in done.stderr
+        assert b"\x1b" not in done.stdout
+        if done.returncode:
+            assert b"set LC_ALL=C.UTF-8" in done.stderr

@@ -166,6 +166,17 @@ def test_a_broken_spec_is_one_error_in_one_sentence(project: Project) -> None:
     assert "1 error" in output and "models/0" in output and "Traceback" not in output
 
 
+def test_a_broken_spec_is_one_error_whoever_wants_the_server(project: Project) -> None:
+    project.write("serving.yaml", "models: [")
+    project.write("test_own.py", "def test_a(tfs_server): pass\ntest_b = test_c = test_a\n")
+    for workers in ((), ("-n", "2")):
+        output = project.pytest("--tfs", "serving.yaml", "test_own.py", *workers, code=4 if workers else 2)
+        assert output.count("not valid YAML: line 1") == 1 and "test_b" not in output and "Traceback" not in output
+    output = project.pytest("test_own.py", code=1)  # the default: one line each
+    assert "deploy/spec" not in output and "serving.yaml: not valid YAML: line 1" in output
+    project.gone()
+
+
 @pytest.mark.parametrize("spec", ["none.yaml", "models"])
 def test_a_spec_that_is_not_there(project: Project, spec: str) -> None:
     output = project.pytest("--tfs", spec, code=4)
