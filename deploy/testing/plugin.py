@@ -219,10 +219,9 @@ def tfs_server(pytestconfig: pytest.Config, tfs_source: object) -> Iterator[Serv
     """A server of what `tfs_source` returns, ready: endpoint, client, spec, logs(), smoke_test()."""
     session = _session(pytestconfig)
     yaml = isinstance(tfs_source, str | Path) and Path(tfs_source).suffix in (".yaml", ".yml")
-    if yaml and _scope("", pytestconfig) == "session":
+    if yaml and _scope("", pytestconfig) == "session":  # shared by all workers, and ended with the run
         from deploy.testing.sources import readable
 
-        # Shared by all workers, and ended with the run
         yield session.serve(readable(str(tfs_source), lambda why: pytest.fail.Exception(why, pytrace=False)))
         return
     with _serving(pytestconfig, tfs_source) as server:

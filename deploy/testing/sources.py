@@ -20,7 +20,7 @@ _YAML = (".yaml", ".yml")
 _MODEL = "model"
 
 
-def readable(path: str | Path, error: Callable[[str], Exception]) -> Spec:
+def readable(path: str | Path, error: Callable[[str], BaseException]) -> Spec:
     """The spec at `path`; for one that doesn't read `error` is raised, with its one sentence."""
     try:
         return load_spec(path)
