@@ -8,7 +8,7 @@ import json
 import tarfile
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.errors import Malformed, RepositoryError, SpecError
@@ -33,6 +33,7 @@ def _a_tree(files: dict[str, bytes]) -> bool:
 FILES = st.dictionaries(NAME, st.binary(max_size=2000), min_size=1, max_size=6).filter(_a_tree)
 
 
+@settings(deadline=None)
 @given(FILES)
 def test_a_layer_is_a_tar_and_its_offsets_are_right(files: dict[str, bytes]) -> None:
     layer = Layer("models/m/3", {name: len(data) for name, data in files.items()})
@@ -49,6 +50,7 @@ def test_a_layer_is_a_tar_and_its_offsets_are_right(files: dict[str, bytes]) -> 
         f"sha256:{hashlib.sha256(data).hexdigest()}")
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=50), max_size=8), st.integers(1, 64))
 def test_pieces_are_read_as_a_file(pieces: list[bytes], size: int) -> None:
     file, read = image.as_file(pieces), b""
