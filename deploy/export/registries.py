@@ -116,10 +116,10 @@ def _flavors(path: Path) -> list[str]:
         return []
 
 
-def _shown(uri: str) -> str:
-    """An address without its password."""
-    return re.sub(r"(?<=://)[^/@]*@", "***@", uri)
+def _shown(text: str) -> str:
+    """A text whose addresses have no user and password."""
+    return re.sub(r"(?<=://)[^/\s]*@", "***@", text)
 
 
 def _line(error: Exception) -> str:
-    return re.sub(r"\s+", " ", str(error)).strip()[:300]
+    return re.sub(r"\s+", " ", _shown(str(error))).strip()[:300]

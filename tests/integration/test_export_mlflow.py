@@ -108,6 +108,16 @@ def test_faulty_arguments(argv: list[str], message: str, capsys: pytest.CaptureF
     assert message in capsys.readouterr().err
 
 
+def test_a_registrys_password_is_in_no_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    mlflow.set_tracking_uri("http://somebody:hidden@127.0.0.1:9")
+    with pytest.raises(RepositoryError, match=r"MLflow at http://\*\*\*@127.0.0.1:9: ") as caught:
+        export_model("mlflow:models:/digits/1", tmp_path / "models")
+    assert "hidden" not in str(caught.value) and "somebody" not in str(caught.value)
+
+
 def test_several_models_in_one(tmp_path: Path) -> None:
     for name in ("a.keras", "data/b.h5"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
