@@ -61,7 +61,7 @@ export const Word = ({tone, children}) => html`<span class=${`word ${tone}`}><${
 export const Label = ({name, label, canary}) => html`<span class=${`label ${name === label ? "stable" : name === canary ? "canary" : ""}`}>${name}</span>`;
 
 export function Versions({versions, labels = {}, server, dim = false}) {
-  if (!versions.length) return html`<span class="muted">none</span>`;
+  if (!versions.length) return html`<span class="muted">nothing</span>`;
   return html`<span class="versions">${versions.map((version) => html`<span class=${`version ${dim ? "dim" : ""}`} key=${version}>
     <b>${version}</b>${Object.entries(labels).filter(([, v]) => v === version).map(([name]) => html`<${Label} name=${name} label=${server.label} canary=${server.canary} />`)}</span>`)}</span>`;
 }

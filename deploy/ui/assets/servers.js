@@ -29,7 +29,7 @@ const verdict = (server) => {
 export function ServerHead({server, showing}) {
   const [tone, word] = serverTone(server), status = server.status, release = openRelease(server);
   const drift = (status?.drift ?? []).filter((d) => d.kind !== "release");
-  const problems = status?.running ? status.problems : (status?.problems ?? []).slice(0, 1);
+  const problems = status?.running ? status.problems : [];
   return html`<section class=${`head ${tone}`} aria-label="Server">
     <div class="headline"><h1>${server.name}</h1><span class="state" role="status"><${Word} tone=${tone}>${word}<//></span><p class="verdict">${verdict(server)}</p></div>
     <dl class="facts">
@@ -43,7 +43,7 @@ export function ServerHead({server, showing}) {
     ${!!problems.length && html`<${Sentences} tone="bad" title="Problems" items=${problems} />`}
     ${!!drift.length && html`<${Sentences} tone="warn" title="Drift" items=${drift.map((d) => d.message)} />`}
     ${!!status?.changes?.length && html`<${Sentences} tone="warn" title="The spec was edited since the start" items=${status.changes} />`}
-    ${status && !status.running && html`<p class="muted">Start it: <${Command} text="tfs up" />  Why did it end? <${Command} text="tfs doctor" /></p>`}
+    ${status && !status.running && html`<p class="muted">Start it: <${Command} text="tfs up" />${"returncode" in status && html` Why did it end? <${Command} text="tfs doctor" />`}</p>`}
   </section>`;
 }
 
@@ -86,6 +86,6 @@ function ModelRow({server, model, tone: [tone, word], rates}) {
     <td><${Word} tone=${tone}>${word}<//>${tone !== "ok" && server.status?.running && model.problems[0] && html`<span class="why" title=${model.problems.join("\n")}>${model.problems[0]}</span>`}</td>
     <td><${Versions} versions=${live.versions} labels=${live.labels} server=${server} /></td>
     <td><span class="four">${places(model, server).map(([name, value, judged]) => html`<span key=${name} class=${`place ${judged}`} title=${`${name}: ${serving(value)}`}><span class="hidden">${name}: ${WORDS[judged]}</span></span>`)}</span></td>
-    <td>${last ? html`<${ReleaseWord} server=${server} release=${last} />` : html`<span class="muted">none yet</span>`}</td>
+    <td>${last ? html`<${ReleaseWord} server=${server} release=${last} />` : html`<span class="muted">no release yet</span>`}</td>
     ${rates && html`<td class="num">${rates[model.name] ? number(rates[model.name].rps) : html`<span class="muted">0</span>`}</td>`}</tr>`;
 }
