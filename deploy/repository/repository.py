@@ -103,8 +103,9 @@ class Repository:
 
     def name(self, mv: ModelVersion) -> str:
         """What the version is called in the store: `digits/3`, or `digits/003`. Raises VersionNotFound."""
-        there = self.numbered(mv.name)
+        there = self._numbered(mv.name, mv.version)
         if mv.version not in there:
+            there = self.numbered(mv.name)
             numbers = f"versions {', '.join(map(str, there))}" if there else "no version of it"
             raise VersionNotFound(f"there is no {mv} in {self.store}",
                                   hint=f"there are {numbers}" if there else f"there is {numbers}")
@@ -254,19 +255,30 @@ class Repository:
 
     def numbered(self, model: str) -> dict[int, str]:
         """Version -> how its number is spelled, ascending. Of several spellings the canonical one counts."""
-        there: dict[int, str] = {}
+        return self._numbered(model)
+
+    def _numbered(self, model: str, only: int | None = None) -> dict[int, str]:
+        """only: look for this number alone."""
         with self._reading():
-            for item in self.store.list(model):
-                name = _last(item)
-                number = version_number(name) if item.prefix else None
-                if number and number > 0 and (number not in there or name == str(number)) and self._whole(item):
-                    there[number] = name
+            named = [(number, item) for item in self.store.list(model)
+                     if item.prefix and (number := version_number(_last(item))) and number > 0
+                     and only in (None, number)]
+            there: dict[int, str] = {}
+            for number, item in self._seen(named):
+                if number not in there or _last(item) == str(number):
+                    there[number] = _last(item)
         return dict(sorted(there.items()))
 
-    def _whole(self, version: Item) -> bool:
-        """Whether the version is there. Where one may be half there, its manifest comes last."""
+    def _seen(self, named: list[tuple[int, Item]]) -> list[tuple[int, Item]]:
+        """Those of the versions that are there: all, where they come whole; else those whose manifest is there."""
         if self.store.only_whole:
-            return True
+            return named
+        with ThreadPoolExecutor(_ASKED_AT_ONCE, "tfs-list") as pool:
+            whole = pool.map(lambda one: self._whole(one[1]), named)
+            return [one for one, is_there in zip(named, whole, strict=True) if is_there]
+
+    def _whole(self, version: Item) -> bool:
+        """Whether the manifest is there, which comes last."""
         manifest = version.name + naming.MANIFEST_FILE
         return any(item.name == manifest for item in self.store.list(manifest.rpartition("/")[0]))
 

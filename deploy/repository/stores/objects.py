@@ -19,7 +19,7 @@ from deploy.repository.failures import Refused
 from deploy.repository.stores import Item, Publisher, object_options
 from deploy.repository.stores.attachments import Attachments, NamedAttachments
 from deploy.repository.stores.conditional import ConditionalPublisher
-from deploy.repository.stores.ranged import open_ranged
+from deploy.repository.stores.ranged import FIRST, open_ranged
 from deploy.repository.stores.refusals import StoreRequest, refused
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class ObjectStore:
 
     def open(self, name: str) -> BinaryIO:
         with self._told("get", name):
-            about = obstore.head(self._store, name)
+            about, first = self._begin(name)
         tag = about["e_tag"]
 
         def fetch(start: int, end: int) -> bytes:
@@ -74,7 +74,18 @@ class ObjectStore:
                     options["if_match"] = tag
                 return bytes(obstore.get(self._store, name, options=options).bytes())
 
-        return open_ranged(about["size"], fetch)
+        return open_ranged(about["size"], fetch, first)
+
+    def _begin(self, name: str) -> tuple[obstore.ObjectMeta, bytes]:
+        """What an object is, and how it begins: one request for all that are small."""
+        try:
+            result = obstore.get(self._store, name, options={"range": (0, FIRST)})
+            return result.meta, bytes(result.bytes())
+        except BaseError:  # an empty object has no such range
+            about = obstore.head(self._store, name)
+            if about["size"]:
+                raise
+            return about, b""
 
     def put(self, name: str, data: bytes | Path) -> None:
         with self._told("put", name):

@@ -12,17 +12,19 @@ LARGEST = 8 << 20
 Fetch = Callable[[int, int], bytes]  # from, to (exclusive); within the object
 
 
-def open_ranged(size: int, fetch: Fetch) -> BinaryIO:
-    """A seekable file over an object of `size` bytes. fetch: raises OSError."""
-    return cast(BinaryIO, io.BufferedReader(_Ranged(size, fetch), 1 << 16))
+def open_ranged(size: int, fetch: Fetch, first: bytes = b"") -> BinaryIO:
+    """A seekable file over an object of `size` bytes. fetch: raises OSError. first: how it begins, as far as known."""
+    if len(first) == size:
+        return io.BytesIO(first)
+    return cast(BinaryIO, io.BufferedReader(_Ranged(size, fetch, first), 1 << 16))
 
 
 class _Ranged(io.RawIOBase):
     """Holds one piece at a time."""
 
-    def __init__(self, size: int, fetch: Fetch) -> None:
+    def __init__(self, size: int, fetch: Fetch, first: bytes) -> None:
         self._size, self._fetch, self._position = size, fetch, 0
-        self._piece, self._start, self._ask = b"", 0, FIRST
+        self._piece, self._start, self._ask = first, 0, FIRST
 
     def readable(self) -> bool:
         return True
