@@ -140,7 +140,7 @@ def main() -> int:
         for line in verify(version, python, wheel, oldest=number == 0):
             print(f"Python {version}: {line}", flush=True)
     print(f"Python {version}: sdist: {verify_sdist(python, sdist, wheel)}")
-    for version in set(PYTHONS) - here.keys():
+    for version in sorted(set(args.python or PYTHONS) - here.keys()):
         print(f"Python {version}: not tested, it isn't here")
     print(f"done in {time.monotonic() - began:.0f} s")
     return 0
