@@ -31,7 +31,7 @@ READY := $(VENV)/.ready
 SERVER := $(if $(BACKEND),--backend "$(BACKEND)") $(if $(IMAGE),--image "$(IMAGE)")
 
 .PHONY: help setup demo export configure configs up status logs smoke down image server-image cli-image test coverage conformance check soak bench packages sizes release-check \
-	proto requirements clean
+	docs proto requirements clean
 
 help: ## print this help
 	@awk 'BEGIN {FS = ":.*## "} /^# Variables/ {sub(/^# /, ""); vars = $$0} \
@@ -108,6 +108,10 @@ configs: $(READY) ## regenerate serving_configs/generated, the JSON Schema, docs
 	@$(TFS) schema > serving_configs/serving.schema.json
 	@$(BIN)/python docs/cli_reference.py > docs/cli.md
 	@$(BIN)/python docs/api_reference.py > docs/api.md
+
+docs: $(READY) ## write the docs as a site into .cache/site; a link that leads nowhere is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/site/mkdocs.yml $(ARGS)
+	@echo "Written: .cache/site/index.html"
 
 soak: $(READY) ## load, version swaps and config reloads against the embedded server: [MINUTES=10]
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)
