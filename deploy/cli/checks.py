@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from deploy.cli.options import command, console, repository_option
-from deploy.cli.targets import place
+from deploy.cli.targets import place, where
 from deploy.errors import CheckFailed, DeployError
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def _check(what: str, repository: Path | str, target: Target, allowed: Callable[
     """Check one model and report. Raises CheckFailed, or Exit where the report on stdout says it already."""
     from deploy import checks
 
-    path, model = _found(what, repository)
-    report = checks.check(path, target, allowed(model))
+    path, model, address = _found(what, repository)
+    report = replace(checks.check(path, target, allowed(model)), path=address)
     _tell(report, form)
     if form == "table":
         report.raise_if_refused(strict=strict)
@@ -120,10 +120,11 @@ def _tell(report: CheckReport, form: str) -> None:
         click.echo(f"allowed, but not found: {', '.join(report.unused)}")
 
 
-def _found(what: str, repository: Path | str) -> tuple[Path, str]:
-    """The path, and the model's name as far as that tells it."""
+def _found(what: str, repository: Path | str) -> tuple[Path, str, str]:
+    """The path, the model's name as far as that tells it, and where it is for people."""
     path, mv = place(repository, what)
-    return path.parent if path.name == "saved_model.pb" else path, mv.name if mv else ""
+    path = path.parent if path.name == "saved_model.pb" else path
+    return path, mv.name if mv else "", where(repository, path, mv)
 
 
 def _spec(path: Path | None) -> Spec | None:

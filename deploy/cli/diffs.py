@@ -11,7 +11,7 @@ import click
 from deploy.cli.checks import gate, gated
 from deploy.cli.escaping import line
 from deploy.cli.options import command, repository_option, table, tell
-from deploy.cli.targets import connected, place, server_options
+from deploy.cli.targets import connected, place, repository_at, server_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,8 +77,10 @@ def _side(text: str, client: Client | None, repository: Path | str, answers: boo
 
     if text.startswith(_LIVE):
         return _live(text.removeprefix(_LIVE), client)
-    path, mv = place(repository, text)
-    return ComparedVersion.of(path, mv, gate=gate(mv.name if mv else "", *given), answers=answers)
+    path, mv = place(repository, text, weights=answers is True)
+    remote = mv is not None and answers is not True and not repository_at(repository).local
+    return ComparedVersion.of(path, mv, gate=gate(mv.name if mv else "", *given), answers=answers,
+                              outline_of=str(repository) if remote else "")
 
 
 def _live(text: str, client: Client | None) -> ComparedVersion:

@@ -181,7 +181,7 @@ def _replay(group: click.Group) -> None:
         from deploy.cli.tables import drift_table
         from deploy.errors import SmokeFailed
 
-        path, mv = place(repository, what)
+        path, mv = place(repository, what, weights=not (rest_url or grpc_target))
 
         def decide() -> Gate:
             check_may_run(path, mv, may_run)

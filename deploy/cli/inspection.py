@@ -12,7 +12,7 @@ import click
 from deploy.cli.escaping import line
 from deploy.cli.options import command, console, repository_option, table, tell
 from deploy.cli.signing import receipts_table, signing_json
-from deploy.cli.targets import place
+from deploy.cli.targets import place, where
 
 if TYPE_CHECKING:
     from deploy.client.snippets import CallSnippets
@@ -57,7 +57,8 @@ def register(app: click.Group) -> None:
             click.echo(to_markdown(inspection))
             return
         beside = signing_json(repository, mv) if mv else {}
-        tell({**inspection.to_json(), **beside}, as_json, lambda: _shown(inspection))
+        address = where(repository, path, mv)
+        tell({**inspection.to_json(), "path": address, **beside}, as_json, lambda: _shown(inspection, address))
         for text in () if as_json else _call_lines(inspection):
             click.echo(text)
         if mv and not as_json:
@@ -113,7 +114,7 @@ def _goldens(warmup: Checked | None) -> str:
     return f"{warmup.goldens} of {warmup.records} warm-up requests have their answer{wrong}"
 
 
-def _shown(inspection: Inspection) -> object:
+def _shown(inspection: Inspection, address: str) -> object:
     from rich.console import Group
     from rich.text import Text
 
@@ -121,7 +122,7 @@ def _shown(inspection: Inspection) -> object:
 
     shown = table("", "", "")
     shown.show_header = False
-    for name, value in _facts(inspection).items():
+    for name, value in {**_facts(inspection), "path": address}.items():
         shown.add_row(name, Text(line(value)))
     return Group(shown, "", signatures_table(inspection.contract))
 

@@ -10,7 +10,7 @@ import click
 from deploy.cli.checks import gate, gated
 from deploy.cli.options import bytes_bar, command, repository_option, steps, table, tell
 from deploy.cli.signing import sign_with, vouch
-from deploy.cli.targets import version as find_version
+from deploy.cli.targets import named
 
 if TYPE_CHECKING:
 
@@ -116,7 +116,7 @@ def _list(group: click.Group) -> None:
             return shown if entries else f"no versions in {repository}"
 
         if model and not entries:
-            find_version(repository, model)  # raises, and says why
+            named(repository, model)  # raises, and says why
         tell([e.to_json() for e in entries], as_json, show)
 
 
@@ -132,7 +132,7 @@ def _verify(group: click.Group) -> None:
         from deploy.repository import Repository
 
         repo = Repository(repository)
-        chosen = [find_version(repository, what)[0]] if what else [e.mv for e in repo.entries() if e.digest or e.error]
+        chosen = [named(repository, what)] if what else [e.mv for e in repo.entries() if e.digest or e.error]
         for mv in chosen:
             with bytes_bar(f"verifying {mv}", quiet=as_json) as progress:
                 repo.verify(mv, progress=progress)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
+
     from deploy.client import Client
+    from deploy.repository import Repository
     from deploy.types import ModelVersion
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,27 +41,67 @@ def connected(rest_url: str | None, grpc_target: str | None) -> Client:
     return connect_to(grpc_target, rest_url)
 
 
-def version(repository: Path | str, text: str) -> tuple[ModelVersion, Path]:
-    """`mnist/3`, or the newest version of `mnist`. Raises VersionNotFound, SpecError."""
+def named(repository: Path | str, text: str) -> ModelVersion:
+    """`mnist/3`, or the newest version of `mnist`, wherever it is. Raises VersionNotFound, SpecError."""
     from deploy.errors import VersionNotFound
-    from deploy.repository import Repository
     from deploy.types import ModelRef, ModelVersion
 
-    ref, repo = ModelRef.parse(text), Repository(repository)
+    ref, repo = ModelRef.parse(text), repository_at(repository)
     version = ref.version or repo.latest(ref.name)
     if version is None or ref.label is not None:
-        raise VersionNotFound(f"there is no version of {text!r} in {repo.root}", hint="see `tfs repository list`")
+        raise VersionNotFound(f"there is no version of {text!r} in {repo.store}", hint="see `tfs repository list`")
     mv = ModelVersion(ref.name, version)
-    return mv, repo.path(mv)
+    repo.name(mv)
+    return mv
 
 
-def place(repository: Path | str, text: str) -> tuple[Path, ModelVersion | None]:
-    """Where it is, and which published version that is, if it is one: a path, or a name as `version` takes it."""
+def version(repository: Path | str, text: str) -> tuple[ModelVersion, Path]:
+    """A version as `named` takes it, and its directory. Raises RepositoryError if that isn't on this machine."""
+    mv = named(repository, text)
+    return mv, repository_at(repository).path(mv)
+
+
+def place(repository: Path | str, text: str, *, weights: bool = False) -> tuple[Path, ModelVersion | None]:
+    """Where it is, and which published version that is, if it is one: a path, or a name as `named` takes it.
+
+    weights: it will be run. Of a version that isn't on this machine there is, as long as this process, an outline
+    without them, or a verified copy.
+    """
     path = looked_at(text)
     if path is not None:
         return path, None
-    mv, directory = version(repository, text)
-    return directory, mv
+    mv, repo = named(repository, text), repository_at(repository)
+    return _copied(repo, mv) if weights and not repo.local else repo.outline(mv), mv
+
+
+def where(repository: Path | str, path: Path, mv: ModelVersion | None) -> str:
+    """Where what `place` has found is, for people: the store's address, of a version that isn't on this machine."""
+    repo = None if mv is None else repository_at(repository)
+    return str(path) if repo is None or mv is None or repo.local else f"{repo.store}/{repo.name(mv)}"
+
+
+@cache
+def repository_at(place: Path | str) -> Repository:
+    """The repository, the same one for as long as this process: what it has written of remote versions stays."""
+    from deploy.repository import Repository
+
+    return Repository(place)
+
+
+@cache
+def _copied(repo: Repository, mv: ModelVersion) -> Path:
+    from tempfile import TemporaryDirectory
+
+    from deploy.repository import Repository, pull
+
+    directory = TemporaryDirectory(prefix="tfs-copy-", ignore_cleanup_errors=True)
+    _copies.append(directory)
+    target = Repository(directory.name)
+    pull(repo, target, mv)
+    return target.path(mv)
+
+
+_copies: list[TemporaryDirectory[str]] = []  # removed when the process ends
 
 
 def looked_at(text: str) -> Path | None:

@@ -52,8 +52,10 @@ class ComparedVersion:
 
     @classmethod
     def of(cls, directory: str | Path, mv: ModelVersion | None = None, *, gate: Gate | None = None,
-           answers: bool | None = True) -> ComparedVersion:
+           answers: bool | None = True, outline_of: str = "") -> ComparedVersion:
         """A version directory. mv: which version of the repository it is, if it is one. gate: as of `on_engine`.
+
+        outline_of: the repository, where the directory is `Repository.outline` of a version elsewhere: it isn't run.
 
         answers: whether it may be run; None: if this toolkit has published it and the gate lets it pass.
         Raises IncompleteVersion, RepositoryError.
@@ -61,6 +63,8 @@ class ComparedVersion:
         directory, name = Path(directory), str(mv or directory)
         decide = gate or checks.gate()
         unasked = _reason(directory, mv, name, decide) if answers is None else ""
+        if outline_of:
+            unasked = f"the variables of {name} are in {outline_of}, so it is run with --answers (answers=True) only"
 
         def opened() -> AbstractContextManager[Ask]:
             if unasked:
@@ -133,10 +137,15 @@ def diff(before: ModelVersion | str | Path, after: ModelVersion | str | Path, *,
     RepositoryError for what can't be read; with answers=True also CheckFailed for a model that the gate refuses.
     """
     store = repository if isinstance(repository, Repository) else Repository(repository)
-    sides = [ComparedVersion.of(store.path(side) if isinstance(side, ModelVersion) else side,
-                                side if isinstance(side, ModelVersion) else None, gate=gate, answers=answers)
-             for side in (before, after)]
+    sides = [_published(store, side, gate, answers) if isinstance(side, ModelVersion) else
+             ComparedVersion.of(side, gate=gate, answers=answers) for side in (before, after)]
     return compare(*sides, answers=answers is not False)
+
+
+def _published(store: Repository, mv: ModelVersion, gate: Gate | None, answers: bool | None) -> ComparedVersion:
+    if store.local or answers:
+        return ComparedVersion.of(store.path(mv), mv, gate=gate, answers=answers)
+    return ComparedVersion.of(store.outline(mv), mv, gate=gate, answers=answers, outline_of=str(store.store))
 
 
 def compare(before: ComparedVersion, after: ComparedVersion, *, answers: bool = True) -> Comparison:

@@ -7,6 +7,8 @@
     stores/      where the files are: one protocol, a local directory, memory
     versions     one version: in a listing, against its manifest; VersionFacts: what is known of it
     manifest     what a version is made of, kept inside it
+    listing      which versions a store has
+    outlines     a version that is elsewhere, without its weights
     survey       what a directory holds, before a byte of it is read
     copying      one pass over the bytes: copied, hashed, made durable
     naming       what the names in a repository mean

@@ -6,23 +6,23 @@ import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
 
 from deploy.errors import RepositoryError, VersionExists, VersionNotFound
 from deploy.naming import check_name, check_version, is_name
-from deploy.repository import failures, naming, survey, versions
+from deploy.repository import failures, listing, outlines, survey, versions
 from deploy.repository.copying import Progress
 from deploy.repository.manifest import DEFAULT, Manifest, hasher
 from deploy.repository.publishing import Facts, Published, VersionStage
-from deploy.repository.stores import Item, RemovedVersion, Store
+from deploy.repository.stores import RemovedVersion, Store
 from deploy.repository.stores.addresses import open_store
 from deploy.repository.stores.attachments import Attachment
 from deploy.repository.versions import VersionEntry, VersionFacts, read_facts
 from deploy.savedmodel import placement
 from deploy.types import ModelVersion
-from deploy.wire.model_config import by_version, version_number
-
-_ASKED_AT_ONCE = 8  # versions of a listing, where each is an answer or two of a service
+from deploy.wire.model_config import by_version
 
 
 class Repository:
@@ -40,6 +40,10 @@ class Repository:
         self.store = open_store(root) if isinstance(root, str | Path) else root
         self._publisher = self.store.publisher(digest)
 
+    @cached_property
+    def _outlines(self) -> TemporaryDirectory[str]:
+        return TemporaryDirectory(prefix="tfs-outlines-", ignore_cleanup_errors=True)
+
     def __repr__(self) -> str:
         return f"Repository({str(self.store)!r})"
 
@@ -56,7 +60,7 @@ class Repository:
     def models(self) -> list[str]:
         """Models that have a version, sorted."""
         with self._reading():
-            names = [_last(item) for item in self.store.list() if item.prefix]
+            names = [listing.last(item) for item in self.store.list() if item.prefix]
             models = [name for name in names if is_name(name) and self.numbered(name)]
         root = self.store.local_path("")
         if not models and root is not None and (advice := placement.not_a_repository(root)):
@@ -103,7 +107,8 @@ class Repository:
 
     def name(self, mv: ModelVersion) -> str:
         """What the version is called in the store: `digits/3`, or `digits/003`. Raises VersionNotFound."""
-        there = self._numbered(mv.name, mv.version)
+        with self._reading():
+            there = listing.numbered(self.store, mv.name, mv.version)
         if mv.version not in there:
             there = self.numbered(mv.name)
             numbers = f"versions {', '.join(map(str, there))}" if there else "no version of it"
@@ -168,7 +173,27 @@ class Repository:
     def facts(self, mv: ModelVersion, *, tflite: bool = False) -> VersionFacts:
         """`read_facts` of a version. Raises VersionNotFound, RepositoryError for what is damaged."""
         with self._reading():
-            return read_facts(self.path(mv), tflite=tflite)
+            return read_facts(self.outline(mv), tflite=tflite)
+
+    def outline(self, mv: ModelVersion) -> Path:
+        """A directory that says what the version says: its own, or without the weights, if it isn't on this machine.
+
+        The latter is there as long as this object; nothing may be run from it. Raises VersionNotFound, RepositoryError.
+        """
+        name = self.name(mv)
+        path = self.store.local_path(name)
+        if path is not None:
+            return path
+        path = Path(self._outlines.name) / name
+        if not path.exists():
+            with failures.translated(f"read {mv}", str(self.store)):
+                path.mkdir(parents=True)
+                try:
+                    outlines.write_outline(self.store, name, path)
+                except BaseException:
+                    shutil.rmtree(path)
+                    raise
+        return path
 
     def verify(self, mv: ModelVersion, *, progress: Progress | None = None) -> Manifest:
         """Read every byte of a version and compare it with its manifest, in constant memory.
@@ -194,7 +219,7 @@ class Repository:
                      for number, spelling in self.numbered(name).items()]
             if self.local:
                 return [versions.entry(self.store, *one) for one in there]
-            with ThreadPoolExecutor(_ASKED_AT_ONCE, "tfs-list") as pool:
+            with ThreadPoolExecutor(listing.AT_ONCE, "tfs-list") as pool:
                 return list(pool.map(lambda one: versions.entry(self.store, *one), there))
 
     def attach(self, mv: ModelVersion, attachment: Attachment) -> None:
@@ -251,36 +276,12 @@ class Repository:
     def spellings(self, model: str) -> dict[int, str]:
         """Every number that a server would see, files, version 0 and negative ones included -> its spelling."""
         with self._reading():
-            return by_version(_last(item) for item in self.store.list(model))
+            return by_version(listing.last(item) for item in self.store.list(model))
 
     def numbered(self, model: str) -> dict[int, str]:
         """Version -> how its number is spelled, ascending. Of several spellings the canonical one counts."""
-        return self._numbered(model)
-
-    def _numbered(self, model: str, only: int | None = None) -> dict[int, str]:
-        """only: look for this number alone."""
         with self._reading():
-            named = [(number, item) for item in self.store.list(model)
-                     if item.prefix and (number := version_number(_last(item))) and number > 0
-                     and only in (None, number)]
-            there: dict[int, str] = {}
-            for number, item in self._seen(named):
-                if number not in there or _last(item) == str(number):
-                    there[number] = _last(item)
-        return dict(sorted(there.items()))
-
-    def _seen(self, named: list[tuple[int, Item]]) -> list[tuple[int, Item]]:
-        """Those of the versions that are there: all, where they come whole; else those whose manifest is there."""
-        if self.store.only_whole:
-            return named
-        with ThreadPoolExecutor(_ASKED_AT_ONCE, "tfs-list") as pool:
-            whole = pool.map(lambda one: self._whole(one[1]), named)
-            return [one for one, is_there in zip(named, whole, strict=True) if is_there]
-
-    def _whole(self, version: Item) -> bool:
-        """Whether the manifest is there, which comes last."""
-        manifest = version.name + naming.MANIFEST_FILE
-        return any(item.name == manifest for item in self.store.list(manifest.rpartition("/")[0]))
+            return listing.numbered(self.store, model)
 
     def _local(self, name: str, what: str) -> Path:
         path = self.store.local_path(name)
@@ -293,7 +294,3 @@ class Repository:
         self.store.check()
         with failures.translated("read the repository", str(self.store)):
             yield
-
-
-def _last(item: Item) -> str:
-    return item.name.rstrip("/").rpartition("/")[2]

@@ -1,0 +1,54 @@
+"""A version that is elsewhere, as a directory without its variables: for all that reads what it says of itself.
+
+Files that say something are fetched; of the others there are holes of their size, which take no room. Nothing may be
+run from such a directory.
+"""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+
+from deploy.errors import RepositoryError
+from deploy.repository import naming
+from deploy.repository.failures import readable
+from deploy.repository.stores import Item, Store
+
+_SAYS = re.compile(r"(saved_model\.(pb|pbtxt|cpb)|fingerprint\.pb|keras_metadata\.pb|variables/variables\.index|"
+                   r"assets(\.extra)?/.*|model\.tflite)", re.DOTALL)
+_MOST = 4 << 30  # bytes of what is fetched
+_FILES = 8  # at once
+_PIECE = 1 << 20
+
+
+def write_outline(store: Store, name: str, directory: Path) -> None:
+    """Write the outline of the version that is kept under `name`. Raises RepositoryError, OSError."""
+    items = [item for item in store.list(name, deep=True) if not item.prefix]
+    fetched = [item for item in items if _SAYS.fullmatch(item.name.removeprefix(f"{name}/"))]
+    if (size := sum(item.size for item in fetched)) > _MOST:
+        raise RepositoryError(f"{store}/{name} says {readable(size)} of itself, more than {readable(_MOST)}",
+                              hint="bring it here: tfs pull")
+    for item in items:
+        path = _below(directory, item.name.removeprefix(f"{name}/"), f"{store}/{name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as file:
+            file.truncate(0 if item in fetched else item.size)
+    with ThreadPoolExecutor(_FILES, "tfs-outline") as pool:
+        list(pool.map(lambda item: _fetch(store, item, directory / item.name.removeprefix(f"{name}/")), fetched))
+
+
+def _below(directory: Path, name: str, where: str) -> Path:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\0" in name or not path.parts:
+        raise RepositoryError(f"{where} holds {name!r}, which isn't a path below a version",
+                              hint=f"look what writes there; {naming.MANIFEST_FILE} says what was published")
+    return directory / path
+
+
+def _fetch(store: Store, item: Item, path: Path) -> None:
+    left = item.size
+    with store.open(item.name) as source, path.open("r+b") as file:
+        while left > 0 and (piece := source.read(min(_PIECE, left))):
+            file.write(piece)
+            left -= len(piece)
