@@ -59,9 +59,11 @@ class Address:
         if scheme not in REMOTE:
             other = _ALIASES.get(scheme)
             hint = f"write {other}://" if other else f"copy it to a directory of this machine, or to {EXAMPLES}"
-            raise SpecError(f"{_shown(text)!r}: a repository can't be at {scheme}://", path=where or "", hint=hint)
+            raise SpecError(f"{_shown(text)!r}: a repository can't be at {scheme}://", path=where or "", hint=hint,
+                            id="bad-address")
         if not text[len(match[0]):].startswith("//"):
-            raise SpecError(f"{_shown(text)!r} isn't a whole address", path=where or "", hint=f"for example {EXAMPLES}")
+            raise SpecError(f"{_shown(text)!r} isn't a whole address", path=where or "", hint=f"for example {EXAMPLES}",
+                            id="bad-address")
         return cls._parsed(scheme, text, where or "")
 
     @classmethod
@@ -70,20 +72,23 @@ class Address:
             parts = urlsplit(text)
             password = parts.password
         except ValueError as e:
-            raise SpecError(f"{_shown(text)!r}: {e}", path=where, hint=f"for example {EXAMPLES}") from None
+            raise SpecError(f"{_shown(text)!r}: {e}", path=where, hint=f"for example {EXAMPLES}",
+                            id="bad-address") from None
         if password is not None:
             raise SpecError(f"{_shown(text)!r} holds a password", path=where,
-                            hint="take it out of the address; credentials come from the environment or a file")
+                            hint="take it out of the address; credentials come from the environment or a file",
+                            id="bad-address")
         if parts.query or parts.fragment:
             raise SpecError(f"{_shown(text)!r}: an address of a repository has no '?' and no '#'", path=where,
-                            hint="options and credentials come from the environment")
+                            hint="options and credentials come from the environment", id="bad-address")
         if not _HOST.fullmatch(parts.netloc):
-            raise SpecError(f"{_shown(text)!r} names no {_HOSTS[scheme]}", path=where, hint=f"for example {EXAMPLES}")
+            raise SpecError(f"{_shown(text)!r} names no {_HOSTS[scheme]}", path=where, hint=f"for example {EXAMPLES}",
+                            id="bad-address")
         segments = [segment for segment in parts.path.split("/") if segment]
         for segment in segments:
             if segment in (".", "..") or not _SEGMENT.fullmatch(segment):
                 raise SpecError(f"{_shown(text)!r}: {segment!r} can't be part of an address", path=where,
-                                hint="use letters, digits, '_', '-', '.' between the slashes")
+                                hint="use letters, digits, '_', '-', '.' between the slashes", id="bad-address")
         return cls(scheme, parts.netloc, "/".join(segments))
 
 
@@ -98,7 +103,8 @@ def file_path(text: str) -> str:
     if rest.startswith("//"):
         host, slash, rest = rest[2:].partition("/")
         if host not in ("", "localhost") or not slash:
-            raise SpecError(f"{text!r} names another host, {host!r}", hint="a file's address is file:///path")
+            raise SpecError(f"{text!r} names another host, {host!r}", hint="a file's address is file:///path",
+                            id="bad-address")
         rest = f"/{rest}"
     return unquote(rest)
 

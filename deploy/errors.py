@@ -35,6 +35,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -44,20 +45,29 @@ class DeployError(Exception):
 
     message: one sentence: what was expected, what was seen, where.
     hint: what to do about it.
+    id: its name in `tfs explain ID` and docs/troubleshooting.md, which never changes: the class's own (`port-taken`
+    of PortTaken), or a narrower one.
     details: evidence for people and for JSON (log tail, argv, expected, seen, ...).
     """
 
     exit_code: ClassVar[int] = 1
+    id: str = "internal-error"
 
-    def __init__(self, message: str, *, hint: str = "", details: Mapping[str, object] | None = None) -> None:
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.id = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", cls.__name__).lower()
+
+    def __init__(self, message: str, *, hint: str = "", id: str = "", details: Mapping[str, object] | None = None
+                 ) -> None:
         super().__init__(message)
         self.message, self.hint, self.details = message, hint, dict(details or {})
+        self.id = id or self.id
 
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message
 
     def to_json(self) -> dict[str, object]:
-        return {"error": type(self).__name__, "message": self.message, "hint": self.hint,
+        return {"error": type(self).__name__, "id": self.id, "message": self.message, "hint": self.hint,
                 "exit_code": self.exit_code, "details": self.details}
 
 
@@ -66,9 +76,9 @@ class SpecError(DeployError):
 
     exit_code = 2
 
-    def __init__(self, message: str, *, path: str = "", hint: str = "",
+    def __init__(self, message: str, *, path: str = "", hint: str = "", id: str = "",
                  details: Mapping[str, object] | None = None) -> None:
-        super().__init__(f"{path}: {message}" if path else message, hint=hint, details=details)
+        super().__init__(f"{path}: {message}" if path else message, hint=hint, id=id, details=details)
         self.path = path
 
 
@@ -125,8 +135,9 @@ class LockHeld(DeployError):
 
     exit_code = 5
 
-    def __init__(self, message: str, *, by: str, since: str, why: str = "", hint: str = "") -> None:
-        super().__init__(message, hint=hint, details={"by": by, "since": since, "why": why})
+    def __init__(self, message: str, *, by: str, since: str, why: str = "", hint: str = "", id: str = ""
+                 ) -> None:
+        super().__init__(message, hint=hint, id=id, details={"by": by, "since": since, "why": why})
         self.by, self.since, self.why = by, since, why
 
 
@@ -136,9 +147,10 @@ class ServerError(DeployError):
     exit_code = 6
 
     def __init__(self, message: str, *, argv: Sequence[str] = (), logs: str = "", returncode: int | None = None,
-                 hint: str = "", details: Mapping[str, object] | None = None) -> None:
+                 hint: str = "", id: str = "", details: Mapping[str, object] | None = None) -> None:
         evidence = {"argv": list(argv), "logs": logs, "returncode": returncode}
-        super().__init__(message, hint=hint, details={**{k: v for k, v in evidence.items() if v}, **(details or {})})
+        super().__init__(message, hint=hint, id=id,
+                         details={**{k: v for k, v in evidence.items() if v}, **(details or {})})
         self.argv, self.logs, self.returncode = tuple(argv), logs, returncode
 
 
@@ -167,9 +179,9 @@ class ClientError(DeployError):
 
     exit_code = 7
 
-    def __init__(self, message: str, *, endpoint: str = "", ref: object = None, hint: str = "",
+    def __init__(self, message: str, *, endpoint: str = "", ref: object = None, hint: str = "", id: str = "",
                  details: Mapping[str, object] | None = None) -> None:
-        super().__init__(message, hint=hint, details=details)
+        super().__init__(message, hint=hint, id=id, details=details)
         self.endpoint, self.ref = endpoint, ref
 
 
@@ -185,8 +197,8 @@ class Rejected(ClientError):
     """The server answered with an error. `code` is gRPC's name of it (NOT_FOUND), `status` HTTP's number."""
 
     def __init__(self, message: str, *, code: str, status: int | None = None, endpoint: str = "", ref: object = None,
-                 hint: str = "", details: Mapping[str, object] | None = None) -> None:
-        super().__init__(message, endpoint=endpoint, ref=ref, hint=hint,
+                 hint: str = "", id: str = "", details: Mapping[str, object] | None = None) -> None:
+        super().__init__(message, endpoint=endpoint, ref=ref, hint=hint, id=id,
                          details={"code": code, "status": status, **(details or {})})
         self.code, self.status = code, status
 

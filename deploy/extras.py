@@ -45,7 +45,8 @@ def require(extra: str, purpose: str) -> None:
     """Raises BackendMissing with the pip command if the extra isn't installed. purpose: what needs it."""
     reason = missing(extra)
     if reason is not None:
-        raise BackendMissing(f"{purpose} can't run here: {reason.partition(':')[0]}", hint=install(extra))
+        raise BackendMissing(f"{purpose} can't run here: {reason.partition(':')[0]}", hint=install(extra),
+                             id="extra-missing")
 
 
 def of_module(name: str) -> str | None:

@@ -114,12 +114,13 @@ def locked(state_dir: Path, why: str) -> Iterator[None]:
         fd = opened(state_dir, FILE)
     except OSError as e:
         raise ServerError(f"can't keep the server's state in {state_dir}: {where}: {files.reason(e)}",
-                          hint="name a directory that can be written: `state` in the spec, or TFS_STATE_DIR") from None
+                          hint="name a directory that can be written: `state` in the spec, or TFS_STATE_DIR",
+                          id="state-directory") from None
     try:
         try:
             taken = try_lock(fd)
         except OSError as e:
-            raise ServerError(f"can't lock {where}: {files.reason(e)}") from None
+            raise ServerError(f"can't lock {where}: {files.reason(e)}", id="state-directory") from None
         holder = None if taken else _read(fd)
         if taken is False or (holder is not None and holder.alive):
             raise _held(holder, state_dir)
@@ -209,4 +210,4 @@ def _write(fd: int, owner: Owner | None) -> None:
 def _held(holder: Owner | None, state_dir: Path) -> LockHeld:
     by, since, why = (holder.by, holder.since, holder.why) if holder else ("unknown",) * 3
     return LockHeld(f"another operation holds the lock of {state_dir.name!r}: `{why}` by {by}, since {since}", by=by,
-                    since=since, why=why, hint="wait until it is done, or stop that process")
+                    since=since, why=why, hint="wait until it is done, or stop that process", id="state-directory")

@@ -24,8 +24,7 @@ def check_name(name: object, kind: str = "model name") -> str:
     if not isinstance(name, str) or not is_name(name):
         raise SpecError(
             f"{kind} {name!r} is not valid",
-            hint="use 1 to 128 letters, digits, '_', '-' and '.', starting with a letter or digit",
-        )
+            hint="use 1 to 128 letters, digits, '_', '-' and '.', starting with a letter or digit", id="bad-name")
     return name
 
 
@@ -40,5 +39,5 @@ def check_version(version: object) -> int:
         raise SpecError(
             f"version {version!r} is not valid",
             hint=f"a version is a whole number from 1 to {MAX_VERSION}, written without sign or leading zeros",
-        )
+            id="bad-version-number")
     return version

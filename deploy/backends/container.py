@@ -56,7 +56,8 @@ class ContainerBackend:
     def offer(self, spec: Spec, progress: Progress, *, pull: bool) -> str:
         image, engine = spec.server.image, self.engine(spec)
         if engine.machine and spec.server.host.startswith(_HERE):
-            raise ServerError(f"the Docker engine is on another machine, {engine.machine}, and server/host is this one")
+            raise ServerError(f"the Docker engine is on another machine, {engine.machine}, and server/host is this one",
+                              id="engine-elsewhere")
         if engine.has_image(image):
             return f"a Docker engine answers and has {image}"
         if not pull:

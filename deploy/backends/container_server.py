@@ -74,7 +74,7 @@ class ContainerServer(Scoped):
 
     def start(self) -> Endpoint:
         if self._started:
-            raise ServerError(f"server {self.name!r} was started before", argv=self.argv)
+            raise ServerError(f"server {self.name!r} was started before", argv=self.argv, id="started-before")
         self._started = True
         self._engine = self._engine or self._connect()
         self._reach(self._engine)
@@ -96,7 +96,8 @@ class ContainerServer(Scoped):
         elif self.options.host.startswith(("127.", "::1", "localhost")):
             raise ServerError(f"the Docker engine at {engine.where} is on another machine, and a server on its "
                               f"{self.options.host} can't be reached from here", argv=self.argv,
-                              hint="set server/host to 0.0.0.0 or an address of that machine, or use backend: embedded")
+                              hint="set server/host to 0.0.0.0 or an address of that machine, or use backend: embedded",
+                              id="engine-elsewhere")
 
     def _check_ports(self) -> None:
         if self._engine is not None and not self._engine.machine:
@@ -120,7 +121,8 @@ class ContainerServer(Scoped):
                 raise StartFailed(
                     f"the Docker engine at {engine.where} doesn't see {source}, which is here: its file system is "
                     "another one (Docker in Docker, an engine on another machine or in a VM)", argv=self.argv,
-                    hint=_OTHER_FILES, details={"mounts": self._mounts(), "image": self.options.image}) from e
+                    hint=_OTHER_FILES, details={"mounts": self._mounts(), "image": self.options.image},
+                    id="engine-elsewhere") from e
             self._check_ports()  # taken by someone quicker: PortTaken says it better
             raise StartFailed(e.message, argv=self.argv, logs=self.logs(), returncode=self.returncode(), hint=e.hint,
                               details={**e.details, "mounts": self._mounts(), "image": self.options.image}) from e
@@ -133,7 +135,7 @@ class ContainerServer(Scoped):
             raise StartFailed(f"{path} isn't in the container, though it is here: the Docker engine at "
                               f"{self._engine.where} sees another file system, or a link leads out of what is mounted",
                               argv=self.argv, details={"mounts": self._mounts(), "image": self.options.image},
-                              hint=_OTHER_FILES)
+                              hint=_OTHER_FILES, id="engine-elsewhere")
 
     def replicas(self) -> tuple[Replica, ...]:
         return (Replica(self.name, self.endpoint),) if self.alive() else ()

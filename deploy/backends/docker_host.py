@@ -98,7 +98,7 @@ def _of_host(host: str, env: Mapping[str, str], directory: Path) -> EngineAddres
     if not files:
         raise BackendMissing(f"no Docker engine can be asked at {host}: TLS is wanted, and there is none of ca.pem, "
                              f"cert.pem and key.pem in {env.get('DOCKER_CERT_PATH') or directory}",
-                             hint="set DOCKER_CERT_PATH, or unset DOCKER_TLS_VERIFY")
+                             hint="set DOCKER_CERT_PATH, or unset DOCKER_TLS_VERIFY", id="engine-missing")
     return EngineAddress(host, "DOCKER_HOST", files, verify=bool(env.get("DOCKER_TLS_VERIFY")))
 
 
@@ -111,10 +111,11 @@ def _of_context(name: str, source: str, directory: Path) -> EngineAddress:
         endpoint: Any = json.loads(_read(path))["Endpoints"]["docker"]
         host, skip = endpoint["Host"], endpoint.get("SkipTLSVerify", False)
     except FileNotFoundError:
-        raise BackendMissing(f"there is no Docker context {name!r} (from {source})", hint=_CONTEXTS) from None
+        raise BackendMissing(f"there is no Docker context {name!r} (from {source})", hint=_CONTEXTS,
+                             id="docker-context") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise BackendMissing(f"the Docker context {name!r} (from {source}) can't be read: {path}: "
-                             f"{type(e).__name__}: {e}", hint=_CONTEXTS) from None
+                             f"{type(e).__name__}: {e}", hint=_CONTEXTS, id="docker-context") from None
     files = _pems(directory / "contexts" / "tls" / number / "docker")
     source = f"{source} {name!r}" if source == "DOCKER_CONTEXT" else source
     return EngineAddress(str(host or DEFAULT), source, files or None, verify=not skip)
@@ -133,7 +134,8 @@ def _config(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(data, dict):
-        raise BackendMissing(f"docker's configuration {path} isn't a JSON object", hint="mend it, or set DOCKER_CONFIG")
+        raise BackendMissing(f"docker's configuration {path} isn't a JSON object", hint="mend it, or set DOCKER_CONFIG",
+                             id="docker-config")
     return data
 
 

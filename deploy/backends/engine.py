@@ -58,7 +58,7 @@ class Engine:
         except DeployError as e:
             raise BackendMissing(f"image {image} isn't here and can't be pulled: {_reason(e)}",
                                  hint=e.hint if "helper" in e.details else _PULL,
-                                 details={"image": image, "said": _said(e)}) from e
+                                 details={"image": image, "said": _said(e)}, id="image-missing") from e
 
     def require_image(self, image: str, progress: Progress = silent) -> None:
         """The image, pulled if it isn't here. Raises BackendMissing."""
@@ -121,7 +121,7 @@ def connect() -> Engine:
     over_ssh = host.startswith("ssh://")
     if over_ssh and find_spec("paramiko") is None:
         raise BackendMissing(f"the Docker engine at {where} is behind SSH, for which the package paramiko is missing",
-                             hint="pip install 'docker[ssh]', or use backend: embedded")
+                             hint="pip install 'docker[ssh]', or use backend: embedded", id="engine-missing")
     try:
         with translated("reach the Docker engine", where):
             if host.startswith("unix://"):
@@ -131,7 +131,8 @@ def connect() -> Engine:
             client.ping()
     except (AttributeError, TypeError, ValueError, KeyError, RecursionError) as e:  # the SDK trusts its configuration
         raise BackendMissing(f"docker's configuration {docker_host.config_dir() / 'config.json'} has a value that "
-                             f"docker doesn't write: {e}", hint="mend it, or set DOCKER_CONFIG") from e
+                             f"docker doesn't write: {e}", hint="mend it, or set DOCKER_CONFIG",
+                             id="docker-config") from e
     client.api.timeout = DEFAULT_TIMEOUT_SECONDS
     return Engine(client, where, machine)
 
@@ -181,17 +182,20 @@ def _translate(error: BaseException, doing: str, where: str) -> NoReturn:
     if isinstance(error, docker.errors.APIError):
         explanation = str(error.explanation or error)
         raise ServerError(f"can't {doing}: the Docker engine says: {explanation}",
-                          details={"status": error.status_code, "engine": where}) from error
+                          details={"status": error.status_code, "engine": where}, id="docker-refused") from error
     for e in _chain(error):
         if isinstance(e, StoreError):
             raise _helper_failed(e, doing) from error
     if any(isinstance(e, PermissionError) for e in _chain(error)):
-        raise BackendMissing(f"can't {doing}: no permission to talk to the Docker engine{at}", hint=_GROUP) from error
+        raise BackendMissing(f"can't {doing}: no permission to talk to the Docker engine{at}", hint=_GROUP,
+                             id="docker-permission") from error
     if any(isinstance(e, ConnectionError | FileNotFoundError) for e in _chain(error)):
-        raise BackendMissing(f"no Docker engine answers{at}", hint=_start(where)) from error
+        raise BackendMissing(f"no Docker engine answers{at}", hint=_start(where), id="engine-missing") from error
     if type(error) is docker.errors.DockerException:  # the SDK's word for "not even its version can be asked"
-        raise BackendMissing(f"no Docker engine answers{at}: {_innermost(error)}", hint=_start(where)) from error
-    raise ServerError(f"can't {doing}: {type(error).__name__}: {error}", details={"engine": where}) from error
+        raise BackendMissing(f"no Docker engine answers{at}: {_innermost(error)}", hint=_start(where),
+                             id="engine-missing") from error
+    raise ServerError(f"can't {doing}: {type(error).__name__}: {error}", details={"engine": where},
+                      id="docker-refused") from error
 
 
 def _helper_failed(error: BaseException, doing: str) -> BackendMissing:
@@ -201,7 +205,8 @@ def _helper_failed(error: BaseException, doing: str) -> BackendMissing:
     what = "isn't installed" if "not installed" in str(error) else f"fails: {error}"
     return BackendMissing(f"can't {doing}: {helper} {what}", details={"helper": f"{helper} {what}"},
                           hint=f"install it, or take credsStore and credHelpers out of "
-                               f"{docker_host.config_dir() / 'config.json'}, or use backend: embedded")
+                               f"{docker_host.config_dir() / 'config.json'}, or use backend: embedded",
+                          id="docker-credentials")
 
 
 def _start(where: str) -> str:

@@ -90,7 +90,7 @@ def _entry(path: str, source: Source, digest: hashlib._Hash) -> Iterator[bytes]:
         digest.update(chunk)
         yield chunk
     if sent != info.size:
-        raise ServerError(f"{path} changed while it was read: {info.size} bytes, then {sent}")
+        raise ServerError(f"{path} changed while it was read: {info.size} bytes, then {sent}", id="model-changed")
     yield b"\0" * (-sent % tarfile.BLOCKSIZE)
 
 
@@ -116,14 +116,15 @@ def build(engine: Engine, stream: Iterator[bytes], *, build_args: Mapping[str, s
         for line in engine.client.api.build(fileobj=body, custom_context=True, rm=True, forcerm=True, decode=True,
                                             buildargs=dict(build_args or {})):
             if "error" in line:
-                raise ServerError(f"can't build the image: {line['error']}", logs="\n".join(output[-20:]))
+                raise ServerError(f"can't build the image: {line['error']}", logs="\n".join(output[-20:]),
+                                  id="image-build")
             if text := str(line.get("stream", "")).strip():
                 output.append(text)
                 if text.startswith("Step "):  # the rest is ids of layers
                     progress(f"building: {text[:_WIDTH]}")
             image = line.get("aux", {}).get("ID", image)
     if not image:
-        raise ServerError("the builder ended without an image", logs="\n".join(output[-20:]))
+        raise ServerError("the builder ended without an image", logs="\n".join(output[-20:]), id="image-build")
     return image
 
 
@@ -131,7 +132,8 @@ def check_image_name(name: str) -> str:
     """`name` if an image can be called so. Raises SpecError."""
     if not _NAME.fullmatch(name):
         raise SpecError(f"image name {name!r} is not valid",
-                        hint="write registry/name:tag, the name in lower case, for example registry:5000/team/mnist:3")
+                        hint="write registry/name:tag, the name in lower case, for example registry:5000/team/mnist:3",
+                        id="image-name")
     return name
 
 
@@ -142,7 +144,7 @@ def tag(engine: Engine, image: str, name: str) -> None:
         repository, version = name, "latest"
     with translated(f"tag the image as {name}", engine.where):
         if not engine.client.images.get(image).tag(repository, tag=version):
-            raise ServerError(f"the engine refuses the name {name}")
+            raise ServerError(f"the engine refuses the name {name}", id="image-name")
 
 
 def remove(engine: Engine, image: str) -> None:
@@ -165,6 +167,6 @@ def discard(engine: Engine, image: str) -> None:
 def labels(engine: Engine, image: str) -> dict[str, str]:
     """An image's labels. Raises BackendMissing if it isn't on the engine."""
     if not engine.has_image(image):
-        raise BackendMissing(f"there is no image {image} on the engine at {engine.where}")
+        raise BackendMissing(f"there is no image {image} on the engine at {engine.where}", id="image-missing")
     with translated(f"look at image {image}", engine.where):
         return dict(engine.client.images.get(image).labels)

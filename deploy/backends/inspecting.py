@@ -40,7 +40,8 @@ def inspect(name: str, *, tail: int = 400, engine: Engine | None = None) -> Insp
         try:
             container = engine.client.containers.get(name)
         except docker.errors.NotFound:
-            raise ServerError(f"there is no container {name!r}", hint="docker ps --all lists them") from None
+            raise ServerError(f"there is no container {name!r}", hint="docker ps --all lists them",
+                              id="no-container") from None
         attrs = container.attrs
         log = container.logs(tail=tail).decode(errors="replace").rstrip("\n")
     config, state = attrs["Config"], attrs["State"]

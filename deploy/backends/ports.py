@@ -45,8 +45,8 @@ def _resolve(host: str, port: int) -> tuple[int, int, int, str, tuple[str, int]]
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]  # type: ignore[return-value]
     except OSError as e:
-        raise ServerError(f"can't listen on {host}: {e.strerror or e}", hint="server/host is an address of this machine"
-                          ) from None
+        raise ServerError(f"can't listen on {host}: {e.strerror or e}",
+                          hint="server/host is an address of this machine", id="address-unusable") from None
 
 
 def _refused(host: str, port: int, name: str, error: OSError) -> ServerError:
@@ -57,7 +57,7 @@ def _refused(host: str, port: int, name: str, error: OSError) -> ServerError:
                          details={"port": port, "by": by})
     hint = "ports below 1024 need privileges" if error.errno == errno.EACCES else ""
     return ServerError(f"can't listen on {host}:{port} ({name}): {error.strerror or error}", hint=hint,
-                       details={"port": port})
+                       details={"port": port}, id="address-unusable")
 
 
 def owner(port: int) -> str:

@@ -37,7 +37,7 @@ class ProcessBackend:
 
     def offer(self, spec: Spec, progress: Progress, *, pull: bool) -> str:
         if error := self.surroundings(spec).program_error:
-            raise BackendMissing(error)
+            raise BackendMissing(error, id="program-missing")
         return f"{spec.server.binary} is here"
 
     def prepared(self, spec: Spec) -> Spec:
@@ -102,14 +102,14 @@ class EmbeddedBackend(ProcessBackend):
 
     def offer(self, spec: Spec, progress: Progress, *, pull: bool) -> str:
         if reason := self._missing(spec):
-            raise BackendMissing(f"the embedded server can't run: {reason}")
+            raise BackendMissing(f"the embedded server can't run: {reason}", id="extra-missing")
         return ""
 
     def prepared(self, spec: Spec) -> Spec:
         if reason := self._missing(spec):
             raise BackendMissing(f"the embedded server can't run here: {reason}",
                                  hint="pip install 'tfs-deploy[server,tensorflow]', or use another backend: "
-                                      "container or process")
+                                      "container or process", id="extra-missing")
         return _with_free_ports(spec, spec.server.host)
 
     def _options(self, spec: Spec, flags: Sequence[str], labels: Mapping[str, str]) -> ProcessOptions:

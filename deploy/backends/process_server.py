@@ -79,7 +79,7 @@ class ProcessServer(Scoped):
 
     def start(self) -> Endpoint:
         if self._record is not None:
-            raise ServerError(f"server {self.name!r} was started before", argv=self.argv)
+            raise ServerError(f"server {self.name!r} was started before", argv=self.argv, id="started-before")
         program, e = _program(self.argv[0]), self.options.endpoint
         planned = RunRecord(self.name, self.kind, 0, 0.0, uuid.uuid4().hex, self.argv, e.host, e.grpc_port, e.rest_port,
                             str(self.log), dict(self.labels))
@@ -98,7 +98,8 @@ class ProcessServer(Scoped):
             self._state.mkdir(parents=True, exist_ok=True)
             log = self.log.open("wb")
         except OSError as e:
-            raise ServerError(f"can't write {self.log}: {e.strerror or e}", argv=self.argv) from None
+            raise ServerError(f"can't write {self.log}: {e.strerror or e}", argv=self.argv,
+                              id="state-directory") from None
         try:
             with log:
                 return subprocess.Popen(
@@ -107,7 +108,7 @@ class ProcessServer(Scoped):
                     env={**os.environ, **self.options.environment, **planned.environment()})
         except OSError as e:
             raise StartFailed(f"{program} can't be run: {e.strerror or e}", argv=self.argv,
-                              hint="is it an executable for this machine?") from None
+                              hint="is it an executable for this machine?", id="program-missing") from None
 
     def _remember(self, planned: RunRecord) -> None:
         assert self._child is not None
@@ -172,7 +173,7 @@ class ProcessServer(Scoped):
         if process is not None:
             if self._child is None and self._record is not None and not self._record.verified(process):
                 raise ServerError(f"process {process.pid} can't be shown to be {self.name}: its environment isn't "
-                                  "readable for this user", hint="end it as the user who started it")
+                                  "readable for this user", hint="end it as the user who started it", id="run-record")
             family = _family(process)
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
@@ -245,7 +246,8 @@ def _program(name: str) -> str:
             f"there is no program {name!r}" + ("" if os.sep in name else " on PATH")
         raise BackendMissing(
             why,
-            hint="set server/binary to a tensorflow_model_server, or use another backend: container or embedded")
+            hint="set server/binary to a tensorflow_model_server, or use another backend: container or embedded",
+            id="program-missing")
     return str(Path(path).absolute())
 
 

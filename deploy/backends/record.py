@@ -160,7 +160,7 @@ def write(record: RunRecord, state_dir: Path) -> None:
     except OSError as e:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        raise ServerError(f"can't write the run record {path}: {e.strerror or e}") from None
+        raise ServerError(f"can't write the run record {path}: {e.strerror or e}", id="run-record") from None
 
 
 def read(state_dir: Path) -> RunRecord | None:
@@ -176,8 +176,8 @@ def read(state_dir: Path) -> RunRecord | None:
     except (OSError, ValueError, RecursionError) as e:
         why = e.strerror if isinstance(e, OSError) and e.strerror else f"{type(e).__name__}: {e}"
         raise ServerError(f"can't read the run record {path}: {why}",
-                          hint="none of this user's processes is its server; if ps shows none either, remove the file"
-                          ) from None
+                          hint="none of this user's processes is its server; if ps shows none either, remove the file",
+                          id="run-record") from None
 
 
 def remove(state_dir: Path, run: str) -> None:

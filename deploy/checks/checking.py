@@ -58,7 +58,8 @@ class CheckReport:
         more = f", and {len(refusing) - 1} more" if len(refusing) > 1 else ""
         allow = "" if RULES[first.rule].fixed else f"; or allow it with a reason: --allow {first.rule}=\"why\""
         raise CheckFailed(f"{self.path} is refused: {first.rule}: {first.message}{place}{more}",
-                          hint=f"{first.fix}{allow}", details={"findings": [f.to_json() for f in self.findings]})
+                          hint=f"{first.fix}{allow}", id=first.rule,
+                          details={"findings": [f.to_json() for f in self.findings]})
 
     def sentences(self) -> tuple[str, ...]:
         """What should be said of a model that isn't refused: warnings, and what is allowed with its reason."""

@@ -56,14 +56,15 @@ def config(path: Path) -> dict[str, Any]:
             with files.open_regular(path) as file, zipfile.ZipFile(file) as archive:
                 if "config.json" not in archive.namelist():
                     raise ExportError(f"{path} is a zip file without config.json, which Keras writes into each .keras "
-                                      "file", hint=_AGAIN)
+                                      "file", hint=_AGAIN, id="model-file-unreadable")
                 return _untrained(json.loads(_text(archive, "config.json")))
         text = _hdf5_attribute(path, "model_config")
         if text is not None:
             return _untrained(json.loads(text))
     raise ExportError(f"{path} holds weights only, without a model",
                       hint="save the model where it is, model.save('name.keras'), or write a function that builds it "
-                           "and loads them (model.load_weights), and export that: tfs export script.py:build")
+                           "and loads them (model.load_weights), and export that: tfs export script.py:build",
+                      id="model-file-unreadable")
 
 
 @contextmanager
@@ -75,7 +76,8 @@ def _readable(path: Path) -> Iterator[None]:
         raise
     except _DAMAGED as error:
         why = files.reason(error) if isinstance(error, OSError) else str(error) or type(error).__name__
-        raise ExportError(f"{path} is no model file that can be read: {why:.300}", hint=_AGAIN) from error
+        raise ExportError(f"{path} is no model file that can be read: {why:.300}", hint=_AGAIN,
+                          id="model-file-unreadable") from error
 
 
 def keras_version(path: Path) -> str:
@@ -156,7 +158,7 @@ def _hdf5_attribute(path: Path, name: str) -> str | None:
         import h5py  # type: ignore[import-untyped]
     except ImportError as error:
         raise BackendMissing(f"{path} can't be read without h5py",
-                             hint="pip install 'tfs-deploy[tensorflow]'") from error
+                             hint="pip install 'tfs-deploy[tensorflow]'", id="extra-missing") from error
     with files.open_regular(path) as opened, h5py.File(opened, "r") as file:
         text = file.attrs.get(name)
     return None if text is None else str(text)

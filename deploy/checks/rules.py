@@ -223,9 +223,10 @@ def check_allowances(allow: Mapping[str, str], path: str = "") -> dict[str, str]
         if name not in RULES:
             near = difflib.get_close_matches(name, RULES, n=1)
             raise SpecError("there is no such rule", path=here,
-                            hint=f"did you mean {near[0]!r}?" if near else f"there are {', '.join(RULES)}")
+                            hint=f"did you mean {near[0]!r}?" if near else f"there are {', '.join(RULES)}",
+                            id="bad-allowance")
         if not reason.strip():
-            raise SpecError("the reason is missing", path=here, hint=f"say why: {name}=reason")
+            raise SpecError("the reason is missing", path=here, hint=f"say why: {name}=reason", id="bad-allowance")
         if RULES[name].fixed:
-            raise SpecError("this can't be allowed", path=here, hint=RULES[name].reason)
+            raise SpecError("this can't be allowed", path=here, hint=RULES[name].reason, id="bad-allowance")
     return dict(allow)

@@ -117,7 +117,8 @@ def of_version(text: str, *, libraries: frozenset[str] = OFFICIAL, gpu: bool = F
     """A server of TensorFlow `2.20` or `2.20.0`. Raises SpecError for anything else."""
     match = _VERSION.match(text)
     if match is None:
-        raise SpecError(f"{text!r} is no server version", hint=f"give one like {versions()[-1]}")
+        raise SpecError(f"{text!r} is no server version", hint=f"give one like {versions()[-1]}",
+                        id="server-version-unknown")
     return Target(f"{int(match[1])}.{int(match[2])}", libraries, gpu)
 
 

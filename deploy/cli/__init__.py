@@ -5,6 +5,7 @@
     mirrors, retention, signing   pull, mirror: versions that are elsewhere; prune: which may go; sign, verify, bom
     specs, servers, health, smoke   init, configure; up, logs, down, image; status, ready, doctor; and so on
     rollouts, ui   rollout, rollback, history, repair; the page
+    explaining   explain: what a message means
     options      options that several commands share, and how commands speak; targets: what a command is about
     outcome      errors become sentences and exit codes, nowhere else
     overview     `tfs` alone: how far a directory is, and the next command

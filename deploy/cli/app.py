@@ -51,6 +51,7 @@ def _register() -> None:
     from deploy.cli import (
         checks,
         diffs,
+        explaining,
         exports,
         goldens,
         health,
@@ -67,7 +68,7 @@ def _register() -> None:
     )
 
     for family in (exports, models, mirrors, signing, retention, inspection, checks, goldens, diffs, specs, servers,
-                   health, smoke, rollouts, ui):
+                   health, smoke, rollouts, ui, explaining):
         family.register(app)
     _completion(app)
 

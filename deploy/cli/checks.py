@@ -173,6 +173,7 @@ def _allowed(spec: Spec | None, model: str, given: tuple[str, ...]) -> Mapping[s
     for text in given:
         rule, equals, reason = text.partition("=")
         if not equals or not reason.strip():
-            raise SpecError(f"--allow {text!r} gives no reason", hint=f'say why: --allow {rule}="the reason"')
+            raise SpecError(f"--allow {text!r} gives no reason", hint=f'say why: --allow {rule}="the reason"',
+                            id="bad-allowance")
         allow[rule.strip()] = reason.strip()
     return checks.check_allowances(allow)

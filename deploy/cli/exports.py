@@ -188,7 +188,8 @@ def _check_parent(path: Path) -> None:
     from deploy.errors import SpecError
 
     if not path.parent.is_dir():
-        raise SpecError(f"can't write {path}: there is no directory {path.parent}", hint="make it, or name another")
+        raise SpecError(f"can't write {path}: there is no directory {path.parent}", hint="make it, or name another",
+                        id="cant-write")
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -199,7 +200,7 @@ def _copy(source: Path, target: Path) -> None:
     try:
         shutil.copyfile(source, target)
     except OSError as error:
-        raise SpecError(f"can't write {target}: {error.strerror}", hint="name another file") from None
+        raise SpecError(f"can't write {target}: {error.strerror}", hint="name another file", id="cant-write") from None
 
 
 def _write(path: Path, text: str) -> None:
@@ -208,7 +209,7 @@ def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text)
     except OSError as error:
-        raise SpecError(f"can't write {path}: {error.strerror}", hint="name another file") from None
+        raise SpecError(f"can't write {path}: {error.strerror}", hint="name another file", id="cant-write") from None
 
 
 def _recording(examples: Path | None, tolerances: tuple[str, ...], batch_sizes: str | None,
@@ -233,7 +234,7 @@ def _tolerances(given: tuple[str, ...]) -> dict[str, dict[str, float]] | None:
             values = []
         if len(values) not in (1, 2) or not all(0 <= value < float("inf") for value in values):
             raise SpecError(f"tolerance {text!r} is not valid", hint="write 1e-4, or SIGNATURE/OUTPUT=1e-4, or "
-                            "SIGNATURE/OUTPUT=1e-4,1e-3 for absolute and relative")
+                            "SIGNATURE/OUTPUT=1e-4,1e-3 for absolute and relative", id="bad-tolerance")
         by_name[name or "default"] = {"absolute": values[0], "relative": values[-1]}
     return by_name or None
 

@@ -193,7 +193,7 @@ def _replay(group: click.Group) -> None:
             if as_json:
                 raise click.exceptions.Exit(SmokeFailed.exit_code)
             why = drift.refused[0] if drift.refused else next(o.outside[0] for o in drift.outputs if o.outside)
-            raise SmokeFailed(f"{what} doesn't answer as recorded: {why}", hint="see the table")
+            raise SmokeFailed(f"{what} doesn't answer as recorded: {why}", hint="see the table", id="goldens-differ")
 
 
 def _replayed(what: str, server: tuple[str | None, str | None], ref: str | None,
@@ -207,7 +207,7 @@ def _replayed(what: str, server: tuple[str | None, str | None], ref: str | None,
     if not facts.goldens:
         raise RepositoryError(f"{what} has no golden answers, only {facts.skipped} requests without one"
                               if facts.skipped else f"{what} has no golden answers",
-                              hint="`tfs goldens add` publishes it again with some")
+                              hint="`tfs goldens add` publishes it again with some", id="no-goldens")
     if not any(server):
         with regression.on_engine(path, decide()) as ask:
             return regression.replay(facts.goldens, ask, facts.tolerances)

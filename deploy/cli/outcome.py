@@ -66,7 +66,8 @@ def _explain(error: Exception, words: Sequence[str], *, as_json: bool) -> int:
     """Say what went wrong; the exit code."""
     if isinstance(error, click.ClickException):
         if as_json:
-            _tell_json({"error": type(error).__name__, "message": error.format_message(), "exit_code": USAGE})
+            _tell_json({"error": type(error).__name__, "id": "usage", "message": error.format_message(),
+                        "exit_code": USAGE})
         else:
             error.show(sys.stderr)
         return USAGE
@@ -117,18 +118,22 @@ def _sentence(error: Exception) -> DeployError:
     if isinstance(error, OSError) and error.errno is not None:
         where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "it"
         return RepositoryError(f"can't use {where:.300}: {reason(error)}",
-                               hint="check the path, who may read and write there, and the room on its disk")
+                               hint="check the path, who may read and write there, and the room on its disk",
+                               id="path-unusable")
     if isinstance(error, ModuleNotFoundError) and error.name and (extra := of_module(error.name)):
-        return BackendMissing(f"this needs {error.name}, which isn't installed", hint=install(extra))
+        return BackendMissing(f"this needs {error.name}, which isn't installed", hint=install(extra),
+                              id="extra-missing")
     if isinstance(error, RecursionError):
-        return Malformed("what was given is nested too deeply to be read", hint="see which file with --verbose")
+        return Malformed("what was given is nested too deeply to be read", hint="see which file with --verbose",
+                         id="file-too-deep")
     if isinstance(error, UnicodeEncodeError):
         return SpecError(f"a path or a text has letters that this locale ({sys.getfilesystemencoding()}) doesn't have",
-                         hint="set LC_ALL=C.UTF-8 or PYTHONUTF8=1")
+                         hint="set LC_ALL=C.UTF-8 or PYTHONUTF8=1", id="locale")
     if isinstance(error, MemoryError):
-        return Malformed("what was given takes more memory than there is", hint="see which file with --verbose")
+        return Malformed("what was given takes more memory than there is", hint="see which file with --verbose",
+                         id="file-too-deep")
     return DeployError(f"internal error: {type(error).__name__}: {error}",
-                       hint="run it again with --verbose to see where, and please report it")
+                       hint="run it again with --verbose to see where, and please report it", id="internal-error")
 
 
 def _tell(error: DeployError, see: str, as_json: bool) -> None:
@@ -142,7 +147,8 @@ def _tell(error: DeployError, see: str, as_json: bool) -> None:
         if text.strip() not in error.message:  # one line of log may be all of the sentence
             click.echo(f"--- {key}\n{text}", err=True)
     line = " ".join(str(error).splitlines()).replace("\t", "")  # one line, whoever is quoted
-    click.echo(f"tfs: {line}; see `{see}`" if see else f"tfs: {line}", err=True)
+    more = f"; see `{see}`" if see else ""
+    click.echo(f"tfs: {line}{more} (tfs explain {error.id})", err=True)
 
 
 def _tell_json(data: dict[str, object]) -> None:

@@ -71,7 +71,7 @@ def _of_spec(spec: Spec, names: tuple[str, ...], *, quiet: bool) -> SmokeReport:
     models, server = _chosen(serving.as_known_good(spec), names), serving.find(spec)
     if server is None or not server.alive():
         raise ServerError(f"{spec.name} isn't running",
-                          hint="start it with `tfs up`, or name a server with --rest-url and --grpc")
+                          hint="start it with `tfs up`, or name a server with --rest-url and --grpc", id="not-running")
     with steps(f"asking {spec.name}", quiet=quiet) as progress:
         return smoke.smoke_test(server.endpoint, models, smoke.source_of(spec, models), smoke.settings_of(spec),
                                 progress)
@@ -98,7 +98,8 @@ def _chosen(spec: Spec, names: tuple[str, ...]) -> tuple[ServedModel, ...]:
     known = {model.name: model for model in spec.models}
     for name in names:
         if name not in known:
-            raise SpecError(f"there is no model {name!r} in {spec.path.name}", hint=f"it has {', '.join(known)}")
+            raise SpecError(f"there is no model {name!r} in {spec.path.name}", hint=f"it has {', '.join(known)}",
+                            id="unknown-model")
     return tuple(known[name] for name in names) or spec.models
 
 
@@ -108,4 +109,5 @@ def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text)
     except OSError as e:
-        raise SpecError(f"can't write {path}: {e.strerror}", hint="name another file with --junit") from None
+        raise SpecError(f"can't write {path}: {e.strerror}", hint="name another file with --junit",
+                        id="cant-write") from None

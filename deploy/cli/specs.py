@@ -60,7 +60,7 @@ def _init(app: click.Group) -> None:
             latest = {name: repo.latest(name) for name in repo.models()}
             if not latest:
                 raise RepositoryError(f"there is no model in {repository}",
-                                      hint="make one first: `tfs export` or `tfs publish`")
+                                      hint="make one first: `tfs export` or `tfs publish`", id="no-models")
             file = SpecFile(repository=str(repository), models=[
                 ModelSpec(name=name, versions=[version], labels={"stable": version})
                 for name, version in latest.items() if version is not None])
@@ -120,7 +120,8 @@ def _check_current(spec: Spec, files: Mapping[str, str], directory: Path) -> lis
     stale = [str(path) for path, text in paths.items() if not path.is_file() or path.read_bytes() != text.encode()]
     if stale:
         raise SpecError(f"not what {spec.path} says: {', '.join(stale)}", details={"files": stale},
-                        hint="run `tfs configure` with the same options, and commit what it wrote")
+                        hint="run `tfs configure` with the same options, and commit what it wrote",
+                        id="generated-stale")
     return list(paths)
 
 

@@ -132,4 +132,4 @@ def check_may_run(path: Path, mv: ModelVersion | None, may_run: bool) -> None:
 
     if not (may_run or is_published(path, mv)):
         raise RepositoryError(f"{mv or path} wasn't published by this toolkit, and answering means running it",
-                              hint="look at it with `tfs check`, then say --run")
+                              hint="look at it with `tfs check`, then say --run", id="no-manifest")

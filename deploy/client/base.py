@@ -46,10 +46,11 @@ class Headers(Mapping[str, str]):
         for name, value in self._values.items():
             if not re.fullmatch(r"[a-z0-9_.-]+", name) or name.startswith("grpc-") or name.endswith("-bin"):
                 raise SpecError(f"metadata {name!r} is not a valid name",
-                                hint="use letters, digits, '-', '_' and '.'; not grpc-..., not ...-bin")
+                                hint="use letters, digits, '-', '_' and '.'; not grpc-..., not ...-bin",
+                                id="bad-metadata")
             if not isinstance(value, str) or not re.fullmatch(r"[ -~]*", value) or value != value.strip():
                 raise SpecError(f"the value of metadata {name!r} is not printable ASCII",
-                                hint="remove line ends and other characters that headers can't have")
+                                hint="remove line ends and other characters that headers can't have", id="bad-metadata")
 
     def __getitem__(self, name: str) -> str:
         return self._values[name]
@@ -74,7 +75,7 @@ def pem(tls: Tls, part: str) -> bytes | None:
     except OSError as error:
         where = "" if part == "key" else f" {path}"  # where a key lies is nobody's business
         raise SpecError(f"the TLS {part}{where} can't be read: {files.reason(error)}",
-                        hint="give the path of a PEM file") from error
+                        hint="give the path of a PEM file", id="bad-certificate") from error
 
 
 class Contracts:

@@ -40,7 +40,7 @@ def grpc_target(text: str) -> str:
     if match and 0 < int(match["port"]) <= 65535 and "\\" not in plain:
         return f"{match['host']}:{int(match['port'])}"
     raise SpecError(f"expected host:port, got {text!r}: {_wrong_target(plain, match)}",
-                    hint=f"for gRPC write host:{_GRPC_PORT}, for REST http://host:{_REST_PORT}")
+                    hint=f"for gRPC write host:{_GRPC_PORT}, for REST http://host:{_REST_PORT}", id="bad-address")
 
 
 def _wrong_target(text: str, match: re.Match[str] | None) -> str:
@@ -99,7 +99,7 @@ def rest_url(text: str) -> str:
 
 def _no_url(text: str, why: str) -> SpecError:
     return SpecError(f"expected http://host:port, got {text!r}: {why}",
-                     hint=f"for REST write http://host:{_REST_PORT}, for gRPC host:{_GRPC_PORT}")
+                     hint=f"for REST write http://host:{_REST_PORT}, for gRPC host:{_GRPC_PORT}", id="bad-address")
 
 
 class Client:
@@ -150,7 +150,7 @@ class Client:
         """Replace the server's configuration; see RpcClient.reload. Raises BadRequest without gRPC."""
         if self.rpc is None:
             raise BadRequest("reload needs gRPC; this client talks REST only", endpoint=self.endpoint,
-                             hint="connect to host:port")
+                             hint="connect to host:port", id="needs-grpc")
         self.rpc.reload(config, timeout=timeout)
 
     def close(self) -> None:
@@ -202,7 +202,8 @@ def connect_to(grpc: str | None, rest: str | None, **options: Any) -> Client:
     """As `connect`, of addresses that are known to be one of gRPC's, of REST's, or both. Raises SpecError."""
     if grpc is None:
         if rest is None:
-            raise SpecError("no address was given", hint="--rest-url http://host:port, --grpc host:port, or both")
+            raise SpecError("no address was given", hint="--rest-url http://host:port, --grpc host:port, or both",
+                            id="bad-address")
         return connect(rest_url(rest), **options)
     return connect(grpc_target(grpc), rest=rest, **options)
 
@@ -212,10 +213,11 @@ def _addresses(target: str | Endpoint, rest: str | None, tls: Tls | None) -> tup
         rpc = None if target.grpc_port is None else target.grpc_target
         url = rest or (None if target.rest_port is None else target.rest_url)
         if rpc is None and url is None:
-            raise SpecError(f"the endpoint {target.host} offers neither gRPC nor REST")
+            raise SpecError(f"the endpoint {target.host} offers neither gRPC nor REST", id="bad-address")
         return rpc, url, tls or target.tls
     if is_url(target):
         if rest is not None:
-            raise SpecError(f"two REST addresses were given: {target} and {rest}", hint="the first one is for gRPC")
+            raise SpecError(f"two REST addresses were given: {target} and {rest}", hint="the first one is for gRPC",
+                            id="bad-address")
         return None, rest_url(target), tls
     return grpc_target(target), None if rest is None else rest_url(rest), tls

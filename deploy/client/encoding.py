@@ -172,7 +172,7 @@ def _strings(array: Array, name: str) -> Any:
     except UnicodeDecodeError:
         as_json[:] = list(map(_b64, flat))
     except TypeError as error:
-        raise BadRequest(f"input {name!r}: expected text or bytes, got {error}") from error
+        raise BadRequest(f"input {name!r}: expected text or bytes, got {error}", id="wrong-dtype") from error
     return as_json.reshape(array.shape).tolist()
 
 
@@ -196,4 +196,5 @@ def feature_json(name: str, value: Any) -> Any:
         return array_json(np.array(value, dtype=object), name)
     if isinstance(value, (bool, int, float)):
         return value
-    raise BadRequest(f"feature {name!r}: expected text, bytes, integers or floats, got {type(value).__name__}")
+    raise BadRequest(f"feature {name!r}: expected text, bytes, integers or floats, got {type(value).__name__}",
+                     id="wrong-dtype")

@@ -84,7 +84,8 @@ class CallSite:
 
     def bad_reply(self, why: str) -> BadReply:
         return BadReply(f"{self.what}: {self.endpoint} answered something else than expected: {why}",
-                        endpoint=self.endpoint, ref=self.about, hint="does a TensorFlow Serving server listen there?")
+                        endpoint=self.endpoint, ref=self.about, hint="does a TensorFlow Serving server listen there?",
+                        id="not-tensorflow-serving")
 
     def bad_request(self, why: str) -> BadRequest:
         return BadRequest(f"{self.what} can't be sent to {self.endpoint}: {why}", endpoint=self.endpoint,

@@ -121,7 +121,7 @@ def parse(page: bytes) -> Iterator[Sample]:
             value = float(match["value"])
         except ValueError:
             raise BadReply(f"the server's metrics have a line that is no sample: {line[:200]!r}",
-                           hint="is something else behind this address?") from None
+                           hint="is something else behind this address?", id="not-tensorflow-serving") from None
         yield Sample(match["name"], dict(_labels(match["labels"] or "")), value)
 
 

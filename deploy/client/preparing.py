@@ -28,7 +28,8 @@ _ABOUT_THE_REQUEST = ("INVALID_ARGUMENT", "FAILED_PRECONDITION")
 def choose(contract: Contract, name: str, ref: ModelRef) -> Signature:
     """The signature called `name`. Raises BadRequest listing those that `ref` has."""
     if name not in contract:
-        raise BadRequest(f"{ref} has no signature {name!r}", ref=ref, hint=_known("signature", name, contract))
+        raise BadRequest(f"{ref} has no signature {name!r}", ref=ref, hint=_known("signature", name, contract),
+                         id="unknown-signature")
     return contract[name]
 
 
@@ -43,11 +44,12 @@ def prepare(inputs: Inputs, signature: Signature | None, outputs: Sequence[str] 
     given = _named(inputs, tuple(specs))
     for name in given:
         if name not in specs:
-            raise BadRequest(f"signature {signature.name!r} has no input {name!r}", hint=_known("input", name, specs))
+            raise BadRequest(f"signature {signature.name!r} has no input {name!r}", hint=_known("input", name, specs),
+                             id="unknown-input")
     missing = [str(spec) for name, spec in specs.items() if name not in given]
     if missing:
         raise BadRequest(f"signature {signature.name!r}: no value for input {', '.join(missing)}",
-                         hint=f"given: {', '.join(sorted(given)) or 'nothing'}")
+                         hint=f"given: {', '.join(sorted(given)) or 'nothing'}", id="missing-input")
     _check_outputs(outputs, signature)
     return {name: as_array(given[name], spec) for name, spec in specs.items()}
 
@@ -72,14 +74,15 @@ def _named(inputs: Inputs, names: tuple[str, ...]) -> Mapping[str, ArrayLike]:
         return {names[0]: inputs}
     takes_all = ", ".join(names)
     raise BadRequest("a bare value was given, not values by input name",
-                     hint=f"the inputs are: {takes_all}" if names else "pass {name: array}")
+                     hint=f"the inputs are: {takes_all}" if names else "pass {name: array}", id="missing-input")
 
 
 def _check_outputs(outputs: Sequence[str], signature: Signature) -> None:
     known = {spec.name for spec in signature.outputs}
     for name in outputs:
         if name not in known:
-            raise BadRequest(f"signature {signature.name!r} has no output {name!r}", hint=_known("output", name, known))
+            raise BadRequest(f"signature {signature.name!r} has no output {name!r}", hint=_known("output", name, known),
+                             id="unknown-output")
 
 
 def _known(kind: str, name: str, known: Iterable[str]) -> str:
@@ -113,7 +116,8 @@ def to_example(features: Features) -> pb.Example:
         values = _values(value)
         feature, kinds = example.features.feature[name], set(map(_kind, values))
         if len(kinds) > 1 or None in kinds:
-            raise BadRequest(f"feature {name!r}: expected text, bytes, integers or floats, all of one kind")
+            raise BadRequest(f"feature {name!r}: expected text, bytes, integers or floats, all of one kind",
+                             id="wrong-features")
         if kinds == {"bytes"}:
             feature.bytes_list.value.extend(v.encode() if isinstance(v, str) else v for v in values)
         elif kinds == {"int"}:
@@ -129,7 +133,8 @@ def _json(features: Features) -> dict[str, Any]:
 
 def _checked(features: Features) -> Features:
     if not isinstance(features, Mapping):
-        raise BadRequest(f"an example is a mapping of features by name, got {type(features).__name__}")
+        raise BadRequest(f"an example is a mapping of features by name, got {type(features).__name__}",
+                         id="wrong-features")
     return features
 
 

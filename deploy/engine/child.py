@@ -50,7 +50,7 @@ def confined(directory: str | Path) -> Iterator[Confined]:
     place = os.path.realpath(directory)
     why = None if savedmodel.tflite_alone(Path(place)) else available()
     if why:
-        raise BackendMissing(why)
+        raise BackendMissing(why, id="extra-missing")
     with contextlib.suppress(OSError):
         size = files.total(place)[0]
     with tempfile.TemporaryDirectory(prefix="tfs-run-") as empty:
@@ -117,7 +117,7 @@ class Confined:
         if message_type == BAD:
             raise BadRequest(data.decode(errors="replace"))
         if message_type == MISSING:
-            raise BackendMissing(data.decode(errors="replace"))
+            raise BackendMissing(data.decode(errors="replace"), id="extra-missing")
         return message_type, data
 
     def _read(self, size: int, deadline: float, doing: str) -> bytes:

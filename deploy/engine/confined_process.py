@@ -91,7 +91,8 @@ def _answer(model: Any, data: bytes) -> bytes:
     request, inputs = predict_codec.read_predict_request(data)
     name, contract = request.model_spec.signature_name, model.contract
     if name not in contract:
-        raise BadRequest(f"there is no signature {name!r}, only {', '.join(contract) or 'none'}")
+        raise BadRequest(f"there is no signature {name!r}, only {', '.join(contract) or 'none'}",
+                         id="unknown-signature")
     return predict_codec.write_predict_response(pb.ModelSpec(), model.call(contract[name], inputs))
 
 

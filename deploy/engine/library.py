@@ -105,7 +105,8 @@ class Library:
                     function.restype, function.argtypes = result, arguments
                     setattr(self, name.removeprefix("TF_"), function)
         except (OSError, AttributeError) as error:
-            raise BackendMissing(f"TensorFlow's library {path} can't be used: {error}", hint=_INSTALL) from error
+            raise BackendMissing(f"TensorFlow's library {path} can't be used: {error}", hint=_INSTALL,
+                                 id="extra-missing") from error
         self._disable_xla = getattr(long, "_ZN10tensorflow21DisableXlaCompilationEv", None)
         self.long_runs: set[object] = set()  # runs and loads; they keep its threads busy, which all sessions share
         self.flushing = Flushing()
@@ -172,7 +173,7 @@ def library() -> Library:
     """The library, opened once. Raises BackendMissing."""
     path, why = find(), available()
     if path is None or why:
-        raise BackendMissing(str(why), hint=_INSTALL)
+        raise BackendMissing(str(why), hint=_INSTALL, id="extra-missing")
     return Library(path)
 
 

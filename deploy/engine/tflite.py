@@ -80,7 +80,8 @@ def called(model: Runs, signature: Signature, inputs: Mapping[str, Array]) -> di
     """`signature`'s outputs by name for `inputs` by name. Raises BadRequest for a missing or unknown input."""
     if len(inputs) != len(signature.inputs) or any(spec.name not in inputs for spec in signature.inputs):
         expected = sorted(spec.name for spec in signature.inputs)
-        raise BadRequest(f"signature {signature.name!r} takes the inputs {expected}, got {sorted(inputs)}")
+        raise BadRequest(f"signature {signature.name!r} takes the inputs {expected}, got {sorted(inputs)}",
+                         id="unknown-input")
     feeds = {spec.tensor: inputs[spec.name] for spec in signature.inputs}
     results = model.run(feeds, [spec.tensor for spec in signature.outputs])
     return {spec.name: result for spec, result in zip(signature.outputs, results, strict=True)}

@@ -86,7 +86,7 @@ def _by_signature(given: object, contract: Contract) -> dict[str, object]:
     named = signature_of(given)
     if named and named not in contract:
         raise ExportError(f"the examples are for signature {named!r}, and there is {', '.join(contract)}",
-                          hint="name one of these as their signature_name, or leave it out")
+                          hint="name one of these as their signature_name, or leave it out", id="examples-unfit")
     if named:
         return {named: given}
     if isinstance(given, Mapping) and given and set(given) <= set(contract):
@@ -120,7 +120,7 @@ def _batches(given: object, signature: Signature, encode: Encode | None) -> Iter
         yield filled
     else:
         raise ExportError(f"examples for signature {signature.name!r} are a {type(given).__name__}, and it takes "
-                          f"{', '.join(spec.name for spec in signature.inputs)}", hint=FORMS)
+                          f"{', '.join(spec.name for spec in signature.inputs)}", hint=FORMS, id="examples-unfit")
 
 
 def _sizes(signature: Signature, batches: Sequence[int] | None) -> Sequence[int]:
@@ -139,7 +139,8 @@ def _drawn(dataset: Any, signature: Signature) -> object:
             if len(signature.inputs) != 1:
                 takes = ", ".join(spec.name for spec in signature.inputs)
                 raise ExportError(f"examples for signature {signature.name!r} are a dataset without names, and it "
-                                  f"takes {takes}", hint="let each element be a dict of arrays by input name")
+                                  f"takes {takes}", hint="let each element be a dict of arrays by input name",
+                                  id="examples-unfit")
             inputs = {signature.inputs[0].name: inputs}
         drawn.append(inputs)
     return drawn
@@ -166,16 +167,17 @@ def _checked(batch: Mapping[str, Any], signature: Signature) -> dict[str, Array]
     specs_by_name = {spec.name: spec for spec in signature.inputs}
     if set(batch) != set(specs_by_name):
         seen, takes = ", ".join(map(str, batch)) or "nothing", ", ".join(map(str, signature.inputs))
-        raise ExportError(f"examples for signature {signature.name!r} have {seen}, and it takes {takes}", hint=FORMS)
+        raise ExportError(f"examples for signature {signature.name!r} have {seen}, and it takes {takes}", hint=FORMS,
+                          id="examples-unfit")
     for name, value in batch.items():
         if way := _DENSE.get(type(value).__name__):
             raise ExportError(f"examples for signature {signature.name!r}: input {name!r} is a {type(value).__name__}, "
-                              "and a request holds dense tensors", hint=f"give {way}")
+                              "and a request holds dense tensors", hint=f"give {way}", id="examples-unfit")
     try:
         return {name: tensors.as_array(batch[name], spec) for name, spec in specs_by_name.items()}
     except BadRequest as error:
         raise ExportError(f"examples for signature {signature.name!r}: {error.message}",
-                          hint=error.hint or FORMS) from error
+                          hint=error.hint or FORMS, id="examples-unfit") from error
 
 
 def loaded(given: object) -> object:
@@ -188,10 +190,11 @@ def loaded(given: object) -> object:
     except (OSError, ValueError, RecursionError, zipfile.BadZipFile) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else \
             error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ExportError(f"examples can't be read from {path}: {why}", hint=f"{FORMS}; {_TEXT}") from error
+        raise ExportError(f"examples can't be read from {path}: {why}", hint=f"{FORMS}; {_TEXT}",
+                          id="examples-unfit") from error
     if not isinstance(content, Mapping | list):
         raise ExportError(f"examples can't be read from {path}: expected an object or a list, got {content!r:.50}",
-                          hint=f"{FORMS}; {_TEXT}")
+                          hint=f"{FORMS}; {_TEXT}", id="examples-unfit")
     return content
 
 

@@ -160,7 +160,8 @@ def _published(stage: VersionStage, saved: Saved, proof: Proof, sibling: Sibling
     if kept:
         goldens.write(stage.path, kept, stage.model)
     if not info.describes(stage.path):
-        raise ExportError("the model was changed after it was checked", hint="let nobody write to the repository")
+        raise ExportError("the model was changed after it was checked", hint="let nobody write to the repository",
+                          id="model-changed")
     published = stage.publish(producer={"tfs_deploy": __version__, **saved.producer}, goldens=len(kept), info=info,
                               tolerances=parity.describe(proof.parity.tolerances),
                               tflite_tolerances=parity.describe(limits), recipes=saved.recipes, progress=copied)
@@ -206,7 +207,7 @@ def _name(name: str | None, model: object) -> str:
     if isinstance(model, str | Path):
         return targets.default_name(model)
     raise SpecError(f"no name is given for the {type(model).__name__}",
-                    hint="export_model(model, repository, 'my_model')")
+                    hint="export_model(model, repository, 'my_model')", id="bad-name")
 
 
 def _path(model: object) -> Path | None:

@@ -55,7 +55,7 @@ def user_error(doing: str, error: BaseException, hint: str = "") -> ExportError:
     tail = "".join(lines).rstrip().splitlines()[-TRACEBACK_LINES:]
     hint = _hint(error) or hint or "see the traceback with --verbose"
     return ExportError(f"{doing} failed: {_sentence(error)}{_place(error)}", hint=hint,
-                       details={"traceback": "\n".join(tail)})
+                       details={"traceback": "\n".join(tail)}, id="your-code-failed")
 
 
 @contextlib.contextmanager

@@ -25,13 +25,14 @@ def endpoint(function: Any, name: str, inputs: object, output_names: OutputNames
     tf = quiet.tensorflow()
     if not callable(function):
         raise ExportError(f"signature {name!r} is a {type(function).__name__}, and not a function of tensors",
-                          hint="give a tf.function, a plain function with inputs=..., or a Keras model")
+                          hint="give a tf.function, a plain function with inputs=..., or a Keras model",
+                          id="bad-signature")
     holders = (owner, *held(function))
     if isinstance(function, tf.types.experimental.ConcreteFunction):
         return _of_concrete(function, name, output_names, holders)
     own = _input_signature(function)
     if inputs is None and own is None:
-        raise ExportError(f"signature {name!r} doesn't say what it takes", hint=_HOW)
+        raise ExportError(f"signature {name!r} doesn't say what it takes", hint=_HOW, id="inputs-unknown")
     parameters = parameters_of(function)
     if own is None:
         input_specs = named(specs.parse(inputs), parameters, name)
@@ -68,7 +69,8 @@ def endpoints(module: Any, inputs: object, output_names: OutputNames | None) -> 
     if default is None:
         raise ExportError(
             f"the {type(module).__name__} has the tf.functions {', '.join(ready)}, and none is the default",
-            hint=f"call one of them {DEFAULT_SIGNATURE}, or give signatures={{{DEFAULT_SIGNATURE!r}: ...}}")
+            hint=f"call one of them {DEFAULT_SIGNATURE}, or give signatures={{{DEFAULT_SIGNATURE!r}: ...}}",
+            id="inputs-unknown")
     return endpoints_here
 
 
@@ -89,13 +91,16 @@ def _nothing(module: object, functions: Mapping[str, object], inputs: object) ->
     class_name = type(module).__name__
     if type(module).__module__.startswith("tensorflow.python.saved_model"):
         return ExportError("the SavedModel has no signature, and its object no tf.function that says what it takes",
-                           hint="save it again: tf.saved_model.save(model, path, signatures=...)")
+                           hint="save it again: tf.saved_model.save(model, path, signatures=...)", id="inputs-unknown")
     if functions:
-        return ExportError(f"no tf.function of the {class_name} says what it takes ({', '.join(functions)})", hint=_HOW)
+        return ExportError(f"no tf.function of the {class_name} says what it takes ({', '.join(functions)})", hint=_HOW,
+                           id="inputs-unknown")
     if callable(module) and inputs is None:
-        return ExportError(f"the {class_name} has no tf.function with an input_signature", hint=_HOW)
+        return ExportError(f"the {class_name} has no tf.function with an input_signature", hint=_HOW,
+                           id="inputs-unknown")
     return ExportError(f"the {class_name} has no tf.function to serve",
-                       hint="decorate a method with @tf.function(input_signature=[tf.TensorSpec(...)])")
+                       hint="decorate a method with @tf.function(input_signature=[tf.TensorSpec(...)])",
+                       id="inputs-unknown")
 
 
 def _of_concrete(function: Any, name: str, output_names: OutputNames | None,
@@ -143,7 +148,7 @@ def named(input_specs: tuple[TensorSpec, ...], parameters: Sequence[str], name: 
     """Unnamed inputs are called as the function's parameters are."""
     if len(input_specs) > len(parameters) and not (len(parameters) == 1 and all(spec.name for spec in input_specs)):
         raise ExportError(f"signature {name!r} is given {len(input_specs)} inputs, and its function takes "
-                          f"{len(parameters)}", hint="describe each parameter once")
+                          f"{len(parameters)}", hint="describe each parameter once", id="input-spec")
     return tuple(spec if spec.name else TensorSpec(parameters[index], spec.dtype, spec.shape)
                  for index, spec in enumerate(input_specs))
 
@@ -157,7 +162,8 @@ def _repinned(input_specs: tuple[TensorSpec, ...], pinned: tuple[TensorSpec, ...
         a.dtype == b.dtype and specs.compatible(a.shape, b.shape) for a, b in zip(input_specs, pinned, strict=True))
     if not fits:
         raise ExportError(f"signature {name!r} has the input_signature {'; '.join(map(str, input_specs))}, "
-                          f"and the input spec says {'; '.join(map(str, pinned))}", hint="leave the input spec out")
+                          f"and the input spec says {'; '.join(map(str, pinned))}", hint="leave the input spec out",
+                          id="input-spec")
     return tuple(TensorSpec(b.name or a.name, a.dtype, b.shape) for a, b in zip(input_specs, pinned, strict=True))
 
 

@@ -19,7 +19,7 @@ def check(functions: Sequence[Any], limit: int = LIMIT) -> None:
     total = sum(sizes.values())
     if total > limit:
         raise ExportError(f"the graph would have {total:,} bytes of constants, and a SavedModel's graph has at most "
-                          f"{limit:,}; the biggest one has {max(sizes.values()):,}", hint=HINT)
+                          f"{limit:,}; the biggest one has {max(sizes.values()):,}", hint=HINT, id="graph-too-big")
 
 
 def _constants(functions: Sequence[Any]) -> Iterator[tuple[str, int]]:

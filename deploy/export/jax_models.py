@@ -43,7 +43,7 @@ def from_jax(function: object, params: object = None, inputs: object = None, *,
     if params is None and recognises(function):
         return Exportable(function, inputs, output_names=output_names, examples=examples)
     if not callable(function) and not hasattr(function, "call"):
-        raise ExportError(f"{type(function).__name__} is no function of JAX", hint=_HOW)
+        raise ExportError(f"{type(function).__name__} is no function of JAX", hint=_HOW, id="jax-unservable")
     model: object = JaxFunction(function, params)  # type: ignore[arg-type]
     return Exportable(model, inputs, output_names=output_names, examples=examples)
 
@@ -63,7 +63,7 @@ def endpoint(model: object, name: str, inputs: object, output_names: OutputNames
     held = _held(model)
     if inputs is None:
         raise ExportError(f"signature {name!r} is a {type(model).__name__} of JAX, which doesn't say what it takes",
-                          hint=_HOW)
+                          hint=_HOW, id="inputs-unknown")
     described, letters = _letters(inputs)
     parameters = functions.parameters_of(held.function)[held.params is not None:]
     input_specs = functions.named(specs.parse(described), parameters, name)
@@ -94,7 +94,8 @@ def _unpacked(model: JaxFunction) -> JaxFunction:
     exported = model.function
     if "cpu" not in exported.platforms:
         raise ExportError(f"the function was exported for {', '.join(exported.platforms)}, and the server has a CPU",
-                          hint='export it for that, too: jax.export.export(f, platforms=["cpu", ...])')
+                          hint='export it for that, too: jax.export.export(f, platforms=["cpu", ...])',
+                          id="jax-unservable")
     check_exported(exported)
     return JaxFunction(exported.call, model.params)
 
@@ -116,7 +117,8 @@ def _of_nnx(module: Any) -> JaxFunction:
 def _of_linen(module: Any) -> JaxFunction:
     if module.scope is None:
         raise ExportError(f"the Flax module {type(module).__name__} isn't bound to its variables",
-                          hint="return module.bind(variables), or deploy.from_jax(module.apply, variables, inputs)")
+                          hint="return module.bind(variables), or deploy.from_jax(module.apply, variables, inputs)",
+                          id="jax-unservable")
     plain, variables = module.unbind()
     return JaxFunction(_signed(plain.apply, type(module).__call__), variables)
 
@@ -157,10 +159,11 @@ def _check_inputs(input_specs: Sequence[TensorSpec]) -> None:
     for spec in input_specs:
         if spec.dtype == "string":
             raise ExportError(f"the input {spec} is text, which JAX doesn't have",
-                              hint="turn text into numbers in a tf.function around it, or before the request")
+                              hint="turn text into numbers in a tf.function around it, or before the request",
+                              id="jax-unservable")
         if spec.shape is None:
-            raise ExportError(f"the input {spec} has no rank, which JAX has to know", hint=_HOW)
+            raise ExportError(f"the input {spec} has no rank, which JAX has to know", hint=_HOW, id="jax-unservable")
         if np.dtype(jax.dtypes.canonicalize_dtype(spec.dtype)).name != spec.dtype:
             raise ExportError(f"the input {spec} has 64 bits, and JAX computes with 32 here",
                               hint="say int32 or float32, or jax.config.update('jax_enable_x64', True) before the "
-                              "parameters are made")
+                              "parameters are made", id="jax-unservable")

@@ -120,7 +120,8 @@ def _leaf(path: Any, value: Any) -> _Leaf:
         return _Leaf(value, tf.Variable(data, trainable=False, name=name),
                      lambda array: jax.random.wrap_key_data(array, impl=implementation))
     if not getattr(value, "is_fully_addressable", True):
-        raise ExportError(f"the parameter {name} is spread over several processes", hint="gather it before exporting")
+        raise ExportError(f"the parameter {name} is spread over several processes", hint="gather it before exporting",
+                          id="jax-unservable")
     array = np.asarray(value)
     return _Leaf(value, tf.Variable(array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False),
                                     trainable=False, name=name))
@@ -177,7 +178,8 @@ def _check_callbacks(jaxpr: Any) -> None:
     for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
         if "callback" in equation.primitive.name or equation.primitive.name in ("debug_print", "infeed", "outfeed"):
             raise ExportError(f"the function calls back into Python ({equation.primitive.name}), which a server "
-                              "doesn't have", hint="leave out jax.debug.print, jax.pure_callback and jax.io_callback")
+                              "doesn't have", hint="leave out jax.debug.print, jax.pure_callback and jax.io_callback",
+                              id="jax-unservable")
         for value in equation.params.values():
             for inner in value if isinstance(value, list | tuple) else [value]:
                 if hasattr(getattr(inner, "jaxpr", inner), "eqns"):
@@ -187,19 +189,21 @@ def _check_callbacks(jaxpr: Any) -> None:
 def check_exported(exported: Any) -> None:
     if exported.nr_devices > 1:
         raise ExportError(f"the function is sharded over {exported.nr_devices} devices, and a server runs it on one",
-                          hint="export it without a mesh and without sharding constraints")
+                          hint="export it without a mesh and without sharding constraints", id="jax-unservable")
     if exported.disabled_safety_checks:
         checks = ", ".join(map(str, exported.disabled_safety_checks))
         raise ExportError(f"the function was exported with disabled checks: {checks}",
-                          hint="what they are about works in one version of XLA only: export it without them")
+                          hint="what they are about works in one version of XLA only: export it without them",
+                          id="jax-unservable")
     for aval in exported.out_avals:
         if aval.dtype.name not in SENDABLE:
             raise ExportError(f"the function returns an array of {aval.dtype.name}, which no reply can hold",
-                              hint="for random keys return jax.random.key_data(key)")
+                              hint="for random keys return jax.random.key_data(key)", id="jax-unservable")
     size = len(exported.mlir_module_serialized)
     if size > _MOST_CONSTANT:
         raise ExportError(f"the function has {size:,} bytes of constants, too many for a graph",
-                          hint="pass its arrays as params: deploy.from_jax(function, params, inputs)")
+                          hint="pass its arrays as params: deploy.from_jax(function, params, inputs)",
+                          id="graph-too-big")
 
 
 def _notes(exported: Any) -> tuple[str, ...]:
@@ -220,7 +224,7 @@ def _called(exported: Any, arguments: Sequence[Any]) -> list[Any]:
     if version > newest:
         raise ExportError(f"JAX writes version {version} of its calling convention, and TensorFlow {tf.__version__} "
                           f"knows those up to {newest}", hint="install a newer TensorFlow, or set "
-                          f"JAX_EXPORT_CALLING_CONVENTION_VERSION={newest}")
+                          f"JAX_EXPORT_CALLING_CONVENTION_VERSION={newest}", id="jax-unservable")
     shapes = [tuple(size if isinstance(size, int) else None for size in aval.shape) for aval in exported.out_avals]
     partitioner = {"use_shardy_partitioner": bool(settings.jax_use_shardy_partitioner)} if version >= 10 else {}
     results = xla.call_module(

@@ -28,20 +28,22 @@ def accept(gate: Gate, directory: Path, report: CheckReport) -> tuple[SavedModel
     """
     info = report.info
     if info is not None and not info.contract:
-        raise ExportError(f"{directory} has no signature, so nothing in it can be asked for", hint=_NO_SIGNATURE)
+        raise ExportError(f"{directory} has no signature, so nothing in it can be asked for", hint=_NO_SIGNATURE,
+                          id="no-signature")
     by_rule = {rule: [finding for finding in report.findings if finding.rule == rule]
                for rule in ("python-function", "asset-path", "sendable")}
     if python := by_rule["python-function"]:
         raise ExportError(f"the graph calls Python code, which stays in this process: {python[0].message} "
-                          f"({python[0].where})", hint=_PYTHON, details={"nodes": [str(f.where) for f in python]})
+                          f"({python[0].where})", hint=_PYTHON, details={"nodes": [str(f.where) for f in python]},
+                          id="python-in-graph")
     if outside := sorted({finding.subject for finding in by_rule["asset-path"] if finding.subject}):
         raise ExportError(f"the model reads {outside[0]!r}, a file outside of it, which a server doesn't have",
-                          hint=_OUTSIDE, details={"files": outside})
+                          hint=_OUTSIDE, details={"files": outside}, id="file-outside")
     if by_rule["sendable"]:
         first = by_rule["sendable"][0]
         raise ExportError(f"{first.where}: {first.message}",
                           hint="a signature takes and returns dense tensors of numbers or strings: cast it; "
-                               "tf.bitcast(y, tf.uint8) gives the bytes of a quantized one")
+                               "tf.bitcast(y, tf.uint8) gives the bytes of a quantized one", id="unsendable-dtype")
     gate.raise_if_refused(directory, report)
     assert info is not None, "what can't be read is refused"
     return info, report.sentences()

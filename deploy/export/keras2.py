@@ -115,7 +115,7 @@ def _made_up(kind: str, names: Sequence[tuple[str, str]], layers: Sequence[str] 
 def _input(name: str, tensor: Any, *, free: bool) -> TensorSpec:
     spec = getattr(tensor, "type_spec", tensor)
     if way := specs.way_to_dense(spec):
-        raise ExportError(specs.UNSENDABLE.format(tensor.name), hint=way)
+        raise ExportError(specs.UNSENDABLE.format(tensor.name), hint=way, id="unsendable-dtype")
     described = specs.one(spec)
     return TensorSpec(name, described.dtype, specs.free_batch(described.shape) if free else described.shape)
 

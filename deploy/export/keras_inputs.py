@@ -37,7 +37,7 @@ def known(model: Any) -> Invocation | None:
     tensors = list(graph.inputs)
     for tensor in tensors:
         if way := specs.way_to_dense(tensor):
-            raise ExportError(specs.UNSENDABLE.format(tensor.name), hint=way)
+            raise ExportError(specs.UNSENDABLE.format(tensor.name), hint=way, id="unsendable-dtype")
     own = [(t.name, t._keras_history.operation.__class__.__name__) for t in tensors]
     chosen = _keys(graph.input) or specs.stable("input", own)
     layers = [t._keras_history.operation for t in graph.outputs]

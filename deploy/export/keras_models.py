@@ -63,9 +63,10 @@ def _described(model: Any, described: tuple[TensorSpec, ...] | None) -> Invocati
         class_name = type(model).__name__
         if not model.built:
             raise ExportError(f"the {class_name} model {model.name!r} isn't built, so its input shapes are unknown",
-                              hint=f"fit it or call it on data first, or say what it takes: {_HOW}")
+                              hint=f"fit it or call it on data first, or say what it takes: {_HOW}",
+                              id="inputs-unknown")
         raise ExportError(f"the {class_name} model {model.name!r} doesn't tell its inputs",
-                          hint=f"say what it takes: {_HOW}")
+                          hint=f"say what it takes: {_HOW}", id="inputs-unknown")
     input_specs = _complete(model, described)
     return Invocation(input_specs, keras_calls.ways(model, [spec.name for spec in input_specs])[0])
 
@@ -104,14 +105,14 @@ def _pin(invocation: Invocation, pinned: tuple[TensorSpec, ...]) -> Invocation:
     if len(pinned) != len(invocation.inputs):
         takes = "; ".join(map(str, invocation.inputs))
         raise ExportError(f"the model has {len(invocation.inputs)} inputs ({takes}), and {len(pinned)} are given",
-                          hint="describe each of them")
+                          hint="describe each of them", id="input-spec")
     by_name = {spec.name: spec for spec in pinned}
     same = set(by_name) == {spec.name for spec in invocation.inputs}
     pairs = [(own, by_name[own.name] if same else other) for own, other in zip(invocation.inputs, pinned, strict=True)]
     for own, other in pairs:
         if not specs.compatible(own.shape, other.shape):
             raise ExportError(f"the model's input is {own}, and the input spec says {other}",
-                              hint="shapes include the batch dimension: (None, 784)")
+                              hint="shapes include the batch dimension: (None, 784)", id="input-spec")
     input_specs = tuple(replace(other, name=other.name or own.name) for own, other in pairs)
     back = {spec.name: own for (own, _), spec in zip(pairs, input_specs, strict=True)}
 

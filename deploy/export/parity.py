@@ -79,7 +79,7 @@ def tolerances(given: object, contract: Contract) -> dict[str, Tolerance]:
     unknown = sorted(set(limits) - known)
     if unknown:
         raise ExportError(f"tolerance for {unknown[0]!r}, which is no signature or signature/output of the model",
-                          hint=f"possible: {', '.join(sorted(known))}")
+                          hint=f"possible: {', '.join(sorted(known))}", id="bad-tolerance")
     return {"default": DEFAULT, **limits}
 
 
@@ -126,7 +126,8 @@ def _tolerance(given: object) -> Tolerance:
         return Tolerance(float(given), float(given))
     if isinstance(given, Mapping) and set(given) <= {"absolute", "relative"}:
         return Tolerance(float(given.get("absolute", 0.0)), float(given.get("relative", 0.0)))
-    raise ExportError(f"{given!r} is no tolerance", hint="give a number, or {'absolute': 1e-5, 'relative': 1e-4}")
+    raise ExportError(f"{given!r} is no tolerance", hint="give a number, or {'absolute': 1e-5, 'relative': 1e-4}",
+                      id="bad-tolerance")
 
 
 def describe(limits: Tolerances) -> dict[str, dict[str, float]]:

@@ -75,12 +75,13 @@ class Replay:
             out, err = self._process.communicate(json.dumps(request) + "\n", self._timeout)
         except subprocess.TimeoutExpired:
             raise ExportError(f"the saved model didn't answer its examples within {self._timeout:g} s",
-                              hint="give smaller examples") from None
+                              hint="give smaller examples", id="saved-model-fails") from None
         lines = out.strip().splitlines()
         if self._process.returncode or not lines:
             code = self._process.returncode
             raise ExportError(f"the process that loaded the saved model ended with exit code {code}",
-                              hint="the model can't be served like this", details={"logs": err[-_LOG_TAIL:]})
+                              hint="the model can't be served like this", details={"logs": err[-_LOG_TAIL:]},
+                              id="saved-model-fails")
         reply: dict[str, object] = json.loads(lines[-1])
         return reply
 
@@ -100,11 +101,12 @@ def run(module: str, request: Mapping[str, object], doing: str, timeout: float) 
         done = subprocess.run([sys.executable, "-m", module], input=json.dumps(request) + "\n",
                               capture_output=True, text=True, timeout=timeout, check=False, env=environment())
     except subprocess.TimeoutExpired:
-        raise ExportError(f"{doing} didn't end within {timeout:g} s") from None
+        raise ExportError(f"{doing} didn't end within {timeout:g} s", id="saved-model-fails") from None
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         raise ExportError(f"the process for {doing} ended with exit code {done.returncode}",
-                          hint="it can't be done with this model", details={"logs": done.stderr[-_LOG_TAIL:]})
+                          hint="it can't be done with this model", details={"logs": done.stderr[-_LOG_TAIL:]},
+                          id="saved-model-fails")
     answer: dict[str, Any] = json.loads(lines[-1])
     return answer
 
@@ -152,10 +154,12 @@ def _abandoned(entry: os.DirEntry[str]) -> bool:
 def _refused(text: str, request: object, cases: Sequence[Golden]) -> ExportError:
     if "Op type not registered" in text:
         return ExportError(f"the saved model needs an op that TensorFlow doesn't have: {text}",
-                           hint="it comes from a package like TensorFlow Text: keep it out of the served model")
+                           hint="it comes from a package like TensorFlow Text: keep it out of the served model",
+                           id="saved-model-fails")
     if request is None:
-        return ExportError(f"the saved model doesn't load: {text}", hint="nothing was published")
+        return ExportError(f"the saved model doesn't load: {text}", hint="nothing was published",
+                           id="saved-model-fails")
     case = cases[int(str(request))]
     shapes = ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in case.inputs.items())
     return ExportError(f"the saved model refuses an example for signature {case.signature!r} ({shapes}): {text}",
-                       hint="give inputs that it takes with examples=...")
+                       hint="give inputs that it takes with examples=...", id="examples-unfit")

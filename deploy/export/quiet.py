@@ -38,7 +38,7 @@ def keras() -> Any:
     module = _import("keras")
     if module.backend.backend() != "tensorflow":
         raise ExportError(f"Keras runs on {module.backend.backend()}, and only TensorFlow writes SavedModels",
-                          hint="set KERAS_BACKEND=tensorflow before anything imports keras")
+                          hint="set KERAS_BACKEND=tensorflow before anything imports keras", id="keras-backend")
     return module
 
 
@@ -72,4 +72,5 @@ def _import(name: str, extra: str = "tensorflow") -> Any:
         if error.name != name:
             raise ExportError(f"{name} can't be imported: {error}", hint=backend_hint() or
                               "install what it needs, or another release of it") from error
-        raise ExportError(f"{name} isn't installed, and exporting needs it", hint=install(extra)) from None
+        raise ExportError(f"{name} isn't installed, and exporting needs it", hint=install(extra),
+                          id="extra-missing") from None

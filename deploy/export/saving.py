@@ -108,7 +108,8 @@ def named(result: object, endpoint: SignatureFunction) -> dict[str, Any]:
     """The result's tensors by output name, renamed and cast as the endpoint says. Raises ExportError."""
     by_name = _by_name(result, endpoint)
     if not by_name:
-        raise ExportError(f"signature {endpoint.name!r} returns nothing", hint="return a tensor or a dict of tensors")
+        raise ExportError(f"signature {endpoint.name!r} returns nothing", hint="return a tensor or a dict of tensors",
+                          id="bad-signature")
     tensors = {name: _tensor(value, name, endpoint.name) for name, value in by_name.items()}
     return _renamed(tensors, endpoint)
 
@@ -118,7 +119,7 @@ def _by_name(result: object, endpoint: SignatureFunction) -> dict[str, object]:
         bad_keys = [key for key in result if not isinstance(key, str) or not key]
         if bad_keys:
             raise ExportError(f"signature {endpoint.name!r} returns a dict with the key {bad_keys[0]!r}",
-                              hint="output names have to be text")
+                              hint="output names have to be text", id="bad-signature")
         return dict(result)
     if isinstance(result, tuple) and hasattr(result, "_asdict"):
         return dict(result._asdict())
@@ -145,7 +146,8 @@ def _tensor(value: Any, name: str, signature: str) -> Any:
         hint = f"return tf.constant({value!r}), or leave it out"
     shown = f"{value!r}, " if isinstance(value, str | bytes | int | float) else ""
     what = "None" if value is None else f"{shown}a {type(value).__name__}"
-    raise ExportError(f"output {name!r} of signature {signature!r} isn't a tensor but {what}", hint=hint)
+    raise ExportError(f"output {name!r} of signature {signature!r} isn't a tensor but {what}", hint=hint,
+                      id="bad-signature")
 
 
 def _renamed(tensors: Mapping[str, Any], endpoint: SignatureFunction) -> dict[str, Any]:
@@ -158,12 +160,13 @@ def _renamed(tensors: Mapping[str, Any], endpoint: SignatureFunction) -> dict[st
     if not isinstance(rename, Mapping):
         if len(rename) != len(old):
             raise ExportError(f"signature {endpoint.name!r} has {len(old)} outputs ({', '.join(old)}), "
-                              f"and {len(rename)} output names are given", hint="give one name for each, in this order")
+                              f"and {len(rename)} output names are given", hint="give one name for each, in this order",
+                              id="bad-signature")
         rename = dict(zip(old, rename, strict=True))
     unknown = sorted(set(rename) - set(old))
     if unknown:
         raise ExportError(f"signature {endpoint.name!r} has no output {unknown[0]!r} to rename",
-                          hint=f"its outputs are {', '.join(old)}")
+                          hint=f"its outputs are {', '.join(old)}", id="bad-signature")
     return _distinct({name: _pinned(str(rename.get(name, name)), tensors[name]) for name in old}, endpoint.name)
 
 
@@ -182,7 +185,7 @@ def _distinct(renamed: Mapping[str, tuple[str, Any]], signature: str) -> dict[st
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ExportError(f"two outputs of signature {signature!r} would be called {twice[0]!r}",
-                          hint="give every output its own name")
+                          hint="give every output its own name", id="bad-signature")
     return dict(renamed.values())
 
 
@@ -201,7 +204,7 @@ def save(endpoints: Sequence[SignatureFunction], functions: Sequence[Any], direc
     except (tf.errors.OpError, OSError) as error:
         why = str(getattr(error, "message", error)).rpartition("; ")[2]  # behind the op's and the file's name
         raise RepositoryError(f"the model can't be written to {directory}: {why}",
-                              hint="make room, or name another repository") from error
+                              hint="make room, or name another repository", id="disk-full") from error
     rewrite(directory, endpoints)
 
 
@@ -247,7 +250,8 @@ def state(directory: Path) -> dict[str, Identity]:
         return {name: identity(entry.stat()) for name, entry in files.walk(directory)}
     except OSError as error:
         raise RepositoryError(f"{error.filename or directory} can't be read: {files.reason(error)}",
-                              hint="name a model that this user may read, with nothing in it but its files") from error
+                              hint="name a model that this user may read, with nothing in it but its files",
+                              id="path-unusable") from error
 
 
 def copy(source: Path, target: Path, progress: Callable[[int, int], None] | None = None) -> None:
@@ -271,4 +275,4 @@ def copy(source: Path, target: Path, progress: Callable[[int, int], None] | None
     except OSError as error:
         why = error.args[0][0][2] if isinstance(error, shutil.Error) else error  # (from, to, why) for each file
         raise RepositoryError(f"{source} can't be copied to the repository: {why}",
-                              hint="make room, or name another repository") from error
+                              hint="make room, or name another repository", id="disk-full") from error

@@ -31,10 +31,12 @@ def find(source: Exportable) -> list[SignatureFunction]:
     model, chosen = source.model, source.signatures
     if chosen is not None:
         if not chosen:
-            raise ExportError("no signature is given: signatures is empty", hint="leave it out, or name what to serve")
+            raise ExportError("no signature is given: signatures is empty", hint="leave it out, or name what to serve",
+                              id="bad-signature")
         if source.inputs is not None or source.output_names is not None:
             raise ExportError("both signatures and inputs or output_names are given",
-                              hint="say them in each signature: Predict(function, inputs=..., outputs=[...])")
+                              hint="say them in each signature: Predict(function, inputs=..., outputs=[...])",
+                              id="input-spec")
         return [_chosen(name, value, model) for name, value in chosen.items()]
     if isinstance(model, SignatureFunction):
         return [model]
@@ -50,7 +52,8 @@ def find(source: Exportable) -> list[SignatureFunction]:
 
 def _chosen(name: object, value: object, owner: object) -> SignatureFunction:
     if not isinstance(name, str) or not name or name.startswith("__saved_model"):
-        raise ExportError(f"{name!r} can't be a signature's name", hint=f"name it in letters, like {DEFAULT_SIGNATURE}")
+        raise ExportError(f"{name!r} can't be a signature's name", hint=f"name it in letters, like {DEFAULT_SIGNATURE}",
+                          id="bad-signature")
     if isinstance(value, Classify | Regress):
         base = _one(name, value.function, value.features or _examples(value), None)
         endpoint = classify(base, value.labels) if isinstance(value, Classify) else regress(base)
@@ -98,7 +101,7 @@ def _offered(source: Exportable) -> list[SignatureFunction]:
     what = "None" if model is None else f"the class {model.__name__}" if isinstance(model, type) else \
         f"a {type(model).__name__}"
     hint = _WHAT if not isinstance(model, Mapping) else f"{_WHAT}; a dict of functions goes to signatures="
-    raise ExportError(f"{what} can't be exported", hint=hint)
+    raise ExportError(f"{what} can't be exported", hint=hint, id="bad-signature")
 
 
 def classify(base: SignatureFunction, labels: Sequence[str], *, serialized: bool | None = None) -> SignatureFunction:
@@ -110,13 +113,14 @@ def classify(base: SignatureFunction, labels: Sequence[str], *, serialized: bool
 
         if set(result) - {"classes", "scores"} and len(result) > 1:
             raise ExportError(f"classify signature {base.name!r} returns {', '.join(sorted(result))}",
-                              hint="return the scores [batch, classes], or a dict with `scores` and perhaps `classes`")
+                              hint="return the scores [batch, classes], or a dict with `scores` and perhaps `classes`",
+                              id="bad-signature")
         if set(result) == {"classes"}:
             return result
         scores = tf.cast(result["scores"] if "scores" in result else next(iter(result.values())), tf.float32)
         if scores.shape.rank != 2:
             raise ExportError(f"classify signature {base.name!r} returns scores of shape {scores.shape}",
-                              hint="return one row of scores for each example: [batch, classes]")
+                              hint="return one row of scores for each example: [batch, classes]", id="bad-signature")
         names = _class_names(labels, scores.shape[1], base.name)
         classes = result.get("classes")
         if classes is None and names:
@@ -134,11 +138,11 @@ def regress(base: SignatureFunction, *, serialized: bool | None = None) -> Signa
 
         if len(result) != 1:
             raise ExportError(f"regress signature {base.name!r} returns {', '.join(sorted(result))}",
-                              hint="return one tensor: a number for each example")
+                              hint="return one tensor: a number for each example", id="bad-signature")
         values = tf.cast(next(iter(result.values())), tf.float32)
         if values.shape.rank not in (1, 2) or (values.shape.rank == 2 and values.shape[1] != 1):
             raise ExportError(f"regress signature {base.name!r} returns values of shape {values.shape}",
-                              hint="return one number for each example: [batch] or [batch, 1]")
+                              hint="return one number for each example: [batch] or [batch, 1]", id="bad-signature")
         return {"outputs": tf.reshape(values, [-1])}
 
     return from_examples(base, REGRESS_METHOD, shape, takes_examples=serialized)
@@ -151,7 +155,7 @@ def serialized(examples: Mapping[str, Any], features: Sequence[TensorSpec]) -> A
     if any(len(column) != rows for column, _ in columns.values()):
         sizes = ", ".join(f"{name} {len(column)}" for name, (column, _) in columns.items())
         raise ExportError(f"the features of the examples have different numbers of rows: {sizes}",
-                          hint="give each feature a value, or a list of values, for each example")
+                          hint="give each feature a value, or a list of values, for each example", id="examples-unfit")
     array = np.empty(rows, object)
     for row in range(rows):
         example = example_pb2.Example()
@@ -165,7 +169,7 @@ def _rows(column: Any, name: str) -> Sequence[Any]:
     """One entry for each example: a value or a list of values, not all of one length."""
     if not isinstance(column, list | tuple) and np.ndim(column) == 0:
         raise ExportError(f"feature {name!r} of the examples is {column!r:.40}, without a batch dimension",
-                          hint="give a list: one entry for each example")
+                          hint="give a list: one entry for each example", id="examples-unfit")
     return list(column)
 
 
@@ -208,7 +212,7 @@ def _parsed(examples: Any, features: Sequence[TensorSpec]) -> dict[str, Any]:
     for spec in features:
         if spec.shape is None or not spec.shape or None in spec.shape[1:]:
             raise ExportError(f"feature {spec} of a tf.Example needs a known shape behind the batch dimension",
-                              hint='for example features={"x": "float32[?, 4]"}')
+                              hint='for example features={"x": "float32[?, 4]"}', id="bad-signature")
         wanted[spec.name] = tf.io.FixedLenFeature(list(spec.shape[1:]), _wire_dtype(spec))
     parsed = tf.io.parse_example(examples, wanted)
     return {spec.name: parsed[spec.name] if parsed[spec.name].dtype.name == spec.dtype
@@ -218,12 +222,13 @@ def _parsed(examples: Any, features: Sequence[TensorSpec]) -> dict[str, Any]:
 def _wire_dtype(spec: TensorSpec) -> str:
     family = spec.dtype.rstrip("0123456789")
     if family not in _ON_THE_WIRE:
-        raise ExportError(f"a tf.Example can't hold the feature {spec}", hint="it holds numbers and strings")
+        raise ExportError(f"a tf.Example can't hold the feature {spec}", hint="it holds numbers and strings",
+                          id="bad-signature")
     return _ON_THE_WIRE[family]
 
 
 def _class_names(labels: Sequence[str], count: int | None, name: str) -> list[str]:
     if labels and count is not None and len(labels) != count:
         raise ExportError(f"classify signature {name!r} has {count} scores for each example and {len(labels)} labels",
-                          hint="give one label for each score, in the same order")
+                          hint="give one label for each score, in the same order", id="bad-signature")
     return list(labels) or [str(index) for index in range(count or 0)]

@@ -58,7 +58,8 @@ def one(described: object) -> TensorSpec:
         return TensorSpec("", "float32", tuple(described))
     if hasattr(described, "shape") and hasattr(described, "dtype"):
         return _from_attributes(described)
-    raise ExportError(f"an input can't be described by {described!r} ({type(described).__name__})", hint=_FORMS)
+    raise ExportError(f"an input can't be described by {described!r} ({type(described).__name__})", hint=_FORMS,
+                      id="input-spec")
 
 
 def compatible(spec: tuple[int | None, ...] | None, other: tuple[int | None, ...] | None) -> bool:
@@ -76,13 +77,13 @@ def free_batch(shape: Sequence[int | None] | None) -> tuple[int | None, ...] | N
 def _from_text(text: str) -> TensorSpec:
     match = _TEXT.fullmatch(text)
     if match is None:
-        raise ExportError(f"can't read the input spec {text!r}", hint=_FORMS)
+        raise ExportError(f"can't read the input spec {text!r}", hint=_FORMS, id="input-spec")
     if match["any"]:
         shape: tuple[int | None, ...] | None = None
     else:
         sizes = [size.strip() for size in (match["shape"] or "").split(",") if size.strip()]
         if not all(size in {"?", "None", "-1"} or size.isdecimal() for size in sizes):
-            raise ExportError(f"can't read the shape in the input spec {text!r}", hint=_FORMS)
+            raise ExportError(f"can't read the shape in the input spec {text!r}", hint=_FORMS, id="input-spec")
         shape = tuple(int(size) if size.isdecimal() else None for size in sizes)
     return TensorSpec((match["name"] or "").strip(), _dtype(match["dtype"], text), shape)
 
@@ -91,7 +92,7 @@ def _from_attributes(described: Any) -> TensorSpec:
     """A tf.TensorSpec, KerasTensor, InputSpec or array."""
     if way := way_to_dense(described):
         raise ExportError(f"an input is described by {described!r:.200}, which is no dense tensor, and a request holds "
-                          "dense ones", hint=way)
+                          "dense ones", hint=way, id="input-spec")
     shape = described.shape
     rank = getattr(shape, "rank", 0)
     dims = None if shape is None or rank is None else tuple(None if d is None else int(d) for d in shape)
@@ -104,7 +105,7 @@ def _dtype(name: str, where: str) -> str:
     if name in tensors.SENDABLE:
         return name
     raise ExportError(f"{name!r} in the input spec {where!r} is no dtype that can be served",
-                      hint=f"possible: {', '.join(tensors.SENDABLE)}")
+                      hint=f"possible: {', '.join(tensors.SENDABLE)}", id="input-spec")
 
 
 def _is_shape(value: Sequence[object]) -> bool:
@@ -113,7 +114,7 @@ def _is_shape(value: Sequence[object]) -> bool:
 
 def _named(name: object, spec: TensorSpec) -> TensorSpec:
     if not isinstance(name, str) or not name:
-        raise ExportError(f"an input's name has to be text, got {name!r}", hint=_FORMS)
+        raise ExportError(f"an input's name has to be text, got {name!r}", hint=_FORMS, id="input-spec")
     return TensorSpec(name, spec.dtype, spec.shape)
 
 
@@ -121,7 +122,7 @@ def _distinct(parsed: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
     names = [spec.name for spec in parsed if spec.name]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ExportError(f"two inputs are called {twice[0]!r}", hint="give every input its own name")
+        raise ExportError(f"two inputs are called {twice[0]!r}", hint="give every input its own name", id="input-spec")
     return parsed
 
 
@@ -182,7 +183,7 @@ def _check(spec: Any, path: tuple[str, ...], signature: str) -> None:
     place = path[0] + "".join(f"[{key}]" if key.isdecimal() else f"[{key!r}]" for key in path[1:])
     raise ExportError(f"argument {place} of signature {signature!r} is {spec!r:.200}, which is no dense tensor, "
                       "and a request holds dense ones",
-                      hint=way_to_dense(spec) or _PLAIN)
+                      hint=way_to_dense(spec) or _PLAIN, id="input-spec")
 
 
 def way_to_dense(described: object) -> str:

@@ -126,7 +126,8 @@ def _published_directory(source: Exportable, asked: SavedModelDirectory, to: Sta
 
 def _check_unchanged(origin: Path, before: object) -> None:
     if saving.state(origin) != before:
-        raise ExportError(f"{origin} was changed while it was exported", hint="export it when nobody writes to it")
+        raise ExportError(f"{origin} was changed while it was exported", hint="export it when nobody writes to it",
+                          id="model-changed")
 
 
 def _changed(asked: SavedModelDirectory, change: saved_models.Changes, to: Staging) -> tuple[str, ...]:
@@ -194,7 +195,8 @@ def _refuse(source: Exportable, origin: Path, *names: str) -> None:
     if given := [name for name in names if getattr(source, name) is not None]:
         hint = "export the model object instead" if given[0] != "recipes" else \
             "publish it without, and export that version with them"
-        raise ExportError(f"{given[0]} can't be changed in {origin}, which is saved already", hint=hint)
+        raise ExportError(f"{given[0]} can't be changed in {origin}, which is saved already", hint=hint,
+                          id="tflite-unchangeable")
 
 
 def _version(distribution: str) -> str:

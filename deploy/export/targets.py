@@ -57,7 +57,7 @@ Target = PythonObject | ModelFile
 def parse(text: str | Path) -> Target:
     """What `text` names, without loading it. Raises ExportError if it names nothing that can be exported."""
     if text == "":
-        raise ExportError("the target is empty", hint=_FORMS)
+        raise ExportError("the target is empty", hint=_FORMS, id="bad-target")
     path = Path(text)
     source = sources.find(path)
     if source is not None:
@@ -67,14 +67,15 @@ def parse(text: str | Path) -> Target:
     if not path.exists():
         _check_separators(str(text))
     if path.suffix.lower() in SUFFIXES:
-        raise ExportError(f"there is no file {text}", hint=_RELATIVE)
+        raise ExportError(f"there is no file {text}", hint=_RELATIVE, id="bad-target")
     module, colon, attribute = str(text).rpartition(":")
     if colon and module and attribute:
         return PythonObject(module, attribute)
     if path.is_file():
         hint = f"name what in it: {text}:build" if path.suffix == ".py" else _FORMS
-        raise ExportError(f"{text} is a file that can't be exported by itself", hint=hint)
-    raise ExportError(f"{str(text)!r} is neither a file nor a directory, nor module:attribute", hint=_FORMS)
+        raise ExportError(f"{text} is a file that can't be exported by itself", hint=hint, id="bad-target")
+    raise ExportError(f"{str(text)!r} is neither a file nor a directory, nor module:attribute", hint=_FORMS,
+                      id="bad-target")
 
 
 def loading(model: object) -> str:
@@ -90,7 +91,7 @@ def _check_separators(text: str) -> None:
     if "\\" in text and os.sep != "\\" and not Path(text.rpartition(":")[0]).is_file():
         drive = re.match(r"[A-Za-z]:\\", text)
         hint = "give the path that it has on this machine" if drive else "write " + text.replace("\\", "/")
-        raise ExportError(f"there is no {text}: paths have / here, not \\", hint=hint)
+        raise ExportError(f"there is no {text}: paths have / here, not \\", hint=hint, id="bad-target")
 
 
 def load_target(text: str | Path, custom_objects: Mapping[str, object] | Sequence[str] | None = None) -> object:
@@ -122,7 +123,8 @@ def resolve(described: Exportable) -> Exportable:
         if isinstance(model, Path) and model == target:  # it is published as it is
             return described
         described = described.filled(model if isinstance(model, Exportable) else Exportable(model))
-    raise ExportError(f"{described.model} names another target, again and again", hint="name the model itself")
+    raise ExportError(f"{described.model} names another target, again and again", hint="name the model itself",
+                      id="bad-target")
 
 
 def _directory(path: Path) -> Path:
@@ -130,7 +132,7 @@ def _directory(path: Path) -> Path:
     model = load_target(path)
     if not isinstance(model, SavedModelDirectory):
         raise ExportError(f"{path} is no SavedModel directory, and has no tags or signatures to choose",
-                          hint="leave --tags and --default-signature out")
+                          hint="leave --tags and --default-signature out", id="bad-target")
     return model.path
 
 
@@ -143,7 +145,7 @@ def load_custom_objects(described: Mapping[str, object] | Sequence[str] | None) 
         module, colon, attribute = text.rpartition(":")
         if not colon or not module or not attribute:
             raise ExportError(f"custom object {text!r} isn't module:name",
-                              hint="for example my_package.layers:CustomDense")
+                              hint="for example my_package.layers:CustomDense", id="custom-object-missing")
         with importing(module):
             by_name[attribute.rpartition(".")[2]] = _attribute(PythonObject(module, attribute))
     return by_name
@@ -155,17 +157,19 @@ def built(found: object, where: str) -> object:
         return found
     if not callable(found):
         raise ExportError(f"{where} is a {type(found).__name__}, neither a model nor a function that builds one",
-                          hint="name a Keras model, a tf.Module, a tf.function, or a function that returns one")
+                          hint="name a Keras model, a tf.Module, a tf.function, or a function that returns one",
+                          id="bad-target")
     if _needs_arguments(found):
         if inspect.isclass(found):
             raise ExportError(f"{where} is a class whose constructor needs arguments",
-                              hint="name a function that builds it")
+                              hint="name a function that builds it", id="bad-target")
         return found  # a function of tensors: exported itself, with the caller's input specs
     result = _run(f"building {where}", found)
     if exportable(result) or (callable(result) and not inspect.isclass(result)):
         return result
     raise ExportError(f"{where} returned {_what(result)}, which is no model",
-                      hint="return the Keras model, tf.Module, tf.function or deploy.export.Exportable")
+                      hint="return the Keras model, tf.Module, tf.function or deploy.export.Exportable",
+                      id="bad-target")
 
 
 def exportable(value: object) -> bool:
@@ -195,7 +199,7 @@ def _no_model_in(path: Path) -> ExportError:
         hint = f"a frozen graph is named by its file: {path / graphs[0]}"
     else:
         hint = placement.not_a_version(path) or "name the directory that tf.saved_model.save wrote"
-    return ExportError(f"{path} is a directory without a saved_model.pb", hint=hint)
+    return ExportError(f"{path} is a directory without a saved_model.pb", hint=hint, id="bad-target")
 
 
 def _attribute(target: PythonObject) -> object:
@@ -205,7 +209,7 @@ def _attribute(target: PythonObject) -> object:
             public = [n for n in dir(value) if not n.startswith("_")]
             close = difflib.get_close_matches(name, public, 3)
             hint = f"did you mean {' or '.join(close)}?" if close else f"it has: {', '.join(public[:12]) or 'nothing'}"
-            raise ExportError(f"{target.module} has no attribute {target.attribute!r}", hint=hint)
+            raise ExportError(f"{target.module} has no attribute {target.attribute!r}", hint=hint, id="bad-target")
         value = getattr(value, name)
     return value
 
@@ -218,13 +222,14 @@ def _module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise ExportError(f"there is no module {name!r}",
-                              hint="looked for in the working directory and among the installed packages") from None
+                              hint="looked for in the working directory and among the installed packages",
+                              id="bad-target") from None
         raise user_error(f"importing {name}", error) from error
 
 
 def _module_of_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise ExportError(f"there is no file {path}", hint=_RELATIVE)
+        raise ExportError(f"there is no file {path}", hint=_RELATIVE, id="bad-target")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

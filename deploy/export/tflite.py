@@ -110,15 +110,17 @@ def convert(directory: Path, contract: Contract, cases: Sequence[Golden], mode: 
     an answer is too far off. Then there is no file.
     """
     if mode not in SHARES:
-        raise ExportError(f"there is no TFLite mode {mode!r}", hint=f"possible: {', '.join(SHARES)}")
+        raise ExportError(f"there is no TFLite mode {mode!r}", hint=f"possible: {', '.join(SHARES)}",
+                          id="tflite-conversion")
     left_out = left_out or {}
     contract = Contract(tuple(signature for name, signature in contract.items() if name not in left_out))
     cases = [case for case in cases if case.signature not in left_out]
     if not contract:
         name, why = next(iter(left_out.items()))
-        raise ExportError(f"TFLite can't have the signature {name!r}: {why}", hint=_KEEP_RAW)
+        raise ExportError(f"TFLite can't have the signature {name!r}: {why}", hint=_KEEP_RAW, id="tflite-conversion")
     if not cases:
-        raise ExportError("a TFLite model can't be proven without examples", hint="give some, or let them be generated")
+        raise ExportError("a TFLite model can't be proven without examples", hint="give some, or let them be generated",
+                          id="tflite-conversion")
     share = SHARES[mode] if limit is None else limit
     try:
         reply, answers = _run({"directory": str(directory), "mode": mode, "signatures": _ordered(contract),
@@ -158,13 +160,14 @@ def _refused(reply: Mapping[str, Any], directory: Path) -> ExportError:
         named = " and ".join(narrow)
         what = f"TFLite has no operators for {', '.join(reply['ops'])} in {named}" if reply["ops"] else \
             f"the model can't be {reply['doing']} as TFLite: {reply['error']}"
-        return ExportError(f"{what}: the model computes in {named}", hint=_IN_FLOAT32)
+        return ExportError(f"{what}: the model computes in {named}", hint=_IN_FLOAT32, id="tflite-conversion")
     if reply["ops"]:
         loops = all(str(op).startswith("TensorList") for op in reply["ops"])
         return ExportError(f"TFLite has no operators for {', '.join(reply['ops'])}: they would be custom or Select-TF "
-                           "operators", hint=_UNROLL if loops else _KEEP_OUT)
+                           "operators", hint=_UNROLL if loops else _KEEP_OUT, id="tflite-conversion")
     doing = "converted to" if reply["doing"] == "converted" else "run as"
-    return ExportError(f"the model can't be {doing} TFLite: {reply['error']}", hint="export without --tflite")
+    return ExportError(f"the model can't be {doing} TFLite: {reply['error']}", hint="export without --tflite",
+                       id="tflite-conversion")
 
 
 def _unsupported_floats(directory: Path, ops: frozenset[str]) -> list[str]:
@@ -182,14 +185,15 @@ def _check_contract(contract: Contract, converted: tflite.TfliteInfo) -> None:
     """Signatures, names and dtypes have to be the SavedModel's; unknown shapes may have become known."""
     for signature in contract.values():
         if signature.name not in converted.contract:
-            raise ExportError(f"the TFLite model lacks the signature {signature.name!r}")
+            raise ExportError(f"the TFLite model lacks the signature {signature.name!r}", id="tflite-conversion")
         other = converted.contract[signature.name]
         for side_name, specs, converted_specs in (("input", signature.inputs, other.inputs),
                                    ("output", signature.outputs, other.outputs)):
             wanted, actual = ({s.name: s.dtype for s in side} for side in (specs, converted_specs))
             if wanted != actual:
                 raise ExportError(f"the TFLite model's {side_name}s of {signature.name!r} are {actual}, the "
-                                  f"SavedModel's {wanted}", hint="an input that no output needs is dropped: remove it")
+                                  f"SavedModel's {wanted}", hint="an input that no output needs is dropped: remove it",
+                                  id="tflite-conversion")
 
 
 def _pairs(cases: Sequence[Golden], answers: Sequence[Mapping[str, Any]]) -> Iterator[AnswerPair]:
@@ -220,7 +224,8 @@ def _check_parity(measured: AnswerDrift, mode: str, share: float) -> None:
         raise ParityError(
             f"the TFLite model ({mode}) answers differently, by more than {share:g} of the outputs' largest magnitude: "
             f"{outside[0]}", details={"differences": outside},
-            hint="choose a mode with more bits, give more examples for int8, or allow more with --tflite-limit")
+            hint="choose a mode with more bits, give more examples for int8, or allow more with --tflite-limit",
+            id="tflite-conversion")
 
 
 def _saved_size(directory: Path) -> int:

@@ -67,7 +67,7 @@ def write(version_dir: str | Path, goldens: Sequence[Golden], model: str) -> Pat
     """
     if len(goldens) > LIMIT:
         raise RepositoryError(f"{len(goldens)} golden cases for {model!r}; TF Serving refuses a version with more than "
-                              f"{LIMIT} warm-up records", hint="give fewer examples")
+                              f"{LIMIT} warm-up records", hint="give fewer examples", id="too-many-goldens")
     path = Path(version_dir) / FILE
     path.parent.mkdir(exist_ok=True)
     records.write(path, (encode(golden, model) for golden in goldens))
@@ -98,7 +98,7 @@ def scan(version_dir: str | Path) -> Recorded:
         where = f"{path}: record {number}"
         if number >= LIMIT:
             raise Malformed(f"{path}: more than {LIMIT} records, which no server takes",
-                            hint="remove some with `tfs goldens remove`")
+                            hint="remove some with `tfs goldens remove`", id="too-many-goldens")
         log = parse(data, where)
         if not answered(log):
             skipped += 1
@@ -128,7 +128,7 @@ def requests(path: str | Path, hint: str = "name another file") -> list[Golden]:
     """
     path = Path(path)
     if not path.is_file():
-        raise RepositoryError(f"there is no file {path} with recorded requests", hint=hint)
+        raise RepositoryError(f"there is no file {path} with recorded requests", hint=hint, id="no-goldens")
     asked = []
     for number, data in enumerate(records.read(path)):
         where = f"{path}: record {number}"
@@ -139,7 +139,7 @@ def requests(path: str | Path, hint: str = "name another file") -> list[Golden]:
             except BadReply as error:
                 raise Malformed(f"{where}: {error.message}", hint=error.hint or "record it again") from error
     if not asked:
-        raise RepositoryError(f"{path} holds no predict request", hint=hint)
+        raise RepositoryError(f"{path} holds no predict request", hint=hint, id="no-goldens")
     return asked
 
 

@@ -69,7 +69,8 @@ class Checked:
             more = f"; and {len(fatal) - 1} more" if len(fatal) > 1 else ""
             raise RepositoryError(f"{self.path}: {fatal[0]}{more}", hint="a server refuses to load a version with such "
                                   "a file: export it again, or remove the record with `tfs goldens remove`",
-                                  details={"problems": [problem.to_json() for problem in self.problems]})
+                                  details={"problems": [problem.to_json() for problem in self.problems]},
+                                  id="warmup-broken")
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON data."""

@@ -62,7 +62,8 @@ def add(repository: Repository, mv: ModelVersion, requests: Sequence[Golden], ve
     have = stored(path)
     if len(have) + len(requests) > LIMIT:
         raise RepositoryError(f"{mv} has {len(have)} records, and {len(requests)} more are over {LIMIT}, the most that "
-                              "a server takes", hint="remove some with `tfs goldens remove`, or add fewer")
+                              "a server takes", hint="remove some with `tfs goldens remove`, or add fewer",
+                              id="too-many-goldens")
     if progress:
         progress(f"asking {mv}")
     with on_engine(path, gate) as ask:
@@ -82,7 +83,8 @@ def remove(repository: Repository, mv: ModelVersion, numbers: Sequence[int], ver
     wrong = [number for number in numbers if not 0 <= number < len(have)]
     if wrong:
         there = f"it has {len(have)}, from 0 to {len(have) - 1}" if have else "it has none"
-        raise SpecError(f"{mv} has no record {wrong[0]}", hint=f"{there}; see `tfs goldens list {mv}`")
+        raise SpecError(f"{mv} has no record {wrong[0]}", hint=f"{there}; see `tfs goldens list {mv}`",
+                        id="unknown-record")
     left = [data for number, data in enumerate(have) if number not in set(numbers)]
     return Edited(publish(repository, mv, left, version, gate), removed=len(have) - len(left))
 
@@ -101,7 +103,7 @@ def stored(directory: Path) -> list[bytes]:
     stored_records = list(islice(records.read(path, goldens.MOST_BYTES), _MOST_RECORDS + 1))
     if len(stored_records) > _MOST_RECORDS:
         raise Malformed(f"{path} has more than {_MOST_RECORDS:,} records, and a server takes {LIMIT}",
-                        hint="write the file again, or remove it")
+                        hint="write the file again, or remove it", id="too-many-goldens")
     return stored_records
 
 
@@ -139,7 +141,8 @@ def publish(repository: Repository, mv: ModelVersion, data: Sequence[bytes], ver
 
 def _required(reply: Golden | str) -> Golden:
     if isinstance(reply, str):
-        raise ExportError(reply, hint="a golden needs an answer that repeats itself; nothing was published")
+        raise ExportError(reply, hint="a golden needs an answer that repeats itself; nothing was published",
+                          id="golden-not-repeatable")
     return reply
 
 

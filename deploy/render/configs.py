@@ -186,12 +186,14 @@ def spec_file(models_config: str | Path) -> SpecFile:
         text = read_text(path)
     except OSError as e:
         raise SpecError(f"can't read the config file {path}: {reason(e)}",
-                        hint="name a server's models.config; without one: `tfs init`") from None
+                        hint="name a server's models.config; without one: `tfs init`", id="config-unreadable") from None
     except UnicodeDecodeError:
-        raise SpecError(f"{path} isn't text", hint="name a models.config in protobuf's text format") from None
+        raise SpecError(f"{path} isn't text", hint="name a models.config in protobuf's text format",
+                        id="config-unreadable") from None
     config = from_text(text, pb.ModelServerConfig, str(path))
     if config.WhichOneof("config") != "model_config_list":
-        raise SpecError("expected a model_config_list", path=str(path), hint="custom model configs can't be converted")
+        raise SpecError("expected a model_config_list", path=str(path), hint="custom model configs can't be converted",
+                        id="config-unreadable")
     entries = config.model_config_list.config
     models = [_model(entry, f"{path}: config/{i}") for i, entry in enumerate(entries)]
     roots = {str(PurePosixPath(entry.base_path).parent) for entry in entries}
@@ -252,7 +254,7 @@ def _model(entry: pb.ModelConfig, where: str) -> ModelSpec:
     check_name(entry.name, f"{where}: model name")
     if entry.model_platform not in ("", "tensorflow"):
         raise SpecError(f"platform {entry.model_platform!r} is not supported", path=f"{where}/model_platform",
-                        hint="only tensorflow is")
+                        hint="only tensorflow is", id="config-unreadable")
     policy = policy_of(entry)
     versions: int | list[int] | str | dict[str, int] = "latest"
     if isinstance(policy, All):

@@ -2,6 +2,7 @@
 
     formats   a smoke test as JUnit XML, the findings of a check as SARIF
     bom       a version's bill of materials as CycloneDX
+    explanations   what each message, rule and check means: explanations.md, and what the rules say of themselves
     html      pages that stand alone: tables, lists; bars and curves as SVG
 
 Tables for a terminal are drawn in `cli`. Names are resolved on first use: a page needs nothing of smoke tests and

@@ -250,4 +250,4 @@ def _check_unchanged(file: SourceFile, now: os.stat_result) -> None:
 
 def _changed(file: SourceFile) -> RepositoryError:
     return RepositoryError(f"{file.path} changed while it was being copied",
-                           hint="wait until whatever writes it is done, then publish again")
+                           hint="wait until whatever writes it is done, then publish again", id="model-changed")

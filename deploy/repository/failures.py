@@ -17,11 +17,11 @@ _REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class Refused(OSError):
-    """What a store elsewhere refuses. `str()` is the sentence; hint: what to do."""
+    """What a store elsewhere refuses. `str()` is the sentence; hint: what to do; id: as of DeployError."""
 
-    def __init__(self, sentence: str, hint: str) -> None:
+    def __init__(self, sentence: str, hint: str, id: str = "") -> None:
         super().__init__(sentence)
-        self.hint = hint
+        self.hint, self.id = hint, id
 
 
 @contextmanager
@@ -30,13 +30,14 @@ def translated(doing: str, where: Path | str) -> Iterator[None]:
     try:
         yield
     except Refused as error:
-        raise RepositoryError(f"can't {doing}: {error}", hint=error.hint) from error
+        raise RepositoryError(f"can't {doing}: {error}", hint=error.hint, id=error.id) from error
     except OSError as error:
         path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else str(where)
         if error.errno in _REFUSED:
             raise RepositoryError(f"can't {doing}: {path}: {os.strerror(error.errno or 0)}",
-                                  hint="check the owner and mode of the directory, and how it is mounted") from error
-        raise RepositoryError(f"can't {doing}: {path}: {files.reason(error)}") from error
+                                  hint="check the owner and mode of the directory, and how it is mounted",
+                                  id="permission-denied") from error
+        raise RepositoryError(f"can't {doing}: {path}: {files.reason(error)}", id="permission-denied") from error
     except (RecursionError, MemoryError) as error:
         raise RepositoryError(f"can't {doing}: {where} takes more memory or depth than there is") from error
 
@@ -61,13 +62,14 @@ def _inodes(directory: Path) -> int | None:
 
 def _no_inodes(doing: str, where: str) -> RepositoryError:
     return RepositoryError(f"can't {doing}: {where} can't hold more files: no inodes are left, though there are bytes",
-                           hint="remove files (`df -i` shows them), or make the filesystem with more inodes")
+                           hint="remove files (`df -i` shows them), or make the filesystem with more inodes",
+                           id="disk-full")
 
 
 def no_room(needed: int, free: int, doing: str, where: str) -> RepositoryError:
     return RepositoryError(f"can't {doing}: no space left in {where}: {readable(needed)} needed, {readable(free)} free",
                            hint="make room, or remove what crashed publishers left with `tfs repository clean`",
-                           details={"needed_bytes": needed, "free_bytes": free})
+                           details={"needed_bytes": needed, "free_bytes": free}, id="disk-full")
 
 
 def readable(size: int) -> str:

@@ -45,7 +45,8 @@ def hasher(algorithm: str = DEFAULT) -> Hasher:
     if algorithm == "sha256":
         return hashlib.sha256()
     raise RepositoryError(f"digest algorithm {algorithm!r} is unknown",
-                          hint=f"this release knows {' and '.join(ALGORITHMS)}; a newer one may know more")
+                          hint=f"this release knows {' and '.join(ALGORITHMS)}; a newer one may know more",
+                          id="manifest-damaged")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,16 +124,17 @@ class Manifest:
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             actual = repr(data.get("format") if isinstance(data, dict) else type(data).__name__)
             raise Malformed(f"{where}: expected a manifest of format {FORMAT}, seen {actual:.80}",
-                                  hint="it was written by another release of tfs-deploy, or damaged")
+                                  hint="it was written by another release of tfs-deploy, or damaged",
+                                  id="manifest-damaged")
         try:
             manifest = cls._from_fields(data)
             digest, stated = manifest.digest, data.get("digest")
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, SpecError) as error:
             raise Malformed(f"{where} can't be read: {type(error).__name__}: {error!s:.200}",
-                            hint="publish the version again") from error
+                            hint="publish the version again", id="manifest-damaged") from error
         if digest != stated:
             raise Malformed(f"{where} was changed: its files give {digest}, it says {stated!s:.200}",
-                                  hint="publish the version again from its source")
+                                  hint="publish the version again from its source", id="manifest-damaged")
         return manifest
 
     @classmethod
@@ -142,7 +144,8 @@ class Manifest:
             data = json.loads(text)
         except (ValueError, RecursionError, MemoryError) as error:
             why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-            raise Malformed(f"{where} isn't JSON: {why:.200}", hint="publish the version again") from error
+            raise Malformed(f"{where} isn't JSON: {why:.200}", hint="publish the version again",
+                            id="manifest-damaged") from error
         manifest = cls.from_json(data, where)
         object.__setattr__(manifest, "_text", text)
         return manifest
@@ -184,7 +187,9 @@ def load(opened: Callable[[], BinaryIO], where: str) -> Manifest | None:
     except Refused:  # says better what to do
         raise
     except OSError as error:
-        raise Malformed(f"{where} can't be read: {files.reason(error)}", hint="publish the version again") from error
+        raise Malformed(f"{where} can't be read: {files.reason(error)}", hint="publish the version again",
+                        id="manifest-damaged") from error
     if len(text) > MOST_MANIFEST:
-        raise Malformed(f"{where} has more than {MOST_MANIFEST:,} bytes", hint="publish the version again")
+        raise Malformed(f"{where} has more than {MOST_MANIFEST:,} bytes", hint="publish the version again",
+                        id="manifest-damaged")
     return Manifest.from_bytes(text, where)

@@ -40,7 +40,8 @@ class Published:
     def path(self) -> Path:
         """Its directory. Raises RepositoryError if it isn't on this machine."""
         if self.local is None:
-            raise RepositoryError(f"{self.mv} is in {self.where}, not on this machine", hint="see `tfs pull`")
+            raise RepositoryError(f"{self.mv} is in {self.where}, not on this machine", hint="see `tfs pull`",
+                                  id="not-local")
         return self.local
 
 
@@ -119,7 +120,7 @@ class VersionStage(ABC):
             contract, facts = _examine(tree, facts, info)
             surveyed = survey(tree)
             if surveyed.links:
-                raise RepositoryError(f"{tree} holds symbolic links", hint="publish it as a copy")
+                raise RepositoryError(f"{tree} holds symbolic links", hint="publish it as a copy", id="symbolic-link")
             files = copying.digest_tree(surveyed, self._algorithm, progress, publish=True)
             return self.show(tree, version, self._manifest(files, contract, facts))
 

@@ -64,7 +64,7 @@ class Repository:
             models = [name for name in names if is_name(name) and self.numbered(name)]
         root = self.store.local_path("")
         if not models and root is not None and (advice := placement.not_a_repository(root)):
-            raise RepositoryError(f"{root} is no model repository", hint=advice)
+            raise RepositoryError(f"{root} is no model repository", hint=advice, id="not-a-repository")
         return models
 
     def versions(self, model: str) -> list[int]:
@@ -162,7 +162,7 @@ class Repository:
     def _present(self, mv: ModelVersion, manifest: Manifest | None) -> Manifest:
         if manifest is None:
             raise RepositoryError(f"{mv} in {self.store} has no manifest: it wasn't published by this toolkit",
-                                  hint="publish its directory as a new version to get one")
+                                  hint="publish its directory as a new version to get one", id="no-manifest")
         return manifest
 
     def find_manifest(self, mv: ModelVersion) -> Manifest | None:
@@ -286,7 +286,8 @@ class Repository:
     def _local(self, name: str, what: str) -> Path:
         path = self.store.local_path(name)
         if path is None:
-            raise RepositoryError(f"{what} is in {self.store}, not on this machine", hint="bring it here: tfs pull")
+            raise RepositoryError(f"{what} is in {self.store}, not on this machine", hint="bring it here: tfs pull",
+                                  id="not-local")
         return path
 
     @contextmanager

@@ -98,9 +98,10 @@ def _walk(contents: Survey, directory: str, prefix: str, parents: tuple[str, ...
                 contents.files.append(SourceFile(name, path, status.st_size, status.st_mtime_ns))
         elif not stat.S_ISDIR(status.st_mode):
             raise RepositoryError(f"{entry.path} is neither a file nor a directory",
-                                  hint="a version holds regular files only; remove it")
+                                  hint="a version holds regular files only; remove it", id="not-a-model-file")
         elif path in parents:
-            raise RepositoryError(f"{entry.path} is a symbolic link to a directory that holds it", hint="remove it")
+            raise RepositoryError(f"{entry.path} is a symbolic link to a directory that holds it", hint="remove it",
+                                  id="symbolic-link")
         else:
             contents.directories.append(name)
             _walk(contents, path, f"{name}/", (*parents, path), budget)
@@ -113,7 +114,7 @@ def _entries(contents: Survey, directory: str, prefix: str) -> Iterator[tuple[os
                 entry.name.encode()
             except UnicodeEncodeError:
                 raise RepositoryError(f"a file name in {directory} isn't UTF-8: {entry.name!r}",
-                                      hint="rename it") from None
+                                      hint="rename it", id="not-a-model-file") from None
             path = entry.path
             if entry.is_symlink():
                 contents.links = True
@@ -125,7 +126,8 @@ def _resolve(root: str, link: str) -> str:
     target = os.path.realpath(link)
     if os.path.commonpath([root, target]) != root:
         raise RepositoryError(f"{link} is a symbolic link out of the SavedModel, to {target}",
-                              hint="a version has to stand alone: copy the file into the directory")
+                              hint="a version has to stand alone: copy the file into the directory", id="symbolic-link")
     if not Path(target).exists():
-        raise RepositoryError(f"{link} is a symbolic link to {target}, which doesn't exist", hint="remove or mend it")
+        raise RepositoryError(f"{link} is a symbolic link to {target}, which doesn't exist", hint="remove or mend it",
+                              id="symbolic-link")
     return target

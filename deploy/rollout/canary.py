@@ -82,7 +82,8 @@ class CanaryReport:
         if self.problems:
             raise RolloutError(f"{self.after.ref} isn't like {self.before.ref}: {self.problems[0]}",
                                hint="if that is meant, set the limits in rollout/compare of the spec",
-                               details={"problems": list(self.problems), "comparison": self.to_json()})
+                               details={"problems": list(self.problems), "comparison": self.to_json()},
+                               id="canary-differs")
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data."""

@@ -85,7 +85,7 @@ class _Checks:
             if resolved != trial.version:
                 raise RolloutError(f"{trial.candidate} resolves to version {resolved} over {protocol}, not "
                                    f"{trial.version}",
-                                   hint="does another server listen on this port?")
+                                   hint="does another server listen on this port?", id="served-otherwise")
             if request is None:
                 continue
             try:
@@ -93,7 +93,8 @@ class _Checks:
             except BadRequest:  # no JSON form
                 continue
             if answer.model_version is not None and answer.model_version.version != trial.version:
-                raise RolloutError(f"{trial.candidate} is answered by {answer.model_version}, not {trial.version}")
+                raise RolloutError(f"{trial.candidate} is answered by {answer.model_version}, not {trial.version}",
+                                   id="served-otherwise")
         return f"{trial.candidate} is answered by version {trial.version} over both protocols"
 
     def _watch(self, trial: CanaryTrial, seconds: float) -> str:
@@ -107,7 +108,8 @@ class _Checks:
             label = trial.candidate.label
             if label is not None and context.live_server.resolved(label) != {trial.version}:
                 raise RolloutError(f"{trial.candidate} doesn't resolve to version {trial.version} any more",
-                                   hint="somebody else changed the server's configuration, or it was started again")
+                                   hint="somebody else changed the server's configuration, or it was started again",
+                                   id="served-otherwise")
             beside = trial.current or trial.candidate
             canary.judge(context.client, beside, trial.candidate, requests, limits=limits,
                          timeout=context.spec.smoke.timeout).raise_if_refused()
@@ -131,7 +133,7 @@ class _Checks:
         meanwhile = after.since(before)
         if meanwhile.failed:
             raise RolloutError(f"{meanwhile.failed} of {meanwhile.all} requests to {model} failed meanwhile, the "
-                               "server counts", details={"requests": dict(meanwhile.by_status)})
+                               "server counts", details={"requests": dict(meanwhile.by_status)}, id="requests-failed")
         return f", {meanwhile.all} requests counted by the server, none failed"
 
     def _requests(self, trial: CanaryTrial) -> Sequence[Golden]:

@@ -40,13 +40,14 @@ class ConfigFile:
         try:
             self._store.write({MODELS: comments + to_text(changed)})
         except ServerError as e:
-            raise RolloutError(e.message, hint=e.hint) from None
+            raise RolloutError(e.message, hint=e.hint, id="config-unreadable") from None
         return True
 
     def _split(self) -> tuple[str, pb.ModelServerConfig]:
         text, path = self._text(), self._store.path(MODELS)
         if text is None:
-            raise RolloutError(f"can't read the server's config file {path}: it isn't there", hint=_WRITTEN)
+            raise RolloutError(f"can't read the server's config file {path}: it isn't there", hint=_WRITTEN,
+                               id="config-unreadable")
         comments = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
         return comments, from_text(text, pb.ModelServerConfig, path)
 
@@ -54,7 +55,7 @@ class ConfigFile:
         try:
             return self._store.read(MODELS)
         except ServerError as e:
-            raise RolloutError(e.message, hint=_WRITTEN) from None
+            raise RolloutError(e.message, hint=_WRITTEN, id="config-unreadable") from None
 
 
 def find(config: pb.ModelServerConfig, model: str) -> pb.ModelConfig:
@@ -64,7 +65,7 @@ def find(config: pb.ModelServerConfig, model: str) -> pb.ModelConfig:
             return entry
     names = ", ".join(e.name for e in config.model_config_list.config) or "none"
     raise RolloutError(f"the server's config file has no model {model!r}", hint=f"it has {names}; add it to the spec, "
-                       "then `tfs down` and `tfs up`")
+                       "then `tfs down` and `tfs up`", id="config-unreadable")
 
 
 def pinned(entry: pb.ModelConfig) -> bool:

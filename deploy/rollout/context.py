@@ -77,7 +77,7 @@ def rollout_context(spec: Spec, name: str) -> Iterator[RolloutContext]:
     """Raises SpecError for an unknown model, ServerError if the server doesn't run."""
     model, server = model_of(spec, name), serving.find(spec)
     if server is None or not server.alive():
-        raise ServerError(f"{spec.name} isn't running", hint="start it: tfs up")
+        raise ServerError(f"{spec.name} isn't running", hint="start it: tfs up", id="not-running")
     part = spec.rollout
 
     def memory() -> int | None:
@@ -104,7 +104,8 @@ def known_good_of(spec: Spec, model: ServedModel) -> Serving:
     serving = started_from(Ledger(spec.state_dir).read(), model)
     if serving is None:
         raise RolloutError(f"{spec.name} isn't running, and would start {model.name} as {spec.path.name} says: "
-                           "there is nothing to go back to", hint="edit the file, or start it: tfs up")
+                           "there is nothing to go back to", hint="edit the file, or start it: tfs up",
+                           id="config-unreadable")
     return serving
 
 

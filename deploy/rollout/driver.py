@@ -94,7 +94,7 @@ class Driver:
         if before.restarted(instance) and before.trouble is None:
             self._at = replace(self._at, configured=None)
             raise RolloutError(f"the server was started again meanwhile; version {goal.version} may be the reason",
-                               hint="see tfs doctor and tfs logs, then begin again")
+                               hint="see tfs doctor and tfs logs, then begin again", id="started-again")
         if again := sorted(before.passed - self._at.passed):
             self._tell("asking again what passed before the server was started again, or the version unloaded: "
                        f"{', '.join(again)}")
@@ -163,10 +163,10 @@ class Driver:
         try:
             server.reload(config)
         except TimedOut as e:
-            raise RolloutError(f"the reload for `{what}` hangs: {e.message}", hint=HANGS) from e
+            raise RolloutError(f"the reload for `{what}` hangs: {e.message}", hint=HANGS, id="reload-hangs") from e
         except Rejected as e:
             reason = e.details.get("server") or e.message
-            raise RolloutError(f"the server refused `{what}`: {reason}", hint=REFUSED) from e
+            raise RolloutError(f"the server refused `{what}`: {reason}", hint=REFUSED, id="reload-refused") from e
         self._at = replace(self._at, configured=config.versions)
         confirm(server, change)
         seconds = round(server.clock.monotonic() - began, 3)

@@ -54,7 +54,8 @@ def backward(before: Serving, to: Serving, strategy: Strategy) -> Goal:
     """Back to what was served once: at once if its versions are loaded still, else after the gate."""
     version = current(to, strategy.label)
     if version is None:
-        raise RolloutError("there is nothing to go back to", hint="name a version with --to")
+        raise RolloutError("there is nothing to go back to", hint="name a version with --to",
+                           id="nothing-to-go-back-to")
     trial = () if to.versions <= before.versions else tuple(c for c in strategy.trial if c == "gate")
     return Goal(version, before, to, strategy.label, None, trial, tuple(c for c in strategy.after if c == "confirm"),
                 strategy.pauses, backward=True)
@@ -100,7 +101,7 @@ def model_of(spec: Spec, name: str) -> ServedModel:
         if model.name == name:
             return model
     raise SpecError(f"there is no model {name!r} in {spec.path.name}",
-                    hint=f"it has {', '.join(m.name for m in spec.models)}")
+                    hint=f"it has {', '.join(m.name for m in spec.models)}", id="unknown-model")
 
 
 def _options(goal: Goal) -> dict[str, Any]:

@@ -122,7 +122,8 @@ def confirm(server: LiveServer, change: Change) -> None:
     deadline = server.deadline(server.timeouts.load)
     if not poll(shown, deadline, first=0.002):
         raise RolloutError(f"`{sentence(change, server.model)}` isn't done after {deadline.waited:.0f} s: {state}",
-                           hint="see the server's log: tfs logs; if it only needs longer, raise rollout/load_timeout")
+                           hint="see the server's log: tfs logs; if it only needs longer, raise rollout/load_timeout",
+                           id="load-timeout")
 
 
 def settle(server: LiveServer, named: Serving, version: int, progress: Callable[[str], None]) -> None:
@@ -145,7 +146,7 @@ def settle(server: LiveServer, named: Serving, version: int, progress: Callable[
                        f"{_states(server.model, coming)} for {deadline.waited:.0f} s and more; nothing was changed",
                        hint="see why: tfs logs; wait and run it again; or, if nobody wants that version, go back to "
                             "what the config file names: tfs repair",
-                       details={"loading": {str(v): s.name for v, s in coming.items()}})
+                       details={"loading": {str(v): s.name for v, s in coming.items()}}, id="reload-unsettled")
 
 
 def _states(model: str, states: Mapping[int, VersionState]) -> str:
@@ -233,11 +234,13 @@ def restore(control: ReloadControl, file: ConfigFile, deadline: Deadline, *, rel
     loaded = partial(_loaded, control, deadline)
     first = _with_loaded_labels(wanted, loaded)
     if not accepted(first) and not (accepted(_without_absent(first, loaded)) and accepted(first)):
-        raise RolloutError("the server refuses every configuration", hint="restart it: tfs down, tfs up")
+        raise RolloutError("the server refuses every configuration", hint="restart it: tfs down, tfs up",
+                           id="reload-refused")
     progress("waiting for all versions")
     _await(wanted, loaded, deadline)
     if not accepted(wanted):
-        raise RolloutError("the server refuses what its config file names", hint="restart it: tfs down, tfs up")
+        raise RolloutError("the server refuses what its config file names", hint="restart it: tfs down, tfs up",
+                           id="reload-refused")
 
 
 def _without_absent(config: pb.ModelServerConfig, loaded: Loaded) -> pb.ModelServerConfig:

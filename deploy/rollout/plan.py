@@ -159,7 +159,7 @@ def backward_goal(strategy: Strategy, model: str, to: int | None) -> GoalFor:
         before = _earlier(releases(ledger.read(), model), now, strategy.label)
         if before is None:
             raise RolloutError(f"no release is known that brought {model}/{now}",
-                               hint="name a version: --to N; see tfs history")
+                               hint="name a version: --to N; see tfs history", id="nothing-to-go-back-to")
         return backward(live, before, strategy)
 
     return goal

@@ -89,7 +89,8 @@ def _config(context: RolloutContext) -> None:
     name = context.model.name
     if not configs.pinned(configs.find(context.live_server.file.read(), name)):
         raise SpecError(f"model {name!r} isn't pinned: the server itself loads what its version policy says",
-                        hint=f"name its versions in {context.spec.path.name} (versions: [N]), then tfs down and tfs up")
+                        hint=f"name its versions in {context.spec.path.name} (versions: [N]), then tfs down and tfs up",
+                        id="not-pinned")
 
 
 def _flags(context: RolloutContext) -> None:
@@ -97,10 +98,11 @@ def _flags(context: RolloutContext) -> None:
     if number(flags, "model_config_file_poll_wait_seconds") > 0:
         raise SpecError("the server polls its config file, and would undo each step before it is written down",
                         path="server/flags/model_config_file_poll_wait_seconds",
-                        hint="take the flag out, then tfs down and tfs up")
+                        hint="take the flag out, then tfs down and tfs up", id="config-poller")
     if number(flags, "file_system_poll_wait_seconds") <= 0:
         raise SpecError("the server looks for versions only once, and would never find another one",
-                        path="server/flags/file_system_poll_wait_seconds", hint="let it poll, then tfs down and tfs up")
+                        path="server/flags/file_system_poll_wait_seconds", hint="let it poll, then tfs down and tfs up",
+                        id="looks-once")
 
 
 def _fetched(context: RolloutContext, goal: Goal, progress: Callable[[str], None]) -> None:
@@ -126,7 +128,8 @@ def _readable(context: RolloutContext, goal: Goal, path: Path) -> None:
     missing = context.server.missing(inside)
     if missing:
         raise RolloutError(f"the server doesn't find {missing[0]}", details={"missing": missing},
-                           hint="a reload that names a missing path hangs, and all later ones with it: put it back")
+                           hint="a reload that names a missing path hangs, and all later ones with it: put it back",
+                           id="base-path-missing")
 
 
 def _contract(context: RolloutContext, goal: Goal, path: Path, allow_breaking: str, findings: Findings) -> None:
@@ -140,7 +143,7 @@ def _contract(context: RolloutContext, goal: Goal, path: Path, allow_breaking: s
     if not allow_breaking:
         raise RolloutError(f"version {goal.version} breaks the clients of version {now}: {verdict.reasons[0]}",
                            hint="if that is meant: --allow-breaking REASON",
-                           details={"differences": [str(r) for r in verdict.reasons]})
+                           details={"differences": [str(r) for r in verdict.reasons]}, id="breaking-change")
     findings.notes.append(f"a breaking change is allowed: {allow_breaking}")
 
 
@@ -154,7 +157,7 @@ def _memory(context: RolloutContext, goal: Goal, path: Path, findings: Findings)
         raise RolloutError(f"there is no room for version {goal.version} beside version "
                            f"{current(goal.before, goal.label)}: {forecast}",
                            hint="raise server/resources/memory, or free some on the machine",
-                           details={"needed": forecast.needed})
+                           details={"needed": forecast.needed}, id="memory")
 
 
 def _size(path: Path) -> int:
@@ -179,14 +182,14 @@ def _statuses(context: RolloutContext, goal: Goal, findings: Findings) -> None:
     for version, status in context.live_server.statuses().items():
         if version in goal.to.versions and status.failed:
             raise RolloutError(f"version {version} failed to load before: {status.error}",
-                               hint=PERMANENTLY_FAILED)
+                               hint=PERMANENTLY_FAILED, id="permanently-failed")
     rpc = context.client.rpc
     assert rpc is not None
     others = [m.name for m in context.spec.models if m.name != context.model.name]
     statuses = {name: {s.version: s for s in rpc.status(ModelRef(name))} for name in others}
     for sentence in drift(context.live_server.file.read(), context.model.name, statuses):
         raise RolloutError(f"{sentence}, and a reload would change it",
-                           hint="somebody has reconfigured the server: tfs repair brings it back")
+                           hint="somebody has reconfigured the server: tfs repair brings it back", id="drift")
     named = context.named()
     if named != goal.before:
         findings.notes.append(f"the config file names {named}, live is {goal.before}")

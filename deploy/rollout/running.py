@@ -220,7 +220,7 @@ def _drive(context: RolloutContext, release: Release, goal: Goal, progress: Prog
         _leave_receipts(context, recorded, lines, progress)
     if ended.outcome == "undone" and not asked_to_undo:
         raise RolloutError(f"{release.model} is served as before, {release.before}: {ended.reason}", hint=ended.hint,
-                           details={**ended.details, "release": release.id, "outcome": "undone"})
+                           id="release-undone", details={**ended.details, "release": release.id, "outcome": "undone"})
     return Released(recorded, ended, plan)
 
 
@@ -247,7 +247,7 @@ def _open(ledger: Ledger) -> Release | None:
 def _required(ledger: Ledger, model: str) -> Release:
     release = _open(ledger)
     if release is None or release.model != model:
-        raise RolloutError(f"no release of {model} is open", hint="see tfs history")
+        raise RolloutError(f"no release of {model} is open", hint="see tfs history", id="no-open-release")
     return release
 
 
@@ -257,7 +257,7 @@ def _held(release: Release) -> LockHeld:
     return LockHeld(f"release {release.id} ({what}), begun by {by} at {release.began}, {state}", by=by,
                     since=release.began, why=what,
                     hint=f"finish it: tfs rollout {release.model} --continue; or undo it: tfs rollout {release.model} "
-                         "--abort")
+                         "--abort", id="release-open")
 
 
 def adjusted(spec: Spec, **changes: Any) -> Spec:

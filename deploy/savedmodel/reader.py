@@ -197,7 +197,7 @@ def _whole(directory: Path) -> tuple[GraphFile, Outline]:
         for name in _assets(outline.graph):
             if files.escapes(name):
                 raise IncompleteVersion(f"{directory}: its asset {name!r:.200} leads out of assets/",
-                                        hint="save the file as an asset of the model")
+                                        hint="save the file as an asset of the model", id="asset-path")
         for flaw in flaws(directory, outline):
             raise IncompleteVersion(f"{directory} {flaw.lacks}" if flaw.lacks else flaw.what, hint=_AGAIN)
     return graph, outline

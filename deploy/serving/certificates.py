@@ -64,16 +64,16 @@ def _read(path: str, name: str) -> str:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise SpecError(f"expected a PEM file, got {path}, which is no file", path=where)
+                raise SpecError(f"expected a PEM file, got {path}, which is no file", path=where, id="bad-certificate")
             text = file.read(_MOST_BYTES + 1).decode("ascii")
     except OSError as e:
-        raise SpecError(f"can't read {path}: {e.strerror or e}", path=where) from None
+        raise SpecError(f"can't read {path}: {e.strerror or e}", path=where, id="bad-certificate") from None
     except UnicodeDecodeError:
         text = ""
     if "-----BEGIN " not in text or len(text) > _MOST_BYTES:
         raise SpecError(f"expected a PEM file (-----BEGIN ...), got {path}", path=where,
                         hint="convert DER with: openssl x509 -inform der -in FILE" if name != "key" else
-                        "convert DER with: openssl pkey -inform der -in FILE")
+                        "convert DER with: openssl pkey -inform der -in FILE", id="bad-certificate")
     return text
 
 
@@ -82,7 +82,7 @@ def _check_pair(certificate: str, key: str, name: str) -> None:
 
     def locked() -> str:
         raise SpecError(f"{key} has a pass phrase, and the server can't be told one", path=f"server/tls/{name}",
-                        hint="write it without: openssl pkey -in FILE")
+                        hint="write it without: openssl pkey -in FILE", id="bad-certificate")
 
     try:
         context.load_cert_chain(certificate, key, password=locked)
@@ -90,11 +90,12 @@ def _check_pair(certificate: str, key: str, name: str) -> None:
         mismatch = "KEY_VALUES_MISMATCH" in str(e)
         why = "is the key of another certificate than" if mismatch else "can't be used with"
         raise SpecError(f"{Path(key).name} {why} {certificate}" + ("" if mismatch else f": {e}"),
-                        path=f"server/tls/{name}") from None
+                        path=f"server/tls/{name}", id="bad-certificate") from None
 
 
 def _check_authority(text: str, path: str, name: str) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
     except (ssl.SSLError, ValueError) as e:
-        raise SpecError(f"{path} holds no certificates that can be used: {e}", path=f"server/tls/{name}") from None
+        raise SpecError(f"{path} holds no certificates that can be used: {e}", path=f"server/tls/{name}",
+                        id="bad-certificate") from None

@@ -60,7 +60,8 @@ def build_image(spec: Spec, tag: str, *, base_image: str | None = None, smoke: S
     images.check_image_name(tag)
     if spec.server.tls:
         raise SpecError("a private key doesn't belong into an image", path="server/tls",
-                        hint="bake without it, and run the image with a mounted file: --ssl_config_file=...")
+                        hint="bake without it, and run the image with a mounted file: --ssl_config_file=...",
+                        id="key-in-image")
     models, base = wanted(spec, progress), base_image or spec.server.image
     verify_versions(spec, models)
     engine = connect_engine()

@@ -36,7 +36,7 @@ def logs(spec: Spec, tail: int = 50) -> str:
     """The last lines of the spec's server, or of the last one that left any. Raises ServerError if none did."""
     text = backends.logs(spec, tail)
     if text is None:
-        raise ServerError(f"{spec.name} isn't running and left no log", hint="start it: tfs up")
+        raise ServerError(f"{spec.name} isn't running and left no log", hint="start it: tfs up", id="not-running")
     return text
 
 

@@ -40,7 +40,7 @@ def check_values(flags: Mapping[str, object]) -> None:
         if name in KNOWN and parse([flag_text(name, value)], FLAGS).bad:
             kind = next(flag.kind for flag in FLAGS if flag.name == name)
             raise SpecError(f"expected {_KINDS[kind]}, got {value!r}", path=f"server/flags/{name}",
-                            hint="the server would end with its usage text")
+                            hint="the server would end with its usage text", id="bad-value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +111,12 @@ def check_readable(models: Iterable[ResolvedModel], user: str | None) -> None:
                 if user and path != base and not path.resolve().is_relative_to(base.resolve()):
                     raise RepositoryError(
                         f"model {model.name!r}: {path} is a link to {path.resolve()}, which isn't in the container",
-                        hint=f"only {base} is mounted: put the files themselves there, or use backend: embedded")
+                        hint=f"only {base} is mounted: put the files themselves there, or use backend: embedded",
+                        id="symbolic-link")
                 if not readable(path):
                     who = f"the container's user {user}" if user else "this user"
                     raise RepositoryError(f"model {model.name!r}: {path} is not readable for {who}",
-                                          hint=f"chmod -R a+rX {base}")
+                                          hint=f"chmod -R a+rX {base}", id="permission-denied")
 
 
 def unreadable(base: Path, versions: Iterable[Path], user: str | None) -> Path | None:

@@ -85,7 +85,8 @@ def check_flags(spec: Spec, name: str, version: Path) -> None:
     if needed is not None:
         flag, why = needed
         raise SpecError(f"model {name!r}: version {version.name} {why} with --{flag}", path=f"server/flags/{flag}",
-                        hint=f"server: {{flags: {{{flag}: true}}}}, then tfs down and tfs up if it runs")
+                        hint=f"server: {{flags: {{{flag}: true}}}}, then tfs down and tfs up if it runs",
+                        id="tflite-flag")
 
 
 def with_needed_flags(spec: Spec) -> Spec:
@@ -118,7 +119,7 @@ def resolve(model: ServedModel, where: str) -> ResolvedModel:
     for label, version in model.labels.items():
         if version not in chosen:
             raise SpecError(f"version {version} is not served", path=f"{where}/labels/{label}",
-                            hint=f"on disk and served now: {_list(chosen)}")
+                            hint=f"on disk and served now: {_list(chosen)}", id="version-not-served")
     return ResolvedModel(model.name, chosen, dict(model.labels))
 
 
@@ -138,7 +139,7 @@ def _chosen(model: ServedModel, stored: ModelVersions, paths: Mapping[int, Path]
     if unexpected:
         raise RepositoryError(f"model {model.name!r}: the server would take {stored}/{spellings[unexpected[0]]} for a "
                               "version",
-                              hint="move it away, or name the wanted versions in the spec")
+                              hint="move it away, or name the wanted versions in the spec", id="unexpected-version")
     return {v: paths[v] for v in select(policy, paths)}
 
 

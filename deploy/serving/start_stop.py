@@ -94,7 +94,7 @@ def _running(spec: Spec) -> Server | None:
     server = _alive(spec)
     if server is not None and server.labels.get(CONFIG_LABEL) != digest(spec):
         raise ServerError(f"{spec.name} is running already, with another configuration than {spec.path.name} has now",
-                          argv=server.argv, hint="stop it first: tfs down")
+                          argv=server.argv, hint="stop it first: tfs down", id="other-configuration")
     return server
 
 

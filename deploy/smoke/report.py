@@ -78,10 +78,16 @@ class SmokeCheck:
     def id(self) -> CheckId:
         return CheckId(self.subject, self.name, self.protocol)
 
+    @property
+    def rule(self) -> str:
+        """What `tfs explain` calls this kind of check: `smoke-golden` of every golden."""
+        return f"smoke-{self.name.split()[0]}"
+
     def to_json(self) -> dict[str, object]:
         return {"model": self.model, "version": self.version, "label": self.label, "name": self.name,
-                "protocol": self.protocol, "outcome": self.outcome.value, "ok": self.ok, "expected": self.expected,
-                "seen": self.seen, "reproduce": self.reproduce, "seconds": round(self.seconds, 6)}
+                "rule": self.rule, "protocol": self.protocol, "outcome": self.outcome.value, "ok": self.ok,
+                "expected": self.expected, "seen": self.seen, "reproduce": self.reproduce,
+                "seconds": round(self.seconds, 6)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +155,7 @@ class SmokeReport:
         else:
             why = "there was nothing to check" if not self.counts[Outcome.NOT_RUN] else "not everything could be asked"
         raise SmokeFailed(f"what is served at {self.endpoint} isn't right: {why}", hint=self._hint(),
+                          id=self.failed[0].rule if self.failed and not self.gone else "",
                           details={"report": self.to_json()})
 
     def to_json(self) -> dict[str, Any]:

@@ -41,16 +41,17 @@ def local(text: str, where: str) -> Path:
     elif scheme:
         raise SpecError(f"only local directories can be served, got {text!r}", path=where,
                         hint="copy it to a directory of this machine, or mount it there, and name that; "
-                             "or name the store at the top: `repository: s3://bucket/prefix`")
+                             "or name the store at the top: `repository: s3://bucket/prefix`", id="bad-path")
     if _WINDOWS.match(text):
         raise SpecError(f"expected a directory of this machine, got the Windows path {text!r}", path=where,
-                        hint="write it as it is called here, with forward slashes, for example /mnt/c/models")
+                        hint="write it as it is called here, with forward slashes, for example /mnt/c/models",
+                        id="bad-path")
     if not text.strip() or "\0" in text:
-        raise SpecError(f"expected a directory, got {text!r}", path=where, hint="`.` is the file's own")
+        raise SpecError(f"expected a directory, got {text!r}", path=where, hint="`.` is the file's own", id="bad-path")
     try:
         return Path(text).expanduser()
     except RuntimeError as e:  # ~somebody who isn't known here
-        raise SpecError(f"the directory {text!r} can't be looked up: {e}", path=where) from None
+        raise SpecError(f"the directory {text!r} can't be looked up: {e}", path=where, id="bad-path") from None
 
 
 def directory(text: str, beside: Path, where: str) -> Path:
@@ -58,8 +59,8 @@ def directory(text: str, beside: Path, where: str) -> Path:
     try:
         return (beside / local(text, where)).resolve()
     except (OSError, RuntimeError) as e:  # links that lead in a circle
-        raise SpecError(f"the directory {text!r} can't be looked up: {getattr(e, 'strerror', None) or e}", path=where
-                        ) from None
+        raise SpecError(f"the directory {text!r} can't be looked up: {getattr(e, 'strerror', None) or e}", path=where,
+                        id="bad-path") from None
 
 
 def local_repository(file: SpecFile, remote: Address | None, state: Path | None, beside: Path) -> Path:
@@ -67,7 +68,7 @@ def local_repository(file: SpecFile, remote: Address | None, state: Path | None,
     if remote is None:
         if file.mirror is not None:
             raise SpecError(f"the repository {file.repository!r} is on this machine, so nothing is mirrored",
-                            path="mirror", hint="take `mirror` out, or name an address as `repository`")
+                            path="mirror", hint="take `mirror` out, or name an address as `repository`", id="bad-path")
         return directory(file.repository, beside, "repository")
     if file.mirror is not None:
         return directory(file.mirror, beside, "mirror")
@@ -101,33 +102,35 @@ def _host(host: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?", bare, re.ASCII):
             raise SpecError(f"expected an address or name of this machine, got {host!r}", path="server/host",
                             hint="without http://, port and path, for example 127.0.0.1; the ports are grpc_port and "
-                                 "rest_port") from None
+                                 "rest_port", id="bad-address") from None
     return bare
 
 
 def _check_ports(server: ServerPart) -> None:
     if server.grpc_port == server.rest_port != 0:
         raise SpecError(f"gRPC and REST can't share port {server.rest_port}", path="server/rest_port",
-                        hint="the server would run without REST; give them different ports")
+                        hint="the server would run without REST; give them different ports", id="same-port")
 
 
 def _check_flags(server: ServerPart) -> None:
     for flag in server.flags:
         name = flag.lstrip("-")
         if name != flag:
-            raise SpecError("write the flag without dashes", path=f"server/flags/{flag}", hint=f"{name}: ...")
+            raise SpecError("write the flag without dashes", path=f"server/flags/{flag}", hint=f"{name}: ...",
+                            id="bad-flag")
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
             raise SpecError("a flag's name has letters, digits and _ only", path=f"server/flags/{flag}",
-                            hint="write the value behind the colon: name: value")
+                            hint="write the value behind the colon: name: value", id="bad-flag")
         if name in OWNED_FLAGS:
             raise SpecError("the toolkit writes this flag", path=f"server/flags/{flag}",
-                            hint=f"set {OWNED_FLAGS[name]} instead")
+                            hint=f"set {OWNED_FLAGS[name]} instead", id="bad-flag")
         if name == "use_alts_credentials" and server.flags[flag] not in (False, 0, "false", "0"):
             raise SpecError("tfs can't connect through ALTS, so the server would never be ready for it",
-                            path=f"server/flags/{flag}", hint="use server/tls")
+                            path=f"server/flags/{flag}", hint="use server/tls", id="bad-flag")
         if server.platform_file and name in _IN_PLATFORM_FILE:
             raise SpecError("the server takes this from its platform file only, and passes over the flag",
-                            path=f"server/flags/{flag}", hint="take out server/platform_file, or the flag")
+                            path=f"server/flags/{flag}", hint="take out server/platform_file, or the flag",
+                            id="bad-flag")
 
 
 def _check_batching(server: ServerPart) -> None:
@@ -143,11 +146,12 @@ def _tls(tls: TlsPart, beside: Path) -> TlsPart:
     where = "server/tls"
     if (tls.client_certificate is None) != (tls.client_key is None):
         missing = "client_key" if tls.client_key is None else "client_certificate"
-        raise SpecError(f"{missing} is missing: a certificate and its key go together", path=where)
+        raise SpecError(f"{missing} is missing: a certificate and its key go together", path=where,
+                        id="bad-certificate")
     if tls.client_ca is not None and tls.client_certificate is None:
         raise SpecError("with client_ca the server lets in clients with a certificate only, and tfs has none",
                         path=f"{where}/client_certificate",
-                        hint="give tfs its own client_certificate and client_key")
+                        hint="give tfs its own client_certificate and client_key", id="bad-certificate")
     files = {name: str(directory(value, beside, f"{where}/{name}")) for name in (
         "certificate", "key", "client_ca", "ca", "client_certificate", "client_key")
         if (value := getattr(tls, name)) is not None}

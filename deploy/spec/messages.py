@@ -38,7 +38,7 @@ def unknown_keys(data: object, kind: Any, path: str) -> Iterator[SpecError]:
         if key not in fields:
             near = difflib.get_close_matches(str(key), fields, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(fields)}"
-            yield SpecError("unknown key", path=here, hint=hint)
+            yield SpecError("unknown key", path=here, hint=hint, id="unknown-key")
         else:
             yield from unknown_keys(value, fields[key], here)
 
@@ -52,9 +52,10 @@ def unusable(data: object, path: str = "") -> Iterator[SpecError]:
         for i, value in enumerate(data):
             yield from unusable(value, f"{path}/{i}")
     elif isinstance(data, float) and not math.isfinite(data):
-        yield SpecError(f"expected a finite number, got {data}", path=path, hint=_meaning(path))
+        yield SpecError(f"expected a finite number, got {data}", path=path, hint=_meaning(path), id="wrong-value")
     elif isinstance(data, str) and (control := re.search(r"[\0-\x08\x0b-\x1f\x7f-\x9f]", data)):
-        yield SpecError(f"the text has a control character, {control[0]!r}", path=path, hint="remove it")
+        yield SpecError(f"the text has a control character, {control[0]!r}", path=path, hint="remove it",
+                        id="wrong-value")
 
 
 def readable(error: msgspec.ValidationError, data: object) -> SpecError:
@@ -68,13 +69,13 @@ def readable(error: msgspec.ValidationError, data: object) -> SpecError:
                      message)
     message, _, missing = (message or str(error)).replace("`", "").partition("Object missing required field ")
     if missing:
-        return SpecError(f"{missing} is missing", path=path, hint=_meaning(f"{path}/{missing}"))
+        return SpecError(f"{missing} is missing", path=path, hint=_meaning(f"{path}/{missing}"), id="missing-key")
     if message.startswith("Expected text, got ") and isinstance(value := _value(data, path), (int, float, date)):
         return SpecError(f"expected text, and YAML reads this as {str(value).lower()}", path=path,
-                         hint="put it in quotes")
+                         hint="put it in quotes", id="wrong-value")
     if "regex" in message or ", got" not in message:
         message = f"{_value(data, path)!r} can't stand here" + ("" if "regex" in message else f": {message}")
-    return SpecError(message, path=path, hint=_meaning(path))
+    return SpecError(message, path=path, hint=_meaning(path), id="wrong-value")
 
 
 _WORDS = {"array": "a list", "object": "a mapping", "str": "text", "null": "nothing", "date": "a date"}

@@ -32,21 +32,22 @@ _PLAIN = re.compile(r"""^(name|state):[ \t]*["']?([^"'#\r\n]+?)["']?[ \t]*(?:#.*
 def read_yaml(text: bytes | str) -> Any:
     """The data of one YAML document. Raises SpecError naming line and column."""
     if len(text) > MOST_BYTES:
-        raise SpecError(f"expected at most {MOST_BYTES:,} bytes, got {len(text):,}", hint="is it the right file?")
+        raise SpecError(f"expected at most {MOST_BYTES:,} bytes, got {len(text):,}", hint="is it the right file?",
+                        id="not-yaml")
     try:
         return yaml.load(text, _Loader)  # noqa: S506 -- a SafeLoader
     except yaml.reader.ReaderError as e:
         encoding = getattr(e, "encoding", "")
         raise SpecError(f"not valid YAML: it isn't text in {'UTF-8' if 'utf' not in encoding else encoding.upper()}",
-                        hint="save it as UTF-8") from None
+                        hint="save it as UTF-8", id="not-yaml") from None
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise SpecError(f"not valid YAML: {where}{_problem(e)}") from None
+        raise SpecError(f"not valid YAML: {where}{_problem(e)}", id="not-yaml") from None
     except RecursionError:
-        raise SpecError("not valid YAML: it is nested too deeply") from None
+        raise SpecError("not valid YAML: it is nested too deeply", id="not-yaml") from None
     except (ValueError, OverflowError) as e:  # a number of thousands of digits, a 13th month
-        raise SpecError(f"not valid YAML: {str(e).partition(';')[0]}") from None
+        raise SpecError(f"not valid YAML: {str(e).partition(';')[0]}", id="not-yaml") from None
 
 
 def _problem(error: yaml.YAMLError) -> str:
@@ -66,7 +67,7 @@ class _Loader(yaml.SafeLoader):
         made = super().construct_yaml_int(node)
         if re.fullmatch(r"[-+]?(0[0-9_]+|[0-9_]+(:[0-5]?[0-9])+)", node.value):
             raise SpecError(f"line {node.start_mark.line + 1}: YAML reads {node.value} as the number {made}",
-                            hint=f"write {made}, or put it in quotes if it is text: '{node.value}'")
+                            hint=f"write {made}, or put it in quotes if it is text: '{node.value}'", id="yaml-type")
         return made
 
 
@@ -78,16 +79,16 @@ def _check_keys(node: yaml.MappingNode) -> None:
     for key, _ in node.value:
         line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode):
-            raise SpecError(f"line {line}: expected a name as key, got a {key.id}")
+            raise SpecError(f"line {line}: expected a name as key, got a {key.id}", id="not-yaml")
         if key.tag == "tag:yaml.org,2002:merge":
             continue
         if key.tag != "tag:yaml.org,2002:str":
             kind = key.tag.rpartition(":")[2].replace("bool", "true or false").replace("null", "nothing")
             raise SpecError(f"line {line}: the key {key.value} isn't text: YAML reads it as {kind}",
-                            hint=f"put it in quotes: '{key.value}'")
+                            hint=f"put it in quotes: '{key.value}'", id="yaml-type")
         if key.value in lines:
             raise SpecError(f"line {line}: the key {key.value!r} stands in line {lines[key.value]} already",
-                            hint="one of the two would be lost; merge them")
+                            hint="one of the two would be lost; merge them", id="duplicate-key")
         lines[key.value] = line
 
 
@@ -98,18 +99,19 @@ def load_spec(path: str | Path) -> Spec:
         text = files.read_given(path, MOST_BYTES)
     except OSError as e:
         raise SpecError(f"can't read the spec {path}: {files.reason(e)}",
-                        hint="name one with --spec, or write one with `tfs init`") from None
+                        hint="name one with --spec, or write one with `tfs init`", id="no-spec") from None
     try:
         return parse(text, path)
     except SpecError as e:
-        raise SpecError(f"{path.name}: {e.message}", hint=e.hint, details={**e.details, "path": e.path}) from None
+        raise SpecError(f"{path.name}: {e.message}", hint=e.hint, id=e.id,
+                        details={**e.details, "path": e.path}) from None
 
 
 def parse(text: bytes | str, path: Path) -> Spec:
     """As `load`, of text that stands (or would stand) at `path`. Raises SpecError."""
     data = read_yaml(text)
     if not isinstance(data, dict):
-        raise SpecError(f"expected a mapping with `models`, got {_kind(data)}")
+        raise SpecError(f"expected a mapping with `models`, got {_kind(data)}", id="wrong-value")
     for problem in chain(unknown_keys(data, SpecFile, ""), unusable(data)):
         raise problem
     try:
@@ -127,12 +129,14 @@ def checked(file: SpecFile, path: Path) -> Spec:
     repository = local_repository(file, remote, state, path.parent)
     models = tuple(_model(m, repository, path.parent, f"models/{i}") for i, m in enumerate(file.models))
     if not models:
-        raise SpecError("no model is named", path="models", hint="list at least one: - name: my_model")
+        raise SpecError("no model is named", path="models", hint="list at least one: - name: my_model",
+                        id="no-model-named")
     seen: dict[str, int] = {}
     for i, model in enumerate(models):
         if model.name in seen:
             raise SpecError(f"model {model.name!r} stands here and at models/{seen[model.name]}",
-                            path=f"models/{i}/name", hint="give each model one entry; list its versions there")
+                            path=f"models/{i}/name", hint="give each model one entry; list its versions there",
+                            id="duplicate-key")
         seen[model.name] = i
     server = checked_server(file.server, path.parent)
     return Spec(name=name, path=path, repository=repository, models=models, server=server, smoke=file.smoke,
@@ -167,7 +171,7 @@ def _name(file: SpecFile, path: Path) -> str:
         return check_name(path.stem, "name")
     except SpecError:
         raise SpecError(f"the file's name {path.stem!r} can't be the server's", path="name",
-                        hint="give the server another one: `name: my-server`") from None
+                        hint="give the server another one: `name: my-server`", id="bad-name") from None
 
 
 def _rollout(part: RolloutPart, path: Path) -> RolloutPart:
@@ -175,7 +179,8 @@ def _rollout(part: RolloutPart, path: Path) -> RolloutPart:
     if part.canary_label is not None:
         _at("rollout/canary", check_name, part.canary_label, "label")
     if part.canary_label == part.label:
-        raise SpecError(f"the canary needs a label of its own, got {part.label!r} twice", path="rollout/canary")
+        raise SpecError(f"the canary needs a label of its own, got {part.label!r} twice", path="rollout/canary",
+                        id="wrong-value")
     compare = part.compare
     if isinstance(compare, ComparePart) and compare.requests is not None:
         requests = str((path.parent / compare.requests).resolve())
@@ -193,7 +198,7 @@ def _model(model: ModelSpec, repository: Path, beside: Path, where: str) -> Serv
         if isinstance(policy, Specific) and version not in policy.versions:
             raise SpecError(f"version {version} is not served", path=here,
                             hint=f"add it to {where}/versions, or point the label to one of "
-                                 f"{', '.join(map(str, policy.versions))}")
+                                 f"{', '.join(map(str, policy.versions))}", id="version-not-served")
     base = (repository / model.name if model.base_path is None else
             directory(model.base_path, beside, f"{where}/base_path"))
     return ServedModel(model.name, str(base), policy, dict(model.labels))
@@ -206,17 +211,18 @@ def _policy(versions: int | str | list[int] | dict[str, int], where: str) -> Ver
         return All()
     if isinstance(versions, dict):
         if set(versions) != {"latest"}:
-            raise SpecError(f"expected {{latest: N}}, got {{{', '.join(versions)}: ...}}", path=where)
+            raise SpecError(f"expected {{latest: N}}, got {{{', '.join(versions)}: ...}}", path=where, id="wrong-value")
         return Latest(versions["latest"])
     numbers = versions if isinstance(versions, list) else [int(versions)]
     if not numbers:
         raise SpecError("the list is empty, so the model would never be served", path=where,
-                        hint="name at least one version, or use latest")
+                        hint="name at least one version, or use latest", id="no-model-named")
     for i, number in enumerate(numbers):
         here = f"{where}/{i}" if isinstance(versions, list) else where
         _at(here, check_version, number)
         if number in numbers[:i]:
-            raise SpecError(f"version {number} stands in the list twice", path=here, hint="name each version once")
+            raise SpecError(f"version {number} stands in the list twice", path=here, hint="name each version once",
+                            id="duplicate-key")
     return Specific(tuple(numbers))
 
 
@@ -225,7 +231,7 @@ def _at(path: str, check: Callable[..., object], *values: object) -> None:
     try:
         check(*values)
     except SpecError as e:
-        raise SpecError(e.message, path=path, hint=e.hint) from None
+        raise SpecError(e.message, path=path, hint=e.hint, id=e.id) from None
 
 
 def _kind(value: object) -> str:

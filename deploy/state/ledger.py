@@ -39,7 +39,7 @@ class Ledger:
             self._write(json.dumps(line, ensure_ascii=False, default=str).encode() + b"\n")
         except OSError as e:
             raise RolloutError(f"can't write the ledger {self.path}: {e.strerror or e}",
-                               hint="make room, or check who owns the directory") from e
+                               hint="make room, or check who owns the directory", id="ledger-unusable") from e
         return line
 
     def _write(self, data: bytes) -> None:
@@ -73,14 +73,16 @@ class Ledger:
             return []
         except OSError as e:
             raise RolloutError(f"can't read the ledger {self.path}: {files.reason(e)}",
-                               hint="it is a file that tfs writes; move away what lies there") from e
+                               hint="it is a file that tfs writes; move away what lies there",
+                               id="ledger-unusable") from e
         lines = []
         for number, text in enumerate(data.split(b"\n"), 1):
             try:
                 line = _parsed(text)
             except msgspec.ValidationError as e:
                 raise RolloutError(f"line {number} of the ledger {self.path} is damaged: {e}",
-                                   hint="restore the file, or remove that line if what it tells is of no use") from None
+                                   hint="restore the file, or remove that line if what it tells is of no use",
+                                   id="ledger-damaged") from None
             if line is not None:
                 lines.append(line)
         return lines

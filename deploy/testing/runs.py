@@ -52,10 +52,10 @@ def root() -> Path:
         status = place.lstat()
     except OSError as e:
         raise ServerError(f"can't keep test servers in {place}: {files.reason(e)}",
-                          hint=f"name a directory that can be written: {_PLACE}") from None
+                          hint=f"name a directory that can be written: {_PLACE}", id="state-directory") from None
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise ServerError(f"can't keep test servers in {place}: it has to be a directory that only you can write to",
-                          hint=f"remove it, or name another one: {_PLACE}")
+                          hint=f"remove it, or name another one: {_PLACE}", id="state-directory")
     return place
 
 

@@ -69,7 +69,8 @@ def _of_directory(path: Path) -> list[dict[str, Any]] | None:
     names = Repository(path).models()
     if not names:
         raise SpecError(f"there is no model in {path}", hint=placement.not_a_repository(path) or
-                        "give a serving.yaml, a repository, a SavedModel directory, or a model object")
+                        "give a serving.yaml, a repository, a SavedModel directory, or a model object",
+                        id="not-a-repository")
     return [{"name": name, "base_path": str(path / name), "versions": "all"} for name in names]
 
 

@@ -58,7 +58,8 @@ def dtype_number(name: str) -> int:
     try:
         return NUMBERS[name]
     except KeyError:
-        raise BadRequest(f"TensorFlow has no dtype called {name!r}", hint=f"known: {', '.join(SENDABLE)}") from None
+        raise BadRequest(f"TensorFlow has no dtype called {name!r}", hint=f"known: {', '.join(SENDABLE)}",
+                         id="unsendable-dtype") from None
 
 
 def dtype_from_number(number: int) -> str:

@@ -98,7 +98,7 @@ def check_size(size: int) -> None:
     """Raises BadRequest if `size` bytes are more than a message can have."""
     if size > MESSAGE_LIMIT:
         raise BadRequest(f"{size} bytes are more than a message can have ({MESSAGE_LIMIT})",
-                         hint="send fewer examples at once")
+                         hint="send fewer examples at once", id="request-too-big")
 
 
 def header(name: str, shape: Iterable[int]) -> tensor_pb2.TensorProto:

@@ -43,7 +43,8 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
         bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
         return bfloat16
     dtype_number(name)
-    raise BadRequest(f"tensors of dtype {name} can't be sent or received", hint=f"possible: {', '.join(SENDABLE)}")
+    raise BadRequest(f"tensors of dtype {name} can't be sent or received", hint=f"possible: {', '.join(SENDABLE)}",
+                     id="unsendable-dtype")
 
 
 @lru_cache(256)  # numpy makes a type's name anew each time, which takes longer than a small model
@@ -56,7 +57,8 @@ def dtype_name(dtype: np.dtype[Any]) -> str:
         return "string"
     if dtype.name in _PLAIN or dtype.name == "bfloat16":
         return str(dtype.name)
-    raise BadRequest(f"arrays of numpy type {dtype} can't be sent", hint=f"possible: {', '.join(SENDABLE)}")
+    raise BadRequest(f"arrays of numpy type {dtype} can't be sent", hint=f"possible: {', '.join(SENDABLE)}",
+                     id="unsendable-dtype")
 
 
 def as_array(value: ArrayLike, spec: TensorSpec) -> Array:
@@ -67,7 +69,8 @@ def as_array(value: ArrayLike, spec: TensorSpec) -> Array:
     """
     where = f"input {spec.name!r}"
     if spec.dtype not in SENDABLE:
-        raise BadRequest(f"{where} takes {spec.dtype}, which can't be sent", hint=f"possible: {', '.join(SENDABLE)}")
+        raise BadRequest(f"{where} takes {spec.dtype}, which can't be sent", hint=f"possible: {', '.join(SENDABLE)}",
+                         id="unsendable-dtype")
     array = checked_array(value, where)
     if spec.dtype == "string":
         array = as_bytes(array, where)
@@ -75,7 +78,7 @@ def as_array(value: ArrayLike, spec: TensorSpec) -> Array:
         array = cast(array, spec.dtype, where, python=not hasattr(value, "dtype"))
     if not _fits(array.shape, spec.shape):
         raise BadRequest(f"{where}: expected shape {_text(spec.shape)}, got {list(array.shape)}",
-                         hint=_shape_hint(array.shape, spec.shape))
+                         hint=_shape_hint(array.shape, spec.shape), id="wrong-shape")
     return array
 
 
@@ -88,13 +91,14 @@ def checked_array(value: ArrayLike, where: str) -> Array:
         return np.asarray(value, dtype=object) if array.dtype.kind in "SU" else array
     except (ValueError, TypeError, OverflowError) as error:
         raise BadRequest(f"{where}: these lists aren't an array", details={"numpy": str(error)},
-                         hint="lists have to be nested evenly and hold one kind of value") from error
+                         hint="lists have to be nested evenly and hold one kind of value", id="ragged-lists") from error
 
 
 def as_bytes(array: Array, where: str) -> Array:
     """An object array of bytes, from bytes or text (UTF-8). Raises BadRequest for anything else."""
     if array.dtype.kind not in "OSU" and array.size:
-        raise BadRequest(f"{where}: expected string, got {array.dtype.name}", hint="pass text or bytes")
+        raise BadRequest(f"{where}: expected string, got {array.dtype.name}", hint="pass text or bytes",
+                         id="wrong-dtype")
     flat = array.ravel().tolist()
     kinds = set(map(type, flat))
     if kinds <= {bytes} and array.dtype.kind == "O":
@@ -103,10 +107,11 @@ def as_bytes(array: Array, where: str) -> Array:
     try:
         strings[:] = list(map(str.encode, flat)) if kinds == {str} else [_bytes(v) for v in flat]
     except UnicodeEncodeError as error:
-        raise BadRequest(f"{where}: text that UTF-8 can't encode: {error.reason}", hint="pass bytes instead") from error
+        raise BadRequest(f"{where}: text that UTF-8 can't encode: {error.reason}", hint="pass bytes instead",
+                         id="wrong-dtype") from error
     except TypeError as error:
         raise BadRequest(f"{where}: expected string, got {error}",
-                         hint="lists have to be nested evenly and hold text or bytes only") from error
+                         hint="lists have to be nested evenly and hold text or bytes only", id="wrong-dtype") from error
     return strings.reshape(array.shape)
 
 
@@ -131,20 +136,21 @@ def cast(array: Array, name: str, where: str, *, python: bool = False) -> Array:
         return array.astype(target)
     source = _source(array, name, where)
     if target.kind == "O" or not _kinds_fit(source, name):
-        raise BadRequest(f"{where}: expected {name}, got {source}", hint=_cast_hint(source, name))
+        raise BadRequest(f"{where}: expected {name}, got {source}", hint=_cast_hint(source, name), id="wrong-dtype")
     with np.errstate(over="ignore", invalid="ignore"):
         result = array.astype(target)
     rounding = python and source == "float64"
     problem = _overflow(array, result) if rounding else _loss(array, result)
     if problem:
-        raise BadRequest(f"{where}: {problem} can't become {name} without loss", hint=_cast_hint(source, name))
+        raise BadRequest(f"{where}: {problem} can't become {name} without loss", hint=_cast_hint(source, name),
+                         id="wrong-dtype")
     return result
 
 
 def _source(array: Array, name: str, where: str) -> str:
     if array.dtype.kind == "O":
         raise BadRequest(f"{where}: expected {name}, got Python objects ({_first_kind(array)})",
-                         hint="pass numbers, or an array with a numeric dtype")
+                         hint="pass numbers, or an array with a numeric dtype", id="wrong-dtype")
     try:
         return dtype_name(array.dtype)
     except BadRequest as error:

@@ -40,7 +40,7 @@ def verbs(group: click.Group = app, path: tuple[str, ...] = ()) -> list[tuple[st
     return found
 
 
-@pytest.mark.parametrize("verb", [v for v in verbs() if v[0] not in ("completion", "schema")], ids=" ".join)
+@pytest.mark.parametrize("verb", [v for v in verbs() if v[0] not in ("completion", "schema", "explain")], ids=" ".join)
 def test_in_an_empty_directory(verb: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever is typed first, the answer says what to type instead."""

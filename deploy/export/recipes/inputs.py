@@ -163,5 +163,6 @@ def copy_signature(name: str, *, signature: str = DEFAULT_SIGNATURE) -> Recipe:
     Raises ExportError for a name that is taken.
     """
     if not isinstance(name, str) or not name or name.startswith("__saved_model"):
-        raise ExportError(f"recipe copy-signature: {name!r} can't be a signature's name", hint="name it in letters")
+        raise ExportError(f"recipe copy-signature: {name!r} can't be a signature's name", hint="name it in letters",
+                          id="bad-recipe")
     return recipe("copy-signature", signature, lambda base, _: (base, replace(base, name=name)), name=name)

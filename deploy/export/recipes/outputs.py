@@ -162,4 +162,5 @@ def check_names(name: str, names: object) -> None:
 
 def _check_known(name: str, wanted: Mapping[str, str], results: Outputs) -> None:
     if unknown := sorted(set(wanted) - set(results)):
-        raise ExportError(f"recipe {name}: there is no output {unknown[0]!r}", hint=f"there is {', '.join(results)}")
+        raise ExportError(f"recipe {name}: there is no output {unknown[0]!r}", hint=f"there is {', '.join(results)}",
+                          id="bad-recipe")

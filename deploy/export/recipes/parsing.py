@@ -34,11 +34,11 @@ def parse(text: str) -> Recipe:
     tokens = _tokens(text)
     name = tokens[0][1].replace("_", "-") if tokens and tokens[0][0] == "bare" else ""
     if not name:
-        raise ExportError(f"can't read the recipe {text!r}", hint=_HOW)
+        raise ExportError(f"can't read the recipe {text!r}", hint=_HOW, id="bad-recipe")
     if name not in RECIPES:
         close = difflib.get_close_matches(name, RECIPES, 1)
         hint = f"did you mean {close[0]}?" if close else f"there is {', '.join(RECIPES)}"
-        raise ExportError(f"there is no recipe {name!r}", hint=hint)
+        raise ExportError(f"there is no recipe {name!r}", hint=hint, id="bad-recipe")
     return _called(name, *_arguments(text, tokens[1:]))
 
 
@@ -47,7 +47,7 @@ def read(given: object) -> list[Recipe]:
     if isinstance(given, str | Recipe):
         given = [given]
     if not isinstance(given, Iterable):
-        raise ExportError(f"recipes are {given!r:.60}", hint=_LIST)
+        raise ExportError(f"recipes are {given!r:.60}", hint=_LIST, id="bad-recipe")
     return [_one(each) for each in given]
 
 
@@ -57,7 +57,7 @@ def _one(given: object) -> Recipe:
     if isinstance(given, str):
         return parse(given)
     what = "a function that makes recipes: call it" if given in RECIPES.values() else f"no recipe: {given!r:.60}"
-    raise ExportError(f"{getattr(given, '__name__', 'this')} is {what}", hint=_LIST)
+    raise ExportError(f"{getattr(given, '__name__', 'this')} is {what}", hint=_LIST, id="bad-recipe")
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:
@@ -66,7 +66,7 @@ def _tokens(text: str) -> list[tuple[str, str]]:
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
-            raise ExportError(f"can't read the recipe {text!r} from {text[position:]!r} on", hint=_HOW)
+            raise ExportError(f"can't read the recipe {text!r} from {text[position:]!r} on", hint=_HOW, id="bad-recipe")
         group = match.lastgroup or ""
         tokens.append((group, match[group][1:-1] if group == "quoted" else match[group]))
         position = match.end()
@@ -75,7 +75,7 @@ def _tokens(text: str) -> list[tuple[str, str]]:
 
 def _arguments(text: str, tokens: Sequence[tuple[str, str]]) -> tuple[list[Any], dict[str, Any]]:
     """Values in their order, and those with a name."""
-    unreadable = ExportError(f"can't read the recipe {text!r}", hint=_HOW)
+    unreadable = ExportError(f"can't read the recipe {text!r}", hint=_HOW, id="bad-recipe")
     if not tokens:
         return [], {}
     marks = [tokens[0], tokens[-1]]
@@ -89,7 +89,7 @@ def _arguments(text: str, tokens: Sequence[tuple[str, str]]) -> tuple[list[Any],
         if key is None:
             values.append(value)
         elif key in named:
-            raise ExportError(f"the recipe {text!r} says {key} twice", hint="say it once")
+            raise ExportError(f"the recipe {text!r} says {key} twice", hint="say it once", id="bad-recipe")
         else:
             named[key] = value
     return values, named

@@ -38,7 +38,7 @@ class Recipe:
 
 def refused(name: str, what: str, hint: str) -> ExportError:
     """The error of a recipe that can't be made or applied."""
-    return ExportError(f"recipe {name}: {what}", hint=hint)
+    return ExportError(f"recipe {name}: {what}", hint=hint, id="bad-recipe")
 
 
 def recipe(name: str, signature: str, wrap: Wrap, digests: Mapping[str, str] | None = None, /,

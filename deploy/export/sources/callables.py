@@ -54,7 +54,8 @@ def called(source: Exportable, model: Any, origin: Path) -> Exportable:
         shown = " or ".join(" ".join(f'--input "{spec}"' for spec in each.inputs) for each in calls[:_SHOWN])
         why = f"and can be called in {len(calls)} ways" if pinned is None else \
             f"and can't be called with {'; '.join(str(spec).removeprefix(': ') for spec in pinned)}"
-        raise ExportError(f"{origin} has no signatures, {why}", hint=f"say what it takes: {shown or '(nothing)'}")
+        raise ExportError(f"{origin} has no signatures, {why}", hint=f"say what it takes: {shown or '(nothing)'}",
+                          id="inputs-unknown")
     chosen = fitting[0]
     inputs = chosen.inputs if pinned is None else tuple(
         TensorSpec(own.name, own.dtype, spec.shape)

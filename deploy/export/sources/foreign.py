@@ -56,7 +56,7 @@ def check(path: Path) -> None:
     """Raises ExportError for a path that is recognised as something which can't be exported."""
     what, advice = _directory(path) if path.is_dir() else _file(path)
     if what:
-        raise ExportError(f"{path} is {what}", hint=advice.replace("{0}", str(path)))
+        raise ExportError(f"{path} is {what}", hint=advice.replace("{0}", str(path)), id="not-exportable")
 
 
 def _file(path: Path) -> tuple[str, str]:

@@ -51,7 +51,7 @@ def write(source: FrozenGraph, pinned: object, directory: Path, tags: Iterable[s
     if not ends.inputs or not ends.outputs:
         missing = "outputs" if ends.inputs else "inputs"
         raise ExportError(f"{source.path} doesn't say which of its tensors are {missing}",
-                          hint=f"name them with --inputs and --outputs; {candidates(graph_def)}")
+                          hint=f"name them with --inputs and --outputs; {candidates(graph_def)}", id="frozen-graph")
     graph = _imported(tf, graph_def, source)
     for tensor in (*ends.inputs.values(), *ends.outputs.values()):
         _tensor(graph, tensor, source)
@@ -65,7 +65,7 @@ def read(path: Path) -> Any:
 
     if path.is_dir() or path.name == GRAPH:
         raise ExportError(f"{path} is a SavedModel, whose signatures say what its inputs and outputs are",
-                          hint="leave --inputs and --outputs out")
+                          hint="leave --inputs and --outputs out", id="frozen-graph")
     graph = graph_pb2.GraphDef()
     hint = "name a GraphDef, as tf.io.write_graph writes it"
     try:
@@ -75,12 +75,13 @@ def read(path: Path) -> Any:
         else:
             graph.ParseFromString(data)
     except OSError as error:
-        raise ExportError(f"{path} can't be read: {files.reason(error)}", hint="check the path") from error
+        raise ExportError(f"{path} can't be read: {files.reason(error)}", hint="check the path",
+                          id="frozen-graph") from error
     except (DecodeError, text_format.ParseError, UnicodeDecodeError) as error:
         why = str(error).splitlines()[0] if str(error) else "it ends too early"
-        raise ExportError(f"{path} is no graph: {why}", hint=hint) from error
+        raise ExportError(f"{path} is no graph: {why}", hint=hint, id="frozen-graph") from error
     if not graph.node:
-        raise ExportError(f"{path} is no graph: it has no nodes", hint=hint)
+        raise ExportError(f"{path} is no graph: it has no nodes", hint=hint, id="frozen-graph")
     return graph
 
 
@@ -113,14 +114,15 @@ def _named(graph_def: Any, given: Sequence[str], source: FrozenGraph) -> dict[st
         if op not in nodes or not (index or "0").isdecimal():
             near = difflib.get_close_matches(op, nodes, 1)
             raise ExportError(f"{source.path} has no tensor {tensor!r}",
-                              hint=(f"did you mean {near[0]!r}? " if near else "") + candidates(graph_def))
+                              hint=(f"did you mean {near[0]!r}? " if near else "") + candidates(graph_def),
+                              id="frozen-graph")
         tensors.append((own.strip(), op, int(index or 0)))
     short = [op.rpartition("/")[2] for _, op, _ in tensors]
     named = {own or _name(op, index, alone=short.count(op.rpartition("/")[2]) == 1): f"{op}:{index}"
              for own, op, index in tensors}
     if len(named) != len(given):
         raise ExportError(f"two tensors of {source.path} would be called alike: {', '.join(given)}",
-                          hint="give each a name: --inputs left=a/x:0,right=b/x:0")
+                          hint="give each a name: --inputs left=a/x:0,right=b/x:0", id="frozen-graph")
     return named
 
 
@@ -136,11 +138,11 @@ def _specs(graph: Any, inputs: Mapping[str, str], pinned: Sequence[TensorSpec],
         name = spec.name or (next(iter(known)) if len(known) == 1 else "")
         if name not in known:
             raise ExportError(f"the input spec {spec} names no input of {source.path}",
-                              hint=f"its inputs are {', '.join(map(str, known.values()))}")
+                              hint=f"its inputs are {', '.join(map(str, known.values()))}", id="frozen-graph")
         own = known[name]
         if own.dtype != spec.dtype or not _fits(own.shape, spec.shape):
             raise ExportError(f"input {name!r} of {source.path} is {own}, and the input spec says {spec}",
-                              hint="pin what the graph leaves open, or leave the spec out")
+                              hint="pin what the graph leaves open, or leave the spec out", id="frozen-graph")
         known[name] = TensorSpec(name, spec.dtype, spec.shape)
     return known
 
@@ -160,7 +162,7 @@ def _tensor(graph: Any, name: str, source: FrozenGraph) -> Any:
         return graph.get_tensor_by_name(name)
     except (KeyError, ValueError) as error:
         raise ExportError(f"{source.path} has no tensor {name!r}: its node has fewer outputs",
-                          hint="the first output of a node is :0") from error
+                          hint="the first output of a node is :0", id="frozen-graph") from error
 
 
 def _imported(tf: Any, graph_def: Any, source: FrozenGraph) -> Any:
@@ -170,7 +172,8 @@ def _imported(tf: Any, graph_def: Any, source: FrozenGraph) -> Any:
             tf.graph_util.import_graph_def(graph_def, name="")
     except Exception as error:  # an op that isn't registered, shapes that don't fit
         raise ExportError(f"TensorFlow can't read the graph in {source.path}: {str(error).splitlines()[0]}",
-                          hint="it may need an op of another package, or an input spec that fits") from error
+                          hint="it may need an op of another package, or an input spec that fits",
+                          id="frozen-graph") from error
     return graph
 
 
@@ -180,7 +183,8 @@ def _graph(tf: Any, graph_def: Any, ends: _Ends, input_specs: Mapping[str, Tenso
     for tensor in ends.inputs.values():
         if not tensor.endswith(":0"):
             raise ExportError(f"{tensor} can't be an input: it is not the first output of its node",
-                              hint="name the tensor that is made of it, or the one that it is made of")
+                              hint="name the tensor that is made of it, or the one that it is made of",
+                              id="frozen-graph")
     cut = type(graph_def)()
     cut.CopyFrom(graph_def)
     for node in cut.node:
@@ -205,13 +209,14 @@ def _check(cut: Any, fed: set[str], source: FrozenGraph) -> None:
 
     if variable := first(VARIABLES):
         raise ExportError(f"{source.path} isn't frozen: the value of its variable {variable!r} stands in a checkpoint",
-                          hint=_FREEZE)
+                          hint=_FREEZE, id="frozen-graph")
     if filled := first(_FILLED):
         raise ExportError(f"{source.path} needs {filled!r}, a table or an iterator, which a graph alone doesn't fill",
-                          hint="write a SavedModel with tf.compat.v1.saved_model.Builder, and export that")
+                          hint="write a SavedModel with tf.compat.v1.saved_model.Builder, and export that",
+                          id="frozen-graph")
     if open_ := first(_PLACEHOLDERS, fed.__contains__):
         raise ExportError(f"the outputs need the placeholder {open_!r}, which is none of the inputs",
-                          hint=f"add {open_} to --inputs")
+                          hint=f"add {open_} to --inputs", id="frozen-graph")
 
 
 def _write(tf: Any, graph: Any, ends: _Ends, directory: Path, tags: Iterable[str]) -> None:

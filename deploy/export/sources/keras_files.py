@@ -30,13 +30,14 @@ def load_file(path: Path, custom_objects: CustomObjects) -> object:
     config = keras_archives.config(path)
     if any(keras_archives.is_code(node) for node in keras_archives.nodes(config)):
         raise ExportError(f"{path} has a Lambda layer, whose Python code stands in the file and isn't run from there",
-                          hint=_LAMBDA)
+                          hint=_LAMBDA, id="lambda-layer")
     for finding in keras_archives.check(path):
-        raise ExportError(f"{path} isn't safe to load: {finding.message}", hint=finding.fix)
+        raise ExportError(f"{path} isn't safe to load: {finding.message}", hint=finding.fix, id="model-file-unreadable")
     version = keras_archives.keras_version(path)
     old = version.startswith("2.")
     if old and missing("keras2"):
-        raise ExportError(f"{path} was saved by Keras 2 ({version}), which isn't installed", hint=_OLD)
+        raise ExportError(f"{path} was saved by Keras 2 ({version}), which isn't installed", hint=_OLD,
+                          id="keras2-missing")
     keras = quiet.keras2() if old else quiet.keras()
     try:
         with quiet.muted():
@@ -46,7 +47,8 @@ def load_file(path: Path, custom_objects: CustomObjects) -> object:
         if unknown:
             raise ExportError(
                 f"{path} needs {', '.join(unknown)}, which Keras doesn't know: a class or function of its author",
-                hint=f"give it: --custom-object pkg.module:{unknown[0]}, or custom_objects={{...}}") from error
+                hint=f"give it: --custom-object pkg.module:{unknown[0]}, or custom_objects={{...}}",
+                id="custom-object-missing") from error
         hint = _DAMAGED if version == keras.__version__ else \
             f"Keras {version or '(unknown)'} saved it, and this is {keras.__version__}: use that one, or {_FROM_CODE}"
         raise user_error(f"loading {path}", error, hint) from error

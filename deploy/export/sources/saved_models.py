@@ -102,17 +102,19 @@ def _chosen(path: Path, tagged: Sequence[frozenset[str]], asked: Sequence[str] |
         return tagged.index(frozenset())
     several = f"its graphs are tagged {'; '.join(listed(tags) for tags in tagged)}"
     raise ExportError(f"{path} has no graph tagged {listed(wanted)}: {several}",
-                      hint=f"name the tags of one: --tags {','.join(sorted(tagged[0])) or repr('')}")
+                      hint=f"name the tags of one: --tags {','.join(sorted(tagged[0])) or repr('')}",
+                      id="choose-signature")
 
 
 def _default(path: Path, names: Sequence[str], asked: str, *, hub: bool) -> str:
     if asked and asked not in names:
-        raise ExportError(f"{path} has no signature {asked!r}", hint=f"it has {', '.join(names) or 'none'}")
+        raise ExportError(f"{path} has no signature {asked!r}", hint=f"it has {', '.join(names) or 'none'}",
+                          id="choose-signature")
     if asked or not hub or DEFAULT_SIGNATURE in names:
         return asked if asked != DEFAULT_SIGNATURE else ""
     if _HUB_DEFAULT not in names and len(names) != 1:
         raise ExportError(f"{path} has the signatures {', '.join(names) or '(none)'}, and none is the default",
-                          hint="name one: --default-signature NAME")
+                          hint="name one: --default-signature NAME", id="choose-signature")
     return _HUB_DEFAULT if _HUB_DEFAULT in names else names[0]
 
 

@@ -68,7 +68,7 @@ def _put_assets(meta: Any, origin: Path) -> Mapping[str, Path]:
     for asset in asset_files(MetaGraphDef.FromString(meta.SerializeToString())):
         if files.escapes(asset.filename):
             raise ExportError(f"{origin}: its asset {asset.filename!r:.200} leads out of assets/",
-                              hint="save the file as an asset of the model")
+                              hint="save the file as an asset of the model", id="asset-path")
         paths[asset.tensor_info.name] = origin.resolve() / "assets" / asset.filename
     meta.collection_def.pop(ASSETS, None)  # the builder writes them anew, and each is fed once
     nodes = {node.name: node for node in meta.graph_def.node}

@@ -40,11 +40,11 @@ def check_options(source: Exportable, origin: Path) -> None:
     """What can't be said of a file that is converted already. Raises ExportError."""
     if source.recipes:
         raise ExportError(f"recipes can't be put around {origin}, which TensorFlow can't load",
-                          hint="export the model that it was converted from, with --tflite")
+                          hint="export the model that it was converted from, with --tflite", id="tflite-unchangeable")
     given = [key for key in ("inputs", "signatures", "custom_objects") if getattr(source, key)]
     if given:
         raise ExportError(f"{given[0]} can't be changed in {origin}, which is converted already",
-                          hint="convert it again; only outputs can be renamed: output_names")
+                          hint="convert it again; only outputs can be renamed: output_names", id="tflite-unchangeable")
 
 
 def place(origin: Path, directory: Path, output_names: OutputNames | None = None) -> tuple[str, ...]:
@@ -63,7 +63,7 @@ def place(origin: Path, directory: Path, output_names: OutputNames | None = None
             shutil.copyfile(origin, target)
     except OSError as error:
         raise RepositoryError(f"{origin} can't be copied to the repository: {error.strerror}",
-                              hint="make room, or name another repository") from error
+                              hint="make room, or name another repository", id="disk-full") from error
     return described.notes
 
 
@@ -80,7 +80,7 @@ def _described(origin: Path, output_names: OutputNames | None) -> _Described:
     if info.outside:
         if output_names is not None:
             raise ExportError(f"{origin} keeps weights behind its 2 GiB, so nothing in it can be named",
-                              hint="leave the output names out")
+                              hint="leave the output names out", id="tflite-unchangeable")
         return _Described({}, (*notes, "its signatures' names can't be written into a file of this size: the server "
                                        f"calls its tensors {', '.join(_names(served)[DEFAULT_SIGNATURE])}"))
     signatures = {name: replace(signature, method_name=signature.method_name or PREDICT_METHOD)
@@ -120,7 +120,7 @@ def _renamed(contract: Contract, output_names: OutputNames | None, origin: Path)
         return contract
     if len(contract) != 1:
         raise ExportError(f"{origin} has the signatures {', '.join(contract)}: whose outputs are renamed?",
-                          hint="leave the output names out")
+                          hint="leave the output names out", id="tflite-unchangeable")
     signature = next(iter(contract.values()))
     old = [spec.name for spec in signature.outputs]
     given = [output_names] if isinstance(output_names, str) else output_names
@@ -129,7 +129,8 @@ def _renamed(contract: Contract, output_names: OutputNames | None, origin: Path)
     new = [str(by_name.get(name, name)) for name in old]
     if wrong or len(set(new)) != len(old) or any(":" in name for name in new):
         raise ExportError(f"{origin} has the outputs {', '.join(old)}, and the names given are {output_names!r}",
-                          hint="give one name for each, in this order, or {old: new}; a dtype can't be changed")
+                          hint="give one name for each, in this order, or {old: new}; a dtype can't be changed",
+                          id="tflite-unchangeable")
     outputs = tuple(replace(spec, name=name) for spec, name in zip(signature.outputs, new, strict=True))
     return Contract((replace(signature, outputs=outputs),))
 

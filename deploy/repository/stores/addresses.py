@@ -41,7 +41,8 @@ def open_store(place: str | Path | Address) -> Store:
         opened = importlib.import_module(f"deploy.repository.stores.{name}").open_address
     except ModuleNotFoundError as e:
         if e.name == f"deploy.repository.stores.{name}":
-            raise SpecError(f"{address}: this version knows no store at {address.scheme}://") from None
+            raise SpecError(f"{address}: this version knows no store at {address.scheme}://",
+                            id="bad-address") from None
         extras.require(extra, f"the repository {address}")
         raise
     return cast("Store", opened(address))

@@ -44,15 +44,17 @@ class DirectoryStore:
     def check(self) -> None:
         if not self.root.is_dir():
             if os.path.lexists(self.root):
-                raise RepositoryError(f"model repository {self.root} is no directory", hint=_NAME_IT)
+                raise RepositoryError(f"model repository {self.root} is no directory", hint=_NAME_IT,
+                                      id="not-a-repository")
             raise RepositoryError(f"model repository {self.root} doesn't exist",
-                                  hint=f"`tfs export` or `tfs publish` makes it, or {_NAME_IT}")
+                                  hint=f"`tfs export` or `tfs publish` makes it, or {_NAME_IT}", id="not-a-repository")
 
     def make(self) -> None:
         if os.path.lexists(self.root) and not self.root.is_dir():
-            raise RepositoryError(f"model repository {self.root} is no directory", hint="name another place")
+            raise RepositoryError(f"model repository {self.root} is no directory", hint="name another place",
+                                  id="not-a-repository")
         if advice := placement.inside_a_model(self.root):
-            raise RepositoryError(f"{self.root} is no model repository", hint=advice)
+            raise RepositoryError(f"{self.root} is no model repository", hint=advice, id="not-a-repository")
         if not self.root.exists():
             with failures.translated("make the repository", self.root):
                 _make(self.root)

@@ -28,13 +28,15 @@ class StoreRequest:
 
 
 class _Kind(NamedTuple):
+    id: str
     codes: re.Pattern[str]
     sentence: Callable[[StoreRequest, str], str]
     hint: Callable[[StoreRequest, str], str]
 
 
-def _kind(codes: str, sentence: Callable[[StoreRequest, str], str], hint: Callable[[StoreRequest, str], str]) -> _Kind:
-    return _Kind(re.compile(codes), sentence, hint)
+def _kind(id: str, codes: str, sentence: Callable[[StoreRequest, str], str], hint: Callable[[StoreRequest, str], str]
+          ) -> _Kind:
+    return _Kind(id, re.compile(codes), sentence, hint)
 
 
 def _retries(text: str) -> str:
@@ -56,46 +58,59 @@ def _region(text: str) -> str:
 
 # The first that fits says it. Codes of S3, Azure and GCS; what the HTTP clients say of connections
 _KINDS = (
-    _kind(r"NoSuchBucket|ContainerNotFound|bucket does not exist",
+    _kind("no-bucket",
+          r"NoSuchBucket|ContainerNotFound|bucket does not exist",
           lambda a, _: f"there is no {a.container}",
           lambda a, _: f"create it, or check its name and where it is looked for ({a.endpoint})"),
-    _kind(r"InvalidBucketName|InvalidResourceName",
+    _kind("bucket-name",
+          r"InvalidBucketName|InvalidResourceName",
           lambda a, _: f"{a.container} can't be one's name",
           lambda *_: "3 to 63 lower-case letters, digits and '-'"),
-    _kind(r"ExpiredToken|TokenRefreshRequired|token.{0,20}expired|Request has expired|credentials? (has|have) expired",
+    _kind("credentials-expired",
+          r"ExpiredToken|TokenRefreshRequired|token.{0,20}expired|Request has expired|credentials? (has|have) expired",
           lambda a, _: f"the credentials of {a.caller} have expired",
           lambda *_: "log in again, or renew the token, then repeat the command: what was uploaded is kept"),
-    _kind(r"RequestTimeTooSkewed|RequestExpired|Date header|Make sure the value of Authorization header.*time",
+    _kind("clock-skew",
+          r"RequestTimeTooSkewed|RequestExpired|Date header|Make sure the value of Authorization header.*time",
           lambda a, _: f"{a.endpoint} refuses because this machine's clock and its own differ",
           lambda *_: "set the clock (NTP), then repeat the command"),
-    _kind(r"InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|AuthenticationFailed|invalid_grant|"
+    _kind("credentials-refused",
+          r"InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|AuthenticationFailed|invalid_grant|"
           r"NoAuthenticationInformation|status code: 401|^401 ",
           lambda a, _: f"{a.endpoint} doesn't accept the credentials of {a.caller}",
           lambda *_: "check the key, the secret or the profile in the environment"),
-    _kind(r"PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint|IncorrectEndpoint|"
+    _kind("wrong-region",
+          r"PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint|IncorrectEndpoint|"
           r"redirect without LOCATION|status code: 30[17]",
           lambda a, text: f"{a.container} isn't in the region that was asked{_region(text)}",
           lambda *_: "set AWS_REGION to the bucket's region"),
-    _kind(r"AccessDenied|AuthorizationPermissionMismatch|AuthorizationFailure|InsufficientAccountPermissions|"
+    _kind("store-forbidden",
+          r"AccessDenied|AuthorizationPermissionMismatch|AuthorizationFailure|InsufficientAccountPermissions|"
           r"AllAccessDisabled|status code: 403|^403 |does not have .* access",
           lambda a, _: f"{a.caller} may not {a.what}",
           lambda a, _: f"give it {a.permission}, or use other credentials"),
-    _kind(r"BadDigest|XAmzContentSHA256Mismatch|InvalidDigest|Md5Mismatch|checksum",
+    _kind("checksum-refused",
+          r"BadDigest|XAmzContentSHA256Mismatch|InvalidDigest|Md5Mismatch|checksum",
           lambda a, _: f"{a.endpoint} got other bytes than were sent, by their checksum",
           lambda *_: "repeat the command: what arrived whole is kept"),
-    _kind(r"SlowDown|ServerBusy|TooManyRequests|status code: (429|503)|^(429|503) ",
+    _kind("store-busy",
+          r"SlowDown|ServerBusy|TooManyRequests|status code: (429|503)|^(429|503) ",
           lambda a, text: f"{a.endpoint} asks to slow down and did not recover{_retries(text)}",
           lambda *_: "repeat the command later: what was uploaded is kept"),
-    _kind(r"status code: 5\d\d|^5\d\d |InternalError",
+    _kind("store-failing",
+          r"status code: 5\d\d|^5\d\d |InternalError",
           lambda a, text: f"{a.endpoint} fails to {a.what}{_retries(text)}",
           lambda *_: "repeat the command: what was uploaded is kept"),
-    _kind(r"dns error|failed to lookup|Name or service not known|NameResolution",
+    _kind("name-unresolved",
+          r"dns error|failed to lookup|Name or service not known|NameResolution",
           lambda a, text: f"the name in {a.endpoint} can't be resolved{_retries(text)}",
           lambda *_: "check the endpoint and the name server"),
-    _kind(r"certificate|tls handshake|SSLError|InvalidCertificate",
+    _kind("certificate-untrusted",
+          r"certificate|tls handshake|SSLError|InvalidCertificate",
           lambda a, _: f"{a.endpoint} can't prove who it is: its certificate isn't trusted here",
           lambda *_: "add its authority to the system's, or name it in SSL_CERT_FILE"),
-    _kind(r"tcp connect|onnection refused|onnect error|error sending request|onnection (reset|closed|aborted)|"
+    _kind("store-unreachable",
+          r"tcp connect|onnection refused|onnect error|error sending request|onnection (reset|closed|aborted)|"
           r"ConnectionError|Max retries exceeded|timed? ?out|operation timed out|incomplete message|"
           r"IncompleteRead|broken pipe",
           lambda a, text: f"{a.endpoint} can't be reached, or went away, to {a.what}{_retries(text)}",
@@ -108,7 +123,7 @@ def refused(error: BaseException, asked: StoreRequest) -> Refused:
     text = str(error)
     for kind in _KINDS:
         if kind.codes.search(text):
-            return Refused(f"{asked.store}: {kind.sentence(asked, text)}", kind.hint(asked, text))
+            return Refused(f"{asked.store}: {kind.sentence(asked, text)}", kind.hint(asked, text), kind.id)
     line = re.sub(r"\s+", " ", text.partition("Debug source")[0]).strip()
     return Refused(f"{asked.store}: can't {asked.what}: {line[:300]}", "")
 

@@ -67,25 +67,26 @@ class Files:
             return _decoded(inside.text)
         if (inside is not None and inside.kind == "directory") or (here is not None and here.is_dir()):
             raise SpecError(f"{path} is a directory: Docker makes one where the file that it should mount doesn't exist"
-                            if self.mounts is not None else f"{path} is a directory")
+                            if self.mounts is not None else f"{path} is a directory", id="file-unusable")
         if here is None:
-            raise SpecError(f"nothing is mounted at {path}" if not self.mounted(path) else f"{path} doesn't exist")
+            raise SpecError(f"nothing is mounted at {path}" if not self.mounted(path) else f"{path} doesn't exist",
+                            id="file-unusable")
         try:
             return _decoded(files.read_bytes(here, files.MOST_TEXT))
         except FileNotFoundError:
-            raise SpecError(f"{path} doesn't exist") from None
+            raise SpecError(f"{path} doesn't exist", id="file-unusable") from None
         except OSError as e:
-            raise SpecError(f"{path}: {files.reason(e)}") from None
+            raise SpecError(f"{path}: {files.reason(e)}", id="file-unusable") from None
 
 
 def _decoded(data: bytes) -> str:
     """Text as protobuf reads it. Raises SpecError for what editors on Windows may have made of it."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise SpecError("it is UTF-16 (as PowerShell's > writes): save it as UTF-8")
+        raise SpecError("it is UTF-16 (as PowerShell's > writes): save it as UTF-8", id="file-unusable")
     try:
         return data.decode("utf-8-sig")  # protobuf's reader passes over a byte order mark, too
     except UnicodeDecodeError as e:
-        raise SpecError(f"it isn't UTF-8 (byte {e.start})") from None
+        raise SpecError(f"it isn't UTF-8 (byte {e.start})", id="file-unusable") from None
 
 
 def looked_at(model: ModelEvidence, user: str | None, target: Target | None = None) -> ModelEvidence:
