@@ -164,7 +164,11 @@ def test_only_local_directories_are_served(address: str) -> None:
         parse(ONE.format(repr(address)))
     assert e.value.path == "models/0/base_path" and e.value.exit_code == 2
     assert e.value.message == f"models/0/base_path: only local directories can be served, got {address!r}"
-    with pytest.raises(SpecError, match="repository: only local directories"):
+
+
+@pytest.mark.parametrize("address", ["hdfs://nn:9000/m", "s3:/b/m", "abfss://c@a.dfs.core.windows.net/m", "http://h/m"])
+def test_addresses_of_no_store(address: str) -> None:
+    with pytest.raises(SpecError, match=r"repository: .*(can't be at|isn't a whole address)"):
         parse(f"repository: {address!r}\nmodels: [{{name: m, versions: 1}}]")
 
 
