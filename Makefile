@@ -31,7 +31,7 @@ READY := $(VENV)/.ready
 SERVER := $(if $(BACKEND),--backend "$(BACKEND)") $(if $(IMAGE),--image "$(IMAGE)")
 
 .PHONY: help setup demo export configure configs up status logs smoke down image server-image cli-image test coverage conformance check soak bench packages sizes release-check \
-	docs proto requirements clean
+	docs pictures proto requirements clean
 
 help: ## print this help
 	@awk 'BEGIN {FS = ":.*## "} /^# Variables/ {sub(/^# /, ""); vars = $$0} \
@@ -113,6 +113,11 @@ configs: $(READY) ## regenerate serving_configs/generated, the JSON Schema, docs
 docs: $(READY) ## write the docs as a site into .cache/site; a link that leads nowhere is an error
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/site/mkdocs.yml $(ARGS)
 	@echo "Written: .cache/site/index.html"
+
+pictures: $(READY) ## draw and record docs/*.svg: concepts, the demo's table, the bench (minutes; wants a quiet machine)
+	@$(BIN)/python docs/pictures.py docs/concepts.svg
+	@$(MAKE) demo BACKEND=embedded ARGS="--svg docs/demo.svg"
+	@$(MAKE) bench ARGS="server --svg docs/speed.svg"
 
 soak: $(READY) ## load, version swaps and config reloads against the embedded server: [MINUTES=10]
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)

@@ -17,7 +17,7 @@ from deploy.cli.app import app
 from tests.packages.release import changelog, release
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands(group: click.Group, path: str = "tfs") -> Iterator[tuple[str, click.Command]]:
