@@ -114,8 +114,9 @@ docs: $(READY) ## write the docs as a site into .cache/site; a link that leads n
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/site/mkdocs.yml $(ARGS)
 	@echo "Written: .cache/site/index.html"
 
-pictures: $(READY) ## draw and record docs/*.svg: concepts, the demo's table, the bench (minutes; wants a quiet machine)
+pictures: $(READY) ## draw and record docs/*.svg and the page's screenshots from real runs (minutes; wants a quiet machine, Chromium)
 	@$(BIN)/python docs/pictures.py docs/concepts.svg
+	@$(BIN)/python docs/screenshots.py docs
 	@$(MAKE) demo BACKEND=embedded ARGS="--svg docs/demo.svg"
 	@$(MAKE) bench ARGS="server --svg docs/speed.svg"
 

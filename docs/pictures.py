@@ -1,4 +1,4 @@
-"""pictures.py FILE: draws the picture of docs/concepts.md; `make pictures` also records those of real runs."""
+"""pictures.py FILE: draws the picture of docs/concepts.md. Those of real runs: `make pictures`."""
 
 from __future__ import annotations
 

@@ -46,6 +46,11 @@ def test_the_references_are_current(page: str) -> None:
     assert (ROOT / "docs" / f"{page}.md").read_text() == made, "run `make configs`"
 
 
+def test_the_picture_of_the_concepts_is_current(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, str(ROOT / "docs/pictures.py"), str(tmp_path / "made.svg")], check=True)
+    assert (tmp_path / "made.svg").read_text() == (ROOT / "docs/concepts.svg").read_text(), "run docs/pictures.py"
+
+
 def test_every_public_name_is_explained() -> None:
     assert not [name for name in deploy.__all__ if not name.startswith("_") and not getattr(deploy, name).__doc__]
 
