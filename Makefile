@@ -112,7 +112,7 @@ configs: $(READY) ## regenerate serving_configs/generated, the JSON Schema, docs
 
 docs: $(READY) ## write the docs as a site into .cache/site; a link that leads nowhere is an error
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/site/mkdocs.yml $(ARGS)
-	@echo "Written: .cache/site/index.html"
+	@echo "Look at it, with search: python3 -m http.server --bind 127.0.0.1 --directory .cache/site"
 
 pictures: $(READY) ## draw and record docs/*.svg and the page's screenshots from real runs (minutes; wants a quiet machine, Chromium)
 	@$(BIN)/python docs/pictures.py docs/concepts.svg
