@@ -17,6 +17,7 @@ MODULES = {
     "azure": ("obstore", "azure.identity"),
     "gcs": ("google.cloud.storage",),
     "oci": ("urllib3",),
+    "ssh": ("paramiko",),
     "sign": ("cryptography",),
     "ui": ("starlette", "uvicorn"),
     "mlflow": ("mlflow",),

@@ -1,6 +1,6 @@
 """A version of 40 files into S3 and out of it, beside boto3 and raw requests: `make bench ARGS=stores`; 1.0 is 1 GB.
 
-All of them with the same SeaweedFS on this machine. boto3's transfers are what `aws s3 cp --recursive` does; raw PUTs are
+All of them with the same SeaweedFS on this machine. boto3 does what `aws s3 cp --recursive` does; raw PUTs are
 obstore's, of the same files: what the store can take. Eight files at once, all of them. Listing is of 10,000 versions.
 """
 

@@ -24,6 +24,7 @@ from deploy.repository.stores.directory import DirectoryStore
 from deploy.types import ModelVersion
 from tests.support.killed import killed
 from tests.support.peers.registry import docker_registry
+from tests.support.peers.sshd import SshServer, sshd
 from tests.support.peers.stores import KINDS, ObjectServices
 from tests.support.repository import savedmodel
 
@@ -174,6 +175,12 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield host
 
 
+@pytest.fixture(scope="session")
+def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    with sshd(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
 @pytest.fixture
 def place(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     if kind in STORES:
@@ -182,12 +189,18 @@ def place(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator
     if kind == "registry":
         yield InRegistry(request.getfixturevalue("registry"))
         return
+    if kind == "ssh":
+        server: SshServer = request.getfixturevalue("ssh_server")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HOME", str(server.home))
+            yield InBucket(server.address)
+        return
     services: ObjectServices = request.getfixturevalue("services")
     with pytest.MonkeyPatch.context() as patch:
         yield InBucket(services.use(kind, patch).root)
 
 
-OBJECTS = pytest.mark.parametrize("kind", [*STORES, *KINDS])
+OBJECTS = pytest.mark.parametrize("kind", [*STORES, *KINDS, "ssh"])
 """Of stores whose objects are written one by one; in a registry a version is one image."""
 
 
@@ -195,7 +208,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Whatever isn't of objects holds for all."""
     if "kind" in metafunc.fixturenames and not any(m.name == "parametrize" and m.args[0] == "kind"
                                                    for m in metafunc.definition.iter_markers()):
-        metafunc.parametrize("kind", [*STORES, *KINDS, "registry"])
+        metafunc.parametrize("kind", [*STORES, *KINDS, "ssh", "registry"])
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@
     conditional   publishing by conditional writes, for every store that knows no rename; one in memory, for tests
     objects, object_options   S3 and Azure: obstore's stores, and how they are reached
     gcs           Google Cloud Storage, through its own client
+    sftp          a directory of another machine, over SSH
     ranged        an object as a file that is read by ranges
     refusals      what services refuse, in a sentence
     oci/          registries: a version is one image

@@ -1,0 +1,263 @@
+"""A directory of another machine, over SSH's file transfer: `ssh://user@host:port/path`.
+
+Objects are written under another name and renamed, so they are there whole or not at all; OpenSSH's plain rename
+doesn't replace a file, which is the conditional put. Versions are shown by their manifest, last, so no server may watch
+such a directory: `tfs mirror` brings them to one. Keys come from ~/.ssh, the agent and ~/.ssh/config; hosts have to be
+known.
+"""
+
+from __future__ import annotations
+
+import errno
+import posixpath
+import re
+import secrets
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import paramiko
+
+from deploy.addresses import Address
+from deploy.errors import RepositoryError
+from deploy.repository import failures
+from deploy.repository.failures import Refused
+from deploy.repository.stores import Item, Publisher
+from deploy.repository.stores.attachments import Attachments, NamedAttachments
+from deploy.repository.stores.conditional import ConditionalPublisher
+from deploy.repository.stores.ranged import open_ranged
+from deploy.repository.stores.refusals import deadline
+
+_PART = ".tfs-part-"  # and a random number: on its way, nobody's object
+_PIECE = 1 << 20
+
+
+def open_address(address: Address) -> SftpStore:
+    """The store at an ssh:// address; it is connected to when something is asked of it."""
+    return SftpStore(address)
+
+
+class SftpStore:
+    """A directory there. Each thread has a channel of its own, on one connection."""
+
+    only_whole = False
+
+    def __init__(self, address: Address) -> None:
+        self._address, self._root = address, f"/{address.path}"
+        self._lock, self._channels = threading.Lock(), threading.local()
+        self._client: paramiko.SSHClient | None = None
+
+    def __str__(self) -> str:
+        return str(self._address)
+
+    def check(self) -> None:
+        """Whether there is such a directory is said by whatever is asked of it first."""
+
+    def make(self) -> None:
+        with failures.translated("make the repository", str(self)), self._told("make the directory"):
+            self._make(self._root)
+
+    def list(self, prefix: str = "", *, deep: bool = False) -> Iterator[Item]:
+        with self._told(f"list {prefix or 'it'}"):
+            return iter(sorted(self._items(prefix, deep=deep), key=lambda item: item.name))
+
+    def _items(self, prefix: str, *, deep: bool) -> Iterator[Item]:
+        try:
+            entries = self._sftp().listdir_attr(self._path(prefix))
+        except FileNotFoundError:
+            return
+        start = f"{prefix}/" if prefix else ""
+        for entry in entries:
+            name = start + entry.filename
+            if stat.S_ISDIR(entry.st_mode or 0):
+                below = self._items(name, deep=deep)
+                if deep:
+                    yield from below
+                elif next(below, None) is not None:  # nothing but an object makes a prefix
+                    yield Item(f"{name}/")
+            elif stat.S_ISREG(entry.st_mode or 0) and not entry.filename.startswith(_PART):
+                yield Item(name, entry.st_size or 0, float(entry.st_mtime or 0))
+
+    def open(self, name: str) -> BinaryIO:
+        path = self._path(name)
+        with self._told(f"read {name}"):
+            size = self._sftp().stat(path).st_size or 0
+        held: dict[int, paramiko.SFTPFile] = {}
+
+        def fetch(start: int, end: int) -> bytes:
+            with self._told(f"read {name}"):
+                thread = threading.get_ident()
+                if thread not in held:
+                    held[thread] = self._sftp().open(path, "rb")
+                held[thread].seek(start)
+                held[thread].prefetch(end, max_concurrent_requests=64) if start == 0 and end == size else None
+                return held[thread].read(end - start)
+
+        return open_ranged(size, fetch)
+
+    def put(self, name: str, data: bytes | Path) -> None:
+        with self._told(f"write {name}"):
+            part = self._written(name, data)
+            self._sftp().posix_rename(part, self._path(name))
+
+    def put_if_absent(self, name: str, data: bytes) -> bool:
+        with self._told(f"write {name}"):
+            part, sftp = self._written(name, data), self._sftp()
+            try:
+                sftp.rename(part, self._path(name))
+            except OSError:  # the protocol says no more than "failure"
+                sftp.stat(self._path(name))
+                return False
+            finally:
+                with suppress(OSError):
+                    sftp.remove(part)
+            return True
+
+    def delete(self, name: str) -> None:
+        with self._told(f"delete {name}"):
+            sftp = self._sftp()
+            with suppress(FileNotFoundError):
+                sftp.remove(self._path(name))
+            directory = posixpath.dirname(name)
+            with suppress(OSError):  # it holds something, or is gone
+                while directory:
+                    sftp.rmdir(self._path(directory))
+                    directory = posixpath.dirname(directory)
+
+    def local_path(self, name: str) -> Path | None:
+        """Its bytes are on the other machine."""
+
+    def publisher(self, algorithm: str) -> Publisher:
+        return ConditionalPublisher(self, algorithm)
+
+    def attachments(self) -> Attachments:
+        return NamedAttachments(self)
+
+    def _path(self, name: str) -> str:
+        return posixpath.join(self._root, name) if name else self._root
+
+    def _written(self, name: str, data: bytes | Path) -> str:
+        """The object under a name that nobody looks for, on the disk there as far as the server can do that."""
+        path, sftp = self._path(name), self._sftp()
+        part = posixpath.join(posixpath.dirname(path), f"{_PART}{secrets.token_hex(8)}")
+        for _ in range(5):
+            self._make(posixpath.dirname(path))
+            with suppress(FileNotFoundError):  # somebody has removed the directory, which was empty
+                with sftp.open(part, "wx") as file:
+                    file.set_pipelined(True)
+                    if isinstance(data, Path):
+                        with data.open("rb") as source:
+                            while piece := source.read(_PIECE):
+                                file.write(piece)
+                    else:
+                        file.write(data)
+                return part
+        raise OSError(errno.ENOENT, "the directory is removed again and again", path)
+
+    def _make(self, directory: str) -> None:
+        sftp = self._sftp()
+        try:
+            sftp.stat(directory)
+        except FileNotFoundError:
+            if directory != "/":
+                self._make(posixpath.dirname(directory))
+            try:
+                sftp.mkdir(directory, 0o755)
+            except OSError as error:  # another was first, or it can't be made
+                try:
+                    sftp.stat(directory)
+                except FileNotFoundError:
+                    raise Refused(f"{self}: the directory {directory} can't be made: {error}",
+                                  "check the path, and who owns what is above it", "store-forbidden") from error
+
+    def _sftp(self) -> paramiko.SFTPClient:
+        channel: paramiko.SFTPClient | None = getattr(self._channels, "sftp", None)
+        if channel is None:
+            with self._lock:
+                if self._client is None:
+                    self._client = _connected(self._address)
+                channel = self._client.open_sftp()
+            channel.get_channel().settimeout(deadline())  # type: ignore[union-attr]
+            self._channels.sftp = channel
+        return channel
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """What the connection and the other machine refuse, in a sentence."""
+        try:
+            yield
+        except (Refused, FileNotFoundError):
+            raise
+        except PermissionError as error:
+            raise Refused(f"{self}: {_user(self._address)} may not {what}: {error.strerror or error}",
+                          "check the owner and mode of the directory there", "store-forbidden") from error
+        except (TimeoutError, paramiko.SSHException, EOFError, ConnectionError) as error:
+            self._forget()
+            raise Refused(f"{self}: the connection broke while it was asked to {what}: {error or 'it was closed'}",
+                          "repeat the command: what was written is kept", "store-unreachable") from error
+        except OSError as error:
+            raise Refused(f"{self}: can't {what}: {error.strerror or error}",
+                          "look at the disk and the directory there", "store-failing") from error
+
+    def _forget(self) -> None:
+        with self._lock:
+            client, self._client = self._client, None
+            self._channels = threading.local()
+        if client is not None:
+            client.close()
+
+
+def _user(address: Address) -> str:
+    return address.host.rpartition("@")[0] or "you"
+
+
+def _connected(address: Address) -> paramiko.SSHClient:
+    """Raises Refused, RepositoryError."""
+    user, name, port = _parts(address.host)
+    options = _configured(name)
+    known = Path(options.get("userknownhostsfile", "~/.ssh/known_hosts").split()[0]).expanduser()
+    client = paramiko.SSHClient()
+    client.load_system_host_keys(str(known)) if known.exists() else None
+    client.set_missing_host_key_policy(paramiko.RejectPolicy())
+    target, number = options.get("hostname", name), int(port or options.get("port", "22"))
+    try:
+        client.connect(target, number, user or options.get("user"), timeout=deadline(), banner_timeout=deadline(),
+                       auth_timeout=deadline(), key_filename=options.get("identityfile"))
+    except paramiko.BadHostKeyException as error:
+        raise RepositoryError(f"{address}: {target} has another host key than {known} says",
+                              hint="somebody may be in between; if the machine was set up again, remove its old line: "
+                                   f"ssh-keygen -R {target}", id="host-key") from error
+    except paramiko.AuthenticationException as error:
+        raise RepositoryError(f"{address}: {target} accepts no key of {user or 'yours'}: {error}",
+                              hint="add your public key there (ssh-copy-id), or your own to the agent (ssh-add)",
+                              id="credentials-refused") from error
+    except paramiko.SSHException as error:
+        if "not found in known_hosts" in str(error):
+            raise RepositoryError(f"{address}: the host key of {target} isn't in {known}",
+                                  hint=f"compare it with whoever runs the machine, then connect once: ssh {target}",
+                                  id="host-key") from error
+        raise Refused(f"{address}: {target} can't be talked to: {error}", "check that an SSH server runs there",
+                      "store-unreachable") from error
+    except OSError as error:
+        raise Refused(f"{address}: {target} port {number} can't be reached: {error.strerror or error}",
+                      "check the name, the port and the network", "store-unreachable") from error
+    return client
+
+
+def _parts(host: str) -> tuple[str, str, str]:
+    """User, name and port of `user@name:port`; what isn't there is empty."""
+    user, _, host = host.rpartition("@")
+    match = re.fullmatch(r"(\[.*\]|[^:]*)(?::([0-9]+))?", host)
+    assert match is not None, "Address lets nothing else through"
+    return user, match[1].strip("[]"), match[2] or ""
+
+
+def _configured(name: str) -> dict[str, str]:
+    """What ~/.ssh/config says of a host."""
+    path = Path("~/.ssh/config").expanduser()
+    if not path.is_file():
+        return {}
+    return dict(paramiko.SSHConfig.from_path(str(path)).lookup(name).items())

@@ -1,0 +1,105 @@
+"""A repository on another machine, over SSH: what either side refuses, in one sentence. A real sshd."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.errors import RepositoryError
+from deploy.repository import Repository, pull
+from deploy.types import ModelVersion
+from tests.support.peers import free_ports
+from tests.support.peers.sshd import SshServer, sshd
+from tests.support.repository import savedmodel
+
+ONE = ModelVersion("m", 1)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    with sshd(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@pytest.fixture
+def home(server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home directory with the server's key and ours, to be spoilt."""
+    home = tmp_path / "home"
+    subprocess.run(["cp", "-r", str(server.home), str(home)], check=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    monkeypatch.setenv("TFS_STORE_DEADLINE", "10")
+    return home
+
+
+def refused(address: str) -> RepositoryError:
+    with pytest.raises(RepositoryError) as error:
+        Repository(address).models()
+    assert len(str(error.value).splitlines()) == 1
+    return error.value
+
+
+def test_there_and_back(server: SshServer, home: Path, tmp_path: Path) -> None:
+    remote = Repository(f"{server.address}/there")
+    published = remote.publish(savedmodel(tmp_path / "source", weights=20_000_000), "m")
+    assert published.where == f"{server.address}/there/m/1" and remote.verify(ONE)
+    here = Repository(tmp_path / "here")
+    assert pull(remote, here, ONE) is not None and here.verify(ONE) == published.manifest
+    assert remote.facts(ONE).digest == published.manifest.digest
+
+
+def test_an_unknown_host(server: SshServer, home: Path) -> None:
+    (home / ".ssh/known_hosts").write_text("")
+    error = refused(server.address)
+    assert error.id == "host-key" and "isn't in" in error.message and "connect once" in error.hint
+    assert (home / ".ssh/known_hosts").read_text() == "", "nobody is let in silently"
+
+
+def test_another_host_key(server: SshServer, home: Path) -> None:
+    key = (home / ".ssh/id_ed25519.pub").read_text().split()[1]
+    (home / ".ssh/known_hosts").write_text(f"[127.0.0.1]:{server.port} ssh-ed25519 {key}\n")
+    error = refused(server.address)
+    assert error.id == "host-key" and "has another host key" in error.message and "ssh-keygen -R" in error.hint
+
+
+def test_a_key_that_isnt_accepted(server: SshServer, home: Path) -> None:
+    for path in (home / ".ssh").glob("id_*"):
+        path.unlink()
+    assert refused(server.address).id in ("credentials-refused", "store-unreachable")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(home / ".ssh/id_ed25519")], check=True)
+    error = refused(server.address)
+    assert error.id == "credentials-refused" and "accepts no key of root" in error.message
+
+
+def test_nobody_there(home: Path) -> None:
+    (port,) = free_ports(1)
+    error = refused(f"ssh://root@127.0.0.1:{port}/x")
+    assert error.id == "store-unreachable" and "can't be reached" in error.message
+
+
+def test_something_else_than_ssh(home: Path) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        error = refused_slowly(f"ssh://root@127.0.0.1:{listening.getsockname()[1]}/x")
+    assert error.id == "store-unreachable"
+
+
+def refused_slowly(address: str) -> RepositoryError:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFS_STORE_DEADLINE", "0.5")
+        return refused(address)
+
+
+def test_a_directory_that_cant_be_made(server: SshServer, home: Path, tmp_path: Path) -> None:
+    (server.data / "file").write_text("x")
+    with pytest.raises(RepositoryError, match="can't"):
+        Repository(f"{server.address}/file/below").publish(savedmodel(tmp_path / "source"), "m")
+
+
+def test_the_configuration_names_the_host(server: SshServer, home: Path) -> None:
+    (home / ".ssh/config").write_text(f"Host store\n  HostName 127.0.0.1\n  Port {server.port}\n  User root\n")
+    assert Repository(f"ssh://store{server.data}/named").models() == []

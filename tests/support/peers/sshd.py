@@ -1,0 +1,61 @@
+"""OpenSSH's server on loopback, for one user with one key; its file transfer is sshd's own."""
+
+from __future__ import annotations
+
+import getpass
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.peers import free_ports, program, running
+
+
+@dataclass(frozen=True)
+class SshServer:
+    """home: what HOME is for its clients; it holds the key, known_hosts and config."""
+
+    address: str
+    port: int
+    home: Path
+    data: Path
+
+
+@contextmanager
+def sshd(place: Path) -> Iterator[SshServer]:
+    """A server whose data directory is new. place: where its files go."""
+    server = program("/usr/sbin/sshd", "apt-get install openssh-server")
+    keygen = program("ssh-keygen", "apt-get install openssh-client")
+    (port,) = free_ports(1)
+    home, data = place / "home", place / "data"
+    (home / ".ssh").mkdir(parents=True, mode=0o700)
+    data.mkdir()
+    for key in (place / "host_key", home / ".ssh" / "id_ed25519"):
+        subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    (place / "authorized").write_text((home / ".ssh" / "id_ed25519.pub").read_text())
+    host_key = (place / "host_key.pub").read_text().split()
+    (home / ".ssh" / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key[0]} {host_key[1]}\n")
+    config = place / "sshd_config"
+    config.write_text(f"""
+ListenAddress 127.0.0.1:{port}
+HostKey {place / 'host_key'}
+AuthorizedKeysFile {place / 'authorized'}
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+StrictModes no
+PermitRootLogin prohibit-password
+MaxSessions 100
+MaxStartups 100
+Subsystem sftp internal-sftp
+PidFile none
+""")
+    Path("/run/sshd").mkdir(exist_ok=True)
+
+    def up() -> bool:
+        return subprocess.run(["ssh-keyscan", "-T", "2", "-p", str(port), "127.0.0.1"], capture_output=True,
+                              check=False).stdout != b""
+
+    with running([server, "-D", "-e", "-f", str(config)], up):
+        yield SshServer(f"ssh://{getpass.getuser()}@127.0.0.1:{port}{data}", port, home, data)
