@@ -236,7 +236,7 @@ def to_yaml(file: SpecFile) -> str:
         lines += [_entry(start, key, value, explained, model["name"])
                   for start, (key, value) in zip(begins, model.items(), strict=False)]
     lines += ["", "# Defaults; take the # away to change them", "# server:"] + [
-        f"{f'#   {key}: {value}':<34}# {why}" for key, value, why in (
+        f"{f'#   {key}: {value}':<33} # {why}" for key, value, why in (
             ("backend", server.backend, "a container if Docker and the image are there, else embedded; or process"),
             ("image", server.image, ""), ("grpc_port", server.grpc_port, "0: any free one; `tfs status` tells which"),
             ("rest_port", server.rest_port, ""))]
@@ -247,7 +247,7 @@ def _entry(start: str, key: str, value: object, explained: dict[str, str], name:
     """One key with its value on one line, explained the first time."""
     text = yaml.safe_dump({key: value}, default_flow_style=True, width=float("inf"), allow_unicode=True).strip()[1:-1]
     comment = explained.pop(key, "").format(name=name)
-    return f"{start + text:<34}# {comment}" if comment else start + text
+    return f"{start + text:<33} # {comment}" if comment else start + text
 
 
 def _model(entry: pb.ModelConfig, where: str) -> ModelSpec:

@@ -166,3 +166,12 @@ models:
 #   rest_port: 8501""".splitlines()
     with_defaults = "\n".join(line.removeprefix("# ") for line in text.splitlines()[1:] if "Defaults" not in line)
     assert spec.parse(with_defaults, HERE) == spec.parse(text, HERE)
+
+
+@pytest.mark.parametrize("path", ["/data/a/rather/long/path/to/all/of/our/models", "/data/exactly/22/letters"])
+def test_a_long_path_keeps_its_comment_apart(path: str, tmp_path: Path) -> None:
+    """`path# comment` would be a part of the path, and no YAML once the comment has a colon."""
+    (tmp_path / "models.config").write_text(
+        f"model_config_list {{ config {{ name: 'm' base_path: '{path}/m' model_platform: 'tensorflow' }} }}")
+    read = spec.parse(to_yaml(spec_file(tmp_path / "models.config")), HERE)
+    assert [str(m.base_path) for m in read.models] == [f"{path}/m"]
