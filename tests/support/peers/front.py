@@ -18,7 +18,8 @@ class Fault:
 
     status: answered at once, with `headers` and `body`, and nothing is passed on. add: to the answer's headers.
     cut: the connection ends after so many bytes of the request's body; cut_answer: of the answer's.
-    without: this header of the request is lost. damaged: the answer's first byte is another one.
+    without: this header of the request is lost. damaged: the answer's first byte is another one; damaged_request: the
+    last of the request's body. slow: seconds before each 64 kB of the answer.
     """
 
     status: int = 0
@@ -29,6 +30,8 @@ class Fault:
     cut_answer: int = -1
     without: str = ""
     damaged: bool = False
+    damaged_request: bool = False
+    slow: float = 0.0
 
 
 Faults = Callable[[str, str], Fault | None]
@@ -36,9 +39,12 @@ Faults = Callable[[str, str], Fault | None]
 
 
 @contextmanager
-def front(server: str, faults: Faults, *, seen: Callable[[str, str, Mapping[str, str]], None] | None = None
-          ) -> Iterator[str]:
-    """`127.0.0.1:port` of one in front of `server`, which is host:port. seen: gets each request's headers, too."""
+def front(server: str, faults: Faults, *, seen: Callable[[str, str, Mapping[str, str]], None] | None = None,
+          sent: Callable[[int], object] | None = None) -> Iterator[str]:
+    """`127.0.0.1:port` of one in front of `server`, which is host:port.
+
+    seen: gets each request's headers, too. sent: how many bytes of an answer's body go back, piece by piece.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -74,6 +80,8 @@ def front(server: str, faults: Faults, *, seen: Callable[[str, str, Mapping[str,
             connection.endheaders()
             while length and (piece := self.rfile.read(min(length, _PIECE))):
                 length -= len(piece)
+                if fault.damaged_request and not length:
+                    piece = piece[:-1] + bytes([piece[-1] ^ 1])
                 connection.send(piece)
             answer = connection.getresponse()
             self.send_response_only(answer.status)
@@ -92,6 +100,9 @@ def front(server: str, faults: Faults, *, seen: Callable[[str, str, Mapping[str,
             first = fault.damaged
             while piece := answer.read(min(_PIECE, left)):
                 left -= len(piece)
+                stopped.wait(fault.slow)
+                if sent:
+                    sent(len(piece))
                 self.wfile.write(bytes([piece[0] ^ 1]) + piece[1:] if first else piece)
                 first = False
                 if not left:
@@ -104,6 +115,8 @@ def front(server: str, faults: Faults, *, seen: Callable[[str, str, Mapping[str,
 
         do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = _pass
 
+    stopped = threading.Event()
+
     class Quiet(ThreadingHTTPServer):
         daemon_threads = True
 
@@ -113,9 +126,12 @@ def front(server: str, faults: Faults, *, seen: Callable[[str, str, Mapping[str,
     with Quiet(("127.0.0.1", 0), Handler) as listening:
         thread = threading.Thread(target=listening.serve_forever, args=(0.05,), daemon=True)
         thread.start()
-        yield f"127.0.0.1:{listening.server_address[1]}"
-        listening.shutdown()
-        thread.join(10)
+        try:
+            yield f"127.0.0.1:{listening.server_address[1]}"
+        finally:
+            stopped.set()
+            listening.shutdown()
+            thread.join(10)
 
 
 def times(count: int, fault: Fault, when: Callable[[str, str], bool]) -> Faults:
