@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from deploy.repository.stores.object_options import ObjectService
 
 PART = 8 << 20  # bytes of one part of an upload
-_PARTS = 2  # of one file at once; eight files go up at once, too
+_PARTS = 2  # of one file at once; four files go up at once, too
 
 
 def open_address(address: Address) -> ObjectStore:
