@@ -84,13 +84,16 @@ def _measure(scratch: Path, size: int, service: ObjectService) -> tuple[dict[str
 
 
 _ALONE = """
-import json, resource, time
+import json, time
+from pathlib import Path
 from deploy.repository import Repository
 from deploy.types import ModelVersion
 ONE = ModelVersion("m", 1)
 started = time.perf_counter()
 {code}
-print(json.dumps([time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000]))
+seconds = time.perf_counter() - started
+status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+print(json.dumps([seconds, int(status["VmHWM"].split()[0]) // 1000]))  # ru_maxrss counts the parent's memory, too
 """
 
 
