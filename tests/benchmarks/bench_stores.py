@@ -86,7 +86,7 @@ def _measure(scratch: Path, size: int, service: ObjectService) -> tuple[dict[str
 _ALONE = """
 import json, time
 from pathlib import Path
-from deploy.repository import Repository
+from deploy.repository import Repository, pull
 from deploy.types import ModelVersion
 ONE = ModelVersion("m", 1)
 started = time.perf_counter()
