@@ -10,8 +10,10 @@ import pytest
 
 from deploy.errors import RepositoryError
 from deploy.repository import Repository, pull
+from deploy.repository.failures import Refused
+from deploy.repository.stores.addresses import open_store
 from deploy.types import ModelVersion
-from tests.support.peers import free_ports
+from tests.support.peers import free_ports, program
 from tests.support.peers.sshd import SshServer, sshd
 from tests.support.repository import savedmodel
 
@@ -103,3 +105,49 @@ def test_a_directory_that_cant_be_made(server: SshServer, home: Path, tmp_path: 
 def test_the_configuration_names_the_host(server: SshServer, home: Path) -> None:
     (home / ".ssh/config").write_text(f"Host store\n  HostName 127.0.0.1\n  Port {server.port}\n  User root\n")
     assert Repository(f"ssh://store{server.data}/named").models() == []
+
+
+@pytest.fixture
+def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SshServer]:
+    """A server that refuses what a file has beyond 64 KiB, as a full disk does."""
+    server = program("/usr/lib/openssh/sftp-server", "apt-get install openssh-sftp-server")
+    transfer = tmp_path / "transfer"
+    transfer.write_text(f"#!/bin/bash\ntrap '' XFSZ\nulimit -f 64\nexec {server}\n")
+    transfer.chmod(0o755)
+    (tmp_path / "peer").mkdir()
+    with sshd(tmp_path / "peer", str(transfer)) as running:
+        monkeypatch.setenv("HOME", str(running.home))
+        monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+        yield running
+
+
+@pytest.mark.parametrize("size", [70_000, 1_000_000, 20_000_000])
+def test_a_full_disk_shows_nothing(full: SshServer, tmp_path: Path, size: int) -> None:
+    store, source = open_store(full.address), tmp_path / "source"
+    source.write_bytes(bytes(size))
+    for put in (lambda: store.put("a/b", source), lambda: store.put("a/b", bytes(size)),
+                lambda: store.put_if_absent("a/b", bytes(size))):
+        with pytest.raises(Refused, match="can't write a/b"):
+            put()
+        assert [path for path in full.data.rglob("*") if path.is_file()] == []
+
+
+def test_a_full_disk_publishes_nothing(full: SshServer, tmp_path: Path) -> None:
+    remote = Repository(full.address)
+    with pytest.raises(RepositoryError, match="can't publish"):
+        remote.publish(savedmodel(tmp_path / "source", weights=500_000), "m")
+    assert remote.versions("m") == []
+
+
+def test_a_source_that_is_gone(server: SshServer, home: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="gone"):
+        open_store(server.address).put("a/b", tmp_path / "gone")
+
+
+def test_what_cant_be_put_leaves_nothing(server: SshServer, home: Path) -> None:
+    (server.data / "taken").mkdir(exist_ok=True)
+    (server.data / "taken" / "below").write_text("x")
+    store = open_store(server.address)
+    with pytest.raises(Refused, match="can't write taken"):
+        store.put("taken", b"x")
+    assert not list(server.data.rglob(".tfs-part-*"))

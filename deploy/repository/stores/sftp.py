@@ -9,6 +9,7 @@ known.
 from __future__ import annotations
 
 import errno
+import io
 import posixpath
 import re
 import secrets
@@ -32,7 +33,7 @@ from deploy.repository.stores.ranged import open_ranged
 from deploy.repository.stores.refusals import deadline
 
 _PART = ".tfs-part-"  # and a random number: on its way, nobody's object
-_PIECE = 1 << 20
+_PIECE = paramiko.SFTPFile.MAX_REQUEST_SIZE  # one request each
 
 
 def open_address(address: Address) -> SftpStore:
@@ -100,16 +101,20 @@ class SftpStore:
 
     def put(self, name: str, data: bytes | Path) -> None:
         with self._told(f"write {name}"):
-            part = self._written(name, data)
-            self._sftp().posix_rename(part, self._path(name))
+            part, sftp = self._written(name, data), self._sftp()
+            with _removed_on_failure(sftp, part):
+                sftp.posix_rename(part, self._path(name))
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
         with self._told(f"write {name}"):
             part, sftp = self._written(name, data), self._sftp()
             try:
                 sftp.rename(part, self._path(name))
-            except OSError:  # the protocol says no more than "failure"
-                sftp.stat(self._path(name))
+            except OSError as error:  # the protocol says no more than "failure"
+                try:
+                    sftp.stat(self._path(name))
+                except FileNotFoundError:
+                    raise error from None
                 return False
             finally:
                 with suppress(OSError):
@@ -140,21 +145,25 @@ class SftpStore:
         return posixpath.join(self._root, name) if name else self._root
 
     def _written(self, name: str, data: bytes | Path) -> str:
-        """The object under a name that nobody looks for, on the disk there as far as the server can do that."""
+        """The object under a name that nobody looks for, whole: raises OSError if the server refused any of it."""
         path, sftp = self._path(name), self._sftp()
         part = posixpath.join(posixpath.dirname(path), f"{_PART}{secrets.token_hex(8)}")
+        with data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as source:
+            file = self._made(part)
+            with _removed_on_failure(sftp, part):
+                with file:
+                    sent = _sent(source, file)
+                there = sftp.stat(part).st_size
+                if there != sent:  # what closing it was refused isn't told
+                    raise OSError(errno.EIO, f"{there} bytes of {sent} are there")
+        return part
+
+    def _made(self, path: str) -> paramiko.SFTPFile:
+        """A new file to write to, and its directory."""
         for _ in range(5):
             self._make(posixpath.dirname(path))
             with suppress(FileNotFoundError):  # somebody has removed the directory, which was empty
-                with sftp.open(part, "wx") as file:
-                    file.set_pipelined(True)
-                    if isinstance(data, Path):
-                        with data.open("rb") as source:
-                            while piece := source.read(_PIECE):
-                                file.write(piece)
-                    else:
-                        file.write(data)
-                return part
+                return self._sftp().open(path, "wx")
         raise OSError(errno.ENOENT, "the directory is removed again and again", path)
 
     def _make(self, directory: str) -> None:
@@ -208,6 +217,31 @@ class SftpStore:
             self._channels = threading.local()
         if client is not None:
             client.close()
+
+
+def _sent(source: BinaryIO, file: paramiko.SFTPFile) -> int:
+    """Bytes of the source, all of them written to the file there. Raises OSError for a write that was refused.
+
+    Pieces go without waiting for answers. paramiko forgets those that are open when a file is closed; a write that
+    does wait looks at all before it, so the last one does.
+    """
+    sent, piece = 0, source.read(_PIECE)
+    while piece:
+        following = source.read(_PIECE)
+        file.set_pipelined(bool(following))
+        file.write(piece)
+        sent, piece = sent + len(piece), following
+    return sent
+
+
+@contextmanager
+def _removed_on_failure(sftp: paramiko.SFTPClient, path: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError, EOFError, paramiko.SSHException):  # the connection may be gone
+            sftp.remove(path)
+        raise
 
 
 def _user(address: Address) -> str:

@@ -23,8 +23,8 @@ class SshServer:
 
 
 @contextmanager
-def sshd(place: Path) -> Iterator[SshServer]:
-    """A server whose data directory is new. place: where its files go."""
+def sshd(place: Path, transfer: str = "internal-sftp") -> Iterator[SshServer]:
+    """A server whose data directory is new. place: where its files go. transfer: the command that serves files."""
     server = program("/usr/sbin/sshd", "apt-get install openssh-server")
     keygen = program("ssh-keygen", "apt-get install openssh-client")
     (port,) = free_ports(1)
@@ -48,7 +48,7 @@ StrictModes no
 PermitRootLogin prohibit-password
 MaxSessions 100
 MaxStartups 100
-Subsystem sftp internal-sftp
+Subsystem sftp {transfer}
 PidFile none
 """)
     Path("/run/sshd").mkdir(exist_ok=True)
