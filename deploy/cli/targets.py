@@ -80,9 +80,13 @@ def where(repository: Path | str, path: Path, mv: ModelVersion | None) -> str:
     return str(path) if repo is None or mv is None or repo.local else f"{repo.store}/{repo.name(mv)}"
 
 
-@cache
 def repository_at(place: Path | str) -> Repository:
     """The repository, the same one for as long as this process: what it has written of remote versions stays."""
+    return _opened(place.absolute() if isinstance(place, Path) else place)
+
+
+@cache
+def _opened(place: Path | str) -> Repository:
     from deploy.repository import Repository
 
     return Repository(place)
