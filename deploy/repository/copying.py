@@ -133,18 +133,21 @@ class Pipeline:
             self._settled.popleft().result()
 
 
-def copy_tree(source: Survey, target: Path, algorithm: str, progress: Progress | None = None) -> dict[str, FileRecord]:
-    """Copy what was surveyed into the empty directory `target`, durably, with published modes.
+def copy_tree(source: Survey, target: Path, algorithm: str, progress: Progress | None = None, *, durable: bool = True
+              ) -> dict[str, FileRecord]:
+    """Copy what was surveyed into the empty directory `target`, with published modes.
 
+    durable: all of it is on the disk then; not needed where `target` is on its way to another machine only.
     Raises RepositoryError if a file changes meanwhile, OSError if the disk refuses.
     """
     target.chmod(DIRECTORY_MODE)
     for name in source.directories:
         (target / name).mkdir()
         (target / name).chmod(DIRECTORY_MODE)
-    with Pipeline(algorithm, source.size, progress) as pipeline:
+    with Pipeline(algorithm, source.size, progress, sync=durable) as pipeline:
         hashed = {file.name: (file.size, _copy(file, target / file.name, pipeline)) for file in source.files}
-    sync_directories(target, source.directories)
+    if durable:
+        sync_directories(target, source.directories)
     return {name: FileRecord(size, digest.hexdigest()) for name, (size, digest) in hashed.items()}
 
 

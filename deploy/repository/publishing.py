@@ -65,6 +65,8 @@ class VersionStage(ABC):
     Not thread-safe. Made by Repository.stage; how a version is shown is the store's, see `show`.
     """
 
+    durable = True  # what is shown is what was staged here
+
     def __init__(self, model: str, where: str, algorithm: str) -> None:
         self.model, self.where, self._algorithm = model, where, algorithm
         self._progress: Progress | None = None  # of what `show` sends elsewhere, after the copy's own
@@ -132,7 +134,7 @@ class VersionStage(ABC):
             contract, facts = _examine(Path(source.root), facts)
             self._check_room(source, doing)
             with failures.room_for(source.size, doing, self.path, self.where):
-                files = copying.copy_tree(source, self.path, self._algorithm, progress)
+                files = copying.copy_tree(source, self.path, self._algorithm, progress, durable=self.durable)
                 return self.show(self.path, version, self._manifest(files, contract, facts))
 
     def _check_room(self, source: Survey, doing: str) -> None:

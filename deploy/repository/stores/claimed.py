@@ -18,6 +18,8 @@ from deploy.repository.publishing import ManifestOf, Published, VersionStage
 class ClaimedStage(VersionStage):
     """Staged on this machine. What is the store's part has to work as soon as this is constructed."""
 
+    durable = False  # what is shown is what was sent
+
     def __init__(self, model: str, where: str, algorithm: str, version: int | None) -> None:
         super().__init__(model, where, algorithm)
         self._claimed = 0

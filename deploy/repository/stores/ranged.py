@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import BinaryIO, cast
 
 FIRST = 256 << 10  # bytes of the first request; those that follow it in order are twice as big each, up to LARGEST
-LARGEST = 8 << 20
+LARGEST = 4 << 20
 
 Fetch = Callable[[int, int], bytes]  # from, to (exclusive); within the object
 
