@@ -219,5 +219,6 @@ def check_proof(specs: Sequence[Spec], servers: Sequence[str]) -> None:
     """Raises RepositoryError where nothing was named that could refer to a version."""
     if not specs and not servers:
         raise RepositoryError("nobody says which servers read from this repository, so no version is proven unused",
+                              id="unproven",
                               hint="name their specs (--spec, repeatable) or addresses (--server HOST:PORT); or say "
                                    "--unserved if no server does")

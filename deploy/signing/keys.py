@@ -51,15 +51,25 @@ def load_signer(path: str | Path, certificates: Iterable[str | Path] = (), passp
     Raises SpecError, which never quotes the file.
     """
     text = _read(path, "the private key")
+    if b"PRIVATE KEY-----" not in text:
+        _refuse_public(text, str(path))
     check_private(Path(path), "the private key")
     key = _private_key(text, str(path), passphrase)
     chain = b"".join(_read(certificate, "the certificate") for certificate in certificates)
     public = public_pem(key.public_key())
     if chain and public_pem(certificate_key(load_certificates(chain, "--certificate")[0], "--certificate")) != public:
-        raise SpecError(f"the first certificate isn't the one of {path}: it has another public key",
+        raise SpecError(f"the first certificate isn't the one of {path}: it has another public key", id="wrong-key",
                         hint="name the signer's own certificate first, then those between it and its authority")
     algorithm = ec.ECDSA(hash_of(key.public_key()))
     return Signer(public, lambda data: key.sign(data, algorithm), chain)
+
+
+def _refuse_public(text: bytes, where: str) -> None:
+    """Before its mode is looked at: a public key may be read by all."""
+    for begin, what in ((b"BEGIN PUBLIC KEY-----", "public key"), (b"BEGIN CERTIFICATE-----", "public certificate")):
+        if begin in text:
+            raise SpecError(f"expected a private key in PEM, got {where}: it is a {what}", id="wrong-key",
+                            hint="name the private key that belongs to it; whoever verifies gets the public one")
 
 
 def _private_key(text: bytes, where: str, passphrase: Passphrase | None) -> ec.EllipticCurvePrivateKey:
@@ -67,16 +77,19 @@ def _private_key(text: bytes, where: str, passphrase: Passphrase | None) -> ec.E
     secret = passphrase() if encrypted and passphrase else None
     if encrypted and not secret:
         raise SpecError(f"the private key {where} is encrypted, and no passphrase is given",
+                        id="passphrase",
                         hint="give it in a file that only you can read: --passphrase-file FILE")
     try:
         key = serialization.load_pem_private_key(text, secret)
     except UnsupportedAlgorithm:
-        raise SpecError(f"expected {_WANTED} in {where}, got one that nobody here knows", hint=_MAKE) from None
+        raise SpecError(f"expected {_WANTED} in {where}, got one that nobody here knows", hint=_MAKE,
+                        id="bad-key") from None
     except (ValueError, TypeError):  # what they quote may be of the key
         why = "the passphrase doesn't open it" if encrypted else "it is damaged, or in another format"
-        raise SpecError(f"expected a private key in PEM, got {where}: {why}", hint=_MAKE) from None
+        raise SpecError(f"expected a private key in PEM, got {where}: {why}", hint=_MAKE,
+                        id="passphrase" if encrypted else "bad-key") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise SpecError(f"expected {_WANTED} in {where}, got {_kind(key)}", hint=_MAKE)
+        raise SpecError(f"expected {_WANTED} in {where}, got {_kind(key)}", hint=_MAKE, id="bad-key")
     _check_curve(key.curve, where)
     return key
 
@@ -87,6 +100,7 @@ def check_private(path: Path, what: str) -> None:
     if stat.S_ISREG(mode) and mode & (stat.S_IRWXO | stat.S_IWGRP):
         who = "every user of this machine can read it" if mode & stat.S_IROTH else "others may change it"
         raise SpecError(f"{what} {path} isn't private: {who} (mode {stat.S_IMODE(mode):04o})",
+                        id="key-not-private",
                         hint=f"chmod 600 {path}; and make another one if somebody may have read it")
 
 
@@ -94,7 +108,7 @@ def load_public(path: str | Path) -> list[ec.EllipticCurvePublicKey | x509.Certi
     """The public key, or the certificates, of a PEM file. Raises SpecError."""
     where, text = str(path), _read(path, "the key")
     if b"PRIVATE KEY-----" in text:
-        raise SpecError(f"{where} is a private key, and to verify takes its public one only",
+        raise SpecError(f"{where} is a private key, and to verify takes its public one only", id="wrong-key",
                         hint=f"openssl pkey -in {where} -pubout -out {Path(where).stem}.pub")
     if b"BEGIN CERTIFICATE" in text:
         return list(load_certificates(text, where))
@@ -107,9 +121,9 @@ def public_key(text: bytes, where: str) -> ec.EllipticCurvePublicKey:
         key = serialization.load_pem_public_key(text)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise SpecError(f"expected a public key or certificates in PEM, got {where}: damaged, or in another format",
-                        hint="openssl pkey -in signer.key -pubout") from error
+                        id="bad-key", hint="openssl pkey -in signer.key -pubout") from error
     if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise SpecError(f"expected {_WANTED} in {where}, got {_kind(key)}", hint=_MAKE)
+        raise SpecError(f"expected {_WANTED} in {where}, got {_kind(key)}", hint=_MAKE, id="bad-key")
     _check_curve(key.curve, where)
     return key
 
@@ -120,14 +134,14 @@ def load_certificates(text: bytes, where: str) -> list[x509.Certificate]:
         return x509.load_pem_x509_certificates(text)
     except ValueError as error:
         raise SpecError(f"expected certificates in PEM, got {where}: it is damaged, or in another format",
-                        hint="convert DER with: openssl x509 -inform der -in FILE") from error
+                        id="bad-key", hint="convert DER with: openssl x509 -inform der -in FILE") from error
 
 
 def certificate_key(certificate: x509.Certificate, where: str) -> ec.EllipticCurvePublicKey:
     """The key of a certificate that signs. Raises SpecError for one of another kind."""
     key = certificate.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise SpecError(f"expected {_WANTED} in {where}, got {_kind(key)}", hint=_MAKE)
+        raise SpecError(f"expected {_WANTED} in {where}, got {_kind(key)}", hint=_MAKE, id="bad-key")
     _check_curve(key.curve, where)
     return key
 
@@ -163,7 +177,7 @@ def hash_of(key: ec.EllipticCurvePublicKey) -> hashes.HashAlgorithm:
 
 def _check_curve(curve: ec.EllipticCurve, where: str) -> None:
     if curve.name not in _HASHES:
-        raise SpecError(f"expected {_WANTED} in {where}, got one on {curve.name}", hint=_MAKE)
+        raise SpecError(f"expected {_WANTED} in {where}, got one on {curve.name}", hint=_MAKE, id="bad-key")
 
 
 def _read(path: str | Path, what: str) -> bytes:

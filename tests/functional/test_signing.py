@@ -315,8 +315,21 @@ def test_keys_that_cant_sign(tmp_path: Path, text: bytes, message: str) -> None:
 def test_a_private_key_that_isnt_private(tmp_path: Path, mode: int, why: str) -> None:
     pair = key_pair(tmp_path)
     pair.key.chmod(mode)
-    with pytest.raises(SpecError, match=f"isn't private: {why}.*chmod 600"):
+    with pytest.raises(SpecError, match=f"isn't private: {why}.*chmod 600") as caught:
         deploy.load_signer(pair.key)
+    assert caught.value.id == "key-not-private"
+
+
+@pytest.mark.parametrize("text", ["key", "certificate"])
+def test_a_public_key_signs_nothing(tmp_path: Path, text: str) -> None:
+    """Not called a private key that others may have read."""
+    public = key_pair(tmp_path).public
+    if text == "certificate":
+        public.write_bytes(b"-----BEGIN CERTIFICATE-----\n")
+    public.chmod(0o644)
+    with pytest.raises(SpecError, match=f"expected a private key in PEM, got .*: it is a public {text}") as caught:
+        deploy.load_signer(public)
+    assert caught.value.id == "wrong-key" and "isn't private" not in str(caught.value)
 
 
 def test_an_encrypted_key(repo: Repository, tmp_path: Path) -> None:
