@@ -63,16 +63,25 @@ def messages() -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     for module in sorted(DEPLOY.rglob("*.py")):
         for node in ast.walk(ast.parse(module.read_text())):
-            kind = CLASSES.get(getattr(node.func, "id", "")) if isinstance(node, ast.Call) and node.args else None
-            if kind is None:
+            if not isinstance(node, ast.Call) or not node.args:
                 continue
-            given = next((k.value for k in node.keywords if k.arg == "id"), None)
-            name = given.value if isinstance(given, ast.Constant) else kind.id
-            for text in template(node.args[0]):
-                line = re.sub(r"…(?:…|, …)+", "…", " ".join(text.split()))
-                if len(re.findall(r"[a-z]{2,}", line)) > 1 and line not in found[name]:
-                    found[name].append(line)
+            for name in ids(node):
+                for text in template(node.args[0]):
+                    line = re.sub(r"…(?:…|, …)+", "…", " ".join(text.split()))
+                    if len(re.findall(r"[a-z]{2,}", line)) > 1 and line not in found[name]:
+                        found[name].append(line)
     return found
+
+
+def ids(call: ast.Call) -> list[str]:
+    """The ids that an error made by this call can have; none for other calls."""
+    called = getattr(call.func, "id", "")
+    given = next((k.value for k in call.keywords if k.arg == "id"), None)
+    if called == "Refused":  # a store's, which becomes a RepositoryError
+        return template(call.args[2]) if len(call.args) > 2 else []
+    if called not in CLASSES:
+        return []
+    return [str(given.value)] if isinstance(given, ast.Constant) else [CLASSES[called].id]
 
 
 def page() -> str:

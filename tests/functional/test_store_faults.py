@@ -147,8 +147,9 @@ def test_without_credentials(monkeypatch: pytest.MonkeyPatch, behind: Behind) ->
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-    with pytest.raises(RepositoryError, match="there are no credentials for it; set AWS_PROFILE"):
+    with pytest.raises(RepositoryError, match="there are no credentials for it; set AWS_PROFILE") as caught:
         Repository("s3://models/x")
+    assert caught.value.id == "no-credentials"
 
 
 @pytest.mark.parametrize("value", ["soon", "0", "-1", "1e9", "nan"])

@@ -34,6 +34,18 @@ def raised() -> Iterator[tuple[str, str, str]]:
                 yield f"{module.relative_to(DEPLOY)}:{node.lineno}", name, str(given[0]) if given else CLASSES[name].id
 
 
+def refused() -> Iterator[tuple[str, str]]:
+    """Where a store's refusal is made, and each id that it can get there; those of `refusals` come from its table."""
+    for module in sorted((DEPLOY / "repository").rglob("*.py")):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Refused":
+                given = [*node.args[2:], *(k.value for k in node.keywords if k.arg == "id")]
+                branches = [given[0].body, given[0].orelse] if given and isinstance(given[0], ast.IfExp) else given
+                for one in branches or [ast.Constant("")]:
+                    if isinstance(one, ast.Constant):
+                        yield f"{module.relative_to(DEPLOY)}:{node.lineno}", str(one.value)
+
+
 def doctor_rules() -> set[str]:
     """The first argument of each Cause, and what stands first in the tables of phrases."""
     names = set[str]()
@@ -59,6 +71,12 @@ def test_every_error_has_an_id_that_is_explained() -> None:
     assert not [name for name, kind in CLASSES.items() if kind.id not in explanations()]
 
 
+def test_every_refusal_of_a_store_has_an_id_that_is_explained() -> None:
+    sites = list(refused())
+    assert len(sites) > 20
+    assert not [site for site in sites if site[1] not in explanations()]
+
+
 def test_every_rule_and_check_is_explained() -> None:
     found = doctor_rules()
     assert {"port-taken", "tls", "sigill", "no-gpu", "config-unreadable", "batching-off"} <= found
@@ -71,7 +89,7 @@ def test_every_rule_and_check_is_explained() -> None:
 
 def test_no_explanation_is_left_over() -> None:
     """What nothing says any more stays only if its id is kept on purpose."""
-    used = {site[2] for site in raised()} | doctor_rules() | RULES.keys()
+    used = {site[2] for site in raised()} | {site[1] for site in refused()} | doctor_rules() | RULES.keys()
     used |= {kind.id for kind in refusals._KINDS} | {kind.id for kind in CLASSES.values()}
     assert not [name for name in explanations().keys() - used if not name.startswith("smoke-") and name != "usage"]
 

@@ -44,7 +44,7 @@ def open_address(address: Address) -> GcsStore:
     except DefaultCredentialsError as error:
         raise RepositoryError(f"{address}: there are no credentials for it",
                               hint="run `gcloud auth application-default login`, or name a key file in "
-                                   "GOOGLE_APPLICATION_CREDENTIALS") from error
+                                   "GOOGLE_APPLICATION_CREDENTIALS", id="no-credentials") from error
     client = storage.Client(project=project or "unknown", credentials=credentials)
     for scheme in ("https://", "http://"):  # the client's own adapter keeps ten
         client._http.mount(scheme, type(client._http.get_adapter(scheme))(pool_maxsize=_CONNECTIONS))
@@ -146,7 +146,8 @@ class GcsStore:
             if verb == "put":
                 raise FileExistsError(17, "there is such an object", f"{self}/{name}") from None
             raise Refused(f"{self}/{name} was changed while it was read",
-                          "published versions never change: find out who wrote there, then repeat") from error
+                          "published versions never change: find out who wrote there, then repeat",
+                          "changed-meanwhile") from error
         except (GoogleAPIError, GoogleAuthError, OSError, ValueError) as error:
             raise refused(error, self._asked(verb, name)) from error
 

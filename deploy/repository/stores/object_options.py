@@ -62,7 +62,7 @@ def _s3(address: Address) -> ObjectService:
     if profile is not None and not profile.found:
         raise RepositoryError(f"{address}: there are no credentials for it",
                               hint="set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run `aws sso "
-                                   "login`; for a public bucket set AWS_SKIP_SIGNATURE=true")
+                                   "login`; for a public bucket set AWS_SKIP_SIGNATURE=true", id="no-credentials")
     config: S3Config = {"region": region, "checksum_algorithm": "sha256", "skip_signature": unsigned}
     if endpoint:
         config["endpoint"] = endpoint
@@ -85,7 +85,7 @@ class _AwsProfile:
             self.endpoint = session.get_scoped_config().get("endpoint_url")
         except Exception as error:  # botocore's own tree: a profile that isn't there, a file that can't be read
             raise RepositoryError(f"the AWS configuration can't be used: {error}",
-                                  hint="check AWS_PROFILE and ~/.aws/config") from error
+                                  hint="check AWS_PROFILE and ~/.aws/config", id="no-credentials") from error
 
     @property
     def found(self) -> bool:
@@ -115,7 +115,8 @@ def _azure(address: Address) -> ObjectService:
     account = config.get("account_name") or _first("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT")
     if not account:
         raise RepositoryError(f"{address}: nobody says which storage account it is in",
-                              hint="set AZURE_STORAGE_ACCOUNT_NAME, or AZURE_STORAGE_CONNECTION_STRING")
+                              hint="set AZURE_STORAGE_ACCOUNT_NAME, or AZURE_STORAGE_CONNECTION_STRING",
+                              id="no-credentials")
     endpoint = config.get("endpoint") or _first("AZURE_STORAGE_ENDPOINT")
     key = config.get("account_key") or _first("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_KEY")
     sas = config.get("sas_key") or _first("AZURE_STORAGE_SAS_TOKEN")
@@ -150,5 +151,6 @@ def _azure_identity(address: Address) -> Any:
         from obstore.auth.azure import AzureCredentialProvider  # noqa: PLC0415 -- may not be installed
     except ImportError as error:
         raise RepositoryError(f"{address}: there is neither an account key nor a SAS token, and azure-identity isn't "
-                              "installed", hint=f"set AZURE_STORAGE_ACCOUNT_KEY, or {install('azure')}") from error
+                              "installed", hint=f"set AZURE_STORAGE_ACCOUNT_KEY, or {install('azure')}",
+                              id="no-credentials") from error
     return AzureCredentialProvider()

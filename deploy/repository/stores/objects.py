@@ -130,7 +130,8 @@ class ObjectStore:
             raise FileExistsError(17, "there is such an object", f"{self}/{name}") from None
         except PreconditionError as error:
             raise Refused(f"{self}/{name} was changed while it was read",
-                          "published versions never change: find out who wrote there, then repeat") from error
+                          "published versions never change: find out who wrote there, then repeat",
+                          "changed-meanwhile") from error
         except (BaseError, OSError, ValueError) as error:
             raise refused(error, self._asked(verb, name)) from error
 

@@ -125,7 +125,7 @@ def refused(error: BaseException, asked: StoreRequest) -> Refused:
         if kind.codes.search(text):
             return Refused(f"{asked.store}: {kind.sentence(asked, text)}", kind.hint(asked, text), kind.id)
     line = re.sub(r"\s+", " ", text.partition("Debug source")[0]).strip()
-    return Refused(f"{asked.store}: can't {asked.what}: {line[:300]}", "")
+    return Refused(f"{asked.store}: can't {asked.what}: {line[:300]}", "", "store-refused")
 
 
 def deadline() -> float:

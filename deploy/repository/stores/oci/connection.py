@@ -99,7 +99,7 @@ class RegistryConnection:
                 return
             elif reply.status not in AGAIN or tries >= TRIES or waited.over:
                 raise Refused(f"{self.host} isn't an OCI registry: {url} answers {reply.status}",
-                              "write oci://registry/name, for example oci://ghcr.io/team/models")
+                              "write oci://registry/name, for example oci://ghcr.io/team/models", "not-a-registry")
             else:
                 pause(tries, waited, reply)
 
@@ -127,9 +127,10 @@ class RegistryConnection:
         text = str(error.reason if hasattr(error, "reason") else error)
         if isinstance(getattr(error, "reason", error), SSLError):
             return Refused(f"{self.host} can't prove who it is, to {what}: {_short(text)}",
-                           f"name its authority in SSL_CERT_FILE; a registry without TLS in {PLAIN_HTTP}")
+                           f"name its authority in SSL_CERT_FILE; a registry without TLS in {PLAIN_HTTP}",
+                           "certificate-untrusted")
         return Refused(f"{self.host} can't be reached, or went away, to {what}{tried}: {_short(text)}",
-                       "check the registry's name and the network, then repeat the command")
+                       "check the registry's name and the network, then repeat the command", "store-unreachable")
 
 
 def is_plain(host: str) -> bool:
@@ -174,7 +175,8 @@ def _read(response: urllib3.BaseHTTPResponse, most: int, skip: int | None) -> Re
     finally:
         response.close() if response.length_remaining else response.release_conn()
     if not whole:
-        raise Refused(f"a registry answers with more than {most:,} bytes", "look whether it is one")
+        raise Refused(f"a registry answers with more than {most:,} bytes", "look whether it is one",
+                      "registry-answer")
     return RegistryReply(response.status, {k.lower(): v for k, v in response.headers.items()}, data)
 
 

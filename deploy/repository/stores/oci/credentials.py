@@ -79,9 +79,11 @@ def _read(path: Path) -> Mapping[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
-        raise Refused(f"{path} can't be read: {files.reason(error)}", "check its owner and mode") from error
+        raise Refused(f"{path} can't be read: {files.reason(error)}", "check its owner and mode",
+                      "docker-credentials") from error
     except (ValueError, RecursionError) as error:
-        raise Refused(f"{path} isn't JSON", "mend it, or log in again: docker login REGISTRY") from error
+        raise Refused(f"{path} isn't JSON", "mend it, or log in again: docker login REGISTRY",
+                      "docker-credentials") from error
     return data if isinstance(data, dict) else {}
 
 
@@ -102,7 +104,7 @@ def _of_entry(entry: Mapping[str, Any], path: Path, key: str) -> Credentials | N
             user, _, secret = base64.b64decode(str(entry["auth"]), validate=True).decode().strip("\0").partition(":")
         except (binascii.Error, UnicodeDecodeError) as error:
             raise Refused(f"{path}: what it has for {key} isn't base 64 of user:password",
-                          f"log in again: docker login {_host(key)}") from error
+                          f"log in again: docker login {_host(key)}", "docker-credentials") from error
     if entry.get("identitytoken"):
         return Credentials(user, str(entry["identitytoken"]), str(path), identity=True)
     return Credentials(user, secret, str(path)) if user else None
@@ -112,21 +114,25 @@ def _ask_helper(name: str, server: str, path: Path) -> Credentials | None:
     """The registry's name goes to the helper's standard input, and nothing into its arguments."""
     program = f"docker-credential-{name}"
     if not _HELPER.fullmatch(name):
-        raise Refused(f"{path}: {name!r} can't be the name of a credential helper", "mend the file")
+        raise Refused(f"{path}: {name!r} can't be the name of a credential helper", "mend the file",
+                      "docker-credentials")
     try:
         done = subprocess.run([program, "get"], input=server.encode(), capture_output=True, timeout=_SECONDS,
                               check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         why = "didn't answer" if isinstance(error, subprocess.TimeoutExpired) else "can't be started"
-        raise Refused(f"{program}, which {path} names, {why}", "install it, or take it out of the file") from error
+        raise Refused(f"{program}, which {path} names, {why}", "install it, or take it out of the file",
+                      "docker-credentials") from error
     if done.returncode:
         text = (done.stdout + done.stderr).decode(errors="replace").strip()
         if "not found" in text:
             return None
-        raise Refused(f"{program} has no credentials of {server}: {text[:200]}", "log in again with its own tool")
+        raise Refused(f"{program} has no credentials of {server}: {text[:200]}", "log in again with its own tool",
+                      "docker-credentials")
     try:
         data = json.loads(done.stdout)
         user, secret = str(data["Username"]), str(data["Secret"])
     except (ValueError, TypeError, KeyError) as error:
-        raise Refused(f"{program} gives no Username and Secret for {server}", "check it by hand") from error
+        raise Refused(f"{program} gives no Username and Secret for {server}", "check it by hand",
+                      "docker-credentials") from error
     return Credentials(user, secret, program, identity=user == _NO_USER) if secret else None

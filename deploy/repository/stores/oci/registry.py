@@ -100,7 +100,8 @@ class Registry:
             if reply.status != 200 or not following:
                 return
             path = urljoin(f"{self._connection.base}/v2/", following[1])
-        raise Refused(f"{self.host}: what it lists to {what} has more than {MOST_PAGES:,} pages", "look what fills it")
+        raise Refused(f"{self.host}: what it lists to {what} has more than {MOST_PAGES:,} pages", "look what fills it",
+                      "registry-answer")
 
     @property
     def seconds(self) -> float:
@@ -129,7 +130,7 @@ class Registry:
         realm = fields.get("realm", "")
         if kind.lower() != "bearer" or urlsplit(realm).scheme not in ("https", urlsplit(self._connection.base).scheme):
             raise Refused(f"{self.host} wants to be asked in a way that isn't known: {challenge[:100]}",
-                          "registries ask for Basic or Bearer, and for tokens over https")
+                          "registries ask for Basic or Bearer, and for tokens over https", "registry-answer")
         return f"Bearer {self._token(realm, fields.get('service', ''), scope, what)}"
 
     def _token(self, realm: str, service: str, scope: str, what: str) -> str:
@@ -156,19 +157,23 @@ class Registry:
             raise self._denied(what, 403 if limited else reply.status, reply.reason)
         if reply.status in AGAIN:
             tried = f" (tried {tries} times in {waited.waited:.1f} s)" if tries > 1 else ""
-            verb = "asks to slow down and did not recover" if reply.status in (429, 503) else f"fails to {what}"
-            raise Refused(f"{self.host} {verb}{tried}: {reply.reason}", "repeat the command later")
+            busy = reply.status in (429, 503)
+            verb = "asks to slow down and did not recover" if busy else f"fails to {what}"
+            raise Refused(f"{self.host} {verb}{tried}: {reply.reason}", "repeat the command later",
+                          "store-busy" if busy else "store-failing")
         return reply
 
     def _denied(self, what: str, status: int, reason: str) -> Refused:
         login, because, known = f"docker login {self.host}", f": {reason}" if reason else "", self._known()
         if known is None:
-            return Refused(f"{self.host} wants credentials to {what}, and there are none for it{because}", login)
+            return Refused(f"{self.host} wants credentials to {what}, and there are none for it{because}", login,
+                           "no-credentials")
         caller = f"{known.user!r} (from {known.source})"
         if status == 403 or "denied" in reason.lower():
             return Refused(f"{caller} may not {what} at {self.host}{because}",
-                           f"give it the right to, or use other credentials: {login}")
-        return Refused(f"{self.host} doesn't accept the credentials of {caller} to {what}{because}", login)
+                           f"give it the right to, or use other credentials: {login}", "store-forbidden")
+        return Refused(f"{self.host} doesn't accept the credentials of {caller} to {what}{because}", login,
+                       "credentials-refused")
 
     def _known(self) -> Credentials | None:
         if self._credentials is None:

@@ -227,5 +227,5 @@ class Remote:
         reason = reply.reason if reply else "nothing"
         hint = "create the repository there: this registry doesn't do so by itself" if "NAME_UNKNOWN" in reason else \
             "see what the registry logs"
-        return Refused(f"{self.registry.host} answers {reason} to: {what}", hint)
+        return Refused(f"{self.registry.host} answers {reason} to: {what}", hint, "registry-answer")
 

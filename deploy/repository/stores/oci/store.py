@@ -77,12 +77,12 @@ class OciStore:
         try:
             for reply in self._registry.pages("_catalog?n=1000", "list its repositories", "registry:catalog:*"):
                 if reply.status != 200:
-                    raise Refused(reply.reason, "")
+                    raise Refused(reply.reason, "", "no-catalog")
                 below = [str(name) for name in reply.json().get("repositories") or () if str(name).startswith(start)]
                 names |= {name.removeprefix(start) for name in below}
         except (Refused, ValueError, AttributeError) as error:
             raise Refused(f"{self.address.host} doesn't list its repositories: {error}",
-                          "name the model: its versions are listed everywhere") from error
+                          "name the model: its versions are listed everywhere", "no-catalog") from error
         return sorted(name for name in names if is_name(name))
 
     def find_remote(self, model: str) -> Remote | None:
@@ -146,7 +146,7 @@ class OciStore:
         claims.retire(remote, check_version(number))
         if not remote.delete(digest):
             raise Refused(f"{remote.registry.host} lets nobody delete {remote}:{number}",
-                          "allow it in the registry's configuration, or delete it with its own tools")
+                          "allow it in the registry's configuration, or delete it with its own tools", "no-deletes")
         self._image.cache_clear()
 
     def local_path(self, name: str) -> Path | None:
