@@ -25,17 +25,17 @@ _PIECE = 1 << 20
 def write_outline(store: Store, name: str, directory: Path) -> None:
     """Write the outline of the version that is kept under `name`. Raises RepositoryError, OSError."""
     items = [item for item in store.list(name, deep=True) if not item.prefix]
-    fetched = [item for item in items if _SAYS.fullmatch(item.name.removeprefix(f"{name}/"))]
-    if (size := sum(item.size for item in fetched)) > _MOST:
+    fetched = {item.name: item for item in items if _SAYS.fullmatch(item.name.removeprefix(f"{name}/"))}
+    if (size := sum(item.size for item in fetched.values())) > _MOST:
         raise RepositoryError(f"{store}/{name} says {readable(size)} of itself, more than {readable(_MOST)}",
                               hint="bring it here: tfs pull")
     for item in items:
         path = _below(directory, item.name.removeprefix(f"{name}/"), f"{store}/{name}")
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:
-            file.truncate(0 if item in fetched else item.size)
+            file.truncate(0 if item.name in fetched else item.size)
     with ThreadPoolExecutor(_FILES, "tfs-outline") as pool:
-        list(pool.map(lambda item: _fetch(store, item, directory / item.name.removeprefix(f"{name}/")), fetched))
+        list(pool.map(lambda item: _fetch(store, item, name, directory), fetched.values()))
 
 
 def _below(directory: Path, name: str, where: str) -> Path:
@@ -46,9 +46,18 @@ def _below(directory: Path, name: str, where: str) -> Path:
     return directory / path
 
 
-def _fetch(store: Store, item: Item, path: Path) -> None:
+def _fetch(store: Store, item: Item, version: str, directory: Path) -> None:
+    """Raises RepositoryError if it isn't what was listed any more: nobody takes a part of a file for all of it."""
     left = item.size
-    with store.open(item.name) as source, path.open("r+b") as file:
-        while left > 0 and (piece := source.read(min(_PIECE, left))):
-            file.write(piece)
-            left -= len(piece)
+    try:
+        with store.open(item.name) as source, (directory / item.name.removeprefix(f"{version}/")).open("r+b") as file:
+            while left >= 0 and (piece := source.read(min(_PIECE, left + 1))):
+                file.write(piece)
+                left -= len(piece)
+    except FileNotFoundError as error:
+        raise RepositoryError(f"{item.name} went away while {version} was read from {store}",
+                              hint="the version was removed meanwhile: name another one") from error
+    if left:
+        raise RepositoryError(f"{item.name} changed while {version} was read from {store}: {item.size:,} bytes "
+                              f"expected, {'more' if left < 0 else f'{item.size - left:,}'} seen",
+                              hint="published versions never change: look what writes there")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,11 +86,25 @@ def test_nobody_there(home: Path) -> None:
 
 
 def test_something_else_than_ssh(home: Path) -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as listening:
         error = refused_slowly(f"ssh://root@127.0.0.1:{listening.getsockname()[1]}/x")
     assert error.id == "store-unreachable"
+
+
+def test_a_command_says_one_sentence(home: Path) -> None:
+    """The traceback that paramiko logs about a connection which the other side closes isn't for people."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        def close() -> None:
+            listening.accept()[0].close()
+
+        closing = threading.Thread(target=close, daemon=True)
+        closing.start()
+        address = f"ssh://root@127.0.0.1:{listening.getsockname()[1]}/x"
+        done = subprocess.run([sys.executable, "-m", "deploy", "repository", "list", "-r", address], check=False,
+                              text=True, capture_output=True, timeout=60)
+        closing.join()
+    assert done.returncode == 4 and "can't be talked to" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
 def refused_slowly(address: str) -> RepositoryError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import posixpath
 import re
 import secrets
@@ -34,6 +35,7 @@ from deploy.repository.stores.refusals import deadline
 
 _PART = ".tfs-part-"  # and a random number: on its way, nobody's object
 _PIECE = paramiko.SFTPFile.MAX_REQUEST_SIZE  # one request each
+logging.getLogger("paramiko").addHandler(logging.NullHandler())  # its tracebacks went to stderr
 
 
 def open_address(address: Address) -> SftpStore:
