@@ -10,9 +10,13 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.support.peers.stores import ObjectServices
 
 HERE = Path(__file__).parent
 collect_ignore = ["pytest_project"]  # somebody else's, run by test_pytest_plugin
@@ -44,6 +48,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small filesystem isn't allowed here")
     yield mount
     subprocess.run(["umount", "-l", str(mount)], check=True)
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[ObjectServices]:
+    """Object stores that run, each from when a test first uses it."""
+    from tests.support.peers.stores import ObjectServices
+
+    running = ObjectServices()
+    yield running
+    running.end()
 
 
 def _built(name: str) -> Path:

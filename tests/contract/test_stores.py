@@ -134,13 +134,6 @@ class InBucket(InMemory):
 STORES: dict[str, Callable[[Path], Place]] = {"directory": InDirectory, "memory": InMemory}
 
 
-@pytest.fixture(scope="session")
-def services() -> Iterator[ObjectServices]:
-    running = ObjectServices()
-    yield running
-    running.end()
-
-
 class InRegistry:
     """A part of an OCI registry of its own. Its publishers die before one of their requests that change something."""
 

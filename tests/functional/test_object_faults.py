@@ -21,13 +21,6 @@ ONE = ModelVersion("m", 1)
 FILES = 12
 
 
-@pytest.fixture(scope="module")
-def services() -> Iterator[ObjectServices]:
-    running = ObjectServices()
-    yield running
-    running.end()
-
-
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     source = savedmodel(tmp_path / "source", weights=300_000)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -130,13 +129,6 @@ def test_progress_goes_to_the_end(source: Path) -> None:
     seen: list[tuple[int, int]] = []
     published = Repository(MemoryStore()).publish(source, "m", progress=lambda *now: seen.append(now))
     assert seen[-1] == (published.manifest.size, published.manifest.size)
-
-
-@pytest.fixture(scope="module")
-def services() -> Iterator[ObjectServices]:
-    running = ObjectServices()
-    yield running
-    running.end()
 
 
 KILLED = """

@@ -20,13 +20,6 @@ from tests.support.repository import savedmodel
 ONE = ModelVersion("m", 1)
 
 
-@pytest.fixture(scope="module")
-def services() -> Iterator[ObjectServices]:
-    running = ObjectServices()
-    yield running
-    running.end()
-
-
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return savedmodel(tmp_path / "source", weights=20_000_000)

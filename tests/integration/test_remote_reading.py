@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -82,13 +81,6 @@ def test_an_outline_ends_with_its_repository(store: Counting) -> None:
     assert data.stat().st_size > 0 and data.stat().st_blocks == 0, "a hole"
     del repository
     assert not path.exists()
-
-
-@pytest.fixture(scope="module")
-def services() -> Iterator[ObjectServices]:
-    running = ObjectServices()
-    yield running
-    running.end()
 
 
 @pytest.fixture

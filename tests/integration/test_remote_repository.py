@@ -31,13 +31,6 @@ rollout: {{soak: 0.2, hold: 0.2, interval: 0.1}}
 """
 
 
-@pytest.fixture(scope="module")
-def services() -> Iterator[ObjectServices]:
-    running = ObjectServices()
-    yield running
-    running.end()
-
-
 @pytest.fixture
 def remote(services: ObjectServices, monkeypatch: pytest.MonkeyPatch, models: Path) -> Repository:
     """half/1 and half/2 in a bucket."""
