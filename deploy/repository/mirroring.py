@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from deploy import files
 from deploy.errors import DigestMismatch, Malformed, RepositoryError, VersionExists, VersionNotFound
 from deploy.repository import copying, failures
 from deploy.repository.copying import Progress
@@ -166,8 +167,7 @@ def _chosen(source: Repository, name: str, policy: VersionPolicy) -> list[int]:
 
 def _check_names(manifest: Manifest, source: Repository) -> None:
     for name in manifest.files:
-        path = PurePosixPath(name)
-        if not name or path.is_absolute() or ".." in path.parts or str(path) != name or "\\" in name or "\0" in name:
+        if files.escapes(name) or str(PurePosixPath(name)) != name or "\\" in name:
             raise DigestMismatch(f"{manifest.model_version} in {source.store} names the file {name!r}, which isn't a "
                                  "path below a version", hint="publish the version again")
 

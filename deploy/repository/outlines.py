@@ -10,6 +10,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
+from deploy import files
 from deploy.errors import RepositoryError
 from deploy.repository import naming
 from deploy.repository.failures import readable
@@ -39,11 +40,10 @@ def write_outline(store: Store, name: str, directory: Path) -> None:
 
 
 def _below(directory: Path, name: str, where: str) -> Path:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\0" in name or not path.parts:
+    if files.escapes(name) or not PurePosixPath(name).parts:
         raise RepositoryError(f"{where} holds {name!r}, which isn't a path below a version",
                               hint=f"look what writes there; {naming.MANIFEST_FILE} says what was published")
-    return directory / path
+    return directory / name
 
 
 def _fetch(store: Store, item: Item, version: str, directory: Path) -> None:
