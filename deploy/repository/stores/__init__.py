@@ -10,6 +10,7 @@
     objects, object_options   S3 and Azure: obstore's stores, and how they are reached
     gcs           Google Cloud Storage, through its own client
     sftp          a directory of another machine, over SSH
+    remote        what stores on other machines have in common
     ranged        an object as a file that is read by ranges
     refusals      what services refuse, in a sentence
     oci/          registries: a version is one image

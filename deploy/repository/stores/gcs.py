@@ -21,12 +21,10 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from deploy.addresses import Address
 from deploy.errors import RepositoryError
-from deploy.repository.failures import Refused
-from deploy.repository.stores import Item, Publisher
-from deploy.repository.stores.attachments import Attachments, NamedAttachments
-from deploy.repository.stores.conditional import ConditionalPublisher
+from deploy.repository.stores import Item
 from deploy.repository.stores.ranged import open_ranged
 from deploy.repository.stores.refusals import StoreRequest, deadline, refused
+from deploy.repository.stores.remote import RemoteStore
 
 _CONNECTIONS = 32  # as many as files may be on their way at once
 _PERMISSIONS = {"list": "storage.objects.list", "get": "storage.objects.get", "put": "storage.objects.create",
@@ -53,25 +51,15 @@ def open_address(address: Address) -> GcsStore:
     return GcsStore(address, client, emulator or "https://storage.googleapis.com", str(caller))
 
 
-class GcsStore:
+class GcsStore(RemoteStore):
     """A bucket, or what is below a prefix in it."""
 
-    only_whole = False
-
     def __init__(self, address: Address, client: Any, endpoint: str, caller: str) -> None:
-        self._address, self._endpoint, self._caller = address, endpoint, caller
+        super().__init__(address)
+        self._endpoint, self._caller = endpoint, caller
         self._client, self._bucket = client, client.bucket(address.host)
         self._start = f"{address.path}/" if address.path else ""
         self._often = {"retry": DEFAULT_RETRY.with_timeout(deadline()), "timeout": min(60.0, deadline())}
-
-    def __str__(self) -> str:
-        return str(self._address)
-
-    def check(self) -> None:
-        """Whether there is such a bucket is said by whatever is asked of it first."""
-
-    def make(self) -> None:
-        """Buckets are made by whoever pays for them."""
 
     def list(self, prefix: str = "", *, deep: bool = False) -> Iterator[Item]:
         start = f"{self._start}{prefix}/" if prefix else self._start
@@ -121,15 +109,6 @@ class GcsStore:
         except FileNotFoundError:
             pass
 
-    def local_path(self, name: str) -> Path | None:
-        """Its bytes are elsewhere."""
-
-    def publisher(self, algorithm: str) -> Publisher:
-        return ConditionalPublisher(self, algorithm)
-
-    def attachments(self) -> Attachments:
-        return NamedAttachments(self)
-
     def _blob(self, name: str) -> Any:
         return self._bucket.blob(self._start + name)
 
@@ -141,13 +120,11 @@ class GcsStore:
         except NotFound as error:
             if verb == "list" or re.search("bucket does not exist", str(error)):
                 raise refused(RuntimeError(f"NoSuchBucket {error}"), self._asked(verb, name)) from error
-            raise FileNotFoundError(2, "there is no such object", f"{self}/{name}") from None
+            raise self.absent(name) from None
         except PreconditionFailed as error:
             if verb == "put":
-                raise FileExistsError(17, "there is such an object", f"{self}/{name}") from None
-            raise Refused(f"{self}/{name} was changed while it was read",
-                          "published versions never change: find out who wrote there, then repeat",
-                          "changed-meanwhile") from error
+                raise self.taken(name) from None
+            raise self.changed(name) from error
         except (GoogleAPIError, GoogleAuthError, OSError, ValueError) as error:
             raise refused(error, self._asked(verb, name)) from error
 

@@ -16,11 +16,10 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
 from deploy.addresses import Address
 from deploy.repository.failures import Refused
-from deploy.repository.stores import Item, Publisher, object_options
-from deploy.repository.stores.attachments import Attachments, NamedAttachments
-from deploy.repository.stores.conditional import ConditionalPublisher
+from deploy.repository.stores import Item, object_options
 from deploy.repository.stores.ranged import FIRST, open_ranged
 from deploy.repository.stores.refusals import StoreRequest, refused
+from deploy.repository.stores.remote import RemoteStore
 
 if TYPE_CHECKING:
     from deploy.repository.stores.object_options import ObjectService
@@ -34,22 +33,12 @@ def open_address(address: Address) -> ObjectStore:
     return ObjectStore(address, object_options.service(address))
 
 
-class ObjectStore:
+class ObjectStore(RemoteStore):
     """A bucket, or what is below a prefix in it."""
 
-    only_whole = False
-
     def __init__(self, address: Address, service: ObjectService) -> None:
-        self._address, self._service, self._store = address, service, service.store
-
-    def __str__(self) -> str:
-        return str(self._address)
-
-    def check(self) -> None:
-        """Whether there is such a bucket is said by whatever is asked of it first."""
-
-    def make(self) -> None:
-        """Buckets are made by whoever pays for them."""
+        super().__init__(address)
+        self._service, self._store = service, service.store
 
     def list(self, prefix: str = "", *, deep: bool = False) -> Iterator[Item]:
         with self._told("list", prefix):
@@ -106,15 +95,6 @@ class ObjectStore:
         except FileNotFoundError:
             pass
 
-    def local_path(self, name: str) -> Path | None:
-        """Its bytes are elsewhere."""
-
-    def publisher(self, algorithm: str) -> Publisher:
-        return ConditionalPublisher(self, algorithm)
-
-    def attachments(self) -> Attachments:
-        return NamedAttachments(self)
-
     @contextmanager
     def _told(self, verb: str, name: str) -> Iterator[None]:
         """What obstore raises, as the protocol says it: FileNotFoundError, FileExistsError, Refused."""
@@ -125,13 +105,11 @@ class ObjectStore:
         except FileNotFoundError as error:
             if self._service.missing in str(error):
                 raise refused(error, self._asked(verb, name)) from error
-            raise FileNotFoundError(2, "there is no such object", f"{self}/{name}") from None
+            raise self.absent(name) from None
         except AlreadyExistsError:
-            raise FileExistsError(17, "there is such an object", f"{self}/{name}") from None
+            raise self.taken(name) from None
         except PreconditionError as error:
-            raise Refused(f"{self}/{name} was changed while it was read",
-                          "published versions never change: find out who wrote there, then repeat",
-                          "changed-meanwhile") from error
+            raise self.changed(name) from error
         except (BaseError, OSError, ValueError) as error:
             raise refused(error, self._asked(verb, name)) from error
 

@@ -27,11 +27,10 @@ from deploy.addresses import Address
 from deploy.errors import RepositoryError
 from deploy.repository import failures
 from deploy.repository.failures import Refused
-from deploy.repository.stores import Item, Publisher
-from deploy.repository.stores.attachments import Attachments, NamedAttachments
-from deploy.repository.stores.conditional import ConditionalPublisher
+from deploy.repository.stores import Item
 from deploy.repository.stores.ranged import open_ranged
 from deploy.repository.stores.refusals import deadline
+from deploy.repository.stores.remote import RemoteStore
 
 _PART = ".tfs-part-"  # and a random number: on its way, nobody's object
 _PIECE = paramiko.SFTPFile.MAX_REQUEST_SIZE  # one request each
@@ -43,21 +42,14 @@ def open_address(address: Address) -> SftpStore:
     return SftpStore(address)
 
 
-class SftpStore:
+class SftpStore(RemoteStore):
     """A directory there. Each thread has a channel of its own, on one connection."""
 
-    only_whole = False
-
     def __init__(self, address: Address) -> None:
-        self._address, self._root = address, f"/{address.path}"
+        super().__init__(address)
+        self._root = f"/{address.path}"
         self._lock, self._channels = threading.Lock(), threading.local()
         self._client: paramiko.SSHClient | None = None
-
-    def __str__(self) -> str:
-        return str(self._address)
-
-    def check(self) -> None:
-        """Whether there is such a directory is said by whatever is asked of it first."""
 
     def make(self) -> None:
         with failures.translated("make the repository", str(self)), self._told("make the directory"):
@@ -133,15 +125,6 @@ class SftpStore:
                 while directory:
                     sftp.rmdir(self._path(directory))
                     directory = posixpath.dirname(directory)
-
-    def local_path(self, name: str) -> Path | None:
-        """Its bytes are on the other machine."""
-
-    def publisher(self, algorithm: str) -> Publisher:
-        return ConditionalPublisher(self, algorithm)
-
-    def attachments(self) -> Attachments:
-        return NamedAttachments(self)
 
     def _path(self, name: str) -> str:
         return posixpath.join(self._root, name) if name else self._root
