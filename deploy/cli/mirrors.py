@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deploy.cli.options import RepositoryPlace, bytes_bar, command, load_spec, repository_option, spec_option, tell
+from deploy.cli.targets import named, repository_at
 
 if TYPE_CHECKING:
     from deploy.repository import Mirrored
@@ -51,19 +52,11 @@ def _pull(app: click.Group) -> None:
         all. Between any two places: a directory, S3, GCS, Azure, SSH, a registry.
         """
         from deploy import serving
-        from deploy.errors import VersionNotFound
-        from deploy.repository import Repository
         from deploy.repository import pull as bring
-        from deploy.types import ModelRef, ModelVersion
 
         if source is None:
             raise click.UsageError("say where it is: --from s3://bucket/models")
-        remote, target, ref = Repository(source), Repository(repository), ModelRef.parse(version)
-        number = ref.version or remote.latest(ref.name)
-        if number is None or ref.label is not None:
-            raise VersionNotFound(f"there is no version of {version!r} in {remote.store}",
-                                  hint=f"see `tfs repository list -r {remote.store}`")
-        mv = ModelVersion(ref.name, number)
+        remote, target, mv = repository_at(source), repository_at(repository), named(source, version)
         with bytes_bar(f"fetching {mv}", quiet=as_json) as progress:
             fetched = bring(remote, target, mv, verify=verify, progress=progress,
                             accept=serving.accepting(remote, signed_by))

@@ -25,6 +25,9 @@ spec_option = click.option(
     show_default=True, help="The serving.yaml that says what is served.")
 
 
+DEFAULT_REPOSITORY = "models"
+
+
 class RepositoryPlace(click.Path):
     """A directory's path, or the address of a store, `s3://bucket/prefix`, as text."""
 
@@ -41,8 +44,8 @@ class RepositoryPlace(click.Path):
 
 
 repository_option = click.option(
-    "--repository", "-r", type=RepositoryPlace(), default="models", envvar="TFS_REPOSITORY", show_default=True,
-    help="Root of the model repository: a directory, or an address such as s3://bucket/models.")
+    "--repository", "-r", type=RepositoryPlace(), default=DEFAULT_REPOSITORY, envvar="TFS_REPOSITORY",
+    show_default=True, help="Root of the model repository: a directory, or an address such as s3://bucket/models.")
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 _verbose_option = click.option("--verbose", "-v", is_flag=True, expose_value=False,
                                help="Show tracebacks of errors.")

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from deploy.cli.options import bytes_bar, command, repository_option, table, tell
-from deploy.cli.targets import looked_at
+from deploy.cli.targets import looked_at, named, repository_at
 
 if TYPE_CHECKING:
-    from deploy.repository import Repository
     from deploy.signing import Receipt, SignatureBundle, Signer
     from deploy.types import ModelVersion
 
@@ -152,19 +151,6 @@ def _passphrase(key: str, path: Path | None) -> bytes:
     return text.rstrip(b"\r\n")
 
 
-def _published(repository: Path | str, text: str) -> tuple[Repository, ModelVersion]:
-    """`digits/3`, or the newest version of `digits`, wherever the repository is."""
-    from deploy.errors import VersionNotFound
-    from deploy.repository import Repository
-    from deploy.types import ModelRef, ModelVersion
-
-    ref, repo = ModelRef.parse(text), Repository(repository)
-    number = ref.version or repo.latest(ref.name)
-    if number is None or ref.label is not None:
-        raise VersionNotFound(f"there is no version of {text!r} in {repo.store}", hint="see `tfs repository list`")
-    return repo, ModelVersion(ref.name, number)
-
-
 def _sign(app: click.Group) -> None:
     @command(app, "sign", example=_SIGN)
     @click.argument("what")
@@ -191,7 +177,7 @@ def _sign(app: click.Group) -> None:
                 bundle, name = signing.sign_directory(directory, signer, progress=progress), str(directory)
                 _write(output, bundle.to_bytes())
             else:
-                repo, mv = _published(repository, what)
+                repo, mv = repository_at(repository), named(repository, what)
                 bundle, name = signing.sign(repo, mv, signer, progress=progress), str(mv)
         signed = bundle.statement()
         tell({"what": name, "digest": f"sha256:{signed.digests['sha256']}", "key_hint": bundle.key_hint,
@@ -225,7 +211,7 @@ def _verify(app: click.Group) -> None:
                 assert signature is not None
                 signed = signing.verify_directory(directory, signature, signed_by, progress=progress)
             else:
-                repo, mv = _published(repository, what)
+                repo, mv = repository_at(repository), named(repository, what)
                 signed = signing.verify_signature(repo, mv, signed_by, progress=progress)
         tell(signed.to_json(), as_json, lambda: f"{signed.what} is as signed by {signed.signer} "
                                                 f"({signed.files} files, sha256:{signed.digest[:16]})")
@@ -246,7 +232,7 @@ def _bom(app: click.Group) -> None:
 
         from deploy.report import ml_bom
 
-        repo, mv = _published(repository, what)
+        repo, mv = repository_at(repository), named(repository, what)
         data = ml_bom(repo, mv)
         if output is None:
             tell(data, True, lambda: "")

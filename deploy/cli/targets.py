@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from deploy.cli.options import DEFAULT_REPOSITORY
+
 if TYPE_CHECKING:
     from tempfile import TemporaryDirectory
 
@@ -49,7 +51,9 @@ def named(repository: Path | str, text: str) -> ModelVersion:
     ref, repo = ModelRef.parse(text), repository_at(repository)
     version = ref.version or repo.latest(ref.name)
     if version is None or ref.label is not None:
-        raise VersionNotFound(f"there is no version of {text!r} in {repo.store}", hint="see `tfs repository list`")
+        place = "" if str(repository) == DEFAULT_REPOSITORY else f" -r {repository}"
+        raise VersionNotFound(f"there is no version of {text!r} in {repo.store}",
+                              hint=f"see `tfs repository list{place}`")
     mv = ModelVersion(ref.name, version)
     repo.name(mv)
     return mv
