@@ -173,6 +173,7 @@ def test_a_label_moves_under_load() -> None:
 
 
 def test_two_hundred_clients() -> None:
+    before = threading.active_count()  # other tests' clients leave threads of theirs in this process
     with serve({"m": {1: None}}) as running:
         asks = [maker for _ in range(100) for maker in (rest(running.endpoint, "m"),
                                                         rpc(running.endpoint, pb.ModelSpec(name="m")))]
@@ -184,7 +185,7 @@ def test_two_hundred_clients() -> None:
                 return [ask() for _ in range(5)]
 
             assert list(pool.map(several, asks)) == [[0.0] * 5] * len(asks)
-        assert threading.active_count() < 100
+        assert threading.active_count() - before < 100
 
 
 def test_what_runs_is_answered_before_the_end() -> None:
