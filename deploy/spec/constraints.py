@@ -14,7 +14,8 @@ import msgspec
 
 from deploy.addresses import Address
 from deploy.errors import SpecError
-from deploy.spec.format import STATE, ServerPart, SpecFile, TlsPart
+from deploy.spec.format import STATE, SpecFile
+from deploy.spec.server import ServerPart, TlsPart
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")  # s3://, gs://, hdfs://; a single letter is a Windows drive
 MIRRORS = ".mirrors"  # below the state's directory; no server can be called so

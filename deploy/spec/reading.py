@@ -20,8 +20,9 @@ from deploy.addresses import Address
 from deploy.errors import SpecError
 from deploy.naming import check_name, check_version
 from deploy.spec.constraints import checked_server, directory, local_repository, state_root
-from deploy.spec.format import ComparePart, ModelSpec, RolloutPart, ServerPart, SmokePart, Spec, SpecFile
+from deploy.spec.format import ComparePart, ModelSpec, RolloutPart, SmokePart, Spec, SpecFile
 from deploy.spec.messages import readable, unknown_keys, unusable
+from deploy.spec.server import ServerPart
 from deploy.types import All, Latest, ServedModel, Specific, VersionPolicy
 
 MOST_BYTES = 1 << 20  # a thousand models take about 100 kB

@@ -28,8 +28,7 @@ from deploy.backends.process_server import let_go
 from deploy.errors import LockHeld, ServerError
 from deploy.locks import Owner, locked
 from deploy.render import write
-from deploy.spec import Spec
-from deploy.spec.format import ServerPart, SmokePart
+from deploy.spec import ServerPart, SmokePart, Spec
 from deploy.waiting import Deadline, poll
 
 OWNER, SPEC = "owner.json", "server.json"

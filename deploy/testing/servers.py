@@ -17,8 +17,7 @@ from deploy import backends, client, serving, smoke
 from deploy.client import Client
 from deploy.errors import DeployError, SpecError
 from deploy.smoke import CheckId, Settings, SmokeReport
-from deploy.spec import BackendKind, Spec
-from deploy.spec.format import ServerPart, SmokePart
+from deploy.spec import BackendKind, ServerPart, SmokePart, Spec
 from deploy.testing.runs import TestRun, once_free
 from deploy.testing.sources import as_spec
 from deploy.types import Endpoint
