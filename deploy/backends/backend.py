@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from deploy import files as disk
 from deploy import render
@@ -14,6 +14,9 @@ from deploy.backends.base import Inspected, Progress, Server
 from deploy.errors import ServerError
 from deploy.render import Layout
 from deploy.spec import Spec
+
+if TYPE_CHECKING:
+    from deploy.repository import StoredVersion
 
 _MODE = 0o755  # whatever the umask: a container's user is another one
 
@@ -32,6 +35,7 @@ class Capabilities:
     limits_memory: server/resources bounds them.
     images: they run images, and can try one that carries its models.
     bundled: they are this package's own server, with the TensorFlow that is installed here.
+    starts: we start and stop them; else somebody else does.
     """
 
     own_files: bool = False
@@ -43,6 +47,7 @@ class Capabilities:
     limits_memory: bool = False
     images: bool = False
     bundled: bool = False
+    starts: bool = True
 
 
 class LaunchOptions(Protocol):
@@ -151,6 +156,13 @@ class Backend(Protocol):
 
         labels: what a later process can read off the server. versions: model -> the directories of its versions, where
         the backend can look before the start whether they are there.
+        """
+
+    def stage(self, spec: Spec, versions: Sequence[StoredVersion], progress: Progress) -> None:
+        """Bring these versions to where the spec's server looks, verified there; no server is told. What is there
+        already is left alone. Nothing is to do where servers read the repository of this machine.
+
+        Raises ServerError, DigestMismatch or BackendMissing; what was there before is as it was.
         """
 
     def server(self, launch: Launch, progress: Progress) -> Server:

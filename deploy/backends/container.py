@@ -25,6 +25,7 @@ from deploy.spec import Spec
 
 if TYPE_CHECKING:
     from deploy.backends.container_server import ContainerServer
+    from deploy.repository import StoredVersion
 
 _HERE = ("127.", "::1", "localhost")
 
@@ -89,6 +90,9 @@ class ContainerBackend:
     def flags(self, spec: Spec) -> list[str]:
         """The server's flags: inside, its ports are always the same."""
         return render.argv(spec, self.layout(spec), GRPC_PORT, REST_PORT)
+
+    def stage(self, spec: Spec, versions: Sequence[StoredVersion], progress: Progress) -> None:
+        """They read the repository itself, by a mount."""
 
     def server(self, launch: Launch, progress: Progress = silent) -> Server:
         assert isinstance(launch.options, ContainerOptions)

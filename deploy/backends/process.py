@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,6 +20,9 @@ from deploy.extras import missing
 from deploy.render import Layout
 from deploy.spec import Spec
 from deploy.types import Endpoint
+
+if TYPE_CHECKING:
+    from deploy.repository import StoredVersion
 
 MODULE = "deploy.modelserver"
 _EVERYWHERE = "0.0.0.0"  # noqa: S104
@@ -56,6 +60,9 @@ class ProcessBackend:
     def _options(self, spec: Spec, flags: Sequence[str], labels: Mapping[str, str]) -> ProcessOptions:
         return ProcessOptions(spec.name, (spec.server.binary, *flags), _endpoint(spec), str(spec.state_dir),
                               labels=labels)
+
+    def stage(self, spec: Spec, versions: Sequence[StoredVersion], progress: Progress) -> None:
+        """They read the repository itself."""
 
     def server(self, launch: Launch, progress: Progress = silent) -> Server:
         assert isinstance(launch.options, ProcessOptions)

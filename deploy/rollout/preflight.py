@@ -78,6 +78,9 @@ def check(context: RolloutContext, goal: Goal, *, allow_breaking: str = "",
         path = stored.version(goal.version).path
     except DeployError:  # among the problems already
         return findings
+    if not findings.problems:
+        attempt("bringing it to the server", lambda: backend_of(context.server).stage(
+            context.spec, [stored.version(number) for number in sorted(goal.to.versions)], progress))
     attempt("looking where the server looks", lambda: _readable(context, goal, path))
     attempt("comparing contracts", lambda: _contract(context, goal, path, allow_breaking, findings))
     attempt("forecasting memory", lambda: _memory(context, goal, path, findings))

@@ -68,6 +68,12 @@ def wanted(spec: Spec, progress: Progress = silent) -> tuple[ResolvedModel, ...]
     return models
 
 
+def stored(spec: Spec, models: Iterable[ResolvedModel]) -> list[StoredVersion]:
+    """The versions of these models, where they are kept."""
+    by_name = {model.name: model for model in spec.models}
+    return [versions_of(by_name[model.name]).version(number) for model in models for number in model.paths]
+
+
 def check_signed(spec: Spec, version: StoredVersion) -> None:
     """Raises Untrusted, DigestMismatch, SpecError or BackendMissing unless one of those has signed it who have to."""
     try:

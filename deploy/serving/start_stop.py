@@ -22,7 +22,7 @@ from deploy.render import models_config
 from deploy.serving import preflight, snapshot, startup
 from deploy.serving.drift import read_config
 from deploy.serving.planning import CONFIG_LABEL, choose_backend, digest, make
-from deploy.serving.resolving import ResolvedModel, as_known_good, differences, note_start, wanted
+from deploy.serving.resolving import ResolvedModel, as_known_good, differences, note_start, stored, wanted
 from deploy.serving.snapshot import Connect, Controls, connected, open_release
 from deploy.serving.start_record import remember_failure, remember_start
 from deploy.spec import Spec
@@ -116,6 +116,7 @@ def _start(spec: Spec, known_good: Spec, models: tuple[ResolvedModel, ...], line
     backend = choice.backend
     progress(f"backend {backend.name}: {choice.why}")
     preflight.check_readable(models, backend.user)
+    backend.stage(spec, stored(known_good, models), progress)
     plan = make(backend.prepared(known_good), choice, models, config=digest(spec))
     backend.config(spec).write(plan.launch.files, plan.secrets)
     server, deadline = backend.server(plan.launch, progress), Deadline(spec.server.start_timeout)

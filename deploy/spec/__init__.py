@@ -1,6 +1,7 @@
 """serving.yaml as frozen values. Every message names the path of the value (`models/0/labels/stable`).
 
     server     the structs of its part `server`
+    servers    several servers of one file, each with what is its own
     format     the structs that msgspec checks a file against; the JSON Schema comes from them
     reading    from a file's text to a checked Spec
     constraints   what types can't say: directories relative to the file, values of `server` that contradict each other

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from deploy.spec.server import Count, ServerPart, Struct
+from deploy.spec.servers import ServerEntry
 from deploy.types import ServedModel
 
 STATE = ".tfs"  # beside the file, unless it or the environment names another directory
@@ -93,6 +94,8 @@ class SpecFile(Struct, frozen=True):
     state: Annotated[str | None, Meta(
         description="directory for what is remembered of the running server, if not .tfs beside this file")] = None
     server: ServerPart = ServerPart()
+    servers: Annotated[list[ServerEntry] | None, Meta(
+        description="several servers with these models, each with what differs from the parts at the top")] = None
     smoke: SmokePart = SmokePart()
     rollout: RolloutPart = RolloutPart()
 
@@ -104,6 +107,8 @@ class Spec(Struct, frozen=True):
     repository: the directory that servers of this machine read.
     remote: the address that its versions come from, if it is a mirror.
     signed_by: PEM files; nobody has to have signed, if there are none.
+    servers: of a file with several, a complete spec for each, in the file's order; no server runs for the file's own.
+    fleet, groups: of one of those, the name of the file's own spec, and the groups that it is in.
     """
 
     name: str
@@ -117,6 +122,19 @@ class Spec(Struct, frozen=True):
     state: Path | None = None
     remote: str | None = None
     signed_by: tuple[Path, ...] = ()
+    servers: tuple[Spec, ...] = ()
+    fleet: str = ""
+    groups: tuple[str, ...] = ()
+
+    @property
+    def members(self) -> tuple[Spec, ...]:
+        """The specs of all its servers; itself alone, if the file names none."""
+        return self.servers or (self,)
+
+    @property
+    def short_name(self) -> str:
+        """What a server is called among the others of its file."""
+        return self.name.removeprefix(f"{self.fleet}.") if self.fleet else self.name
 
     @property
     def state_dir(self) -> Path:

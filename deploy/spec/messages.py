@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from datetime import date
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -26,6 +26,9 @@ def _fields(struct: type[msgspec.Struct] | None) -> dict[str, Any]:
 
 def unknown_keys(data: object, kind: Any, path: str) -> Iterator[SpecError]:
     """Keys that the struct doesn't have, each with the nearest one that it has."""
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    kind = next((t for t in get_args(kind) if get_origin(t) is list), kind)  # a list that may be left out
     if get_origin(kind) is list:
         for i, item in enumerate(data if isinstance(data, list) else ()):
             yield from unknown_keys(item, get_args(kind)[0], f"{path}/{i}".lstrip("/"))

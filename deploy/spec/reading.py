@@ -19,10 +19,12 @@ from deploy import files
 from deploy.addresses import Address
 from deploy.errors import SpecError
 from deploy.naming import check_name, check_version
+from deploy.spec import servers
 from deploy.spec.constraints import checked_server, directory, local_repository, state_root
 from deploy.spec.format import ComparePart, ModelSpec, RolloutPart, SmokePart, Spec, SpecFile
 from deploy.spec.messages import readable, unknown_keys, unusable
 from deploy.spec.server import ServerPart
+from deploy.spec.servers import ServerEntry
 from deploy.types import All, Latest, ServedModel, Specific, VersionPolicy
 
 MOST_BYTES = 1 << 20  # a thousand models take about 100 kB
@@ -113,13 +115,31 @@ def parse(text: bytes | str, path: Path) -> Spec:
     data = read_yaml(text)
     if not isinstance(data, dict):
         raise SpecError(f"expected a mapping with `models`, got {_kind(data)}", id="wrong-value")
+    file = _converted(data)
+    spec = checked(file, path)
+    if file.servers is None:
+        return spec
+    servers.check_entries(file.servers)
+    members = tuple(_member(data, i, entry, spec) for i, entry in enumerate(file.servers))
+    servers.check_addresses([member.server for member in members])
+    return msgspec.structs.replace(spec, servers=members)
+
+
+def _member(data: dict[str, Any], number: int, entry: ServerEntry, fleet: Spec) -> Spec:
+    """The spec of one server of several."""
+    with servers.rebased(f"servers/{number}", within=("server", "repository", "mirror", "name")):
+        alone = servers.merged(data, data["servers"][number], f"{fleet.name}.{entry.name}")
+        member = checked(_converted(alone), fleet.path)
+    return msgspec.structs.replace(member, fleet=fleet.name, groups=tuple(entry.groups))
+
+
+def _converted(data: dict[str, Any]) -> SpecFile:
     for problem in chain(unknown_keys(data, SpecFile, ""), unusable(data)):
         raise problem
     try:
-        file = msgspec.convert(data, SpecFile)
+        return msgspec.convert(data, SpecFile)
     except msgspec.ValidationError as e:
         raise readable(e, data) from None
-    return checked(file, path)
 
 
 def checked(file: SpecFile, path: Path) -> Spec:

@@ -230,3 +230,44 @@ def test_hosts(host: str, meant: str) -> None:
 def test_what_is_no_host_is_told(host: str) -> None:
     with pytest.raises(SpecError, match="server/host: expected an address or name of this machine"):
         parse(SERVER.format(f"{{host: {host}}}"))
+
+
+SERVERS = """
+models: [{name: m, versions: 1}]
+server: {backend: process, flags: {a: 1}}
+servers:
+- {name: a, groups: [eu, first]}
+- {name: b, server: {grpc_port: 9500, rest_port: 9501, flags: {b: 2}}, repository: other}
+"""
+
+
+def test_each_of_several_servers_is_a_spec_of_its_own() -> None:
+    read = parse(SERVERS)
+    a, b = read.members
+    assert (a.name, a.short_name, a.fleet, a.groups) == ("serving.a", "a", "serving", ("eu", "first"))
+    assert (a.server.grpc_port, a.server.flags, a.models[0].base_path) == (8500, {"a": 1}, "/somewhere/models/m")
+    assert (b.server.grpc_port, b.server.flags, b.models[0].base_path) == (9500, {"a": 1, "b": 2}, "/somewhere/other/m")
+    assert a.server.backend == b.server.backend == "process"
+    assert len({read.state_dir, a.state_dir, b.state_dir}) == 3
+    alone = parse("models: [{name: m, versions: 1}]")
+    assert alone.members == (alone,) and alone.short_name == "serving"
+    jsonschema.validate(yaml.safe_load(SERVERS), spec.json_schema())
+
+
+@pytest.mark.parametrize(("servers", "path", "says"), [
+    ("[]", "servers", "no server is named; list at least one (- name: a)"),
+    ("[{name: a}, {name: a}]", "servers/1/name", "stands here and at servers/0; name each server once"),
+    ("[{name: a}, {name: b}]", "servers/1/server", "127.0.0.1:8500 is the address of servers/0, too; one server"),
+    ("[{name: a, server: {grpc_prot: 1}}]", "servers/0/server/grpc_prot", "did you mean 'grpc_port'?"),
+    ("[{name: a, server: {rest_port: 8500}}]", "servers/0/server/rest_port", "can't share port 8500"),
+    ("[{name: a/b}]", "servers/0/name", "'a/b' is not valid"),
+    ("[{name: a, groups: ['a b']}]", "servers/0/groups/0", "group 'a b' is not valid"),
+    ("[{nam: a}]", "servers/0/nam", "did you mean 'name'?"),
+    ("[{name: a, server: 3}]", "servers/0/server", "Expected a mapping, got int"),
+    ("[{name: a, mirror: x}]", "servers/0/mirror", "so nothing is mirrored"),
+])
+def test_servers_that_can_not_be(servers: str, path: str, says: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse(f"models: [{{name: m, versions: 1}}]\nservers: {servers}")
+    assert caught.value.path == path
+    assert says in str(caught.value)
