@@ -14,13 +14,14 @@ from deploy.checks import CheckReport
 from deploy.checks.rules import RULES, Finding, Severity
 from deploy.engine.library import EngineError
 from deploy.errors import DeployError, PortTaken, Rejected, SpecError
+from deploy.net.ssh import SshRefused
 from deploy.report.explanations import explanations, mentioning
 from deploy.repository.stores import refusals
 from deploy.rollout.driver import Unfinished
 from deploy.smoke import Outcome, SmokeCheck, SmokeReport
 
 DEPLOY = Path(errors.__file__).parent
-CLASSES = {c.__name__: c for c in (*vars(errors).values(), EngineError, Unfinished)
+CLASSES = {c.__name__: c for c in (*vars(errors).values(), EngineError, SshRefused, Unfinished)
            if isinstance(c, type) and issubclass(c, DeployError)}
 
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import errno
 import io
-import logging
 import posixpath
-import re
 import secrets
 import stat
 import threading
@@ -25,6 +23,8 @@ import paramiko
 
 from deploy.addresses import Address
 from deploy.errors import RepositoryError
+from deploy.net import ssh
+from deploy.net.ssh import SshRefused
 from deploy.repository import failures
 from deploy.repository.failures import Refused
 from deploy.repository.stores import Item
@@ -34,7 +34,6 @@ from deploy.repository.stores.remote import RemoteStore
 
 _PART = ".tfs-part-"  # and a random number: on its way, nobody's object
 _PIECE = paramiko.SFTPFile.MAX_REQUEST_SIZE  # one request each
-logging.getLogger("paramiko").addHandler(logging.NullHandler())  # its tracebacks went to stderr
 
 
 def open_address(address: Address) -> SftpStore:
@@ -235,48 +234,9 @@ def _user(address: Address) -> str:
 
 def _connected(address: Address) -> paramiko.SSHClient:
     """Raises Refused, RepositoryError."""
-    user, name, port = _parts(address.host)
-    options = _configured(name)
-    known = Path(options.get("userknownhostsfile", "~/.ssh/known_hosts").split()[0]).expanduser()
-    client = paramiko.SSHClient()
-    client.load_system_host_keys(str(known)) if known.exists() else None
-    client.set_missing_host_key_policy(paramiko.RejectPolicy())
-    target, number = options.get("hostname", name), int(port or options.get("port", "22"))
     try:
-        client.connect(target, number, user or options.get("user"), timeout=deadline(), banner_timeout=deadline(),
-                       auth_timeout=deadline(), key_filename=options.get("identityfile"))
-    except paramiko.BadHostKeyException as error:
-        raise RepositoryError(f"{address}: {target} has another host key than {known} says",
-                              hint="somebody may be in between; if the machine was set up again, remove its old line: "
-                                   f"ssh-keygen -R {target}", id="host-key") from error
-    except paramiko.AuthenticationException as error:
-        raise RepositoryError(f"{address}: {target} accepts no key of {user or 'yours'}: {error}",
-                              hint="add your public key there (ssh-copy-id), or your own to the agent (ssh-add)",
-                              id="credentials-refused") from error
-    except paramiko.SSHException as error:
-        if "not found in known_hosts" in str(error):
-            raise RepositoryError(f"{address}: the host key of {target} isn't in {known}",
-                                  hint=f"compare it with whoever runs the machine, then connect once: ssh {target}",
-                                  id="host-key") from error
-        raise Refused(f"{address}: {target} can't be talked to: {error}", "check that an SSH server runs there",
-                      "store-unreachable") from error
-    except OSError as error:
-        raise Refused(f"{address}: {target} port {number} can't be reached: {error.strerror or error}",
-                      "check the name, the port and the network", "store-unreachable") from error
-    return client
-
-
-def _parts(host: str) -> tuple[str, str, str]:
-    """User, name and port of `user@name:port`; what isn't there is empty."""
-    user, _, host = host.rpartition("@")
-    match = re.fullmatch(r"(\[.*\]|[^:]*)(?::([0-9]+))?", host)
-    assert match is not None, "Address lets nothing else through"
-    return user, match[1].strip("[]"), match[2] or ""
-
-
-def _configured(name: str) -> dict[str, str]:
-    """What ~/.ssh/config says of a host."""
-    path = Path("~/.ssh/config").expanduser()
-    if not path.is_file():
-        return {}
-    return dict(paramiko.SSHConfig.from_path(str(path)).lookup(name).items())
+        return ssh.connect(address.host, str(address), deadline())
+    except SshRefused as error:
+        if error.passing:
+            raise Refused(error.message, error.hint, "store-unreachable") from error
+        raise RepositoryError(error.message, hint=error.hint, id=error.id) from error

@@ -1,0 +1,90 @@
+"""One SSH connection: keys from ~/.ssh, the agent and ~/.ssh/config; hosts have to be known, and nobody adds any."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import paramiko
+
+from deploy.errors import DeployError
+
+
+class SshRefused(DeployError):
+    """Why another machine can't be talked to. passing: it may be possible a moment later."""
+
+    def __init__(self, message: str, *, hint: str = "", id: str = "", passing: bool = False) -> None:
+        super().__init__(message, hint=hint, id=id)
+        self.passing = passing
+
+
+def connect(host: str, where: str, seconds: float) -> paramiko.SSHClient:
+    """A connection to `user@name:port`; what isn't given comes from ~/.ssh/config. Raises SshRefused.
+
+    where: the whole address, for messages. seconds: for each step of connecting. Needs paramiko (extra `ssh`).
+    """
+    logging.getLogger("paramiko").addHandler(logging.NullHandler())  # its tracebacks went to stderr
+    user, name, port = _parts(host)
+    options = _configured(name)
+    known = Path(options.get("userknownhostsfile", "~/.ssh/known_hosts").split()[0]).expanduser()
+    client = paramiko.SSHClient()
+    client.load_system_host_keys(str(known)) if known.exists() else None
+    client.set_missing_host_key_policy(paramiko.RejectPolicy())
+    target, number = options.get("hostname", name), int(port or options.get("port", "22"))
+    user = user or options.get("user", "")
+    command = options.get("proxycommand")  # as for a jump through another host
+    try:
+        client.connect(target, number, user or None, timeout=seconds, banner_timeout=seconds,
+                       auth_timeout=seconds, key_filename=options.get("identityfile"),
+                       sock=paramiko.ProxyCommand(command) if command else None)
+    except (paramiko.SSHException, OSError) as error:
+        client.close()
+        raise _refused(error, f"{where}: {target}", number, user or "yours", known) from error
+    return client
+
+
+def machine(host: str) -> str:
+    """The name or address of the machine that `user@name:port` means, as ~/.ssh/config has it."""
+    name = _parts(host)[1]
+    return _configured(name).get("hostname", name)
+
+
+def _refused(error: Exception, where: str, port: int, user: str, known: Path) -> SshRefused:
+    """where: the address, and the machine's name."""
+    name = where.rpartition(" ")[2]
+    if isinstance(error, paramiko.BadHostKeyException):
+        return SshRefused(f"{where} has another host key than {known} says",
+                          hint="somebody may be in between; if the machine was set up again, remove its old line: "
+                               f"ssh-keygen -R {name}", id="host-key")
+    if isinstance(error, paramiko.AuthenticationException):
+        return SshRefused(f"{where} accepts no key of {user}: {error}",
+                          hint="add your public key there (ssh-copy-id), or your own to the agent (ssh-add)",
+                          id="credentials-refused")
+    if "not found in known_hosts" in str(error):
+        return SshRefused(f"{where}: its host key isn't in {known}",
+                          hint=f"compare it with whoever runs the machine, then connect once: ssh {name}",
+                          id="host-key")
+    if isinstance(error, paramiko.SSHException):
+        return SshRefused(f"{where} can't be talked to: {error}", hint="check that an SSH server runs there",
+                          passing=True)
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return SshRefused(f"{where} port {port} can't be reached: {reason}",
+                      hint="check the name, the port and the network", passing=True)
+
+
+def _parts(host: str) -> tuple[str, str, str]:
+    """User, name and port of `user@name:port`; what isn't there is empty."""
+    user, _, host = host.rpartition("@")
+    match = re.fullmatch(r"(\[.*\]|[^:]*)(?::([0-9]+))?", host)
+    if match is None:
+        raise SshRefused(f"{host!r} isn't user@host:port")
+    return user, match[1].strip("[]"), match[2] or ""
+
+
+def _configured(name: str) -> dict[str, str]:
+    """What ~/.ssh/config says of a host."""
+    path = Path("~/.ssh/config").expanduser()
+    if not path.is_file():
+        return {}
+    return dict(paramiko.SSHConfig.from_path(str(path)).lookup(name).items())
