@@ -18,6 +18,7 @@ MODULES = {
     "gcs": ("google.cloud.storage",),
     "oci": ("urllib3",),
     "ssh": ("paramiko",),
+    "kubernetes": ("kubernetes",),
     "sign": ("cryptography",),
     "ui": ("starlette", "uvicorn"),
     "mlflow": ("mlflow",),
