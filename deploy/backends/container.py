@@ -9,18 +9,11 @@ from typing import TYPE_CHECKING
 from deploy import backends, render, savedmodel
 from deploy.backends.backend import Capabilities, ConfigStore, Launch, LocalConfig, Surroundings
 from deploy.backends.base import Inspected, Progress, Server, silent
-from deploy.backends.container_options import (
-    GRPC_PORT,
-    PROGRAM,
-    REST_PORT,
-    ContainerOptions,
-    Mount,
-    container_user,
-)
+from deploy.backends.container_options import ContainerOptions, Mount, container_user
 from deploy.backends.engine import Engine, connect
 from deploy.errors import ServerError
 from deploy.render import Layout
-from deploy.render.configs import CONFIG_MOUNT, MODELS
+from deploy.render.configs import CONFIG_MOUNT, GRPC_PORT, MODELS, PROGRAM, REST_PORT
 from deploy.spec import Spec
 
 if TYPE_CHECKING:

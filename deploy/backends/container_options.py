@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deploy.backends.base import LABEL
+from deploy.render.configs import GRPC_PORT, REST_PORT
 
-PROGRAM = "/usr/bin/tensorflow_model_server"
-GRPC_PORT, REST_PORT = 8500, 8501  # inside; outside it's the spec's
 NOBODY = "65534:65534"
 NAME_LABEL, STATE_LABEL, RUN_LABEL = f"{LABEL}.name", f"{LABEL}.state", f"{LABEL}.run"
 IMAGE_LABEL, DIGEST_LABEL = f"{LABEL}.image", f"{LABEL}.image.digest"  # as the spec says it; what it stood for

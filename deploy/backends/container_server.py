@@ -12,10 +12,8 @@ from deploy.backends import docker_host, inspecting
 from deploy.backends.base import EVERY, Inspected, MemoryUse, Progress, Replica, Scoped, described, reachable, silent
 from deploy.backends.container_options import (
     DIGEST_LABEL,
-    GRPC_PORT,
     IMAGE_LABEL,
     NAME_LABEL,
-    REST_PORT,
     RUN_LABEL,
     STATE_LABEL,
     ContainerOptions,
@@ -27,6 +25,7 @@ from deploy.backends.container_options import (
 from deploy.backends.engine import Engine, connect, translated
 from deploy.backends.ports import pick
 from deploy.errors import BackendMissing, ServerError, StartFailed
+from deploy.render.configs import GRPC_PORT, REST_PORT
 from deploy.types import Endpoint
 
 if TYPE_CHECKING:

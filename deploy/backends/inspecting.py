@@ -12,9 +12,10 @@ from string import Template
 from typing import Any, Literal
 
 from deploy.backends.base import Inspected
-from deploy.backends.container_options import GRPC_PORT, IMAGE_LABEL, PROGRAM, REST_PORT
+from deploy.backends.container_options import IMAGE_LABEL
 from deploy.backends.engine import Engine, connect, translated
 from deploy.errors import ServerError
+from deploy.render.configs import GRPC_PORT, PROGRAM, REST_PORT
 
 _ENTRY_POINT = "tf_serving_entrypoint.sh"
 _MOST_READ = 4 << 20  # bytes of a path inside a container

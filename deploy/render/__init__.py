@@ -2,6 +2,7 @@
 
     configs   config files, command line, and the paths that the server finds things under; an existing models.config
               as a spec
+    kubernetes/   the objects of a cluster
     writing   files that appear whole or not at all
 """
 

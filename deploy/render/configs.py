@@ -28,6 +28,8 @@ from deploy.wire.text import from_text, to_text
 MODELS, BATCHING, MONITORING, PLATFORM = "models.config", "batching.config", "monitoring.config", "platform.config"
 TLS = "ssl.config"  # with a private key in it, so it is none of `files`
 _ADAPTER = "type.googleapis.com/tensorflow.serving.SavedModelBundleSourceAdapterConfig"
+PROGRAM = "/usr/bin/tensorflow_model_server"  # in an image
+GRPC_PORT, REST_PORT = 8500, 8501  # inside of a container; outside it's the spec's
 MODELS_MOUNT = PurePosixPath("/models")
 CONFIG_MOUNT = PurePosixPath("/etc/tfs")
 # Without these a version that can't load keeps both ports closed for five minutes, then ends the server anyway.

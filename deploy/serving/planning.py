@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CONFIG_LABEL = f"{LABEL}.config"
 _NOT_SHOWN = "# with the private key of server/tls, so it isn't shown; only the server's user can read it\n"
 # How it is started and stopped, not what is served
-_NOT_CONFIGURATION = ("backend", "start_timeout", "drain")
+_NOT_CONFIGURATION = ("backend", "start_timeout", "drain", "kubernetes")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """serving.yaml as frozen values. Every message names the path of the value (`models/0/labels/stable`).
 
+    base       what every part is made of
     server     the structs of its part `server`
+    kubernetes   those of `server/kubernetes`, with what types can't say about them
     servers    several servers of one file, each with what is its own
     format     the structs that msgspec checks a file against; the JSON Schema comes from them
     reading    from a file's text to a checked Spec

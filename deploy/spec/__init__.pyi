@@ -5,6 +5,9 @@ from .format import SmokePart as SmokePart
 from .format import Spec as Spec
 from .format import SpecFile as SpecFile
 from .format import json_schema as json_schema
+from .kubernetes import KubernetesPart as KubernetesPart
+from .kubernetes import ModelsPart as ModelsPart
+from .kubernetes import ServicePart as ServicePart
 from .reading import bare as bare
 from .reading import checked as checked
 from .reading import load_spec as load_spec

@@ -15,6 +15,7 @@ import msgspec
 from deploy.addresses import Address
 from deploy.errors import SpecError
 from deploy.spec.format import STATE, SpecFile
+from deploy.spec.kubernetes import check_kubernetes
 from deploy.spec.server import ServerPart, TlsPart
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")  # s3://, gs://, hdfs://; a single letter is a Windows drive
@@ -91,6 +92,8 @@ def checked_server(server: ServerPart, beside: Path) -> ServerPart:
     _check_flags(server)
     _check_batching(server)
     tls = _tls(server.tls, beside) if server.tls else None
+    if server.kubernetes is not None:
+        check_kubernetes(server.kubernetes)
     return msgspec.structs.replace(server, host=_host(server.host), tls=tls)
 
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from deploy.spec.server import Count, ServerPart, Struct
+from deploy.spec.base import Count, Struct
+from deploy.spec.server import ServerPart
 from deploy.spec.servers import ServerEntry
 from deploy.types import ServedModel
 

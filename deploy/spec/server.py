@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta
+
+from deploy.spec.base import Count, Flag, Port, Struct
+from deploy.spec.kubernetes import KubernetesPart
 
 DEFAULT_IMAGE = "tensorflow/serving:2.20.0"
 # Those of deploy.backends, and auto
 BackendKind = Literal["auto", "container", "process", "embedded"]
-
-Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port on the host; 0 takes any free one")]
-Count = Annotated[int, Meta(ge=1)]
-Flag = bool | int | float | str
-
-
-class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of the file's parts."""
 
 
 class Batching(Struct, frozen=True):
@@ -94,6 +88,7 @@ class ServerPart(Struct, frozen=True):
     restart: Literal["no", "on-failure", "unless-stopped", "always"] = "no"
     start_timeout: Annotated[float, Meta(gt=0, description="seconds until everything has to be served")] = 120.0
     drain: Annotated[float, Meta(ge=0, description="seconds that running requests get to finish on stop")] = 10.0
+    kubernetes: KubernetesPart | None = None
     flags: Annotated[dict[str, Flag], Meta(description="further tensorflow_model_server flags, without --")] = {}
 
     @property

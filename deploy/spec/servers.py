@@ -10,7 +10,8 @@ from msgspec import Meta
 
 from deploy.errors import SpecError
 from deploy.naming import check_name
-from deploy.spec.server import ServerPart, Struct
+from deploy.spec.base import Struct
+from deploy.spec.server import ServerPart
 
 MOST = 10_000  # servers of one spec
 

@@ -15,10 +15,10 @@ import pytest
 
 from deploy import client, serving
 from deploy.backends import images
-from deploy.backends.container_options import PROGRAM
 from deploy.backends.engine import Engine
 from deploy.backends.inspecting import inspect
 from deploy.errors import BackendMissing, DigestMismatch, NotReady, SmokeFailed, SpecError
+from deploy.render.configs import PROGRAM
 from deploy.repository import Repository
 from deploy.serving.snapshot import Controls
 from deploy.spec import Spec

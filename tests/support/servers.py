@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from deploy.backends import images
-from deploy.backends.container_options import PROGRAM, ContainerOptions
+from deploy.backends.container_options import ContainerOptions
 from deploy.backends.engine import Engine, connect
 from deploy.backends.ports import pick
 from deploy.errors import BackendMissing, DeployError
+from deploy.render.configs import PROGRAM
 from deploy.spec import ServerPart, SmokePart, Spec
 from deploy.waiting import Deadline, poll
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from deploy import backends, files, serving
 from deploy.backends import Backend, Server
 from deploy.backends.base import Inspected
-from deploy.backends.container_options import GRPC_PORT, REST_PORT
 from deploy.backends.inspecting import inspect, look_inside
 from deploy.backends.ports import listens, owners
 from deploy.errors import ServerError
+from deploy.render.configs import GRPC_PORT, REST_PORT
 from deploy.serving import snapshot
 from deploy.serving.doctor import file_findings, flag_findings, load_findings, programs
 from deploy.serving.doctor.disk import Files, configured, located, looked_at, named_files

@@ -1,0 +1,9 @@
+from .naming import Manifest as Manifest
+from .naming import config_name as config_name
+from .naming import labels as labels
+from .naming import object_name as object_name
+from .naming import selector as selector
+from .objects import manifests as manifests
+from .pods import SERVER as SERVER
+from .pods import pod_layout as pod_layout
+from .writing import to_yaml as to_yaml
