@@ -92,10 +92,14 @@ def _rank(finding: Finding) -> tuple[bool, int, int, str]:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """`check` in front of the repository: for one server, with what is allowed (rule: reason)."""
+    """`check` in front of the repository: for one server, with what is allowed (rule: reason).
+
+    further: other servers that are to load it, too.
+    """
 
     target: Target
     allow: Mapping[str, str] = field(default_factory=dict)
+    further: tuple[Target, ...] = ()
 
     def __call__(self, directory: Path) -> tuple[str, ...]:
         """Look at a directory before it is published: raises if it mustn't be, returns what should be said of it.
@@ -109,7 +113,7 @@ class Gate:
 
     def judge(self, directory: Path) -> CheckReport:
         """What the rules say of the directory, and what it holds. Raises as `check` does."""
-        return check(directory, self.target, self.allow)
+        return check(directory, self.target, self.allow, further=self.further)
 
     @staticmethod
     def raise_if_refused(directory: Path, judged: CheckReport) -> None:
@@ -123,15 +127,17 @@ class Gate:
         judged.raise_if_refused()
 
 
-def gate(target: Target | None = None, allow: Mapping[str, str] | None = None) -> Gate:
+def gate(target: Target | None = None, allow: Mapping[str, str] | None = None, further: Iterable[Target] = ()) -> Gate:
     """The gate for a server, by default that of a spec that names none. Raises SpecError for an unknown rule."""
-    return Gate(target or targets.default(), rules.check_allowances(allow or {}))
+    return Gate(target or targets.default(), rules.check_allowances(allow or {}), tuple(further))
 
 
-def check(path: str | Path, target: Target | None = None, allow: Mapping[str, str] | None = None) -> CheckReport:
+def check(path: str | Path, target: Target | None = None, allow: Mapping[str, str] | None = None, *,
+          further: Iterable[Target] = ()) -> CheckReport:
     """Check a SavedModel directory, a .tflite file, or a Keras archive. TensorFlow isn't needed, nothing is run.
 
-    target: the server that is to load it; by default that of a spec that names none.
+    target: the server that is to load it; by default that of a spec that names none. further: other servers that are
+        to load it, too; what holds for several of them is found once.
     allow: rule -> why its findings are accepted.
 
     Raises IncompleteVersion if there is nothing that could be checked, ExportError for a Keras file that can't be read,
@@ -141,11 +147,14 @@ def check(path: str | Path, target: Target | None = None, allow: Mapping[str, st
     allowed = rules.check_allowances(allow or {})
     if path.name == reader.GRAPH and path.is_file():
         path = path.parent
+    loaders = list(dict.fromkeys([target, *further]))
     try:
-        findings, info = _examined(path, target)
+        examined = [_examined(path, loader) for loader in loaders]
     except OSError as error:
         raise _unreadable(path, error) from error
-    return make(str(path), str(target), findings, allowed, info)
+    findings = dict.fromkeys(finding for each, _ in examined for finding in each)
+    named = " and ".join(dict.fromkeys(map(str, loaders)))
+    return make(str(path), named, findings, allowed, examined[0][1])
 
 
 def _examined(path: Path, target: Target) -> tuple[list[Finding], SavedModelInfo | None]:
