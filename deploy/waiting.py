@@ -10,10 +10,37 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+class _Interruption:
+    """Raises KeyboardInterrupt once, as Ctrl-C does, in a thread that waits."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self.stop, self.raised = stop, False
+
+    def check(self) -> None:
+        if self.stop.is_set() and not self.raised:
+            self.raised = True
+            raise KeyboardInterrupt
+
+
+_interruption: ContextVar[_Interruption | None] = ContextVar("_interruption", default=None)
+
+
+@contextmanager
+def interrupted_by(stop: threading.Event) -> Iterator[None]:
+    """Once `stop` is set, `poll` and `Deadline.sleep` raise KeyboardInterrupt in this thread: Ctrl-C reaches the main
+    thread only. They raise it once, so that whoever undoes what was begun can wait as well."""
+    token = _interruption.set(_Interruption(stop))
+    try:
+        yield
+    finally:
+        _interruption.reset(token)
 
 
 class Clock(Protocol):
@@ -51,18 +78,26 @@ class Deadline:
         return min(seconds, self.left)
 
     def sleep(self, seconds: float) -> None:
-        self._clock.sleep(self.clip(seconds))
+        interruption = _interruption.get()
+        if interruption is None or interruption.raised or self._clock is not time:
+            self._clock.sleep(self.clip(seconds))
+        elif (left := self.clip(seconds)) > 0:
+            interruption.stop.wait(min(left, threading.TIMEOUT_MAX))
+            interruption.check()
 
 
 def poll(probe: Callable[[], T | None], deadline: Deadline, *, first: float = 0.01, most: float = 0.25) -> T | None:
     """Call `probe` until it returns something that isn't None, or the deadline is over (then None).
 
     The pause grows from `first` to `most` seconds. The probe runs at least once, and once more at the end.
-    What it raises ends the wait. So does Ctrl-C, even one that Python drops (see `_interrupts`).
+    What it raises ends the wait. So does Ctrl-C, even one that Python drops (see `interrupts`), or that another thread
+    gets (see `interrupted_by`).
     """
-    pause = first
-    with _interrupts() as raised:
+    pause, interruption = first, _interruption.get()
+    with interrupts() as raised:
         while True:
+            if interruption is not None:
+                interruption.check()
             result = probe()
             if raised:
                 raise raised[0]
@@ -73,7 +108,7 @@ def poll(probe: Callable[[], T | None], deadline: Deadline, *, first: float = 0.
 
 
 @contextmanager
-def _interrupts() -> Iterator[Sequence[BaseException]]:
+def interrupts() -> Iterator[Sequence[BaseException]]:
     """What handlers of SIGINT and SIGTERM have raised meanwhile. Whoever sees it there is still running: a handler that
     runs while an object is destroyed, as garbage collection does anywhere, raises for nobody."""
     raised = list[BaseException]()
