@@ -15,20 +15,16 @@ import click
 
 from deploy.cli.app import app
 from deploy.cli.escaping import escaped_streams
+from deploy.cli.untranslated import as_deploy_error
 from deploy.errors import (
-    BackendMissing,
     ClientError,
     DeployError,
     LockHeld,
-    Malformed,
     RepositoryError,
     RolloutError,
     ServerError,
     SmokeFailed,
-    SpecError,
 )
-from deploy.extras import install, of_module
-from deploy.files import reason
 
 USAGE, INTERRUPTED = 2, 130
 EVIDENCE = ("said", "logs", "statuses", "differences")
@@ -71,10 +67,9 @@ def _explain(error: Exception, words: Sequence[str], *, as_json: bool) -> int:
         else:
             error.show(sys.stderr)
         return USAGE
-    if not isinstance(error, DeployError):
-        error = _sentence(error)
-    _tell(error, offer(error, words), as_json)
-    return error.exit_code
+    translated = as_deploy_error(error)
+    _tell(translated, offer(translated, words), as_json)
+    return translated.exit_code
 
 
 def offer(error: DeployError, words: Sequence[str]) -> str:
@@ -111,29 +106,6 @@ def _spec_of(words: Sequence[str]) -> str:
         if word.startswith("--spec="):
             return f" {shlex.quote(word)}"
     return ""
-
-
-def _sentence(error: Exception) -> DeployError:
-    """What nobody has translated: the system's refusals, and input that is too much, are no errors of ours."""
-    if isinstance(error, OSError) and error.errno is not None:
-        where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "it"
-        return RepositoryError(f"can't use {where:.300}: {reason(error)}",
-                               hint="check the path, who may read and write there, and the room on its disk",
-                               id="path-unusable")
-    if isinstance(error, ModuleNotFoundError) and error.name and (extra := of_module(error.name)):
-        return BackendMissing(f"this needs {error.name}, which isn't installed", hint=install(extra),
-                              id="extra-missing")
-    if isinstance(error, RecursionError):
-        return Malformed("what was given is nested too deeply to be read", hint="see which file with --verbose",
-                         id="file-too-deep")
-    if isinstance(error, UnicodeEncodeError):
-        return SpecError(f"a path or a text has letters that this locale ({sys.getfilesystemencoding()}) doesn't have",
-                         hint="set LC_ALL=C.UTF-8 or PYTHONUTF8=1", id="locale")
-    if isinstance(error, MemoryError):
-        return Malformed("what was given takes more memory than there is", hint="see which file with --verbose",
-                         id="file-too-deep")
-    return DeployError(f"internal error: {type(error).__name__}: {error}",
-                       hint="run it again with --verbose to see where, and please report it", id="internal-error")
 
 
 def _tell(error: DeployError, see: str, as_json: bool) -> None:

@@ -108,9 +108,9 @@ def test_paths_that_can_not_be_looked_at(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_what_the_system_refuses_is_a_sentence() -> None:
-    from deploy.cli.outcome import _sentence
+    from deploy.cli.untranslated import as_deploy_error
 
-    assert str(_sentence(OSError(28, "No space left on device", "/x"))).startswith("can't use /x: No space left")
-    assert "nested too deeply" in str(_sentence(RecursionError()))
-    assert "more memory" in str(_sentence(MemoryError()))
+    assert str(as_deploy_error(OSError(28, "No space left on device", "/x"))).startswith("can't use /x: No space left")
+    assert "nested too deeply" in str(as_deploy_error(RecursionError()))
+    assert "more memory" in str(as_deploy_error(MemoryError()))
     assert sys.stdout is not None
