@@ -36,6 +36,11 @@ _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, err
 _CLOCK_TOLERANCE = 2.0
 
 
+def load() -> None:
+    """Load now what else is loaded when it is first used: several threads must not begin that at the same time."""
+    psutil.Process  # noqa: B018
+
+
 @dataclass(frozen=True, slots=True)
 class Owner:
     """A process that changes something. by: as people read it. created: seconds since the epoch, as psutil tells it.

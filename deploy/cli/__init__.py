@@ -3,11 +3,12 @@
     app          the root of the command tree; completion
     exports, models, checks, inspection, diffs, goldens   export; publish, repository; check; inspect; diff; goldens
     mirrors, retention, signing   pull, mirror: versions that are elsewhere; prune: which may go; sign, verify, bom
-    specs, servers, health, smoke   init, configure; up, logs, down, image; status, ready, doctor; and so on
+    specs, servers, health, doctor, smoke   init, configure; up, logs, down, image; status, ready; and so on
+    fleets, fleet_views   a verb on several servers of one spec: one table, JSON by server, the worst exit code
     rollouts, ui   rollout, rollback, history, repair; the page
     explaining   explain: what a message means
     options      options that several commands share, and how commands speak; targets: what a command is about
-    outcome      errors become sentences and exit codes, nowhere else
+    outcome      errors become sentences and exit codes, nowhere else; untranslated: those of nobody's
     overview     `tfs` alone: how far a directory is, and the next command
     tables, smoke_tables, console, escaping   what people see, and that nobody else's codes reach it
 """

@@ -51,6 +51,7 @@ def _register() -> None:
     from deploy.cli import (
         checks,
         diffs,
+        doctor,
         explaining,
         exports,
         goldens,
@@ -68,7 +69,7 @@ def _register() -> None:
     )
 
     for family in (exports, models, mirrors, signing, retention, inspection, checks, goldens, diffs, specs, servers,
-                   health, smoke, rollouts, ui, explaining):
+                   health, doctor, smoke, rollouts, ui, explaining):
         family.register(app)
     _completion(app)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -59,18 +59,19 @@ def register(app: click.Group) -> None:
         """Check a model: is it servable, does that server load it, is it safe?
 
         WHAT is MODEL (its newest version), MODEL/VERSION, or a path: a SavedModel directory or its saved_model.pb, a
-        .tflite file, a .keras or .h5 file; several as a table only. Nothing is run and TensorFlow isn't needed. Exit
-        code 3 if there is an error that isn't allowed, here or in the spec (models/0/allow).
+        .tflite file, a .keras or .h5 file; several as a table only. Nothing is run and TensorFlow isn't needed. Of a
+        spec with several servers it is checked for each of them. Exit code 3 if there is an error that isn't allowed,
+        here or in the spec (models/0/allow).
         """
         form = "json" if as_json else form
         if len(what) > 1 and form != "table":
             raise click.UsageError(f"--format {form} reports one model, and {len(what)} are named")
         spec = _spec(spec_path)
-        target = _target(spec, server_version, image)
+        loaders = _targets(spec, server_version, image)
         failures: list[DeployError] = []
         for one in what:
             try:
-                _check(one, repository, target, lambda model: _allowed(spec, name or model, allowances), form, strict)
+                _check(one, repository, loaders, lambda model: _allowed(spec, name or model, allowances), form, strict)
             except DeployError as failure:
                 failures.append(failure)
         for earlier in failures[:-1]:
@@ -79,13 +80,13 @@ def register(app: click.Group) -> None:
             raise failures[-1]
 
 
-def _check(what: str, repository: Path | str, target: Target, allowed: Callable[[str], Mapping[str, str]], form: str,
-           strict: bool) -> None:
+def _check(what: str, repository: Path | str, loaders: Sequence[Target], allowed: Callable[[str], Mapping[str, str]],
+           form: str, strict: bool) -> None:
     """Check one model and report. Raises CheckFailed, or Exit where the report on stdout says it already."""
     from deploy import checks
 
     path, model, address = _found(what, repository)
-    report = replace(checks.check(path, target, allowed(model)), path=address)
+    report = replace(checks.check(path, loaders[0], allowed(model), further=loaders[1:]), path=address)
     _tell(report, form)
     if form == "table":
         report.raise_if_refused(strict=strict)
@@ -98,9 +99,8 @@ def gate(model: str, spec_path: Path | None, allowances: tuple[str, ...]) -> Gat
     from deploy import checks
 
     spec = _spec(spec_path)
-    target, allow = _target(spec, None, None), _allowed(spec, model, allowances)
-
-    return checks.gate(target, allow)
+    loaders, allow = _targets(spec, None, None), _allowed(spec, model, allowances)
+    return checks.gate(loaders[0], allow, loaders[1:])
 
 
 def _tell(report: CheckReport, form: str) -> None:
@@ -141,6 +141,11 @@ def _base_of(image: str) -> str:
     from deploy import serving
 
     return image if image.partition("@")[0].startswith("tensorflow/serving") else serving.base_of(image) or image
+
+
+def _targets(spec: Spec | None, version: str | None, image: str | None) -> Sequence[Target]:
+    """The servers that are to load it: all of a spec, those that are alike once."""
+    return list(dict.fromkeys(_target(one, version, image) for one in (spec.members if spec else (None,))))
 
 
 def _target(spec: Spec | None, version: str | None, image: str | None) -> Target:

@@ -1,91 +1,122 @@
-"""tfs status, ready, doctor: how is the server, is it ready, and why not?"""
+"""tfs status, ready: how is the server, and is it ready?"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from deploy.cli.options import command, load_spec, spec_option, table, tell
-from deploy.errors import NotReady
+from deploy.cli.fleets import json_of, on_each, several, shown, tell_each
+from deploy.cli.options import ChosenServers, command, load_spec, of_servers, spec_option, table, tell
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.console import RenderableType
 
-    from deploy.serving.doctor.diagnosis import Diagnosis
-    from deploy.serving.doctor.evidence import Evidence
+    from deploy.fleet import ServerResult
+    from deploy.serving.healthz import Readiness
     from deploy.serving.observe import ServerStatus
     from deploy.serving.ready import Prober, ReadyAnswer
+    from deploy.spec import Spec
     from deploy.types import Serving
 
-_ONE_LINE, _MOST_LINES = 3, 20  # checks of one model, with the ports; lines for many
-_DOCTOR = """tfs doctor
-tfs doctor --container my-serving
-tfs doctor --log server.log -- --model_name=digits --model_base_path=/models/digits"""
+V = TypeVar("V", bound="Readiness")
 
+_ONE_LINE, _MOST_LINES = 3, 20  # checks of one model, with the ports; lines for many
 
 def register(app: click.Group) -> None:
     _status(app)
     _ready(app)
-    _doctor(app)
 
 
 def _status(app: click.Group) -> None:
     @command(app, "status", example="tfs status --json\ntfs status --watch")
     @spec_option
+    @of_servers
     @click.option("--watch", is_flag=True, help="Go on showing it, until Ctrl-C.")
     @click.option("--interval", type=click.FloatRange(0.1), default=1.0, show_default=True,
                   help="Seconds between two looks while watching.")
-    def status(spec_path: Path, watch: bool, interval: float, as_json: bool) -> None:
+    def status(spec_path: Path, chosen: ChosenServers, watch: bool, interval: float, as_json: bool) -> None:
         """Show what is wanted and what is served.
 
         Per model what the spec says, what is known good since (ledger), what the server's config file says, and
-        what is live. Where they disagree, a line says who did what.
+        what is live. Where they disagree, a line says who did what. Of several servers a line each.
         """
         from deploy import serving
 
-        def look() -> ServerStatus:
-            return serving.status(load_spec(spec_path))
-
-        if watch:
-            _watch(look, interval, as_json)
+        if several(load_spec(spec_path), chosen):
+            _status_each(spec_path, chosen, interval if watch else None, as_json)
+        elif watch:
+            _watch(lambda: _look(serving.status(load_spec(spec_path))), interval, as_json)
         else:
-            status = look()
+            status = serving.status(load_spec(spec_path))
             tell(status.to_json(), as_json, lambda: status_table(status))
 
 
-def _watch(look: Callable[[], ServerStatus], interval: float, as_json: bool) -> None:
+def _status_each(spec_path: Path, chosen: ChosenServers, interval: float | None, as_json: bool) -> None:
+    """interval: seconds between two looks; None for one look."""
+    from deploy import serving
+    from deploy.cli.fleet_views import STATUS
+
+    def results() -> tuple[Spec, tuple[ServerResult[ServerStatus], ...]]:
+        spec = load_spec(spec_path)
+        return spec, on_each(several(spec, chosen), lambda one, _: serving.status(one), quiet=True)
+
+    def look() -> Look:
+        spec, seen = results()
+        lines = [f"{r.server}: {r.error}" if r.value is None else summary(r.value, r.server) for r in seen]
+        if any(result.interrupted for result in seen):
+            raise KeyboardInterrupt
+        return Look(json_of(spec, seen, STATUS), lines, lambda: shown(seen, STATUS))
+
+    if interval is None:
+        tell_each(*results(), STATUS, as_json)
+    else:
+        _watch(look, interval, as_json)
+
+
+class Look(NamedTuple):
+    """What a look has shown: as JSON data, as lines for a log, for a terminal."""
+
+    data: Mapping[str, Any]
+    lines: Sequence[str]
+    shown: Callable[[], RenderableType]
+
+
+def _look(status: ServerStatus) -> Look:
+    return Look(status.to_json(), [summary(status)], lambda: status_table(status))
+
+
+def _watch(look: Callable[[], Look], interval: float, as_json: bool) -> None:
     """For ever. On a terminal in place; else a line for each change (JSON: a line for each look)."""
     from deploy.waiting import Deadline
 
-    forever, before = Deadline(None), ""
+    forever, before = Deadline(None), list[str]()
     if sys.stdout.isatty() and not as_json:
         from rich.live import Live
 
         from deploy.cli.options import console
 
-        with Live(status_table(look()), console=console(), auto_refresh=False) as live:
+        with Live(look().shown(), console=console(), auto_refresh=False) as live:
             while True:
-                live.update(status_table(look()), refresh=True)
+                live.update(look().shown(), refresh=True)
                 forever.sleep(interval)
     while True:
-        status = look()
-        line = json.dumps(status.to_json(), default=str) if as_json else summary(status)
-        if line != before or as_json:
-            click.echo(line)
-        before = line
+        now = look()
+        lines = [json.dumps(now.data, default=str)] if as_json else list(now.lines)
+        for line in lines:
+            if as_json or line not in before:
+                click.echo(line)
+        before = lines
         forever.sleep(interval)
 
 
-def summary(status: ServerStatus) -> str:
+def summary(status: ServerStatus, name: str = "") -> str:
     """One line for a log."""
-    parts = [f"{status.name} {_state(status)}"]
+    parts = [f"{name or status.name} {_state(status)}"]
     for model in status.models:
         live = model.views.live
         labels = ", ".join(f"{k} -> {v}" for k, v in sorted(live.labels.items())) if live is not None else ""
@@ -134,6 +165,7 @@ def _ready(app: click.Group) -> None:
     @command(app, "ready", example="tfs ready && run-traffic\ntfs ready --wait 60\ntfs ready --serve 8600\n"
                                    "tfs ready --rest-url http://10.0.0.5:8501 --grpc 10.0.0.5:8500 --model digits/3")
     @spec_option
+    @of_servers
     @click.option("--rest-url", metavar="URL", help="A server that is managed elsewhere: http://host:port.")
     @click.option("--grpc", "grpc_target", metavar="HOST:PORT", help="Its gRPC address.")
     @click.option("--model", "refs", multiple=True, metavar="REF",
@@ -144,8 +176,8 @@ def _ready(app: click.Group) -> None:
     @click.option("--wait", type=click.FloatRange(0), default=0.0, help="Ask again for so many seconds.")
     @click.option("--serve", type=click.IntRange(0, 65535), metavar="PORT",
                   help="Answer over HTTP on 127.0.0.1 instead: 200 or 503, with JSON. 0 takes any free port.")
-    def ready(spec_path: Path, rest_url: str | None, grpc_target: str | None, refs: tuple[str, ...], timeout: float,
-              wait: float, serve: int | None, as_json: bool) -> None:
+    def ready(spec_path: Path, chosen: ChosenServers, rest_url: str | None, grpc_target: str | None,
+              refs: tuple[str, ...], timeout: float, wait: float, serve: int | None, as_json: bool) -> None:
         """Is exactly what is wanted served? Exit code 0 or 6.
 
         2, 4 or 8 if the spec, the repository or the ledger is broken, so that nobody can say.
@@ -153,27 +185,51 @@ def _ready(app: click.Group) -> None:
         Asks over both protocols: the wanted versions AVAILABLE and no others, each label resolves to its version, and
         one golden answer per model is right. While a rollout is under way, each of its steps counts as ready.
         """
-        from deploy.waiting import Deadline, poll
-
         if refs and not (rest_url or grpc_target):
             raise click.UsageError("--model is for a server that is managed elsewhere: --rest-url, --grpc")
+        if any(chosen) and (rest_url or grpc_target):
+            raise click.UsageError("--server and --group choose among the spec's servers: leave --rest-url and --grpc "
+                                   "out")
+        if not (rest_url or grpc_target) and (servers := several(spec := load_spec(spec_path), chosen)):
+            _ready_each(spec, servers, timeout, wait, serve, as_json)
+            return
         prober = _prober(spec_path, rest_url, grpc_target, refs, timeout)
         if serve is not None:
-            _serve(prober, serve)
+            _serve(prober.ask, serve)
             return
-        answer = prober.ask()
-        if not answer.ready and wait > 0:
-            later = [answer]
-
-            def again() -> bool | None:
-                later.append(prober.ask())
-                return True if later[-1].ready else None
-
-            poll(again, Deadline(wait))
-            answer = later[-1]
+        answer = _asked(prober.ask, wait)
         tell(answer.to_json(), as_json, lambda: _sentence(answer))
         if not answer.ready:
             raise click.exceptions.Exit(answer.exit_code)
+
+
+def _ready_each(spec: Spec, servers: Sequence[Spec], timeout: float, wait: float, serve: int | None, as_json: bool
+                ) -> None:
+    from deploy.cli.fleet_views import READY
+    from deploy.fleet import FleetProber
+
+    prober = FleetProber(servers, timeout=timeout)
+    if serve is not None:
+        _serve(prober.ask, serve)
+    else:
+        tell_each(spec, _asked(prober.ask, wait).results, READY, as_json)
+
+
+def _asked(ask: Callable[[], V], wait: float) -> V:
+    """The first answer that says ready, or after `wait` seconds the last."""
+    from deploy.waiting import Deadline, poll
+
+    answer = ask()
+    if answer.ready or wait <= 0:
+        return answer
+    later = [answer]
+
+    def again() -> bool | None:
+        later[:] = [ask()]
+        return True if later[0].ready else None
+
+    poll(again, Deadline(wait))
+    return later[0]
 
 
 def _prober(spec_path: Path, rest_url: str | None, grpc_target: str | None, refs: tuple[str, ...], timeout: float
@@ -205,72 +261,13 @@ def _listed(head: str, lines: Sequence[str]) -> str:
     return "\n  ".join([head, *lines[:_MOST_LINES], *more])
 
 
-def _serve(prober: Prober, port: int) -> None:
+def _serve(ask: Callable[[], Readiness], port: int) -> None:
     from deploy.serving.healthz import listen
 
-    server = listen(prober.ask, port)
+    server = listen(ask, port)
     host, chosen = server.server_address[:2]
     click.echo(f"http://{host!s}:{chosen}/ answers 200 or 503; Ctrl-C ends it", err=True)
     try:
         server.serve_forever()
     finally:
         server.server_close()
-
-
-def _doctor(app: click.Group) -> None:
-    @command(app, "doctor", example=_DOCTOR)
-    @spec_option
-    @click.option("--container", metavar="NAME", help="Any container with a model server, running or ended.")
-    @click.option("--log", type=click.Path(path_type=Path, dir_okay=False), help="What a server here has printed.")
-    @click.argument("flags", nargs=-1, type=click.UNPROCESSED, metavar="[-- FLAGS...]")
-    def doctor(spec_path: Path, container: str | None, log: Path | None, flags: tuple[str, ...], as_json: bool) -> None:
-        """Why doesn't it start, or serve?
-
-        Looks at the exit code, the log, the mounts, the config files, the flags, the ports and the models on disk, and
-        says what is wrong and what to do; the most likely cause is the last line. Nothing is changed. Exit code 6 if
-        anything is wrong.
-        """
-        from deploy.serving.doctor.diagnosis import examine
-
-        if sum((container is not None, log is not None or bool(flags))) > 1:
-            raise click.UsageError("give one of --container and --log")
-        diagnosis = examine(_evidence(spec_path, container, log, flags))
-        tell(diagnosis.to_json(), as_json, lambda: _shown(diagnosis))
-        if not diagnosis.well:
-            raise click.exceptions.Exit(NotReady.exit_code)
-
-
-def _evidence(spec_path: Path, container: str | None, log: Path | None, flags: tuple[str, ...]) -> Evidence:
-    from deploy.serving.doctor import diagnosis
-
-    if container is not None:
-        return diagnosis.of_container(container)
-    if log is not None or flags:
-        return diagnosis.of_log(log, flags)
-    return diagnosis.of_spec(load_spec(spec_path))
-
-
-def _nothing(diagnosis: Diagnosis) -> str:
-    """Nothing was found; whether that means that all is well depends on what could be seen."""
-    if diagnosis.kind == "unknown" and diagnosis.given:
-        return f"{diagnosis.name}: nothing in it shows a fault; whether the server runs can't be told from that"
-    if diagnosis.running:
-        return f"{diagnosis.name} runs; nothing is wrong"
-    return f"{diagnosis.name} doesn't run; nothing is wrong: start it with " + (
-        f"docker start {diagnosis.name}" if diagnosis.given else "tfs up")
-
-
-def _shown(diagnosis: Diagnosis) -> object:
-    from rich.console import Group
-    from rich.text import Text
-
-    from deploy.cli.options import table
-
-    likely = diagnosis.most_likely
-    if likely is None:
-        return _nothing(diagnosis)
-    shown = table("", "rule", "cause", "fix", "seen")
-    for cause in diagnosis.causes:
-        shown.add_row(cause.rule, Text(cause.cause), Text(cause.fix), Text(cause.seen[:300]))
-    what = "worth a look" if diagnosis.well else "most likely"
-    return Group(shown, "", Text(f"{what}: {likely.cause}; {likely.fix}"))

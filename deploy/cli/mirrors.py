@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
@@ -119,12 +120,20 @@ _Once = Callable[["Callable[[str], None] | None", "Callable[[int, int], None] | 
 def _from_spec(path: Path, verify: bool) -> _Once:
     from deploy import serving
     from deploy.errors import SpecError
+    from deploy.repository import Mirrored
 
     spec = load_spec(path)
-    if spec.remote is None:
+    mirrors = {one.repository: one for one in spec.members if one.remote is not None}
+    if not mirrors:
         raise SpecError(f"{path.name}: the repository {spec.repository} is on this machine: there is nothing to mirror",
                         path="repository", hint="name an address, such as s3://bucket/models")
-    return lambda step, progress: serving.fetch(spec, step=step, progress=progress, verify=verify)
+
+    def once(step: Callable[[str], None] | None, progress: Callable[[int, int], None] | None) -> Mirrored:
+        done = [serving.fetch(one, step=step, progress=progress, verify=verify) for one in mirrors.values()]
+        return Mirrored(*(tuple(chain.from_iterable(parts)) for parts in zip(
+            *((one.fetched, one.present, one.removed) for one in done), strict=True)))
+
+    return once
 
 
 def _named(source: Path | str, target: Path, models: tuple[str, ...], signed_by: tuple[Path, ...], keep: int | None,

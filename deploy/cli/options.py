@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, get_args
 
 import click
 
@@ -47,7 +48,9 @@ repository_option = click.option(
     "--repository", "-r", type=RepositoryPlace(), default=DEFAULT_REPOSITORY, envvar="TFS_REPOSITORY",
     show_default=True, help="Root of the model repository: a directory, or an address such as s3://bucket/models.")
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+_VERBOSE = "tfs.verbose"
 _verbose_option = click.option("--verbose", "-v", is_flag=True, expose_value=False,
+                               callback=lambda context, _, value: context.meta.update({_VERBOSE: value}),
                                help="Show tracebacks of errors.")
 
 
@@ -89,8 +92,45 @@ def overridable(function: F) -> F:
     return function
 
 
+def verbose() -> bool:
+    """Whether the command line has --verbose."""
+    return bool(click.get_current_context().meta.get(_VERBOSE))
+
+
+class ChosenServers(NamedTuple):
+    """The servers that a command line names, of a spec with several; all of them, if it names none."""
+
+    servers: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+
+_choosing_options = (
+    click.option("--server", "servers", multiple=True, metavar="NAME[,NAME]",
+                 help="Of a spec with several servers, only this one. Repeatable."),
+    click.option("--group", "groups", multiple=True, metavar="NAME[,NAME]",
+                 help="Of a spec with several servers, those of this group. Repeatable."),
+)
+
+
+def of_servers(function: F) -> F:
+    """Add --server and --group, which the function gets together as `chosen`."""
+
+    @functools.wraps(function)
+    def with_chosen(*args: Any, servers: tuple[str, ...], groups: tuple[str, ...], **options: Any) -> Any:
+        return function(*args, chosen=ChosenServers(_names(servers), _names(groups)), **options)
+
+    wrapped: Any = with_chosen
+    for option in reversed(_choosing_options):
+        wrapped = option(wrapped)
+    return cast("F", wrapped)
+
+
+def _names(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for value in values for part in value.split(",") if (name := part.strip()))
+
+
 def load_spec(path: Path, backend: str | None = None, image: str | None = None) -> Spec:
-    """The spec at `path`, with what the command line overrides."""
+    """The spec at `path`, with what the command line overrides for each of its servers."""
     import msgspec
 
     from deploy import spec
@@ -99,7 +139,12 @@ def load_spec(path: Path, backend: str | None = None, image: str | None = None) 
     changes = {k: v for k, v in (("backend", backend), ("image", image)) if v is not None}
     if not changes:
         return loaded
-    return msgspec.structs.replace(loaded, server=msgspec.structs.replace(loaded.server, **changes))
+
+    def overridden(one: Spec) -> Spec:
+        return msgspec.structs.replace(one, server=msgspec.structs.replace(one.server, **changes),
+                                       servers=tuple(map(overridden, one.servers)))
+
+    return overridden(loaded)
 
 
 def load_spec_or_last(path: Path) -> Spec:
@@ -156,16 +201,16 @@ class Steps:
     """
 
     def __init__(self, title: str, show: Callable[[str], None], change: Callable[[str], None] | None = None) -> None:
-        self._title, self._show, self._change, self._sentence = title, show, change, ""
+        self._prefix, self._show, self._change, self._sentence = f"{title}: " if title else "", show, change, ""
 
     def __call__(self, sentence: str) -> None:
         self._sentence = sentence
-        self._show(f"{self._title}: {sentence}")
+        self._show(f"{self._prefix}{sentence}")
 
     def copied(self, done: int, total: int) -> None:
         """Bytes of the step that was named last, if they are many."""
         if self._change and total >= _MANY:
-            self._change(f"{self._title}: {self._sentence}, {done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
+            self._change(f"{self._prefix}{self._sentence}, {done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
 
 
 @contextmanager

@@ -44,6 +44,7 @@ class Overview:
     published yet. spec: the file, None if there is none. served: model -> the versions that the spec, or the last
     rollout, names by number. unexported: models of the spec without a version. server: the backend that runs it.
     ended: it was started and has ended by itself. release: one that is open. problem: what can't be read, and why.
+    servers: of a spec that names several, each with whether it was started; they aren't asked.
     """
 
     repository: str = REPOSITORY
@@ -61,6 +62,7 @@ class Overview:
     failed: str = ""
     release: Release | None = None
     problem: str = ""
+    servers: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def newer(self) -> tuple[str, int] | None:
@@ -79,6 +81,8 @@ class Overview:
                 "server": None if self.server is None else {
                     "backend": self.server, "running": not self.ended,
                     "rest_url": endpoint and endpoint.rest_url, "grpc_target": endpoint and endpoint.grpc_target},
+                **({"servers": {name: {"started": started} for name, started in self.servers.items()}}
+                   if self.servers else {}),
                 "release": self.release and self.release.to_json(),
                 "next": {"command": command.command, "why": command.why}}
 
@@ -91,7 +95,7 @@ def next_command(now: Overview) -> NextCommand:
     if now.spec is None:
         return NextCommand(f"tfs init > {SPEC}", "says what to serve: the newest version of each model; edit it") \
             if now.versions else _first_version(now)
-    if now.server and not now.ended:
+    if (now.server and not now.ended) or any(now.servers.values()):
         return _while_running(now)
     if now.ended or now.failed:
         return NextCommand("tfs doctor", "says why it doesn't run, and what to do")
@@ -105,6 +109,8 @@ def _while_running(now: Overview) -> NextCommand:
     if release is not None:
         flag = "--continue" if release.paused else "--resume"
         return NextCommand(f"tfs rollout {shlex.quote(release.model)} {flag}", "or --abort, which goes back")
+    if not all(now.servers.values()):
+        return NextCommand("tfs up", "starts those that don't run yet; tfs status asks all of them")
     if now.newer:
         model, version = now.newer
         return NextCommand(f"tfs rollout {shlex.quote(model)} --to {version}",
@@ -156,8 +162,8 @@ def _of_spec(spec: Spec, path: Path) -> Overview:
     versions = _versions(place) if spec.remote is None else None
     served = {m.name: m.versions.versions for m in serving.as_known_good(spec).models
               if isinstance(m.versions, Specific)}
-    server = serving.find(spec)
-    failure = None if server else start_record.failure(spec)
+    server = serving.find(spec) if not spec.servers else None
+    failure = None if server or spec.servers else start_record.failure(spec)
     here = [m for m in spec.models if spec.remote is None and m.base_path == str(spec.repository / m.name)]
     unexported = tuple(m.name for m in here if not (versions or {}).get(m.name))
     return Overview(
@@ -165,7 +171,9 @@ def _of_spec(spec: Spec, path: Path) -> Overview:
         saved_models=_saved_models() if unexported else (), exports=_exports(), spec=_short(str(path)),
         models=tuple(m.name for m in spec.models), served=served, unexported=unexported,
         **_server(server), failed=str(failure.get("message", "")) if failure else "",
-        release=next((r for r in releases(Ledger(spec.state_dir).read()) if r.open), None))
+        servers={one.short_name: start_record.started(one) for one in spec.servers},
+        release=next((r for one in (spec, *spec.servers) for r in releases(Ledger(one.state_dir).read()) if r.open),
+                     None))
 
 
 def _server(server: Server | None) -> dict[str, Any]:
@@ -208,7 +216,9 @@ def text(now: Overview) -> str:
     """For people: a line each for repository, spec, server and release, and what comes next."""
     command = next_command(now)
     lines = [("repository", _repository_line(now)), ("spec", _spec_line(now))]
-    if now.spec and not now.problem:
+    if now.servers and not now.problem:
+        lines.append(("servers", _servers_line(now.servers)))
+    elif now.spec and not now.problem:
         lines.append(("server", _server_line(now)))
     if now.release:
         release = now.release
@@ -237,6 +247,11 @@ def _spec_line(now: Overview) -> str:
         return f"there is no {os.environ.get('TFS_SPEC') or SPEC} here"
     count = len(now.models)
     return f"{now.spec}: {', '.join(now.models[:6])}{f' and {count - 6} more' if count > 6 else ''}".rstrip(": ")
+
+
+def _servers_line(servers: Mapping[str, bool]) -> str:
+    more = f" and {len(servers) - 6} more" if len(servers) > 6 else ""
+    return f"{', '.join(islice(servers, 6))}{more}; {sum(servers.values())} of {len(servers)} were started"
 
 
 def _server_line(now: Overview) -> str:

@@ -78,7 +78,7 @@ def _quarantine(days: float | None, *, local: bool) -> float:
 def _specs(paths: tuple[Path, ...]) -> list[Spec]:
     if not paths and _DEFAULT_SPEC.exists():
         paths = (_DEFAULT_SPEC,)
-    return [load_spec_or_last(path) for path in paths]
+    return [server for path in paths for server in load_spec_or_last(path).members]
 
 
 def _restore(repo: Repository, text: str, as_json: bool) -> None:

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from deploy.cli.options import command, load_spec, load_spec_or_last, spec_option, steps, table, tell
+from deploy.cli.fleets import on_each, several, tell_each
+from deploy.cli.options import (
+    ChosenServers,
+    command,
+    load_spec,
+    load_spec_or_last,
+    of_servers,
+    spec_option,
+    steps,
+    table,
+    tell,
+)
 from deploy.cli.signing import receipts_table
 
 if TYPE_CHECKING:
+    from deploy.backends import Progress
     from deploy.rollout import RolloutPlan
     from deploy.signing import Receipt
     from deploy.spec import Spec
@@ -169,7 +181,8 @@ def _receipts(spec: Spec, text: str) -> list[Receipt]:
 def _repair(app: click.Group) -> None:
     @command(app, "repair", example="tfs repair")
     @spec_option
-    def repair(spec_path: Path, as_json: bool) -> None:
+    @of_servers
+    def repair(spec_path: Path, chosen: ChosenServers, as_json: bool) -> None:
         """Bring a live server back to what is known to be good.
 
         Undoes what others have pushed, without a restart; even a wrong platform, after which the server refuses correct
@@ -178,9 +191,23 @@ def _repair(app: click.Group) -> None:
         from deploy import rollout
 
         spec = load_spec(spec_path)
+        if servers := several(spec, chosen):
+            _repair_each(spec, servers, as_json)
+            return
         with steps(f"repairing {spec.name}", quiet=as_json) as progress:
             rollout.repair(spec, progress=progress)
         tell({"name": spec.name, "repaired": True}, as_json, lambda: f"{spec.name} serves what is known to be good")
+
+
+def _repair_each(spec: Spec, servers: Sequence[Spec], as_json: bool) -> None:
+    from deploy import rollout
+    from deploy.cli.fleet_views import REPAIRED
+
+    def repaired(one: Spec, progress: Progress) -> bool:
+        rollout.repair(one, progress=progress)
+        return True
+
+    tell_each(spec, on_each(servers, repaired, quiet=as_json, changing=True), REPAIRED, as_json)
 
 
 def _announce(*, quiet: bool) -> Callable[[RolloutPlan], None]:

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from deploy.cli.options import command, load_spec, load_spec_or_last, overridable, spec_option, steps, tell
+from deploy.cli.fleets import on_each, several, tell_each, tell_lines
+from deploy.cli.options import (
+    ChosenServers,
+    command,
+    load_spec,
+    load_spec_or_last,
+    of_servers,
+    overridable,
+    spec_option,
+    steps,
+    tell,
+)
+
+if TYPE_CHECKING:
+    from deploy.spec import Spec
 
 _DEFAULT_SPEC = "serving.yaml"
 
@@ -22,27 +38,38 @@ def register(app: click.Group) -> None:
 def _up(app: click.Group) -> None:
     @command(app, "up", example="tfs up --spec serving.yaml --backend embedded")
     @spec_option
+    @of_servers
     @overridable
     @click.option("--dry-run", is_flag=True, help="Print what would be run; start nothing.")
     @click.option("--ui", is_flag=True, help="Then show it on a page, as `tfs ui` does, until Ctrl-C.")
-    def up(spec_path: Path, backend: str | None, image: str | None, dry_run: bool, ui: bool, as_json: bool) -> None:
+    def up(spec_path: Path, chosen: ChosenServers, backend: str | None, image: str | None, dry_run: bool, ui: bool,
+           as_json: bool) -> None:
         """Start the server, wait until all is served.
 
         Ready means: exactly the versions and labels that the spec wants, on both ports. The server is stopped again,
         with the reason, if that doesn't happen within server/start_timeout.
         """
         from deploy import serving
-        from deploy.cli.specs import plan_text
+        from deploy.cli.specs import plan_text, tell_plans
         from deploy.cli.ui import show_spec
         from deploy.extras import require
 
         spec = load_spec(spec_path, backend, image)
+        servers = several(spec, chosen)
         if dry_run:
+            if servers:
+                tell_plans(spec, servers, as_json)
+                return
             plan = serving.plan(spec)
             tell(plan.to_json(), as_json, lambda: plan_text(plan))
             return
         if ui:
             require("ui", "tfs up --ui")
+        if servers:
+            _up_each(spec, servers, as_json)
+            if ui:
+                show_spec(spec_path, backend, image, chosen, as_json=as_json)
+            return
         warnings = list(serving.misspelled(spec.server.flags))
         for warning in warnings:
             click.echo(f"warning: {warning}", err=True)
@@ -53,27 +80,44 @@ def _up(app: click.Group) -> None:
              lambda: f"{spec.name} is up ({running.backend}: {running.why})\n  REST  {running.endpoint.rest_url}\n"
                      f"  gRPC  {running.endpoint.grpc_target}\n  stop  {stop}")
         if ui:
-            show_spec(spec_path, backend, image, as_json=as_json)
+            show_spec(spec_path, backend, image, chosen, as_json=as_json)
+
+
+def _up_each(spec: Spec, servers: Sequence[Spec], as_json: bool) -> None:
+    from deploy import serving
+    from deploy.cli.fleet_views import UP
+
+    for server in servers:
+        for warning in serving.misspelled(server.server.flags):
+            click.echo(f"warning: {server.short_name}: {warning}", err=True)
+    results = on_each(servers, lambda one, progress: serving.up(one, progress=progress), quiet=as_json, changing=True)
+    tell_each(spec, results, UP, as_json)
 
 
 def _logs(app: click.Group) -> None:
     @command(app, "logs", example="tfs logs --tail 100")
     @spec_option
+    @of_servers
     @click.option("--tail", "-n", type=click.IntRange(min=1), default=50, show_default=True,
                   help="Number of lines, from the end.")
-    def logs(spec_path: Path, tail: int, as_json: bool) -> None:
+    def logs(spec_path: Path, chosen: ChosenServers, tail: int, as_json: bool) -> None:
         """Print the server's last lines."""
         from deploy import serving
 
-        text = serving.logs(load_spec_or_last(spec_path), tail)
+        spec = load_spec_or_last(spec_path)
+        if servers := several(spec, chosen):
+            tell_lines(spec, on_each(servers, lambda one, _: serving.logs(one, tail), quiet=True), as_json)
+            return
+        text = serving.logs(spec, tail)
         tell({"logs": text.splitlines()}, as_json, lambda: text.rstrip("\n"))
 
 
 def _down(app: click.Group) -> None:
     @command(app, "down", example="tfs down --spec serving.yaml")
     @spec_option
+    @of_servers
     @click.option("--leftovers", is_flag=True, help="Stop the servers of tests whose runs are gone, and no spec's.")
-    def down(spec_path: Path, leftovers: bool, as_json: bool) -> None:
+    def down(spec_path: Path, chosen: ChosenServers, leftovers: bool, as_json: bool) -> None:
         """Stop the server.
 
         Running requests get server/drain seconds to finish. Doing it twice is no error.
@@ -85,6 +129,12 @@ def _down(app: click.Group) -> None:
             tell({"stopped": names}, as_json, lambda: f"stopped {', '.join(names)}" if names else "nothing was left")
             return
         spec = load_spec_or_last(spec_path)
+        if servers := several(spec, chosen):
+            from deploy.cli.fleet_views import DOWN
+
+            tell_each(spec, on_each(servers, lambda one, progress: serving.down(one, progress=progress), quiet=as_json,
+                                    changing=True), DOWN, as_json)
+            return
         with steps(f"stopping {spec.name}", quiet=as_json):
             stopped = serving.down(spec)
         tell({"name": spec.name, "stopped": stopped}, as_json,

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from deploy.cli.options import RepositoryPlace, command, load_spec, spec_option, steps, tell
+from deploy.cli.fleets import on_each, several, tell_each
+from deploy.cli.options import (
+    ChosenServers,
+    RepositoryPlace,
+    command,
+    load_spec,
+    of_servers,
+    spec_option,
+    steps,
+    tell,
+)
 from deploy.cli.targets import connected
 from deploy.errors import SmokeFailed
 
 if TYPE_CHECKING:
+    from deploy.backends import Progress
     from deploy.repository import Repository
     from deploy.smoke import SmokeReport
     from deploy.spec import Spec
@@ -26,14 +37,15 @@ tfs smoke --rest-url http://10.0.0.5:8501 --grpc 10.0.0.5:8500 --model digits --
 def register(app: click.Group) -> None:
     @command(app, "smoke", example=_EXAMPLE)
     @spec_option
+    @of_servers
     @click.option("--model", "names", multiple=True, help="Only this model. Repeatable.")
     @click.option("--rest-url", metavar="URL", help="A server that wasn't started from the spec: http://host:port.")
     @click.option("--grpc", "grpc_target", metavar="HOST:PORT", help="Its gRPC address.")
     @click.option("--repository", "-r", type=RepositoryPlace(),
                   help="Where such a server's models were published, for their golden answers.")
     @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML here, too.")
-    def smoke(spec_path: Path, names: tuple[str, ...], rest_url: str | None, grpc_target: str | None,
-              repository: Path | str | None, junit: Path | None, as_json: bool) -> None:
+    def smoke(spec_path: Path, chosen: ChosenServers, names: tuple[str, ...], rest_url: str | None,
+              grpc_target: str | None, repository: Path | str | None, junit: Path | None, as_json: bool) -> None:
         """Ask every served model over REST and gRPC.
 
         States, signatures, every golden answer in every form, labels, and the errors that should come. Models without
@@ -43,9 +55,17 @@ def register(app: click.Group) -> None:
         from deploy.report import junit as junit_xml
 
         if rest_url or grpc_target:
+            if any(chosen):
+                raise click.UsageError("--server and --group choose among the spec's servers: leave --rest-url and "
+                                       "--grpc out")
             report = _of_address(rest_url, grpc_target, names, repository, quiet=as_json)
         else:
-            report = _of_spec(load_spec(spec_path), names, quiet=as_json)
+            spec = load_spec(spec_path)
+            if servers := several(spec, chosen):
+                _each(spec, servers, names, junit, as_json)
+                return
+            with steps(f"asking {spec.name}", quiet=as_json) as progress:
+                report = _of_spec(spec, names, progress)
         if junit:
             _write(junit, junit_xml(report))
         tell(report.to_json(), as_json, lambda: smoke_table(report))
@@ -64,7 +84,24 @@ def gate(spec: Spec) -> Callable[[Endpoint], None]:
     return test
 
 
-def _of_spec(spec: Spec, names: tuple[str, ...], *, quiet: bool) -> SmokeReport:
+def _each(spec: Spec, servers: Sequence[Spec], names: tuple[str, ...], junit: Path | None, as_json: bool) -> None:
+    """Of several servers: a line for each, and of those where something isn't right, what that is."""
+    from deploy.cli.fleet_views import SMOKE
+    from deploy.cli.smoke_tables import smoke_table
+    from deploy.cli.untranslated import as_deploy_error
+    from deploy.report import junit_of_servers
+
+    _chosen(spec, names)
+    results = on_each(servers, lambda one, progress: _of_spec(one, names, progress), quiet=as_json, changing=True)
+    if junit:
+        _write(junit, junit_of_servers({r.server: r.value if r.value is not None else
+                                        "interrupted" if r.error is None else str(as_deploy_error(r.error))
+                                        for r in results}))
+    tell_each(spec, results, SMOKE, as_json, below=lambda: [part for r in results if r.value is not None and
+              not r.value.ok for part in (f"\n{r.server}:", smoke_table(r.value))])
+
+
+def _of_spec(spec: Spec, names: tuple[str, ...], progress: Progress) -> SmokeReport:
     from deploy import serving, smoke
     from deploy.errors import ServerError
 
@@ -72,9 +109,7 @@ def _of_spec(spec: Spec, names: tuple[str, ...], *, quiet: bool) -> SmokeReport:
     if server is None or not server.alive():
         raise ServerError(f"{spec.name} isn't running",
                           hint="start it with `tfs up`, or name a server with --rest-url and --grpc", id="not-running")
-    with steps(f"asking {spec.name}", quiet=quiet) as progress:
-        return smoke.smoke_test(server.endpoint, models, smoke.source_of(spec, models), smoke.settings_of(spec),
-                                progress)
+    return smoke.smoke_test(server.endpoint, models, smoke.source_of(spec, models), smoke.settings_of(spec), progress)
 
 
 def _of_address(rest_url: str | None, grpc_target: str | None, names: tuple[str, ...], repository: Path | str | None, *,

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from deploy.cli.options import command, load_spec, overridable, repository_option, spec_option, tell
+from deploy.cli.fleets import on_each, several, tell_each, tell_sections
+from deploy.cli.options import (
+    ChosenServers,
+    command,
+    load_spec,
+    of_servers,
+    overridable,
+    repository_option,
+    spec_option,
+    tell,
+)
 
 if TYPE_CHECKING:
     from deploy.serving import ServerPlan
@@ -73,35 +83,50 @@ def _configure(app: click.Group) -> None:
     @command(app, "configure", example="tfs configure --spec serving.yaml --out generated\ntfs configure --dry-run\n"
                                        "tfs configure --check")
     @spec_option
+    @of_servers
     @overridable
     @click.option("--out", type=click.Path(path_type=Path, file_okay=False),
                   help="Directory for the files.  [default: generated/<the spec's file name> beside it]")
     @click.option("--dry-run", is_flag=True, help="Print files, command line and container options; write nothing.")
     @click.option("--check", "only_check", is_flag=True,
                   help="Write nothing; exit code 2 if the files aren't what the spec says. Keys aren't compared.")
-    def configure(spec_path: Path, backend: str | None, image: str | None, out: Path | None, dry_run: bool,
-                  only_check: bool, as_json: bool) -> None:
+    def configure(spec_path: Path, chosen: ChosenServers, backend: str | None, image: str | None, out: Path | None,
+                  dry_run: bool, only_check: bool, as_json: bool) -> None:
         """Write the server's config files.
 
-        Paths in them are those that a container sees, unless server/backend is process or embedded.
+        Paths in them are those that a container sees, unless server/backend is process or embedded. Of a spec with
+        several servers each has a directory of its own.
         """
-        from deploy import backends, render, serving
+        from deploy import serving
 
         if dry_run and only_check:
             raise click.UsageError("--dry-run prints the files and --check compares them: choose one")
         spec = load_spec(spec_path, backend, image)
-        if dry_run:
+        directory, servers = out or spec.path.parent / "generated" / spec.path.stem, several(spec, chosen)
+        if servers and dry_run:
+            tell_plans(spec, servers, as_json)
+        elif servers:
+            from deploy.cli.fleet_views import files_view
+
+            results = on_each(servers, lambda one, _: _files(one, directory / one.short_name, only_check), quiet=True)
+            tell_each(spec, results, files_view("up to date" if only_check else "written"), as_json)
+        elif dry_run:
             plan = serving.plan(spec)
             tell(plan.to_json(), as_json, lambda: plan_text(plan))
-            return
-        directory, runs = out or spec.path.parent / "generated" / spec.path.stem, backends.preferred(spec)
-        files = render.files(spec, runs.layout(spec, str(directory.absolute())))
-        if only_check:
-            current = _check_current(spec, files, directory)
-            tell({"files": [str(p) for p in current]}, as_json, lambda: f"{directory} is up to date")
-            return
-        written = _write(spec, files, directory, runs.reader)
-        tell({"files": [str(p) for p in written]}, as_json, lambda: "\n".join(f"wrote {p}" for p in written))
+        else:
+            files = _files(spec, directory, only_check)
+            tell({"files": files}, as_json, lambda: f"{directory} is up to date" if only_check else
+                 "\n".join(f"wrote {path}" for path in files))
+
+
+def _files(spec: Spec, directory: Path, only_check: bool) -> list[str]:
+    """The paths of the config files, which are written, or are what the spec says already. Raises SpecError."""
+    from deploy import backends, render
+
+    runs = backends.preferred(spec)
+    files = render.files(spec, runs.layout(spec, str(directory.absolute())))
+    paths = _check_current(spec, files, directory) if only_check else _write(spec, files, directory, runs.reader)
+    return list(map(str, paths))
 
 
 def _write(spec: Spec, files: Mapping[str, str], directory: Path, reader: tuple[int, int] | None) -> list[Path]:
@@ -123,6 +148,14 @@ def _check_current(spec: Spec, files: Mapping[str, str], directory: Path) -> lis
                         hint="run `tfs configure` with the same options, and commit what it wrote",
                         id="generated-stale")
     return list(paths)
+
+
+def tell_plans(spec: Spec, servers: Sequence[Spec], as_json: bool) -> None:
+    """What would be started for each of several servers."""
+    from deploy import serving
+
+    results = on_each(servers, lambda one, _: serving.plan(one), quiet=True)
+    tell_sections(spec, results, as_json, data=lambda plan: plan.to_json(), text=plan_text)
 
 
 def plan_text(plan: ServerPlan) -> str:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
 from urllib.parse import quote_from_bytes
@@ -24,18 +25,46 @@ _INDEX = {name: place for place, name in enumerate(RULES)}
 def junit(report: SmokeReport) -> str:
     """The XML text."""
     root = ET.Element("testsuites", {"name": "tfs smoke", **_numbers(report.checks)})
+    _suites(root, report)
+    return _xml(root)
+
+
+def junit_of_servers(reports: Mapping[str, SmokeReport | str]) -> str:
+    """As `junit`, of several servers: the suites `server/model` of each report; a text is why there is none, and an
+    error in the suite `server`."""
+    given = [report for report in reports.values() if isinstance(report, SmokeReport)]
+    numbers = _numbers(tuple(check for report in given for check in report.checks))
+    missing = len(reports) - len(given)
+    numbers |= {name: str(int(numbers[name]) + missing) for name in ("tests", "errors")}
+    root = ET.Element("testsuites", {"name": "tfs smoke", **numbers})
+    for server, report in reports.items():
+        if isinstance(report, SmokeReport):
+            _suites(root, report, server)
+            continue
+        suite = ET.SubElement(root, "testsuite", {"name": _text(server), **_numbers(()), "tests": "1", "errors": "1"})
+        case = ET.SubElement(suite, "testcase", classname=_text(f"tfs.smoke.{server}"), name="asked", time="0.000000")
+        ET.SubElement(case, "error", message=_text(report))
+    return _xml(root)
+
+
+def _suites(root: ET.Element, report: SmokeReport, server: str = "") -> None:
+    """One for each model."""
     for model, checks in groupby(sorted(report.checks, key=lambda c: c.model), key=lambda c: c.model):
         cases = tuple(checks)
+        name = f"{server}/{model}" if server else model
         suite = ET.SubElement(root, "testsuite", {
-            "name": _text(model), "hostname": _text(report.endpoint), **_numbers(cases)})
+            "name": _text(name), "hostname": _text(report.endpoint), **_numbers(cases)})
         for check in cases:
-            _case(suite, check)
+            _case(suite, check, f"tfs.smoke.{server}." if server else "tfs.smoke.")
+
+
+def _xml(root: ET.Element) -> str:
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _case(suite: ET.Element, check: SmokeCheck) -> None:
-    case = ET.SubElement(suite, "testcase", classname=_text(f"tfs.smoke.{check.subject}"),
+def _case(suite: ET.Element, check: SmokeCheck, prefix: str) -> None:
+    case = ET.SubElement(suite, "testcase", classname=_text(f"{prefix}{check.subject}"),
                          name=_text(f"{check.name} ({check.protocol})"), time=f"{check.seconds:.6f}")
     tag = _TAGS.get(check.outcome)
     if tag is None:

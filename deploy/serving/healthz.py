@@ -7,21 +7,30 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
+from typing import Any, Protocol
 
 from deploy.errors import PortTaken
-from deploy.serving.ready import ReadyAnswer
 
 HOST = "127.0.0.1"
+
+
+class Readiness(Protocol):
+    """Of one server (ready.ReadyAnswer), or of several."""
+
+    @property
+    def ready(self) -> bool: ...
+
+    def to_json(self) -> dict[str, Any]: ...
 
 
 class Cached:
     """One look at a time, and at most one per `seconds`: however many probes there are, the server is asked once."""
 
-    def __init__(self, ask: Callable[[], ReadyAnswer], seconds: float = 0.5) -> None:
+    def __init__(self, ask: Callable[[], Readiness], seconds: float = 0.5) -> None:
         self._ask, self._seconds, self._lock = ask, seconds, Lock()
-        self._last: tuple[float, ReadyAnswer] | None = None
+        self._last: tuple[float, Readiness] | None = None
 
-    def __call__(self) -> ReadyAnswer:
+    def __call__(self) -> Readiness:
         with self._lock:
             if self._last is None or time.monotonic() - self._last[0] > self._seconds:
                 answer = self._ask()
@@ -29,7 +38,7 @@ class Cached:
             return self._last[1]
 
 
-def listen(ask: Callable[[], ReadyAnswer], port: int) -> ThreadingHTTPServer:
+def listen(ask: Callable[[], Readiness], port: int) -> ThreadingHTTPServer:
     """A server on 127.0.0.1 that listens; `serve_forever` answers. port: 0 for any. Raises PortTaken."""
     cached = Cached(ask)
 

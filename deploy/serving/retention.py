@@ -151,7 +151,7 @@ def _own(entry: VersionEntry, rank: int, rule: RetentionRule, now: float) -> lis
 
 def _named_by(spec: Spec, entries: Mapping[str, Sequence[VersionEntry]]) -> list[tuple[ModelVersion, str]]:
     """What a spec's file, ledger, config file and server name, of the models that are looked at."""
-    who, named = spec.path.name, []
+    who, named = f"{spec.path.name} ({spec.short_name})" if spec.fleet else spec.path.name, []
     try:
         seen = status(spec)
     except DeployError as error:  # then nobody can say what it uses

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from deploy import files
 from deploy.backends import find
@@ -25,7 +28,7 @@ def remember_start(spec: Spec) -> None:
     _write(spec.state_dir, STARTED, configuration(spec))
     with suppress(OSError, ValueError, SpecError):
         text = files.read_bytes(spec.path, files.MOST_TEXT)
-        if parse(text, spec.path).name == spec.name:  # it may have been edited since
+        if any(one.name == spec.name for one in parse(text, spec.path).members):  # it may have been edited since
             write({SPEC: _came_from(spec.path) + text.decode("utf-8-sig")}, spec.state_dir)
     with suppress(OSError):
         (spec.state_dir / FAILED).unlink(missing_ok=True)
@@ -44,7 +47,24 @@ def last_started(path: Path) -> Spec | None:
                 text = _own(kept)
                 if text.startswith(_came_from(path.absolute()).encode()):
                     return parse(text, path.absolute())
-    return next((candidate for candidate in candidates if find(candidate)), None)
+    return next((candidate for candidate in candidates if find(candidate)), None) or _last_of_several(candidates)
+
+
+def _last_of_several(candidates: Iterable[Spec]) -> Spec | None:
+    """By the directories of its servers, `<fleet>.<server>`, a spec of several whose text is lost, too."""
+    for fleet in candidates:
+        beside = fleet.state_dir.parent.glob(f"{glob.escape(fleet.name)}.*")
+        names = sorted(path.name for path in beside if path.is_dir())
+        servers = [msgspec.structs.replace(fleet, name=name, fleet=fleet.name) for name in names]
+        if any(map(find, servers)):
+            return msgspec.structs.replace(fleet, servers=tuple(servers))
+    return None
+
+
+def forget_start(spec: Spec) -> None:
+    """Called when the server was stopped on purpose. The spec's text stays: it may be all that is left of it."""
+    with suppress(OSError):
+        (spec.state_dir / STARTED).unlink(missing_ok=True)
 
 
 def _came_from(path: Path) -> str:
@@ -54,6 +74,11 @@ def _came_from(path: Path) -> str:
 def remember_failure(spec: Spec, error: DeployError) -> None:
     """Called when a start failed: its container is removed, so this is all that is left."""
     _write(spec.state_dir, FAILED, error.to_json())
+
+
+def started(spec: Spec) -> bool:
+    """Whether the spec's server was started and not stopped since, as far as that is written down: nothing is asked."""
+    return (spec.state_dir / STARTED).is_file()
 
 
 def failure(spec: Spec) -> Mapping[str, Any] | None:

@@ -24,7 +24,7 @@ from deploy.serving.drift import read_config
 from deploy.serving.planning import CONFIG_LABEL, choose_backend, digest, make
 from deploy.serving.resolving import ResolvedModel, as_known_good, differences, note_start, stored, wanted
 from deploy.serving.snapshot import Connect, Controls, connected, open_release
-from deploy.serving.start_record import remember_failure, remember_start
+from deploy.serving.start_record import forget_start, remember_failure, remember_start
 from deploy.spec import Spec
 from deploy.state import Ledger
 from deploy.state.ledger import Line
@@ -158,17 +158,21 @@ def down(spec: Spec, *, progress: Progress | None = None, connect: Callable[[End
     """
     with locked(spec.state_dir, "down"):
         server = _alive(spec, certain=True)
-        if server is None:
-            return False
-        if backends.backend_of(server).capabilities.drains:
-            server.stop(spec.server.drain + _GRACE)
-            return True
-        if spec.server.drain > 0:
-            names, deadline = _served(spec, server), Deadline(spec.server.drain)
-            with closing(connect(server.endpoint)) as control:
-                drain(control, names, deadline, progress or silent)
-        server.stop(_GRACE)
-        return True
+        if server is not None:
+            _stop(spec, server, progress or silent, connect)
+        forget_start(spec)
+        return server is not None
+
+
+def _stop(spec: Spec, server: Server, progress: Progress, connect: Callable[[Endpoint], Client]) -> None:
+    if backends.backend_of(server).capabilities.drains:
+        server.stop(spec.server.drain + _GRACE)
+        return
+    if spec.server.drain > 0:
+        names, deadline = _served(spec, server), Deadline(spec.server.drain)
+        with closing(connect(server.endpoint)) as control:
+            drain(control, names, deadline, progress)
+    server.stop(_GRACE)
 
 
 def _served(spec: Spec, server: Server) -> list[str]:
