@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from deploy import client
+from deploy.addresses import grpc_target, rest_url
 from deploy.cli.outcome import run
-from deploy.client.connecting import grpc_target, rest_url
 from deploy.errors import SpecError
 from deploy.types import Endpoint
 
