@@ -1,5 +1,5 @@
-"""Where a repository is: a directory, or an address such as `s3://bucket/models`; where a server answers: `host:port` over
-gRPC, a URL over REST. Parsed here and nowhere else."""
+"""Where a repository is: a directory, or an address such as `s3://bucket/models`; where a server answers: `host:port`,
+or a URL over REST. Parsed here and nowhere else."""
 
 from __future__ import annotations
 

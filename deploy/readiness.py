@@ -201,6 +201,12 @@ def not_running(name: str, returncode: int | None, *, ended: bool) -> Gap:
     return Gap("", f"{name} {how}", "running", how)
 
 
+def not_answering(name: str, where: str) -> Gap:
+    """The gap of a server that somebody else starts, and that isn't to be reached."""
+    how = f"doesn't answer at {where}; it is started by somebody else"
+    return Gap("", f"{name} {how}", "running", how)
+
+
 def closed_ports(ports: Mapping[str, int | None], listening: Collection[int]) -> list[Gap]:
     """One gap if not all of the ports are open. ports: by protocol; None for one that isn't offered."""
     closed = [f"{protocol} port {port} isn't open" for protocol, port in ports.items()

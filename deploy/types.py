@@ -140,12 +140,16 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a server listens. A port of None means: not offered. tls: of gRPC; TensorFlow Serving's REST has none."""
+    """Where a server listens. A port of None means: not offered. tls: of gRPC; TensorFlow Serving's REST has none.
+
+    url: REST's base URL, where that isn't http:// of host and rest_port: behind a proxy, for example.
+    """
 
     host: str = "127.0.0.1"
     grpc_port: int | None = 8500
     rest_port: int | None = 8501
     tls: Tls | None = None
+    url: str = ""
 
     @property
     def grpc_target(self) -> str:
@@ -153,7 +157,7 @@ class Endpoint:
 
     @property
     def rest_url(self) -> str:
-        return f"http://{bracketed(self.host)}:{self.rest_port}"
+        return self.url or f"http://{bracketed(self.host)}:{self.rest_port}"
 
     @property
     def ports(self) -> dict[str, int | None]:

@@ -6,6 +6,8 @@
     process            process and embedded: child processes of this machine
     process_server     one child process that may outlive us
     record             run.json: how another process finds it
+    remote             remote: a server that somebody else starts, known by its addresses
+    remote_config      the config file of such a server, here and where it reads it
     container          container: a Docker engine
     container_server   one container that can do as little as possible besides serving
     container_options  how it is run, as plain data for the Docker SDK

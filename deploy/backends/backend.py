@@ -82,6 +82,11 @@ class ConfigStore(Protocol):
     def place(self) -> str:
         """Where it is, for people."""
 
+    @property
+    def lost_on_restart(self) -> str:
+        """What a restart of the server undoes although it is written here, in a sentence that says so and what helps;
+        "" for a server that starts from these files."""
+
     def path(self, name: str) -> str:
         """Where a file is, for people."""
 
@@ -202,6 +207,10 @@ class LocalConfig:
     @property
     def place(self) -> str:
         return str(self.directory)
+
+    @property
+    def lost_on_restart(self) -> str:
+        return ""
 
     def path(self, name: str) -> str:
         return str(self.directory / name)

@@ -140,6 +140,7 @@ def status_table(status: ServerStatus) -> RenderableType:
                       "\n".join(states) or "-")
     lines = [f"problem: {p}" for p in status.problems if status.running or status.exists]
     lines += [f"{'release' if d.kind == 'release' else 'drift'}: {d.message}" for d in status.drift]
+    lines += [f"note: {note}" for note in status.notes]
     if status.changes:
         lines += [f"changed: {change}" for change in status.changes]
         lines.append("it runs with another configuration than the spec has now; `tfs down` and `tfs up` apply the spec")

@@ -233,4 +233,8 @@ def _releases(history: list[Release]) -> object:
         shown.add_row(r.id, f"{r.kind} of {r.model}", str(r.before), str(r.goal), r.began[:19].replace("T", " "),
                       "-" if r.seconds is None else f"{r.seconds:.1f}", str(r.by.get("by", "unknown")),
                       f"{outcome}: {r.reason or r.undoing}" if r.reason or r.undoing else outcome)
-    return shown
+    if not history[-1].lost_on_restart:
+        return shown
+    from rich.console import Group
+
+    return Group(shown, "", f"note: {history[-1].lost_on_restart}")

@@ -49,7 +49,7 @@ def _up(app: click.Group) -> None:
         Ready means: exactly the versions and labels that the spec wants, on both ports. The server is stopped again,
         with the reason, if that doesn't happen within server/start_timeout.
         """
-        from deploy import serving
+        from deploy import backends, serving
         from deploy.cli.specs import plan_text, tell_plans
         from deploy.cli.ui import show_spec
         from deploy.extras import require
@@ -76,6 +76,8 @@ def _up(app: click.Group) -> None:
         with steps(f"starting {spec.name}", quiet=as_json) as progress:
             running = serving.up(spec, progress=progress)
         stop = "tfs down" if str(spec_path) == _DEFAULT_SPEC else f"tfs down --spec {shlex.quote(str(spec_path))}"
+        if not backends.BACKENDS[running.backend].capabilities.starts:
+            stop = "where it runs"
         tell(running.to_json() | {"warnings": warnings}, as_json,
              lambda: f"{spec.name} is up ({running.backend}: {running.why})\n  REST  {running.endpoint.rest_url}\n"
                      f"  gRPC  {running.endpoint.grpc_target}\n  stop  {stop}")

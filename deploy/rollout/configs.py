@@ -24,6 +24,11 @@ class ConfigFile:
         """Raises RolloutError if that can't be known."""
         return self._text() is not None
 
+    @property
+    def lost_on_restart(self) -> str:
+        """See ConfigStore."""
+        return self._store.lost_on_restart
+
     def read(self) -> pb.ModelServerConfig:
         """Raises RolloutError if it isn't there, SpecError naming line and column if it can't be parsed."""
         return self._split()[1]

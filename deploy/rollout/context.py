@@ -11,13 +11,14 @@ from deploy import backends, client, serving
 from deploy.backends import Server
 from deploy.backends.base import Progress
 from deploy.client import Client
-from deploy.errors import RolloutError, ServerError
+from deploy.errors import RolloutError
 from deploy.repository import versions_of
 from deploy.rollout import configs
 from deploy.rollout.actions import Goal
 from deploy.rollout.configs import ConfigFile
 from deploy.rollout.goals import begin, model_of
 from deploy.rollout.live_server import LiveServer, Timeouts, settle
+from deploy.serving.snapshot import running_server
 from deploy.spec import Spec
 from deploy.state import Ledger, Release, releases, started_from
 from deploy.state.release import Outcome, entry
@@ -75,17 +76,15 @@ def running(spec: Spec) -> bool:
 @contextmanager
 def rollout_context(spec: Spec, name: str) -> Iterator[RolloutContext]:
     """Raises SpecError for an unknown model, ServerError if the server doesn't run."""
-    model, server = model_of(spec, name), serving.find(spec)
-    if server is None or not server.alive():
-        raise ServerError(f"{spec.name} isn't running", hint="start it: tfs up", id="not-running")
-    part = spec.rollout
+    model, server = model_of(spec, name), running_server(spec)
+    part, can = spec.rollout, backends.backend_of(server).capabilities
 
     def memory() -> int | None:
         memory = server.memory()
         return memory.used if memory else None
 
     def gone() -> bool:
-        restarts = backends.backend_of(server).capabilities.restarts and spec.server.restart != "no"
+        restarts = (can.restarts and spec.server.restart != "no") or not can.starts  # somebody may start it
         return not restarts and not server.alive()
 
     with closing(client.connect(server.endpoint, timeout=spec.smoke.timeout)) as connected:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from deploy import files, serving
 from deploy.backends import MemoryUse, backend_of
-from deploy.errors import DeployError, RolloutError, SpecError
+from deploy.errors import DeployError, RolloutError, SpecError, VersionNotFound
 from deploy.repository import StoredVersion, versions_of
 from deploy.rollout import configs
 from deploy.rollout.actions import Goal
@@ -21,7 +22,7 @@ from deploy.savedmodel import diff
 from deploy.serving import ResolvedModel, preflight
 from deploy.serving.preflight import number
 from deploy.serving.resolving import check_flags, check_signed
-from deploy.types import ModelRef, Specific
+from deploy.types import ModelRef, Serving, Specific
 
 _BYTES_PER_FILE_BYTE = 1.2  # TF Serving's own estimate of what a model needs
 
@@ -67,29 +68,49 @@ def check(context: RolloutContext, goal: Goal, *, allow_breaking: str = "",
         except DeployError as e:
             findings.problems.append(e)
 
-    attempt("reading the config file", lambda: _config(context))
+    attempt("reading the config file", lambda: _config(context, findings))
     attempt("looking at the server's flags", lambda: _flags(context))
     attempt("looking for it in the repository", lambda: _fetched(context, goal, progress))
-    stored = versions_of(context.model)
-    for version in sorted(goal.to.versions):
+    stored, only_there = versions_of(context.model), _only_there(context, goal)
+    for version in sorted(goal.to.versions & only_there):
+        findings.notes.append(f"nothing of {context.model.name}/{version} is here: nobody can say whether it is whole "
+                              "where the server looks, which has served it before")
+    here = sorted(goal.to.versions - only_there)
+    for version in here:
         attempt(f"verifying {context.model.name}/{version}",
                 partial(_verified, context, goal, stored.version(version), findings))
-    try:
-        path = stored.version(goal.version).path
-    except DeployError:  # among the problems already
-        return findings
-    if not findings.problems:
+    if goal.version in here and not findings.problems:
         attempt("bringing it to the server", lambda: backend_of(context.server).stage(
-            context.spec, [stored.version(number) for number in sorted(goal.to.versions)], progress))
-    attempt("looking where the server looks", lambda: _readable(context, goal, path))
-    attempt("comparing contracts", lambda: _contract(context, goal, path, allow_breaking, findings))
-    attempt("forecasting memory", lambda: _memory(context, goal, path, findings))
-    attempt("asking the server", lambda: _statuses(context, goal, findings))
+            context.spec, [stored.version(number) for number in here], progress))
+    with suppress(DeployError):  # among the problems already
+        path = stored.version(goal.version).path if goal.version in here else None
+        attempt("looking where the server looks", lambda: _readable(context, goal, path))
+        if path is not None:
+            attempt("comparing contracts", lambda: _contract(context, goal, path, allow_breaking, findings))
+            attempt("forecasting memory", lambda: _memory(context, goal, path, findings))
+        attempt("asking the server", lambda: _statuses(context, goal, findings))
     return findings
 
 
-def _config(context: RolloutContext) -> None:
-    name = context.model.name
+def _only_there(context: RolloutContext, goal: Goal) -> frozenset[int]:
+    """Versions that the server serves, or has served, and of which nothing is here: it has files of its own."""
+    if backend_of(context.server).capabilities.starts:
+        return frozenset()
+    stored = versions_of(context.model)
+    return _served(context, goal) - frozenset(stored.numbers() if stored.here else ())
+
+
+def _served(context: RolloutContext, goal: Goal) -> frozenset[int]:
+    """Now, or at any time that the ledger knows of."""
+    states = [Serving.from_json(line["serving"]) for line in context.ledger.read()
+              if line["event"] in ("known_good", "started") and line["model"] == context.model.name]
+    return goal.before.versions.union(*(state.versions for state in states))
+
+
+def _config(context: RolloutContext, findings: Findings) -> None:
+    name, lost = context.model.name, context.live_server.file.lost_on_restart
+    if lost:
+        findings.notes.append(lost)
     if not configs.pinned(configs.find(context.live_server.file.read(), name)):
         raise SpecError(f"model {name!r} isn't pinned: the server itself loads what its version policy says",
                         hint=f"name its versions in {context.spec.path.name} (versions: [N]), then tfs down and tfs up",
@@ -109,8 +130,14 @@ def _flags(context: RolloutContext) -> None:
 
 
 def _fetched(context: RolloutContext, goal: Goal, progress: Callable[[str], None]) -> None:
-    wanted = replace(context.model, versions=Specific(tuple(goal.to.versions)))
-    serving.fetch(context.spec, models=[wanted], step=progress)
+    there = frozenset() if backend_of(context.server).capabilities.starts else _served(context, goal)
+    for version in sorted(goal.to.versions):
+        wanted = replace(context.model, versions=Specific((version,)))
+        try:
+            serving.fetch(context.spec, models=[wanted], step=progress)
+        except VersionNotFound:
+            if version not in there:  # else the server has it from somewhere else
+                raise
 
 
 def _verified(context: RolloutContext, goal: Goal, version: StoredVersion, findings: Findings) -> None:
@@ -120,14 +147,16 @@ def _verified(context: RolloutContext, goal: Goal, version: StoredVersion, findi
         findings.notes.append(f"{version} has no manifest: it is whole, but nobody can say whether it was changed")
 
 
-def _readable(context: RolloutContext, goal: Goal, path: Path) -> None:
-    check_flags(context.spec, context.model.name, path)
-    wanted = ResolvedModel(context.model.name, {goal.version: path})
-    preflight.check_readable([wanted], backend_of(context.server).user)
+def _readable(context: RolloutContext, goal: Goal, path: Path | None) -> None:
+    """path: of the goal's version; None if nothing of it is here."""
     config = context.live_server.file.read()
     inside = [entry.base_path for entry in config.model_config_list.config]
-    base_path = configs.find(config, context.model.name).base_path
-    inside.append(versions_of(context.model).version(goal.version).below(base_path))
+    if path is not None:
+        check_flags(context.spec, context.model.name, path)
+        wanted = ResolvedModel(context.model.name, {goal.version: path})
+        preflight.check_readable([wanted], backend_of(context.server).user)
+        base_path = configs.find(config, context.model.name).base_path
+        inside.append(versions_of(context.model).version(goal.version).below(base_path))
     missing = context.server.missing(inside)
     if missing:
         raise RolloutError(f"the server doesn't find {missing[0]}", details={"missing": missing},
@@ -139,8 +168,7 @@ def _contract(context: RolloutContext, goal: Goal, path: Path, allow_breaking: s
     now = current(goal.before, goal.label)
     if now is None or now == goal.version:
         return
-    before = versions_of(context.model).version(now).path
-    verdict = findings.verdict = diff.compare(diff.Subject.of(before), diff.Subject.of(path))
+    verdict = findings.verdict = diff.compare(_subject(context, goal, now), diff.Subject.of(path))
     if not verdict.breaking or goal.backward:
         return
     if not allow_breaking:
@@ -148,6 +176,13 @@ def _contract(context: RolloutContext, goal: Goal, path: Path, allow_breaking: s
                            hint="if that is meant: --allow-breaking REASON",
                            details={"differences": [str(r) for r in verdict.reasons]}, id="breaking-change")
     findings.notes.append(f"a breaking change is allowed: {allow_breaking}")
+
+
+def _subject(context: RolloutContext, goal: Goal, version: int) -> diff.Subject:
+    """A version that is served: its files, or what the server says of it where none are here."""
+    if version in _only_there(context, goal):
+        return diff.Subject(context.client.metadata(ModelRef(context.model.name, version)).contract)
+    return diff.Subject.of(versions_of(context.model).version(version).path)
 
 
 def _memory(context: RolloutContext, goal: Goal, path: Path, findings: Findings) -> None:

@@ -67,7 +67,8 @@ class Released:
         if self.ended.outcome == "undone":
             return f"{model} is served as before: {r.before} (release {r.id}: {self.ended.reason})"
         took = f" in {r.seconds:.1f} s" if r.seconds is not None else ""
-        return f"{model} is served: {r.goal} (release {r.id}{took})"
+        lost = f"; {r.lost_on_restart}" if r.lost_on_restart else ""
+        return f"{model} is served: {r.goal} (release {r.id}{took}){lost}"
 
 
 def roll_out(spec: Spec, model: str, to: int, *, pause_before: Sequence[str] = (), allow_breaking: str = "",
@@ -173,8 +174,11 @@ def _release(spec: Spec, model: str, kind: Kind, goal_for: GoalFor, *, settled_f
         if planned:
             planned(plan)
         plan.raise_if_forbidden()
+        lost = context.live_server.file.lost_on_restart
+        settings = {**{name: getattr(spec.rollout, spec_name) for name, spec_name in BAKE_TIMES.items()},
+                    **({"lost_on_restart": lost} if lost else {})}
         release = begin(context.ledger, model, kind, goal, note=note or allow_breaking, spec=context.entry,
-                        settings={name: getattr(spec.rollout, spec_name) for name, spec_name in BAKE_TIMES.items()})
+                        settings=settings)
         return _drive(context, release, goal, progress, plan)
 
 

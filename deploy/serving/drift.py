@@ -16,7 +16,7 @@ from deploy.render.configs import MODELS
 from deploy.state import Release
 from deploy.types import All, ServedModel, Serving, Specific
 from deploy.wire import config_pb2
-from deploy.wire.model_config import policy_of
+from deploy.wire.model_config import policy_of, set_served
 from deploy.wire.text import from_text
 
 Kind = Literal["file", "rpc", "poller", "disk", "release"]
@@ -37,6 +37,7 @@ class Views:
 
     spec: what the spec means with what is on disk now. ledger: what is known good since, None if nothing.
     file: what the config file means; None if it doesn't name the model or can't be read. live: what the server serves.
+    on_disk: None where nobody can see what the server has.
     edited: why the file isn't what was written, "" if it is. unloaded: versions that the server let go, without error.
     release: the one that is open. polls: whether the server reads the file again and again.
     """
@@ -46,7 +47,7 @@ class Views:
     ledger: Serving | None
     file: Serving | None
     live: Serving | None
-    on_disk: frozenset[int]
+    on_disk: frozenset[int] | None
     edited: str = ""
     unloaded: frozenset[int] = frozenset()
     release: Release | None = None
@@ -79,6 +80,8 @@ def drifts(v: Views) -> Iterator[Drift]:
 
 def _gone(v: Views) -> Iterator[Drift]:
     live = v.live.versions if v.live is not None else frozenset()
+    if v.on_disk is None:
+        return
     for version in sorted((live | v.wanted.versions) - v.on_disk):
         served = "is served, but " if version in live else ""
         yield Drift("disk", v.model, f"{v.model}/{version} {served}isn't on disk any more: no restart could serve it; "
@@ -114,9 +117,12 @@ def edits(config: config_pb2.ModelServerConfig, models: Iterable[ServedModel],
             differences[model.name] = f"it has no model {model.name!r}"
             continue
         expected = models_config([model], {model.name: entry.base_path}).model_config_list.config[0]
-        if entry.base_path not in base_paths(model):
+        same = config_pb2.ModelConfig()
+        same.CopyFrom(entry)
+        set_served(same, policy_of(entry), entry.version_labels)  # what is left out and what is default is the same
+        if entry.base_path.rstrip("/") not in base_paths(model):
             differences[model.name] = f"model {model.name!r} has the base path {entry.base_path}"
-        elif entry.SerializeToString(deterministic=True) != expected.SerializeToString(deterministic=True):
+        elif same.SerializeToString(deterministic=True) != expected.SerializeToString(deterministic=True):
             differences[model.name] = f"model {model.name!r} has {_policy(entry)}, and tfs wrote {_policy(expected)}"
     for name in entries:
         differences[name] = f"it has a model {name!r}, which the spec doesn't have"

@@ -10,14 +10,14 @@ from typing import Any
 from deploy import backends
 from deploy.backends import Server
 from deploy.errors import DeployError, RepositoryError, ServerError, SpecError, Unreachable
-from deploy.readiness import Desired, Gap, Snapshot, closed_ports, gaps, not_running
+from deploy.readiness import Desired, Gap, Snapshot, closed_ports, gaps
 from deploy.repository import versions_of
 from deploy.serving import snapshot
 from deploy.serving.drift import Drift, Views, drifts, edits, read_config
 from deploy.serving.planning import CONFIG_LABEL
 from deploy.serving.ready import asked_version, golden_of
-from deploy.serving.resolving import as_known_good, resolve
-from deploy.serving.snapshot import Connect, connected, look, open_release
+from deploy.serving.resolving import as_known_good, elsewhere, resolved
+from deploy.serving.snapshot import Connect, absent, connected, look, open_release
 from deploy.serving.start_record import changes
 from deploy.spec import Spec
 from deploy.state import Ledger, Release, started_from
@@ -34,6 +34,9 @@ def find(spec: Spec) -> Server | None:
 
 def logs(spec: Spec, tail: int = 50) -> str:
     """The last lines of the spec's server, or of the last one that left any. Raises ServerError if none did."""
+    if not backends.preferred(spec).capabilities.starts:
+        raise ServerError(f"{spec.name} is started by somebody else, and its log is where it runs",
+                          hint="what was done to it: tfs history; what it serves: tfs status", id="not-ours")
     text = backends.logs(spec, tail)
     if text is None:
         raise ServerError(f"{spec.name} isn't running and left no log", hint="start it: tfs up", id="not-running")
@@ -81,7 +84,8 @@ class ModelStatus:
 class ServerStatus:
     """What is wanted and what is served. facts: what the server says of itself (see Server.describe), as JSON data.
 
-    gaps: of the server itself. changes: how the spec differs from what was started, in sentences.
+    gaps: of the server itself. changes: how the spec differs from what was started, in sentences. notes: what people
+    should know of this server whatever its state.
     """
 
     facts: Mapping[str, Any]
@@ -89,6 +93,7 @@ class ServerStatus:
     gaps: tuple[Gap, ...] = ()
     changes: tuple[str, ...] = ()
     drift: tuple[Drift, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -130,6 +135,7 @@ class ServerStatus:
     def to_json(self) -> dict[str, Any]:
         return {**self.facts, "ready": self.ready, "problems": self.problems, "changed": bool(self.changes),
                 "changes": list(self.changes), "drift": [d._asdict() for d in self.drift],
+                "notes": list(self.notes),
                 "models": [m.to_json() for m in self.models]}
 
 
@@ -142,16 +148,18 @@ def status(spec: Spec, *, connect: Connect = snapshot.connect) -> ServerStatus:
     desired = [_desired(site, i) for i in range(len(spec.models))]
     if server is None or not facts["running"]:
         models = tuple(_model(site, i, d, []) for i, d in enumerate(desired))
-        gap = not_running(spec.name, facts.get("returncode"), ended=server is not None)
-        return ServerStatus(facts, models, (gap,), drift=_drift(site, models))
+        gap = absent(spec, server, facts.get("returncode"))
+        return ServerStatus(facts, models, (gap,), drift=_drift(site, models), notes=site.notes)
     site.polls = _polls(server.argv)
     ports, listening = server.endpoint.ports, server.listening()
     with connected(connect, server.endpoint) as controls:  # a port that isn't its own may be another server's
         asked = {name: controls[name] for name, port in ports.items() if name in controls and port in listening}
         snapshots = look(asked, [d for d, _ in desired], labels={m.name: _labels(site, m) for m in spec.models})
     models = tuple(_model(site, i, d, snapshots[d[0].model]) for i, d in enumerate(desired))
+    ours = backends.backend_of(server).capabilities.starts
     return ServerStatus(facts, models, tuple(closed_ports(ports, listening)),
-                        tuple(changes(spec, server.labels.get(CONFIG_LABEL))), _drift(site, models))
+                        tuple(changes(spec, server.labels.get(CONFIG_LABEL)) if ours else ()), _drift(site, models),
+                        site.notes)
 
 
 @dataclass(slots=True)
@@ -166,6 +174,7 @@ class _Site:
     lines: list[dict[str, Any]]
     config: config_pb2.ModelServerConfig | None
     unreadable: str = ""
+    notes: tuple[str, ...] = ()
     polls: bool = False
     edited: Mapping[str, str] = field(default_factory=dict)
     releases: Mapping[str, Release | None] = field(default_factory=dict)
@@ -174,9 +183,10 @@ class _Site:
     @classmethod
     def of(cls, spec: Spec, server: Server | None) -> _Site:
         lines = Ledger(spec.state_dir).read()
-        site = cls(spec, as_known_good(spec, lines), lines, None)
+        site, store = cls(spec, as_known_good(spec, lines), lines, None), backends.config(spec, server)
+        site.notes = tuple(filter(None, [store.lost_on_restart]))
         try:
-            site.config = read_config(backends.config(spec, server))
+            site.config = read_config(store)
         except SpecError as e:
             site.unreadable = e.message
         if site.config is not None:
@@ -190,7 +200,10 @@ class _Site:
         for entry in entries:
             if entry.name == model.name:
                 policy = policy_of(entry)
-                versions = policy.versions if isinstance(policy, Specific) else select(policy, _on_disk(model))
+                on_disk = _on_disk(self.spec, model)
+                if on_disk is None and not isinstance(policy, Specific):
+                    return None
+                versions = policy.versions if isinstance(policy, Specific) else select(policy, on_disk or ())
                 return Serving(frozenset(versions), dict(entry.version_labels))
         return None
 
@@ -210,7 +223,7 @@ def _desired(site: _Site, index: int) -> tuple[Desired, str]:
     model = site.known_good.models[index]
     release = site.releases[model.name]
     try:
-        return resolve(model, f"models/{index}").desired(release), ""
+        return resolved(site.known_good, index).desired(release), ""
     except DeployError as e:
         return Desired(model.name, None, model.labels, release), e.message
 
@@ -226,12 +239,12 @@ def _model(site: _Site, index: int, wanted: tuple[Desired, str], snapshots: Sequ
     first = next(iter(snapshots), Snapshot("", error=Unreachable("")))
     live = first.live if first.answered else None
     try:
-        ours = resolve(model, f"models/{index}").versions
+        ours = resolved(site.spec, index).versions
     except DeployError:
         ours = frozenset()
     unloaded = frozenset(s.version for s in first.statuses if s.state is VersionState.END and not s.failed)
     views = Views(model.name, Serving(ours, model.labels), started_from(site.lines, model), site.files[model.name],
-                  None if first.unknown else live, _on_disk(model), site.edited.get(model.name, ""),
+                  None if first.unknown else live, _on_disk(site.spec, model), site.edited.get(model.name, ""),
                   release=site.releases[model.name], polls=site.polls, unloaded=unloaded)
     return ModelStatus(views, tuple(sorted(desired.versions or ())), site.known_good.models[index].labels,
                        first.statuses, live, (*gaps(desired, snapshots), *_unverifiable(site, model, live)), unresolved)
@@ -247,7 +260,10 @@ def _unverifiable(site: _Site, model: ServedModel, live: Serving | None) -> Iter
         yield Gap(model.name, e.message, version=version)
 
 
-def _on_disk(model: ServedModel) -> frozenset[int]:
+def _on_disk(spec: Spec, model: ServedModel) -> frozenset[int] | None:
+    """The versions where the server looks; None if that can't be seen from here."""
+    if elsewhere(spec, model):
+        return None
     try:
         return frozenset(versions_of(model).numbers())
     except RepositoryError:

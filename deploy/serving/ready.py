@@ -24,10 +24,10 @@ from deploy.errors import (
     SpecError,
     VersionNotFound,
 )
-from deploy.readiness import Desired, closed_ports, gaps, not_running
+from deploy.readiness import Desired, closed_ports, gaps
 from deploy.repository import versions_of
-from deploy.serving.resolving import resolve
-from deploy.serving.snapshot import look, open_release
+from deploy.serving.resolving import resolved
+from deploy.serving.snapshot import absent, look, open_release
 from deploy.spec import Spec
 from deploy.state import Ledger
 from deploy.types import Endpoint, ModelRef, ModelVersion, ServedModel, Serving
@@ -93,7 +93,7 @@ class Prober:
             server = serving.find(self._spec)
             if server is None or not server.alive():
                 code = server.returncode() if server is not None else None
-                yield str(not_running(self._spec.name, code, ended=server is not None))
+                yield str(absent(self._spec, server, code))
                 return
             endpoint = server.endpoint
             closed = closed_ports(endpoint.ports, server.listening())
@@ -125,8 +125,9 @@ def ready(spec: Spec, *, timeout: float = 5.0) -> ReadyAnswer:
 def expected_of(spec: Spec) -> list[Desired]:
     """What the spec wants now, with what rollouts have made known good since. Raises RepositoryError or SpecError."""
     lines = Ledger(spec.state_dir).read()
-    return [resolve(model, f"models/{i}").desired(open_release(lines, model.name))
-            for i, model in enumerate(serving.as_known_good(spec, lines).models)]
+    known_good = serving.as_known_good(spec, lines)
+    return [resolved(known_good, i).desired(open_release(lines, model.name))
+            for i, model in enumerate(known_good.models)]
 
 
 def expected_from(refs: Iterable[str]) -> list[Desired]:
@@ -208,6 +209,8 @@ def golden_of(model: ServedModel, version: int, *, tflite: bool = False) -> Gold
     tflite: the server prefers the model.tflite of a version that has one.
     Raises RepositoryError for a damaged version: asking less than was recorded would be no answer.
     """
+    if not versions_of(model).here:
+        return None
     stored = versions_of(model).version(version)
     try:
         if stored.find_manifest() is None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from deploy import savedmodel, signing
+from deploy import backends, savedmodel, signing
 from deploy.backends import Progress, silent
 from deploy.errors import RepositoryError, SpecError, VersionNotFound
 from deploy.readiness import Change, Desired
@@ -38,20 +38,23 @@ _NOT_THERE = "publish a version first (`tfs export` or `tfs publish`), or correc
 class ResolvedModel:
     """One model's versions that have to be AVAILABLE, no more and no less, and where its labels have to lead.
 
-    paths: version -> directory on this machine.
+    paths: version -> directory on this machine. elsewhere: versions of which nothing is here, since a server that we
+    don't start has files of its own. unknown: which versions there are only that server sees, and any is fine.
     """
 
     name: str
     paths: Mapping[int, Path]
     labels: Mapping[str, int] = field(default_factory=dict)
+    elsewhere: frozenset[int] = frozenset()
+    unknown: bool = False
 
     @property
     def versions(self) -> frozenset[int]:
-        return frozenset(self.paths)
+        return frozenset(self.paths) | self.elsewhere
 
     def desired(self, release: Change | None = None) -> Desired:
         """What has to be served. release: one of the model that is open."""
-        return Desired(self.name, self.versions, self.labels, release)
+        return Desired(self.name, None if self.unknown else self.versions, self.labels, release)
 
 
 def wanted(spec: Spec, progress: Progress = silent) -> tuple[ResolvedModel, ...]:
@@ -60,7 +63,7 @@ def wanted(spec: Spec, progress: Progress = silent) -> tuple[ResolvedModel, ...]
     Raises VersionNotFound, IncompleteVersion, DigestMismatch, Untrusted, RepositoryError or SpecError.
     """
     mirrored.fetch(spec, step=progress)
-    models = tuple(resolve(model, f"models/{i}") for i, model in enumerate(spec.models))
+    models = tuple(resolved(spec, i) for i in range(len(spec.models)))
     for served, model in zip(spec.models, models, strict=True):
         for number, path in model.paths.items():
             check_flags(spec, model.name, path)
@@ -112,6 +115,30 @@ def _needed(spec: Spec, version: Path) -> tuple[str, str] | None:
     if _XLA_MODULE in ops and not server.compiles:
         return "xla_cpu_compilation_enabled", "is a model of JAX, which XLA has to compile: a server does that"
     return None
+
+
+def resolved(spec: Spec, index: int) -> ResolvedModel:
+    """One of the spec's models. Where nobody here sees the server's files, the versions that are named are enough.
+    Raises as `resolve`."""
+    model, policy = spec.models[index], spec.models[index].versions
+    if not elsewhere(spec, model):
+        return resolve(model, f"models/{index}")
+    if not isinstance(policy, Specific):
+        return ResolvedModel(model.name, {}, dict(model.labels), unknown=True)
+    try:
+        here = versions_of(model).paths()
+    except RepositoryError:
+        here = {}
+    paths = {v: here[v] for v in policy.versions if v in here}
+    return ResolvedModel(model.name, paths, dict(model.labels), frozenset(policy.versions) - paths.keys())
+
+
+def elsewhere(spec: Spec, model: ServedModel) -> bool:
+    """Whether nobody here can see which versions of a model are where the spec's server looks."""
+    backend = backends.preferred(spec)
+    if backend.capabilities.starts:
+        return False
+    return backend.layout(spec).base_paths.get(model.name) != model.base_path or not versions_of(model).here
 
 
 def resolve(model: ServedModel, where: str) -> ResolvedModel:

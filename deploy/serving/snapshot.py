@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
-from deploy import client
+from deploy import backends, client
+from deploy.backends import Server
 from deploy.client.failures import answers_no
 from deploy.client.interfaces import Asked, Control
-from deploy.errors import ClientError
-from deploy.readiness import Desired, Snapshot
+from deploy.errors import ClientError, ServerError
+from deploy.readiness import Desired, Gap, Snapshot, not_answering, not_running
+from deploy.spec import Spec
 from deploy.state import Release, releases
 from deploy.state.ledger import Line
 from deploy.types import Endpoint, ModelRef
@@ -80,6 +82,24 @@ def _snapshot(protocol: str, control: Control, model: str, labels: Iterable[str]
             if not answers_no(e):
                 unknown[label] = e.message
     return Snapshot(protocol, tuple(statuses), resolved, unknown)
+
+
+def absent(spec: Spec, server: Server | None, returncode: int | None) -> Gap:
+    """The gap of a spec's server that doesn't run. server: what is left of it; None: nothing."""
+    if server is not None and not backends.backend_of(server).capabilities.starts:
+        return not_answering(spec.name, server.endpoint.grpc_target)
+    return not_running(spec.name, returncode, ended=server is not None)
+
+
+def running_server(spec: Spec) -> Server:
+    """The spec's server, which runs. Raises ServerError if it doesn't."""
+    server = backends.find(spec)
+    if server is not None and server.alive():
+        return server
+    if server is not None and not backends.backend_of(server).capabilities.starts:
+        raise ServerError(str(absent(spec, server, None)), id="not-running",
+                          hint="see whether the address is right, and have it started where it runs")
+    raise ServerError(f"{spec.name} isn't running", hint="start it: tfs up", id="not-running")
 
 
 def open_release(lines: Iterable[Line], model: str) -> Release | None:

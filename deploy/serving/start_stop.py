@@ -23,7 +23,7 @@ from deploy.serving import preflight, snapshot, startup
 from deploy.serving.drift import read_config
 from deploy.serving.planning import CONFIG_LABEL, choose_backend, digest, make
 from deploy.serving.resolving import ResolvedModel, as_known_good, differences, note_start, stored, wanted
-from deploy.serving.snapshot import Connect, Controls, connected, open_release
+from deploy.serving.snapshot import Connect, Controls, connected, open_release, running_server
 from deploy.serving.start_record import forget_start, remember_failure, remember_start
 from deploy.spec import Spec
 from deploy.state import Ledger
@@ -86,11 +86,27 @@ def up(spec: Spec, *, progress: Progress | None = None, connect: Connect = snaps
             releases = {m.name: r for m in models if (r := open_release(lines, m.name)) is not None}
             startup.wait(server, controls, models, deadline, progress, changes=releases)
         why = "it is running already, with this configuration"
+        if not backends.backend_of(server).capabilities.starts:
+            why = "it was started by somebody else"
+            _take_over(spec, known_good, models, lines)
         return RunningServer(server.endpoint, server, server.kind, why, deadline.waited, models, already=True)
 
 
+def _take_over(spec: Spec, known_good: Spec, models: tuple[ResolvedModel, ...], lines: Sequence[Line]) -> None:
+    """Keep what somebody else's server, which is ready, is to be told when anything changes: the first time."""
+    backend = backends.preferred(spec)
+    store = backend.config(spec)
+    if read_config(store) is None:
+        store.write(backend.plan(known_good, labels={}).files)
+    if not any(line["event"] in ("started", "known_good") for line in lines):
+        note_start(spec, [model for model in models if not model.unknown], lines)
+
+
 def _running(spec: Spec) -> Server | None:
-    """The spec's server if it runs. Raises ServerError for one that was started with another configuration."""
+    """The spec's server if it runs. Raises ServerError for one that was started with another configuration, and for one
+    that doesn't run and isn't ours to start."""
+    if not backends.preferred(spec).capabilities.starts:
+        return running_server(spec)
     server = _alive(spec)
     if server is not None and server.labels.get(CONFIG_LABEL) != digest(spec):
         raise ServerError(f"{spec.name} is running already, with another configuration than {spec.path.name} has now",
@@ -156,6 +172,9 @@ def down(spec: Spec, *, progress: Progress | None = None, connect: Callable[[End
 
     Raises LockHeld, ServerError, or BackendMissing if the backend that the spec names can't be asked.
     """
+    if not backends.preferred(spec).capabilities.starts:
+        raise ServerError(f"{spec.name} is somebody else's: tfs hasn't started it, and doesn't stop it", id="not-ours",
+                          hint="stop it where it runs; to let go of it, remove the spec and its state")
     with locked(spec.state_dir, "down"):
         server = _alive(spec, certain=True)
         if server is not None:

@@ -4,6 +4,7 @@
     server     the structs of its part `server`
     kubernetes   those of `server/kubernetes`, with what types can't say about them
     servers    several servers of one file, each with what is its own
+    remote     the part `server/remote`: a server that somebody else starts
     format     the structs that msgspec checks a file against; the JSON Schema comes from them
     reading    from a file's text to a checked Spec
     constraints   what types can't say: directories relative to the file, values of `server` that contradict each other

@@ -12,6 +12,8 @@ from .reading import bare as bare
 from .reading import checked as checked
 from .reading import load_spec as load_spec
 from .reading import parse as parse
+from .remote import RemotePart as RemotePart
+from .remote import RemoteTls as RemoteTls
 from .server import DEFAULT_IMAGE as DEFAULT_IMAGE
 from .server import BackendKind as BackendKind
 from .server import Batching as Batching

@@ -16,6 +16,7 @@ from deploy.addresses import Address
 from deploy.errors import SpecError
 from deploy.spec.format import STATE, SpecFile
 from deploy.spec.kubernetes import check_kubernetes
+from deploy.spec.remote import RemotePart, checked_remote
 from deploy.spec.server import ServerPart, TlsPart
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")  # s3://, gs://, hdfs://; a single letter is a Windows drive
@@ -94,7 +95,20 @@ def checked_server(server: ServerPart, beside: Path) -> ServerPart:
     tls = _tls(server.tls, beside) if server.tls else None
     if server.kubernetes is not None:
         check_kubernetes(server.kubernetes)
-    return msgspec.structs.replace(server, host=_host(server.host), tls=tls)
+    return msgspec.structs.replace(server, host=_host(server.host), tls=tls, remote=_remote(server, beside))
+
+
+def _remote(server: ServerPart, beside: Path) -> RemotePart | None:
+    if server.remote is None and server.backend == "remote":
+        raise SpecError("it isn't said where the server is", path="server/remote",
+                        hint="remote: {grpc: host:8500, rest: http://host:8501}; or let `tfs adopt` write the spec",
+                        id="missing-key")
+    if server.remote is None:
+        return None
+    if server.backend != "remote":
+        raise SpecError(f"a server of backend {server.backend} isn't somebody else's", path="server/remote",
+                        hint="write `backend: remote`, or take this part out", id="wrong-value")
+    return checked_remote(server.remote, beside)
 
 
 def _host(host: str) -> str:

@@ -23,6 +23,7 @@ from deploy.spec import servers
 from deploy.spec.constraints import checked_server, directory, local_repository, state_root
 from deploy.spec.format import ComparePart, ModelSpec, RolloutPart, SmokePart, Spec, SpecFile
 from deploy.spec.messages import readable, unknown_keys, unusable
+from deploy.spec.remote import check_models
 from deploy.spec.server import ServerPart
 from deploy.spec.servers import ServerEntry
 from deploy.types import All, Latest, ServedModel, Specific, VersionPolicy
@@ -160,6 +161,8 @@ def checked(file: SpecFile, path: Path) -> Spec:
                             id="duplicate-key")
         seen[model.name] = i
     server = checked_server(file.server, path.parent)
+    if server.remote is not None:
+        check_models(server.remote, seen)
     return Spec(name=name, path=path, repository=repository, models=models, server=server, smoke=file.smoke,
                 rollout=_rollout(file.rollout, path),
                 allow={model.name: dict(model.allow) for model in file.models if model.allow},

@@ -8,10 +8,11 @@ from msgspec import Meta
 
 from deploy.spec.base import Count, Flag, Port, Struct
 from deploy.spec.kubernetes import KubernetesPart
+from deploy.spec.remote import RemotePart
 
 DEFAULT_IMAGE = "tensorflow/serving:2.20.0"
 # Those of deploy.backends, and auto
-BackendKind = Literal["auto", "container", "process", "embedded"]
+BackendKind = Literal["auto", "container", "process", "embedded", "remote"]
 
 
 class Batching(Struct, frozen=True):
@@ -83,6 +84,8 @@ class ServerPart(Struct, frozen=True):
     tls: TlsPart | None = None
     threads: Threads = Threads()
     resources: Resources = Resources()
+    remote: Annotated[RemotePart | None, Meta(
+        description="where a server is that somebody else starts, for `backend: remote`")] = None
     platform_file: Annotated[bool, Meta(
         description="pass batching, threads and GPU memory in one platform file instead of flags")] = False
     restart: Literal["no", "on-failure", "unless-stopped", "always"] = "no"
@@ -100,6 +103,11 @@ class ServerPart(Struct, frozen=True):
     def compiles(self) -> bool:
         """Whether it runs what XLA has to compile, such as models of JAX."""
         return self._enabled("xla_cpu_compilation_enabled")
+
+    @property
+    def labels_at_start(self) -> bool:
+        """Whether `flags` say that it starts with labels in its config file, which ends it otherwise."""
+        return self._enabled("allow_version_labels_for_unavailable_models")
 
     def _enabled(self, flag: str) -> bool:
         return str(self.flags.get(flag, "")).lower() in ("true", "1")

@@ -75,6 +75,9 @@ def check_addresses(servers: Sequence[ServerPart]) -> None:
 
 def _addresses(server: ServerPart) -> Iterator[str]:
     """Those that only one server can have: host:port of both ports, unless a free one is taken."""
+    if server.remote is not None:
+        yield from (server.remote.grpc, *([server.remote.rest.rstrip("/")] if server.remote.rest else []))
+        return
     for port in (server.grpc_port, server.rest_port):
         if port:
             yield f"{server.host}:{port}"

@@ -57,6 +57,11 @@ class Release:
         return self.outcome == "open"
 
     @property
+    def lost_on_restart(self) -> str:
+        """Why a restart of its server undoes it, in a sentence; "" if it doesn't."""
+        return str(self.options.get("lost_on_restart", ""))
+
+    @property
     def seconds(self) -> float | None:
         """How long it took; None while it is open."""
         if not self.ended:
@@ -68,7 +73,7 @@ class Release:
                 "before": self.before.to_json(), "goal": self.goal.to_json(), "by": self.by.get("by", "unknown"),
                 "began": self.began, "ended": self.ended, "seconds": self.seconds, "note": self.note,
                 "passed": dict(self.passed), "paused": self.paused, "undoing": self.undoing,
-                "outcome": self.outcome, "reason": self.reason}
+                "outcome": self.outcome, "reason": self.reason, "lost_on_restart": self.lost_on_restart}
 
 
 def releases(lines: Iterable[Line], model: str | None = None) -> list[Release]:

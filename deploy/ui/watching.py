@@ -194,7 +194,7 @@ def view_of(spec: Spec) -> dict[str, Any]:
         status = serving.status(spec)
         view["status"] = status.to_json()
         for model, data in zip(status.models, view["status"]["models"], strict=True):
-            data["on_disk"] = sorted(model.views.on_disk)
+            data["on_disk"] = sorted(model.views.on_disk or ())
     except DeployError as error:
         view["error"] = error.to_json()
     owner = holder(spec.state_dir)

@@ -10,12 +10,15 @@ import textwrap
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast, get_args
 
+import msgspec
 import psutil
 import pytest
+from _pytest.mark import ParameterSet
 
 from deploy import serving
 from deploy.backends import (
@@ -39,8 +42,9 @@ from deploy.backends.engine import Engine, connect
 from deploy.backends.inspecting import inspect
 from deploy.backends.process_server import ProcessServer
 from deploy.errors import BackendMissing, PortTaken, ServerError, StartFailed
-from deploy.spec import BackendKind, Resources, Spec
+from deploy.spec import BackendKind, RemotePart, Resources, Spec
 from deploy.types import Endpoint
+from tests.support.remote import LABELS_FLAG, elsewhere
 from tests.support.repository import savedmodel
 from tests.support.servers import (
     FAKE,
@@ -68,12 +72,14 @@ class Setup:
 
     server: the spec's server part that runs the stand-in program, or the embedded server. ends: flags with which the
     program prints something and ends by itself. crash: kills a server's program from outside. docker: needs an engine.
+    foreign: somebody else starts it: `running` does, and what is about starting and stopping isn't asked.
     """
 
     server: Callable[[Path], dict[str, object]]
     ends: dict[str, object]
     crash: Callable[[Server], None]
     docker: bool = False
+    foreign: bool = False
 
 
 def kill_process(server: Server) -> None:
@@ -97,7 +103,14 @@ SETUPS = {
     "embedded": Setup(lambda _: {"flags": {"tfs_loader": "echo"}}, {"grpc_max_threads": "not-a-number"}, kill_process),
     "container": Setup(lambda _: {"image": STAND_IN, "grpc_port": 0, "rest_port": 0}, {"fake_exit": 255}, kill_inside,
                        docker=True),
+    "remote": Setup(lambda _: {}, {}, kill_process, foreign=True),
 }
+
+
+def names(*, foreign: bool) -> list[ParameterSet]:
+    """The backends, those whose servers we start, or all."""
+    return [pytest.param(name, marks=[needs_docker] * setup.docker) for name, setup in SETUPS.items()
+            if foreign or not setup.foreign]
 
 
 @dataclass
@@ -138,7 +151,26 @@ def stand_in(engine: Engine) -> str:
     return image_or_skip(engine)
 
 
-@pytest.fixture(params=[pytest.param(name, marks=[needs_docker] * setup.docker) for name, setup in SETUPS.items()])
+@pytest.fixture(params=names(foreign=True))
+def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Maker, Server]]:
+    """A server that answers: started as `up` does, or by somebody else."""
+    setup = SETUPS[request.param]
+    with ExitStack() as stack:
+        if setup.foreign:
+            there = stack.enter_context(elsewhere(tmp_path / "there"))
+            setup = replace(setup, server=lambda _: {"remote": there.part(models=str(there.models),
+                                                                          stage=str(there.models))})
+        if setup.docker:
+            request.getfixturevalue("stand_in")
+        maker = Maker(BACKENDS[request.param], setup, tmp_path)
+        server = maker()
+        if not setup.foreign:
+            stack.enter_context(server)
+        ready(server)
+        yield maker, server
+
+
+@pytest.fixture(params=names(foreign=False))
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Maker]:
     setup = SETUPS[request.param]
     if setup.docker:
@@ -180,6 +212,7 @@ def test_it_starts_listens_and_stops(make: Maker) -> None:
     server.stop(5)
     assert not server.alive() and server.listening() == frozenset()
     assert not answers_tcp(endpoint.grpc_port) and not answers_tcp(endpoint.rest_port)
+    assert server.describe()["running"] is False
 
 
 def test_stop_is_safe_at_any_time_and_twice(make: Maker) -> None:
@@ -244,32 +277,40 @@ def test_detached_it_outlives_the_block(make: Maker) -> None:
     assert server.alive()
 
 
-def test_it_describes_itself_as_json(make: Maker) -> None:
-    import json
-
-    with make() as server:
-        told = json.loads(json.dumps(server.describe()))
-        assert told["running"] is True and told["kind"] == make.backend.name and told["argv"] == list(server.argv)
-        assert told["endpoint"]["rest_port"] == server.endpoint.rest_port and told["since"]
-    assert server.describe()["running"] is False
+def test_it_describes_itself_as_json(running: tuple[Maker, Server]) -> None:
+    (make, server), can = running, running[0].backend.capabilities
+    told = json.loads(json.dumps(server.describe()))
+    assert told["running"] is True and told["kind"] == make.backend.name and told["argv"] == list(server.argv)
+    assert told["endpoint"]["rest_port"] == server.endpoint.rest_port and bool(told["since"]) is can.starts
 
 
-def test_where_it_sees_its_files(make: Maker) -> None:
-    spec = make.spec()
+def test_who_starts_it_is_known(running: tuple[Maker, Server]) -> None:
+    make, server = running
+    found = find(make.spec())
+    assert found is not None and found.alive() and found.endpoint == server.endpoint
+    if not make.backend.capabilities.starts:
+        with pytest.raises(ServerError, match="somebody else"):
+            server.start()
+        server.stop(0)
+        assert server.alive() and server.listening() == {server.endpoint.grpc_port, server.endpoint.rest_port}
+
+
+def test_where_it_sees_its_files(running: tuple[Maker, Server]) -> None:
+    make, server = running
+    spec, can = make.spec(), make.backend.capabilities
     layout, here = make.backend.layout(spec), spec.models[0].base_path
-    with make() as server:
-        ready(server)
-        inside = [layout.base_paths["m"], f"{layout.base_paths['m']}/1/saved_model.pb", layout.config("models.config")]
-        assert server.missing([*inside, f"{layout.base_paths['m']}/2"]) == [f"{layout.base_paths['m']}/2"]
-        assert bool(server.missing([here])) is make.backend.capabilities.own_files is (layout.base_paths["m"] != here)
-        assert (make.backend.user is None) or make.backend.user == ":".join(map(str, make.backend.reader))
+    inside = [layout.base_paths["m"], f"{layout.base_paths['m']}/1/saved_model.pb", layout.config("models.config")]
+    assert server.missing([*inside, f"{layout.base_paths['m']}/2"]) == [f"{layout.base_paths['m']}/2"]
+    assert can.own_files is (layout.base_paths["m"] != here)
+    if can.starts:  # else nobody knows what it has besides its models
+        assert bool(server.missing([here])) is can.own_files
+    assert (make.backend.user is None) or make.backend.user == ":".join(map(str, make.backend.reader))
 
 
-def test_who_listens_on_its_ports_here(make: Maker) -> None:
-    with make() as server:
-        ready(server)
-        pid, owners = server.describe().get("pid"), ports.owners(server.endpoint.rest_port or 0)
-        assert any(f"(pid {pid})" in owner for owner in owners) is not make.backend.capabilities.own_network
+def test_who_listens_on_its_ports_here(running: tuple[Maker, Server]) -> None:
+    make, server = running
+    pid, owners = server.describe().get("pid"), ports.owners(server.endpoint.rest_port or 0)
+    assert any(f"(pid {pid})" in owner for owner in owners) is not make.backend.capabilities.own_network
 
 
 def test_who_drains_ends_well(make: Maker) -> None:
@@ -323,12 +364,12 @@ def test_what_ended_is_found_or_has_left_something(make: Maker) -> None:
     assert find(make.spec()) is None and left(make.spec(), 3) is None
 
 
-def test_what_it_is_from_outside(make: Maker) -> None:
-    with make() as server:
-        ready(server)
+def test_what_it_is_from_outside(running: tuple[Maker, Server]) -> None:
+    make, server = running
+    if make.backend.capabilities.starts:
         until(lambda: server.logs() and server.inspect(10).log == server.logs(10), "its log is there")
-        seen = server.inspect(10)
-        assert seen.running and seen.argv == server.argv and seen.exit_code is None
+    seen = server.inspect(10)
+    assert seen.running and seen.argv == server.argv and seen.exit_code is None
 
 
 def test_its_limits_hold(make: Maker) -> None:
@@ -350,7 +391,8 @@ def test_one_process_stands_behind_its_address(make: Maker) -> None:
     assert server.replicas() == ()
 
 
-def test_what_it_needs_and_is(make: Maker) -> None:
+def test_what_it_needs_and_is(running: tuple[Maker, Server]) -> None:
+    make, _ = running
     spec, can = make.spec(), make.backend.capabilities
     needs = make.backend.surroundings(spec)
     assert not needs.engine_error and not needs.program_error
@@ -360,7 +402,12 @@ def test_what_it_needs_and_is(make: Maker) -> None:
     assert make.backend.offer(spec, silent, pull=False) is not None
 
 
-def test_a_plan_is_json_and_asks_nobody(make: Maker) -> None:
+@pytest.mark.parametrize("backend", BACKENDS.values())
+def test_a_plan_is_json_and_asks_nobody(backend: Backend, tmp_path: Path) -> None:
+    setup = SETUPS[backend.name]
+    if setup.foreign:
+        setup = replace(setup, server=lambda _: {"remote": RemotePart(grpc="192.0.2.1:8500", models="/models")})
+    make = Maker(backend, setup, tmp_path)
     spec = make.spec(grpc_port=8500, rest_port=0)
     launch = make.backend.plan(spec, labels=LABELS)
     assert launch == make.backend.plan(spec, labels=LABELS)
@@ -368,7 +415,21 @@ def test_a_plan_is_json_and_asks_nobody(make: Maker) -> None:
     assert "models.config" in launch.files and not spec.state_dir.exists()
 
 
-def test_the_config_store_gives_back_what_it_got(make: Maker) -> None:
+@pytest.fixture(params=[*BACKENDS, "remote with a file there"])
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Maker:
+    """For their config stores; nothing runs."""
+    name, _, file = request.param.partition(" ")
+    setup = SETUPS[name]
+    if setup.foreign:
+        there = tmp_path / "there"
+        there.mkdir()
+        part = RemotePart(grpc="192.0.2.1:8500", config_file=str(there / "served.config") if file else None)
+        setup = replace(setup, server=lambda _: {"remote": part, "flags": {LABELS_FLAG: True}})
+    return Maker(BACKENDS[name], setup, tmp_path)
+
+
+def test_the_config_store_gives_back_what_it_got(stores: Maker) -> None:
+    make = stores
     store = make.backend.config(make.spec())
     assert store.read("models.config") is None
     store.write({"models.config": "one\n", "other": "\u00e4\n"}, {"ssl.config": "key\n"})
@@ -377,10 +438,12 @@ def test_the_config_store_gives_back_what_it_got(make: Maker) -> None:
     again = make.backend.config(make.spec())
     assert [again.read(n) for n in ("models.config", "other")] == ["two\n", "\u00e4\n"]
     assert again.place in again.path("models.config")
+    assert (again.lost_on_restart == "") is (make.backend.capabilities.starts or "config_file" in
+                                             json.dumps(msgspec.to_builtins(make.spec().server)))
 
 
-def test_the_config_store_has_the_old_text_or_the_new_one(make: Maker) -> None:
-    store, texts = make.backend.config(make.spec()), [letter * (1 << 20) for letter in "ab"]
+def test_the_config_store_has_the_old_text_or_the_new_one(stores: Maker) -> None:
+    store, texts = stores.backend.config(stores.spec()), [letter * (1 << 20) for letter in "ab"]
     store.write({"models.config": texts[0]})
     seen: set[str | None] = set()
     over = threading.Event()

@@ -303,6 +303,8 @@ CASES: dict[str, tuple[Evidence, str, str, str]] = {
                            "not its REST port 9001", "-p 9001:9001"),
     "what up said": (Evidence(up_error="it isn't ready after 120 s", up_hint="raise it"), "start-failed", "after 120 s",
                      "raise it"),
+    "somebody else's": (Evidence(ours=False, problems=("s doesn't answer at h:8500",)), "not-answering", "h:8500",
+                        "where it runs"),
     "what status says": (Evidence(running=True, problems=("model 'm' serves nothing",)), "not-served", "serves nothing",
                          "tfs status"),
 }

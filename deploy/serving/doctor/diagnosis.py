@@ -22,6 +22,7 @@ from deploy.serving.doctor import file_findings, flag_findings, load_findings, p
 from deploy.serving.doctor.disk import Files, configured, located, looked_at, named_files
 from deploy.serving.doctor.evidence import Cause, Evidence, ModelEvidence, Port, PortName
 from deploy.serving.observe import ServerStatus
+from deploy.serving.resolving import elsewhere
 from deploy.serving.snapshot import Connect
 from deploy.serving.start_record import failure
 from deploy.spec import Spec
@@ -40,13 +41,14 @@ def of_spec(spec: Spec, *, connect: Connect = snapshot.connect) -> Evidence:
     """The spec's server: the one that runs, or what the last start left. Raises RolloutError for a broken ledger."""
     server, lost = _found(spec)
     status, problems = _status(spec, connect)
+    ours = backends.preferred(spec).capabilities.starts
     if server is None:
         evidence = _of_record(spec) or _of_failure(spec)
     else:
         evidence = _of_inspected(server.inspect(TAIL), server.kind)
     evidence = replace(evidence, name=spec.name, machine=platform.machine(), problems=tuple(problems),
-                       unstopped=evidence.unstopped or (server is not None and not evidence.running),
-                       drift=tuple(d.message for d in status.drift if d.kind != "release") if status else (),
+                       unstopped=evidence.unstopped or (server is not None and not evidence.running and ours),
+                       ours=ours, drift=tuple(d.message for d in status.drift if d.kind != "release") if status else (),
                        changes=status.changes if status else ())
     evidence = _surroundings(evidence, spec, lost)
     backend = backends.BACKENDS.get(evidence.kind, backends.AUTO[-1])
@@ -124,6 +126,8 @@ def _ports(spec: Spec, server: Server | None) -> tuple[Port, ...]:
 def _others(number: int, server: Server | None) -> tuple[str, ...]:
     """All who listen; where an engine forwards the ports that is the engine, in as many processes as it likes."""
     forwarded = server is not None and backends.backend_of(server).capabilities.own_network
+    if server is not None and not backends.backend_of(server).capabilities.starts:
+        return ()  # its ports aren't this machine's
     return () if server is not None and forwarded and number in server.listening() else owners(number)
 
 
@@ -134,7 +138,8 @@ def _models(spec: Spec, status: ServerStatus | None, backend: Backend) -> list[M
     for model in serving.as_known_good(spec).models:
         evidence = ModelEvidence(model.name, layout.base_paths[model.name], model.base_path, model.versions,
                                  dict(model.labels), statuses=statuses.get(model.name, ()))
-        models.append(looked_at(evidence, backend.user, target))
+        models.append(replace(evidence, path="") if elsewhere(spec, model) else
+                      looked_at(evidence, backend.user, target))
     return models
 
 

@@ -85,6 +85,7 @@ class Evidence:
     log: the last lines. exit_code: None while it runs, or if nobody knows; negative: a signal.
     state: the engine's word for a container. start_error: why the engine couldn't start it.
     unstopped: we started it and it ended, though nobody stopped it with us.
+    ours: we start it; else somebody else does.
     user: who it runs as in a container, `uid:gid`. mounts: directory of this machine -> where it is in the container.
     files: flag -> why the file that it names can't be used. config_error: the same of --model_config_file.
     image_here: None if nobody asked. image_platform, machine: as `amd64`, `arm64`.
@@ -98,6 +99,7 @@ class Evidence:
     running: bool = False
     exit_code: int | None = None
     unstopped: bool = False
+    ours: bool = True
     out_of_memory: bool = False
     argv: tuple[str, ...] = ()
     added: int = 0

@@ -114,6 +114,8 @@ def _ended(e: Evidence, code: int) -> Iterator[Cause]:
 
 
 def _log_of(e: Evidence) -> str:
+    if not e.ours:
+        return "its log, where it runs"
     return f"docker logs {e.name}" if e.state else "tfs logs --tail 500"
 
 
@@ -150,6 +152,8 @@ def symptoms(e: Evidence) -> Iterator[Cause]:
     """What `tfs up` and `tfs status` say: the least that is known."""
     if e.up_error:
         yield Cause("start-failed", 45, f"the last start failed: {e.up_error}", e.up_hint or f"see {_log_of(e)}")
+    for sentence in e.problems if not e.ours and not e.running else ():
+        yield Cause("not-answering", 60, sentence, "check the address and the network; have it started where it runs")
     for sentence in e.problems if e.running else ():  # that it doesn't run isn't news
         yield Cause("not-served", 30, sentence, f"tfs status shows each version; see {_log_of(e)}")
 

@@ -1,0 +1,195 @@
+"""A server that somebody else starts: everything works against it but starting and stopping it."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy import rollout, serving
+from deploy.backends.remote import endpoint_of
+from deploy.backends.remote_config import RemoteConfig
+from deploy.errors import DigestMismatch, ServerError, SpecError
+from deploy.render.configs import MODELS
+from deploy.repository import Repository
+from deploy.rollout.configs import ConfigFile
+from deploy.serving.doctor import diagnosis
+from deploy.serving.ready import ready
+from deploy.spec import RemotePart, RemoteTls, Spec, parse
+from deploy.types import ModelVersion, Serving, Tls
+from tests.support.remote import Elsewhere, elsewhere
+from tests.support.repository import savedmodel
+
+ONE, TWO = Serving(frozenset({1}), {"stable": 1}), Serving(frozenset({2}), {"stable": 2})
+GONE = "a restart of this server undoes what was released since it was adopted"
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Iterator[Elsewhere]:
+    with elsewhere(tmp_path / "there") as server:
+        yield server
+
+
+def published(directory: Path, *versions: int, **size: int) -> Repository:
+    """A repository of ours with these versions of m."""
+    repository = Repository(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    for version in versions:
+        tree = savedmodel(directory.parent / "made" / str(version), **size)
+        repository.publish(tree, "m", version)
+    return repository
+
+
+def staged(there: Elsewhere) -> str:
+    return f"models: {there.models}, stage: {there.models}"
+
+
+def live(spec: Spec) -> Serving:
+    (model,) = serving.status(spec).models
+    assert model.views.live is not None
+    return model.views.live
+
+
+# -- the spec
+
+@pytest.mark.parametrize(("part", "message"), [
+    ("backend: remote", "server/remote: it isn't said where the server is"),
+    ("remote: {grpc: 'h:8500'}", "server/remote: a server of backend auto isn't somebody else's"),
+    ("backend: remote, remote: {grpc: h}", "server/remote/grpc: expected host:port, got 'h'"),
+    ("backend: remote, remote: {grpc: 'h:1', rest: 'h:2'}", "server/remote/rest: expected http://host:port"),
+    ("backend: remote, remote: {grpc: 'h:1', models: models}", "server/remote/models: expected an absolute path"),
+    ("backend: remote, remote: {grpc: 'h:1', models: {n: /n}}", "server/remote/models: model 'm' has no base path"),
+    ("backend: remote, remote: {grpc: 'h:1', stage: 'ssh://h'}", "server/remote/stage: 'ssh://h' names no path"),
+    ("backend: remote, remote: {grpc: 'h:1', config_file: 'ftp://h/x'}", "server/remote/config_file: 'ftp://h/x'"),
+    ("backend: remote, remote: {grpc: 'h:1', tls: {client_key: k}}", "server/remote/tls: client_certificate is miss"),
+])
+def test_a_part_that_cannot_be_is_refused_in_a_sentence(tmp_path: Path, part: str, message: str) -> None:
+    with pytest.raises(SpecError) as e:
+        parse(f"models: [{{name: m, versions: [1]}}]\nserver: {{{part}}}", tmp_path / "serving.yaml")
+    assert str(e.value).startswith(message)
+
+
+def test_one_server_stands_once_in_a_file(tmp_path: Path) -> None:
+    one = "server: {remote: {grpc: 'h:8500'}}"
+    text = f"""models: [{{name: m, versions: [1]}}]
+server: {{backend: remote, remote: {{grpc: 'x:1'}}}}
+servers: [{{name: a, {one}}}, {{name: b, {one}}}]"""
+    with pytest.raises(SpecError, match="h:8500 is the address of servers/0, too"):
+        parse(text, tmp_path / "serving.yaml")
+
+
+def test_where_it_answers() -> None:
+    e = endpoint_of(RemotePart(grpc="[::1]:8500", rest="https://front.example.com/models/",
+                               tls=RemoteTls(ca="/ca.pem", server_name="x")))
+    assert (e.host, e.grpc_target, e.rest_port) == ("::1", "[::1]:8500", 443)
+    assert e.rest_url == "https://front.example.com/models" and e.tls == Tls("/ca.pem", server_name="x")
+    assert endpoint_of(RemotePart(grpc="h:8500")).ports == {"gRPC": 8500, "REST": None}
+
+
+# -- a release
+
+def test_it_is_taken_over_and_gets_another_version(there: Elsewhere, tmp_path: Path) -> None:
+    """Its file can't be written, and what it has is elsewhere: versions are copied there before it is told."""
+    published(tmp_path / "ops" / "models", 2)
+    spec = there.spec(tmp_path / "ops", staged(there))
+    assert ready(spec).ready
+    up = serving.up(spec)
+    assert up.already and up.why == "it was started by somebody else"
+    assert serving.status(spec).ready and diagnosis.diagnose(spec).well
+    plan = rollout.plan_rollout(spec, "m", 2)
+    assert plan.ok and any(GONE in note for note in plan.findings.notes)
+    done = rollout.roll_out(spec, "m", 2)
+    assert live(spec) == TWO and GONE in done.text() and GONE in done.to_json()["release"]["lost_on_restart"]
+    assert Repository(there.models).verify(ModelVersion("m", 2)).goldens == 0
+    status = serving.status(spec)
+    assert status.ready and GONE in status.notes[0] and status.to_json()["notes"] == list(status.notes)
+    assert GONE in rollout.history(spec)[-1].lost_on_restart
+    rollout.roll_back(spec, "m")
+    assert live(spec) == ONE, "nothing of version 1 is here, but the server has it"
+
+
+def test_its_config_file_is_written_after_each_step(there: Elsewhere, tmp_path: Path) -> None:
+    there.file.chmod(0o640)
+    there.file.write_text("# whose it is\n" + there.file.read_text())
+    published(tmp_path / "ops" / "models", 2)
+    spec = there.spec(tmp_path / "ops", f"{staged(there)}, config_file: {there.file}")
+    serving.up(spec)
+    done = rollout.roll_out(spec, "m", 2)
+    assert done.release is not None and not done.release.lost_on_restart and not serving.status(spec).notes
+    assert there.file.read_text().startswith("# whose it is\n") and stat.S_IMODE(there.file.stat().st_mode) == 0o640
+    there.restart()
+    assert live(spec) == TWO and ready(spec).ready
+
+
+def test_a_server_that_may_not_take_labels_gets_none_in_its_file(tmp_path: Path) -> None:
+    """One that is started without the flag would end at its next start."""
+    with elsewhere(tmp_path / "there", labels=False) as there:
+        published(tmp_path / "ops" / "models", 2)
+        spec = there.spec(tmp_path / "ops", f"{staged(there)}, config_file: {there.file}",
+                          models="[{name: m, versions: [1]}]")
+        serving.up(spec)
+        done = rollout.roll_out(spec, "m", 2)
+        assert "loses its labels" in done.text() and live(spec) == TWO
+        status = serving.status(spec)
+        assert status.ready and not status.drift and "version_labels" not in there.file.read_text()
+        there.restart()
+        assert live(spec) == Serving(frozenset({2}))
+
+
+def test_a_copy_that_was_damaged_there_stops_the_release(there: Elsewhere, tmp_path: Path) -> None:
+    ours = published(tmp_path / "ops" / "models", 2, weights=5000)
+    spec = there.spec(tmp_path / "ops", staged(there))
+    serving.up(spec)
+    rollout.plan_rollout(spec, "m", 2)
+    weights = there.models / "m" / "2" / "assets" / "weights.bin"
+    weights.chmod(0o644)
+    weights.write_bytes(b"x" * 5000)
+    with pytest.raises(DigestMismatch, match="isn't what its manifest says"):
+        rollout.roll_out(spec, "m", 2)
+    assert live(spec) == ONE and not rollout.history(spec) and ours.versions("m") == [2]
+
+
+# -- what isn't ours
+
+def test_it_is_neither_started_nor_stopped(there: Elsewhere, tmp_path: Path) -> None:
+    spec = there.spec(tmp_path / "ops", staged(there))
+    with pytest.raises(ServerError, match="somebody else's: tfs hasn't started it, and doesn't stop it"):
+        serving.down(spec)
+    with pytest.raises(ServerError, match="its log is where it runs"):
+        serving.logs(spec)
+    there.kill()
+    where = f"doesn't answer at 127.0.0.1:{there.grpc}; it is started by somebody else"
+    with pytest.raises(ServerError, match=where):
+        serving.up(spec)
+    assert where in serving.status(spec).problems[0] and where in ready(spec).why
+    likely = diagnosis.diagnose(spec).most_likely
+    assert likely is not None and where in likely.cause
+
+
+# -- the config store
+
+def test_a_file_there_that_others_edited_is_what_counts(tmp_path: Path) -> None:
+    file = tmp_path / "there.config"
+    entry = 'model_config_list { config { name: "m" base_path: "/m" model_platform: "tensorflow" ' \
+            'model_version_policy { specific { versions: 1 } } } }\n'
+    file.write_text(entry)
+    store = RemoteConfig(tmp_path / "state", str(file), labels=False)
+    assert store.read(MODELS) == entry and str(file) in store.path(MODELS)
+    config = ConfigFile(store)
+    config.change("m", TWO)
+    assert ConfigFile(store).read().model_config_list.config[0].version_labels["stable"] == 2
+    assert "version_labels" not in file.read_text()
+    file.write_text(file.read_text().replace("versions: 2", "versions: 3"))
+    assert store.read(MODELS) == file.read_text()
+
+
+def test_a_file_there_that_cannot_be_written_is_what_counts(tmp_path: Path) -> None:
+    file = tmp_path / "nowhere" / "file" / "there.config"
+    file.parent.parent.mkdir()
+    store = RemoteConfig(tmp_path / "state", str(file), labels=True)
+    assert store.read(MODELS) is None
+    file.parent.write_text("in the way")
+    with pytest.raises(ServerError, match="can't"):
+        store.write({MODELS: "x"})
