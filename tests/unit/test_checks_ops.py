@@ -9,8 +9,11 @@ import pytest
 from deploy import checks
 from deploy.checks import Severity, policy, targets
 from deploy.checks.oplists import make_oplist
+from deploy.errors import CheckFailed
 from deploy.wire.model_pb2 import KernelDef, NodeDef, OpDef
+from deploy.wire.tensor_pb2 import DataType
 from tests.support import checks as make
+from tests.support import savedmodel as support
 from tests.support.checks import check, fine, found, refused
 
 ERROR = Severity.ERROR
@@ -105,3 +108,19 @@ def test_kernels_by_device_and_type() -> None:
                kernel("C", "CPU", "special"), kernel("D", "TPU"), kernel("_MklA", "CPU")]
     listed = list(make_oplist._kernels(kernels, {"A", "B", "C", "D", "_MklA"}))
     assert listed == ["A CPU T=float32,float64", "A GPU", "B CPU", "B GPU"]
+
+
+def test_servers_of_different_versions_are_all_looked_at(tmp_path: Path) -> None:
+    """DecodeWebP came with 2.20 or 2.21: what an older server doesn't know refuses the model, and says which one."""
+    old, new = checks.of_version("2.19"), checks.of_version("2.21")
+    meta = make.model(output="y")
+    make.node(meta, "y", "Identity", "serving_default_x").attr["T"].type = DataType.DT_FLOAT
+    make.node(meta, "image", "DecodeWebP", "serving_default_x")
+    path = support.save(tmp_path / "model", meta)
+    assert "unknown-op" not in found(checks.check(path, new))
+    report = checks.check(path, new, further=[old, new])
+    assert report.target == f"{new} and {old}" and not report.ok
+    (unknown,) = [finding for finding in report.findings if finding.rule == "unknown-op"]
+    assert "DecodeWebP isn't in TensorFlow Serving 2.19" in unknown.message
+    with pytest.raises(CheckFailed, match="DecodeWebP"):
+        checks.gate(new, further=[old])(path)
