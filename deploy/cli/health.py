@@ -162,6 +162,23 @@ def _numbers(versions: Iterable[int]) -> str:
     return ", ".join(map(str, sorted(versions))) or "-"
 
 
+Address = tuple[str, int]
+
+
+class _Listening(click.ParamType):  # type: ignore[type-arg]
+    """`8600`, `0.0.0.0:8600`."""
+
+    name = "address"
+
+    def convert(self, value: str | Address, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        if isinstance(value, tuple):
+            return value
+        host, _, port = value.rpartition(":")
+        if not port.isdecimal() or int(port) > 65535:
+            self.fail(f"{value!r} is no port and no HOST:PORT", param, ctx)
+        return host or "127.0.0.1", int(port)
+
+
 def _ready(app: click.Group) -> None:
     @command(app, "ready", example="tfs ready && run-traffic\ntfs ready --wait 60\ntfs ready --serve 8600\n"
                                    "tfs ready --rest-url http://10.0.0.5:8501 --grpc 10.0.0.5:8500 --model digits/3")
@@ -175,10 +192,11 @@ def _ready(app: click.Group) -> None:
     @click.option("--timeout", type=click.FloatRange(0.1), default=5.0, show_default=True,
                   help="Seconds for one question.")
     @click.option("--wait", type=click.FloatRange(0), default=0.0, help="Ask again for so many seconds.")
-    @click.option("--serve", type=click.IntRange(0, 65535), metavar="PORT",
-                  help="Answer over HTTP on 127.0.0.1 instead: 200 or 503, with JSON. 0 takes any free port.")
+    @click.option("--serve", type=_Listening(), metavar="[HOST:]PORT",
+                  help="Answer over HTTP instead, on 127.0.0.1 or another address: 200 or 503, with JSON. 0 takes any "
+                       "free port.")
     def ready(spec_path: Path, chosen: ChosenServers, rest_url: str | None, grpc_target: str | None,
-              refs: tuple[str, ...], timeout: float, wait: float, serve: int | None, as_json: bool) -> None:
+              refs: tuple[str, ...], timeout: float, wait: float, serve: Address | None, as_json: bool) -> None:
         """Is exactly what is wanted served? Exit code 0 or 6.
 
         2, 4 or 8 if the spec, the repository or the ledger is broken, so that nobody can say.
@@ -204,7 +222,7 @@ def _ready(app: click.Group) -> None:
             raise click.exceptions.Exit(answer.exit_code)
 
 
-def _ready_each(spec: Spec, servers: Sequence[Spec], timeout: float, wait: float, serve: int | None, as_json: bool
+def _ready_each(spec: Spec, servers: Sequence[Spec], timeout: float, wait: float, serve: Address | None, as_json: bool
                 ) -> None:
     from deploy.cli.fleet_views import READY
     from deploy.fleet import FleetProber
@@ -262,10 +280,10 @@ def _listed(head: str, lines: Sequence[str]) -> str:
     return "\n  ".join([head, *lines[:_MOST_LINES], *more])
 
 
-def _serve(ask: Callable[[], Readiness], port: int) -> None:
+def _serve(ask: Callable[[], Readiness], address: Address) -> None:
     from deploy.serving.healthz import listen
 
-    server = listen(ask, port)
+    server = listen(ask, *address)
     host, chosen = server.server_address[:2]
     click.echo(f"http://{host!s}:{chosen}/ answers 200 or 503; Ctrl-C ends it", err=True)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _MIRROR = """tfs mirror                                    # what serving.yaml wants of its remote repository
 tfs mirror --from s3://bucket/models --to /models --model digits:latest
-tfs mirror --from s3://bucket/models --to /models --model digits:3,4 --follow --every 60"""
+tfs mirror --from s3://bucket/models --to /models --model digits:3,4 --follow --every 60
+tfs mirror --from s3://bucket/models --to /models --list wanted.txt --follow"""
 
 _from_option = click.option("--from", "source", type=RepositoryPlace(), metavar="ADDRESS",
                             help="The repository that has them, such as s3://bucket/models.")
@@ -74,6 +75,9 @@ def _mirror(app: click.Group) -> None:
     @click.option("--to", "target", type=click.Path(path_type=Path, file_okay=False), help="A directory here.")
     @click.option("--model", "models", multiple=True, metavar="NAME[:VERSIONS]",
                   help="With --from: a model, and latest, latest=N, all or numbers.  [default: latest] Repeatable.")
+    @click.option("--list", "listed", type=click.Path(path_type=Path, dir_okay=False),
+                  help="With --from: a file with a NAME[:VERSIONS] on each line; with --follow it is read again before "
+                       "each look.")
     @_signed_option
     @_verify_option
     @click.option("--keep", type=click.IntRange(0), metavar="N",
@@ -83,8 +87,8 @@ def _mirror(app: click.Group) -> None:
     @click.option("--every", type=click.FloatRange(0.1), default=30.0, show_default=True, metavar="SECONDS",
                   help="With --follow: between two looks.")
     def mirror(spec_path: Path, source: Path | str | None, target: Path | None, models: tuple[str, ...],
-               signed_by: tuple[Path, ...], verify: bool, keep: int | None, follow: bool, every: float,
-               as_json: bool) -> None:
+               listed: Path | None, signed_by: tuple[Path, ...], verify: bool, keep: int | None, follow: bool,
+               every: float, as_json: bool) -> None:
         """Keep a directory equal to what is wanted of a remote repository.
 
         Without --from: those that the spec wants, in the spec's mirror; `tfs up` and `tfs rollout` do that themselves.
@@ -93,12 +97,12 @@ def _mirror(app: click.Group) -> None:
         """
         from deploy import serving
 
-        named = models or signed_by or keep is not None
+        named = models or listed or signed_by or keep is not None
         if (source is None) != (target is None) or (named and source is None):
-            raise click.UsageError("--from, --to, --model, --signed-by and --keep go together: tfs mirror --from "
-                                   "ADDRESS --to DIRECTORY --model NAME")
+            raise click.UsageError("--from, --to, --model, --list, --signed-by and --keep go together: tfs mirror "
+                                   "--from ADDRESS --to DIRECTORY --model NAME")
         once = _from_spec(spec_path, verify) if source is None or target is None else _named(
-            source, target, models, signed_by, keep, verify)
+            source, target, _wanted(models, listed), signed_by, keep, verify)
         if not follow:
             with bytes_bar("mirroring", quiet=as_json) as progress:
                 done = once(lambda text: click.echo(text, err=True), progress)
@@ -136,18 +140,53 @@ def _from_spec(path: Path, verify: bool) -> _Once:
     return once
 
 
-def _named(source: Path | str, target: Path, models: tuple[str, ...], signed_by: tuple[Path, ...], keep: int | None,
-           verify: bool) -> _Once:
+def _named(source: Path | str, target: Path, wanted: Callable[[], Mapping[str, VersionPolicy]],
+           signed_by: tuple[Path, ...], keep: int | None, verify: bool) -> _Once:
     from deploy import serving
     from deploy.repository import Repository
     from deploy.repository import mirror as bring
 
-    if not models:
-        raise click.UsageError("say which models: --model NAME")
-    wanted, remote = dict(map(_policy, models)), Repository(source)
+    remote = Repository(source)
     accept = serving.accepting(remote, signed_by)
-    return lambda step, progress: bring(remote, Repository(target), wanted, verify=verify, keep=keep, accept=accept,
+    return lambda step, progress: bring(remote, Repository(target), wanted(), verify=verify, keep=keep, accept=accept,
                                         step=step, progress=progress)
+
+
+def _wanted(models: tuple[str, ...], listed: Path | None) -> Callable[[], Mapping[str, VersionPolicy]]:
+    """What to bring, asked before each look: what a file says may change. Raises SpecError, also for the first time."""
+    if (listed is None) == (not models):
+        raise click.UsageError("say which models, in one way: --model NAME, or --list FILE")
+    if listed is None:
+        fixed = dict(map(_policy, models))
+        return lambda: fixed
+    _read_list(listed)
+    return lambda: _read_list(listed)
+
+
+def _read_list(path: Path) -> dict[str, VersionPolicy]:
+    from deploy import files
+    from deploy.errors import SpecError
+
+    try:
+        lines = files.read_text(path).splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise SpecError(f"can't read the list {path}: {files.reason(e) if isinstance(e, OSError) else 'it is no text'}",
+                        id="config-unreadable") from None
+    found: dict[str, VersionPolicy] = {}
+    for number, line in enumerate(lines, 1):
+        text = line.partition("#")[0].strip()
+        if not text:
+            continue
+        try:
+            name, policy = _policy(text)
+        except SpecError as e:
+            raise SpecError(f"{path}: line {number}: {e.message}", hint=e.hint, id=e.id) from None
+        if name in found:
+            raise SpecError(f"{path}: line {number}: {name} is named twice", id="duplicate-key")
+        found[name] = policy
+    if not found:
+        raise SpecError(f"{path} names no model", hint="write a NAME:VERSIONS on each line", id="no-model-named")
+    return found
 
 
 def _policy(text: str) -> tuple[str, VersionPolicy]:
@@ -166,7 +205,7 @@ def _policy(text: str) -> tuple[str, VersionPolicy]:
     if kind == "latest" and equals and count.isdigit() and 0 < int(count) <= 1000:
         return name, Latest(int(count))
     if kind == "latest":
-        raise SpecError(f"--model {text}: expected latest=N, N from 1 to 1000")
+        raise SpecError(f"{text}: expected latest=N, N from 1 to 1000")
     return name, Specific(tuple(check_version(number) for number in versions.split(",")))
 
 

@@ -11,8 +11,6 @@ from typing import Any, Protocol
 
 from deploy.errors import PortTaken
 
-HOST = "127.0.0.1"
-
 
 class Readiness(Protocol):
     """Of one server (ready.ReadyAnswer), or of several."""
@@ -38,8 +36,9 @@ class Cached:
             return self._last[1]
 
 
-def listen(ask: Callable[[], Readiness], port: int) -> ThreadingHTTPServer:
-    """A server on 127.0.0.1 that listens; `serve_forever` answers. port: 0 for any. Raises PortTaken."""
+def listen(ask: Callable[[], Readiness], host: str, port: int) -> ThreadingHTTPServer:
+    """A server that listens; `serve_forever` answers. host: 127.0.0.1, unless somebody asks from another machine.
+    port: 0 for any. Raises PortTaken."""
     cached = Cached(ask)
 
     class Handler(BaseHTTPRequestHandler):
@@ -67,9 +66,9 @@ def listen(ask: Callable[[], Readiness], port: int) -> ThreadingHTTPServer:
             """Probes come every few seconds: nothing is logged."""
 
     try:
-        server = ThreadingHTTPServer((HOST, port), Handler)
+        server = ThreadingHTTPServer((host, port), Handler)
     except OSError as e:
-        raise PortTaken(f"can't listen on {HOST}:{port}: {e.strerror or e}",
+        raise PortTaken(f"can't listen on {host}:{port}: {e.strerror or e}",
                         hint="choose another port (0 takes any free one)") from None
     server.daemon_threads = True
     return server

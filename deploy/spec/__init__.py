@@ -2,7 +2,7 @@
 
     base       what every part is made of
     server     the structs of its part `server`
-    kubernetes   those of `server/kubernetes`, with what types can't say about them
+    kubernetes   those of `server/kubernetes`; kubernetes_rules: what types can't say about them
     servers    several servers of one file, each with what is its own
     remote     the part `server/remote`: a server that somebody else starts
     format     the structs that msgspec checks a file against; the JSON Schema comes from them

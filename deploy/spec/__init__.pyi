@@ -5,9 +5,16 @@ from .format import SmokePart as SmokePart
 from .format import Spec as Spec
 from .format import SpecFile as SpecFile
 from .format import json_schema as json_schema
+from .kubernetes import DisruptionPart as DisruptionPart
+from .kubernetes import HpaPart as HpaPart
+from .kubernetes import KedaPart as KedaPart
 from .kubernetes import KubernetesPart as KubernetesPart
+from .kubernetes import MirrorPart as MirrorPart
 from .kubernetes import ModelsPart as ModelsPart
+from .kubernetes import NetworkPart as NetworkPart
+from .kubernetes import ServiceMonitorPart as ServiceMonitorPart
 from .kubernetes import ServicePart as ServicePart
+from .kubernetes import WatchPart as WatchPart
 from .reading import bare as bare
 from .reading import checked as checked
 from .reading import load_spec as load_spec

@@ -15,7 +15,7 @@ import msgspec
 from deploy.addresses import Address
 from deploy.errors import SpecError
 from deploy.spec.format import STATE, SpecFile
-from deploy.spec.kubernetes import check_kubernetes
+from deploy.spec.kubernetes_rules import check_kubernetes
 from deploy.spec.remote import RemotePart, checked_remote
 from deploy.spec.server import ServerPart, TlsPart
 
@@ -94,7 +94,7 @@ def checked_server(server: ServerPart, beside: Path) -> ServerPart:
     _check_batching(server)
     tls = _tls(server.tls, beside) if server.tls else None
     if server.kubernetes is not None:
-        check_kubernetes(server.kubernetes)
+        check_kubernetes(server, server.kubernetes)
     return msgspec.structs.replace(server, host=_host(server.host), tls=tls, remote=_remote(server, beside))
 
 

@@ -13,6 +13,8 @@ from typing import Any, BinaryIO
 
 import pytest
 
+from deploy.cli.mirrors import _named, _wanted
+from deploy.cli.outcome import run
 from deploy.errors import DigestMismatch, Malformed, RepositoryError, VersionNotFound
 from deploy.repository import Repository, mirror, pull
 from deploy.repository import mirroring as module
@@ -280,3 +282,36 @@ def test_nothing_goes_before_all_that_is_wanted_is_there(store: MemoryStore, tar
     with pytest.raises(DigestMismatch):
         mirror(Repository(store), target, {"m": Latest()}, keep=0)
     assert target.versions("m") == [1]
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Repository:
+    """m: 1 to 3, in a directory."""
+    remote = Repository(tmp_path / "remote")
+    for number in range(3):
+        remote.publish(savedmodel(tmp_path / f"source{number}", weights=100 + number), "m")
+    return remote
+
+
+def test_what_a_list_names(remote: Repository, target: Repository, tmp_path: Path) -> None:
+    """The file is read again before each look: a release names a version there, and finds it here."""
+    wanted = tmp_path / "wanted"
+    wanted.write_text("# of the cluster\nm:1,3\n\n")
+    command = ["mirror", "--from", str(tmp_path / "remote"), "--to", str(target.root), "--list", str(wanted)]
+    assert run(command) == 0
+    assert names(target.root / "m") == ["1", "3"]
+    once = _named(tmp_path / "remote", target.root, _wanted((), wanted), (), None, False)
+    wanted.write_text("m:all")
+    assert [one.mv.version for one in once(None, None).fetched] == [2]
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    (None, "can't read the list"), ("", "names no model"), ("m:1\nm:2", "line 2: m is named twice"),
+    ("m:1\n\nm:x", "line 3: version 'x' is not valid"), ("m:latest=0", "line 1: m:latest=0: expected")])
+def test_a_list_that_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None,
+                                  message: str) -> None:
+    wanted = tmp_path / "wanted"
+    if text is not None:
+        wanted.write_text(text)
+    assert run(["mirror", "--from", str(tmp_path), "--to", str(tmp_path / "there"), "--list", str(wanted)]) == 2
+    assert message in capsys.readouterr().err

@@ -163,7 +163,7 @@ def test_a_server_without_a_free_thread_says_nothing_about_a_label() -> None:
 
 @contextmanager
 def served(ask: Callable[[], ReadyAnswer]) -> Iterator[int]:
-    server = listen(ask, 0)
+    server = listen(ask, "127.0.0.1", 0)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -208,7 +208,7 @@ def test_many_probes_are_one_question() -> None:
 
 def test_a_taken_port() -> None:
     with taken_port() as port, pytest.raises(PortTaken, match=str(port)):
-        listen(lambda: ReadyAnswer(ready=True, why="", checked=(), seconds=0), port)
+        listen(lambda: ReadyAnswer(ready=True, why="", checked=(), seconds=0), "127.0.0.1", port)
 
 
 def test_a_damaged_golden_is_said_and_not_passed_over(tmp_path: Path, running: testing.Running) -> None:
@@ -238,3 +238,9 @@ def test_an_output_that_no_golden_has_is_wrong(running: testing.Running) -> None
     with connect(running.endpoint)() as connected:
         assert "output 'y' is not expected" in next(missing(
             connected, [Desired("m", BOTH, {"stable": 1})], lambda _: short, []))
+
+
+@pytest.mark.parametrize("address", ["x", "1.2.3.4", "70000", "0.0.0.0:", "0.0.0.0:http"])
+def test_where_nobody_can_listen(address: str) -> None:
+    told = CliRunner().invoke(app, ["ready", "--rest-url", "http://127.0.0.1:1", "--serve", address])
+    assert told.exit_code == 2 and "is no port and no HOST:PORT" in told.output

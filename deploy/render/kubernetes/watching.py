@@ -1,0 +1,53 @@
+"""A CronJob that runs `tfs watch` once, again and again, with the right to do just that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deploy.render.kubernetes.naming import Manifest, labels, manifest, object_name, part_of
+from deploy.render.kubernetes.roles import bound
+from deploy.render.kubernetes.sources import TOOL_USER, tool_container
+from deploy.spec import Spec, WatchPart
+
+_COMPONENT = "watch"
+_SPEC, _STATE = "/etc/tfs-spec", "/state"
+_BATCH_V1 = 21  # minor release that has it
+_MOST_SECONDS = 600  # for one look with what it brings back
+
+
+def watchers(spec: Spec, text: str) -> list[Manifest]:
+    """text: of serving.yaml, which the job reads. Nothing if the spec doesn't ask for it."""
+    part = part_of(spec)
+    if part.watch is False:
+        return []
+    watch, name = WatchPart() if part.watch is True else part.watch, f"{object_name(spec)}-watch"
+    version = "v1" if part.minor >= _BATCH_V1 else "v1beta1"
+    return [
+        manifest(spec, "v1", "ConfigMap", f"{object_name(spec)}-spec", component=_COMPONENT,
+                 data={spec.path.name: text}),
+        *bound(spec, "watch", [], name),
+        manifest(spec, f"batch/{version}", "CronJob", name, component=_COMPONENT, spec={
+            "schedule": watch.schedule, "suspend": watch.suspend, "concurrencyPolicy": "Forbid",
+            "successfulJobsHistoryLimit": 1, "failedJobsHistoryLimit": 3,
+            "jobTemplate": {"metadata": {"labels": labels(spec, _COMPONENT)}, "spec": {
+                "backoffLimit": 0, "activeDeadlineSeconds": _MOST_SECONDS,
+                "template": {"metadata": {"labels": labels(spec, _COMPONENT)}, "spec": _pod(spec, name)}}}}),
+    ]
+
+
+def _pod(spec: Spec, account: str) -> dict[str, Any]:
+    mounts: list[dict[str, Any]] = [{"name": "spec", "mountPath": _SPEC, "readOnly": True},
+                                    {"name": "state", "mountPath": _STATE}]
+    container = tool_container(spec, "watch", ["watch", "--once", f"--spec={_SPEC}/{spec.path.name}"],
+                               env={"TFS_STATE_DIR": _STATE}, mounts=mounts)
+    pulls = part_of(spec).pull_secrets
+    return {
+        "serviceAccountName": account, "automountServiceAccountToken": True, "enableServiceLinks": False,
+        "restartPolicy": "Never",
+        "securityContext": {"runAsNonRoot": True, "runAsUser": TOOL_USER, "runAsGroup": TOOL_USER,
+                            "seccompProfile": {"type": "RuntimeDefault"}},
+        **({"imagePullSecrets": [{"name": secret} for secret in pulls]} if pulls else {}),
+        "containers": [container],
+        "volumes": [{"name": "spec", "configMap": {"name": f"{object_name(spec)}-spec"}},
+                    {"name": "state", "emptyDir": {}}, {"name": "tool-tmp", "emptyDir": {"sizeLimit": "256Mi"}}],
+    }
