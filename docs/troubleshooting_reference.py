@@ -13,11 +13,12 @@ from pathlib import Path
 
 from deploy import errors
 from deploy.engine.library import EngineError
+from deploy.net.ssh import SshRefused
 from deploy.report.explanations import explanations
 from deploy.rollout.driver import Unfinished
 
 DEPLOY = Path(errors.__file__).parent
-CLASSES = {c.__name__: c for c in (*vars(errors).values(), EngineError, Unfinished)
+CLASSES = {c.__name__: c for c in (*vars(errors).values(), EngineError, SshRefused, Unfinished)
            if isinstance(c, type) and issubclass(c, errors.DeployError)}
 INTRODUCTION = """# Troubleshooting
 

@@ -11,8 +11,9 @@
     container          container: a Docker engine
     container_server   one container that can do as little as possible besides serving
     container_options  how it is run, as plain data for the Docker SDK
-    engine             the engine, and the one place where its errors become ours
-    docker_host        where the engine is, as the docker CLI finds it
+    engine             the engine, on this machine or another
+    engine_errors      the one place where its errors become ours
+    docker_host        where the engine is: as the spec says, or as the docker CLI finds it
     inspecting         any container or image, ours or not, looked at from outside
     images             images built on the engine
     ports              which ports are free, and who has those that aren't

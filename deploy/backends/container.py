@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy import backends, render, savedmodel
+from deploy.backends import docker_host
 from deploy.backends.backend import Capabilities, ConfigStore, Launch, LocalConfig, Surroundings
 from deploy.backends.base import Inspected, Progress, Server, silent
-from deploy.backends.container_options import ContainerOptions, Mount, container_user
-from deploy.backends.engine import Engine, connect
+from deploy.backends.container_options import NAME_LABEL, STATE_LABEL, ContainerOptions, Mount, container_user
+from deploy.backends.engine import Engine, engine_of
 from deploy.errors import ServerError
 from deploy.render import Layout
 from deploy.render.configs import CONFIG_MOUNT, GRPC_PORT, MODELS, PROGRAM, REST_PORT
@@ -30,13 +31,13 @@ class ContainerBackend:
     capabilities = Capabilities(own_files=True, own_network=True, restarts=True, logs_after_end=True,
                                 limits_memory=True, images=True)
 
-    def __init__(self, connect: Callable[[], Engine] = connect) -> None:
-        """connect: makes the connection to the engine. Raises BackendMissing."""
+    def __init__(self, connect: Callable[[], Engine] | None = None) -> None:
+        """connect: makes the connection to the engine, if that isn't the spec's. Raises BackendMissing."""
         self._connect = connect
 
     def engine(self, spec: Spec) -> Engine:
         """The engine that the spec's server runs on. Raises BackendMissing."""
-        return self._connect()
+        return self._connect() if self._connect else engine_of(spec)
 
     @property
     def user(self) -> str | None:
@@ -78,7 +79,8 @@ class ContainerBackend:
             name=spec.name, image=server.image, argv=(PROGRAM, *self.flags(spec)), state_dir=str(spec.state_dir),
             mounts=tuple(mounts), expects=(layout.config(MODELS), *graphs), host=server.host,
             grpc_port=server.grpc_port, rest_port=server.rest_port, user=container_user(), cpus=limits.cpus,
-            memory=limits.memory, gpus=limits.gpus, restart=server.restart, labels=labels))
+            memory=limits.memory, gpus=limits.gpus, restart=server.restart, labels=labels, docker=server.docker,
+            docker_tls=server.docker_tls))
 
     def flags(self, spec: Spec) -> list[str]:
         """The server's flags: inside, its ports are always the same."""
@@ -94,13 +96,15 @@ class ContainerBackend:
     def trial(self, spec: Spec, image: str, engine: Engine, progress: Progress = silent) -> ContainerServer:
         """A server for trying an image that carries its models: as the image is, nothing mounted, on free ports."""
         limits = spec.server.resources
-        options = ContainerOptions(f"{spec.name}-image", image, None, str(spec.state_dir), grpc_port=0, rest_port=0,
-                                   memory=limits.memory, cpus=limits.cpus, gpus=limits.gpus)
+        options = ContainerOptions(f"{spec.name}-image", image, None, str(spec.state_dir), host=spec.server.host,
+                                   grpc_port=0, rest_port=0, memory=limits.memory, cpus=limits.cpus, gpus=limits.gpus)
         return backends.container_server.ContainerServer(options, progress=progress, engine=engine)
 
     def find(self, spec: Spec) -> Server | None:
-        engine = None if self._connect is connect else self.engine(spec)  # the CLI's own needn't be connected to
-        return backends.container_server.find(spec.name, str(spec.state_dir), engine=engine)
+        labels = {NAME_LABEL: spec.name, STATE_LABEL: str(spec.state_dir)}
+        if self._connect is None and docker_host.knows_none(labels, spec.server.docker):
+            return None  # without the SDK, which takes longer to load
+        return backends.container_server.find(spec.name, str(spec.state_dir), engine=self.engine(spec))
 
     def logs(self, spec: Spec, tail: int) -> str | None:
         return None  # they go with the container, and one that is there is found

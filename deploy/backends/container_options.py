@@ -72,6 +72,8 @@ class ContainerOptions:
     restart: Literal["no", "on-failure", "unless-stopped", "always"] = "no"
     environment: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    docker: str | None = None
+    docker_tls: str | None = None
 
     @property
     def container_name(self) -> str:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from deploy.backends import docker_host, inspecting
+from deploy.backends import inspecting
 from deploy.backends.base import EVERY, Inspected, MemoryUse, Progress, Replica, Scoped, described, reachable, silent
 from deploy.backends.container_options import (
     DIGEST_LABEL,
@@ -22,7 +22,8 @@ from deploy.backends.container_options import (
     restart_policy,
     unseen_source,
 )
-from deploy.backends.engine import Engine, connect, translated
+from deploy.backends.engine import Engine, connect
+from deploy.backends.engine_errors import translated
 from deploy.backends.ports import pick
 from deploy.errors import BackendMissing, ServerError, StartFailed
 from deploy.render.configs import GRPC_PORT, REST_PORT
@@ -40,7 +41,7 @@ class ContainerServer(Scoped):
     """A server in a container of its own. See base.Server."""
 
     def __init__(self, options: ContainerOptions, *, progress: Progress = silent, engine: Engine | None = None,
-                 connect: Callable[[], Engine] = connect, found: Container | None = None) -> None:
+                 connect: Callable[[], Engine] | None = None, found: Container | None = None) -> None:
         """engine: None connects at start(). found: the container of a server that runs already (see find)."""
         self.options = options
         self._progress, self._engine, self._connect, self._container = progress, engine, connect, found
@@ -75,7 +76,8 @@ class ContainerServer(Scoped):
         if self._started:
             raise ServerError(f"server {self.name!r} was started before", argv=self.argv, id="started-before")
         self._started = True
-        self._engine = self._engine or self._connect()
+        self._engine = self._engine or (self._connect() if self._connect else
+                                        connect(self.options.docker, self.options.docker_tls))
         self._reach(self._engine)
         self._check_ports()
         self._engine.require_image(self.options.image, self._progress)
@@ -254,11 +256,8 @@ class ContainerServer(Scoped):
 
 def find(name: str, state_dir: str, *, engine: Engine | None = None) -> ContainerServer | None:
     """The container of a server, running or ended, by its labels. Raises BackendMissing if no engine answers."""
-    labels = {NAME_LABEL: name, STATE_LABEL: state_dir}
-    if engine is None and docker_host.knows_none(labels):
-        return None
     engine = engine or connect()
-    containers = engine.containers(labels)
+    containers = engine.containers({NAME_LABEL: name, STATE_LABEL: state_dir})
     return ContainerServer(options_of(containers[0].attrs), engine=engine, found=containers[0]) if containers else None
 
 

@@ -1,4 +1,5 @@
-"""Where the Docker engine is, as the docker CLI finds it: DOCKER_HOST, else DOCKER_CONTEXT, else the current context.
+"""Where the Docker engine is: as the spec says, else as the docker CLI finds it: DOCKER_HOST, else DOCKER_CONTEXT, else
+the current context.
 
 The SDK knows neither DOCKER_CONTEXT nor contexts beside a missing config.json, so their files are read here.
 Source: docker/cli, cli/command/cli.go and cli/context/store.
@@ -22,6 +23,8 @@ _SOCKET = "unix://"
 DEFAULT = f"{_SOCKET}/var/run/docker.sock"
 _MOST_BYTES = 1 << 20
 _MOST_OF_NONE = 1 << 14  # bytes of an answer that names nothing
+_NO_PEMS = "put them there; or set server/docker_tls or DOCKER_CERT_PATH, or unset DOCKER_TLS_VERIFY"
+SPEC = "server/docker"  # who says so
 _CONTEXTS = "docker context ls lists those that there are"
 
 
@@ -39,27 +42,36 @@ class EngineAddress:
     def machine(self) -> str:
         """The host that the engine's ports are on; empty if it is this one, as far as the address tells that."""
         parts = urlsplit(self.host if "://" in self.host else f"tcp://{self.host}")
-        name = parts.hostname or ""
-        here = name.startswith("127.") or name in ("", "localhost", "::1")
-        return "" if here or parts.scheme not in ("tcp", "http", "https", "ssh") else name
+        return machine_of(parts.hostname or "") if parts.scheme in ("tcp", "http", "https", "ssh") else ""
 
     def __str__(self) -> str:
         return f"{self.host} (from {self.source})" if self.source else self.host
 
 
-def address(environment: Mapping[str, str] | None = None) -> EngineAddress:
-    """The engine's address. Raises BackendMissing for a context that isn't there or can't be read."""
+def machine_of(name: str) -> str:
+    """The machine of that name or address; empty if it is this one."""
+    return "" if name.startswith("127.") or name in ("", "localhost", "::1") else name
+
+
+def address(environment: Mapping[str, str] | None = None, *, named: str | None = None, tls: str | None = None
+            ) -> EngineAddress:
+    """The engine's address. named: an address or a context, which goes before what the environment says; tls: the
+    directory of its PEM files. Raises BackendMissing for what isn't there or can't be read."""
     env = os.environ if environment is None else environment
     directory = config_dir(env)
+    if named and "://" in named:
+        return _of_host(named, env if tls is None else _verified(tls), directory, SPEC)
+    if named:
+        return _of_context(named, SPEC, directory)
     if host := env.get("DOCKER_HOST"):
-        return _of_host(host, env, directory)
+        return _of_host(host, env, directory, "DOCKER_HOST")
     if name := env.get("DOCKER_CONTEXT"):
         return _of_context(name, "DOCKER_CONTEXT", directory)
     name = _config(directory / "config.json").get("currentContext") or "default"
     return _of_context(str(name), f"currentContext in {directory / 'config.json'}", directory)
 
 
-def knows_none(labels: Mapping[str, str], seconds: float = 2.0) -> bool:
+def knows_none(labels: Mapping[str, str], named: str | None = None, *, seconds: float = 2.0) -> bool:
     """Whether the engine says that it has no container with these labels, neither running nor ended.
 
     Asked in one line, since most commands ask nothing else of it, and the SDK takes longer to load than they do. False
@@ -67,7 +79,7 @@ def knows_none(labels: Mapping[str, str], seconds: float = 2.0) -> bool:
     """
     query = quote(json.dumps({"label": [f"{k}={v}" for k, v in labels.items()]}))
     try:
-        host = address().host
+        host = address(named=named).host
         if not host.startswith(_SOCKET):
             return False
         with socket.socket(socket.AF_UNIX) as connection:
@@ -89,22 +101,26 @@ def config_dir(environment: Mapping[str, str] | None = None) -> Path:
     return Path(env.get("DOCKER_CONFIG") or Path(env.get("HOME") or "~").expanduser() / ".docker")
 
 
-def _of_host(host: str, env: Mapping[str, str], directory: Path) -> EngineAddress:
+def _verified(tls: str) -> dict[str, str]:
+    return {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": tls}
+
+
+def _of_host(host: str, env: Mapping[str, str], directory: Path, source: str) -> EngineAddress:
     """TLS as in the CLI: any value of DOCKER_TLS_VERIFY verifies, DOCKER_TLS alone doesn't; no matter for sockets."""
     wanted = bool(env.get("DOCKER_TLS_VERIFY") or env.get("DOCKER_TLS"))
     if not wanted or urlsplit(host).scheme not in ("tcp", "http", "https", ""):
-        return EngineAddress(host, "DOCKER_HOST")
+        return EngineAddress(host, source)
     files = _pems(Path(env.get("DOCKER_CERT_PATH") or directory))
     if not files:
         raise BackendMissing(f"no Docker engine can be asked at {host}: TLS is wanted, and there is none of ca.pem, "
                              f"cert.pem and key.pem in {env.get('DOCKER_CERT_PATH') or directory}",
-                             hint="set DOCKER_CERT_PATH, or unset DOCKER_TLS_VERIFY", id="engine-missing")
-    return EngineAddress(host, "DOCKER_HOST", files, verify=bool(env.get("DOCKER_TLS_VERIFY")))
+                             hint=_NO_PEMS, id="docker-tls")
+    return EngineAddress(host, source, files, verify=bool(env.get("DOCKER_TLS_VERIFY")))
 
 
 def _of_context(name: str, source: str, directory: Path) -> EngineAddress:
     if name == "default":
-        return EngineAddress()
+        return EngineAddress(source=source if source == SPEC else "")
     number = hashlib.sha256(name.encode()).hexdigest()
     path = directory / "contexts" / "meta" / number / "meta.json"
     try:
@@ -117,7 +133,7 @@ def _of_context(name: str, source: str, directory: Path) -> EngineAddress:
         raise BackendMissing(f"the Docker context {name!r} (from {source}) can't be read: {path}: "
                              f"{type(e).__name__}: {e}", hint=_CONTEXTS, id="docker-context") from None
     files = _pems(directory / "contexts" / "tls" / number / "docker")
-    source = f"{source} {name!r}" if source == "DOCKER_CONTEXT" else source
+    source = f"{source} {name!r}" if source in ("DOCKER_CONTEXT", SPEC) else source
     return EngineAddress(str(host or DEFAULT), source, files or None, verify=not skip)
 
 

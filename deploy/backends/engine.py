@@ -1,32 +1,29 @@
-"""The Docker engine, and the one place where its errors become ours."""
+"""The Docker engine, on this machine or another."""
 
 from __future__ import annotations
 
-import re
-import shutil
-import sys
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from importlib.util import find_spec
+from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from deploy import extras, net
 from deploy.backends import docker_host
 from deploy.backends.base import Progress, silent
 from deploy.backends.container_options import Host
-from deploy.errors import BackendMissing, DeployError, ServerError
+from deploy.backends.docker_host import EngineAddress, machine_of
+from deploy.backends.engine_errors import OLDEST, tls_expected, too_old, translated
+from deploy.errors import BackendMissing, DeployError
+from deploy.spec import Spec
 
 if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
+    from paramiko import SSHClient
 
-_START = "start it (Linux: `sudo systemctl start docker`; else Docker Desktop), or use backend: embedded"
 _PULL = "check server/image in the spec, log in with `docker login` if it's private, or use backend: embedded"
 _HELLO = 10  # seconds for an engine's first answers
-_HELPER = re.compile(r"docker-credential-[\w.-]*\w")
-_GROUP = "add yourself to the group `docker` and log in again, or use backend: embedded"
 
 
 class Engine:
@@ -111,128 +108,102 @@ class _Pull:
         return new
 
 
-def connect() -> Engine:
-    """The engine that the docker CLI would use. Raises BackendMissing if none answers."""
-    import docker
+def connect(named: str | None = None, tls: str | None = None) -> Engine:
+    """The engine that is named as in server/docker, with the PEM files in the directory `tls`; by default the one that
+    the docker CLI would use. Raises BackendMissing if none answers."""
     from docker.constants import DEFAULT_TIMEOUT_SECONDS
 
-    host, tls, where = _address()
-    machine = docker_host.address().machine
-    over_ssh = host.startswith("ssh://")
-    if over_ssh and find_spec("paramiko") is None:
-        raise BackendMissing(f"the Docker engine at {where} is behind SSH, for which the package paramiko is missing",
-                             hint="pip install 'docker[ssh]', or use backend: embedded", id="engine-missing")
+    address = docker_host.address(named=named, tls=tls)
     try:
-        with translated("reach the Docker engine", where):
-            if host.startswith("unix://"):
-                Path(urlsplit(host).path).stat()  # else the SDK leaves sockets open on the way to its error
-            client = docker.DockerClient(base_url=host, tls=tls, timeout=_HELLO,
-                                         use_ssh_client=over_ssh and shutil.which("ssh") is not None)
+        with (tls_expected(str(address)) if address.tls else nullcontext(),
+              translated("reach the Docker engine", str(address))):
+            client = _over_ssh(address) if address.host.startswith("ssh://") else _client(address)
             client.ping()
     except (AttributeError, TypeError, ValueError, KeyError, RecursionError) as e:  # the SDK trusts its configuration
         raise BackendMissing(f"docker's configuration {docker_host.config_dir() / 'config.json'} has a value that "
                              f"docker doesn't write: {e}", hint="mend it, or set DOCKER_CONFIG",
                              id="docker-config") from e
+    version = str(client.api.api_version)
+    if tuple(map(int, version.split("."))) < tuple(map(int, OLDEST.split("."))):
+        client.close()
+        raise too_old(str(address), version)
     client.api.timeout = DEFAULT_TIMEOUT_SECONDS
-    return Engine(client, where, machine)
+    return Engine(client, str(address), _machine(address))
 
 
-def _address() -> tuple[str, Any, str]:
-    """Where the engine is, its TLS settings for the SDK, and its address for people."""
-    import docker.tls
-
-    engine = docker_host.address()
-    if engine.tls is None:
-        return engine.host, False, str(engine)
-    cert, key = engine.tls.get("cert"), engine.tls.get("key")
-    with translated("use the Docker engine's certificates", str(engine)):
-        tls = docker.tls.TLSConfig(client_cert=(cert, key) if cert and key else None, ca_cert=engine.tls.get("ca"),
-                                   verify=engine.verify)
-    host = engine.host.replace("tcp://", "https://", 1)
-    return host if "://" in host else f"https://{host}", tls, str(engine)
+def engine_of(spec: Spec) -> Engine:
+    """The engine that the containers of a spec run on. Raises BackendMissing if it doesn't answer."""
+    return connect(spec.server.docker, spec.server.docker_tls)
 
 
-@contextmanager
-def translated(doing: str, where: str = "") -> Iterator[None]:
-    """Turn whatever the SDK raises into a ServerError. `doing` completes "can't ..."; `where`: the engine's address.
+def _client(address: EngineAddress) -> DockerClient:
+    import docker
 
-    The SDK lets errors of requests (which are OSErrors), of urllib3 and of paramiko through.
-    """
+    host = address.host
+    if host.startswith("unix://"):
+        Path(urlsplit(host).path).stat()  # else the SDK leaves sockets open on the way to its error
+    if address.tls is None:
+        return docker.DockerClient(base_url=host, timeout=_HELLO)
+    cert, key = address.tls.get("cert"), address.tls.get("key")
+    tls = docker.TLSConfig(client_cert=(cert, key) if cert and key else None, ca_cert=address.tls.get("ca"),
+                           verify=address.verify)
+    host = host.replace("tcp://", "https://", 1)
+    client = docker.DockerClient(base_url=host if "://" in host else f"https://{host}", tls=tls, version=OLDEST,
+                                 timeout=_HELLO)
+    client.api.trust_env = False  # else REQUESTS_CA_BUNDLE takes the place of the engine's own authority
+    return _negotiated(client)
+
+
+def _negotiated(client: DockerClient) -> DockerClient:
+    """A client that was made for some version, which asks nothing, now for that of its engine."""
     import docker.errors
-    import urllib3.exceptions
 
-    paramiko = sys.modules.get("paramiko")
-    ssh: tuple[type[Exception], ...] = (paramiko.SSHException,) if paramiko else ()
-    foreign: tuple[type[BaseException], ...] = (
-        *ssh, docker.errors.DockerException, docker.errors.StreamParseError, urllib3.exceptions.HTTPError,
-        urllib3.exceptions.ProxySchemeUnsupported, OSError)
+    api: Any = client.api
     try:
-        with warnings.catch_warnings():  # the error that follows is told in our words
-            warnings.filterwarnings("ignore", message="docker-credential-")
-            yield
-    except foreign as e:
-        _translate(e, doing, where)
+        api._version = str(api.version(api_version=False)["ApiVersion"])
+    except Exception as e:  # in the SDK's own words
+        raise docker.errors.DockerException(f"Error while fetching server API version: {e}") from e
+    return client
 
 
-def _translate(error: BaseException, doing: str, where: str) -> NoReturn:
-    import docker.errors
-    from docker.credentials.errors import StoreError
+def _over_ssh(address: EngineAddress) -> DockerClient:
+    """Over one connection of ours: the SDK's own waits for minutes, and its other one may ask at the terminal."""
+    import docker
 
-    at = f" at {where}" if where else ""
-    if isinstance(error, docker.errors.APIError):
-        explanation = str(error.explanation or error)
-        raise ServerError(f"can't {doing}: the Docker engine says: {explanation}",
-                          details={"status": error.status_code, "engine": where}, id="docker-refused") from error
-    for e in _chain(error):
-        if isinstance(e, StoreError):
-            raise _helper_failed(e, doing) from error
-    if any(isinstance(e, PermissionError) for e in _chain(error)):
-        raise BackendMissing(f"can't {doing}: no permission to talk to the Docker engine{at}", hint=_GROUP,
-                             id="docker-permission") from error
-    if any(isinstance(e, ConnectionError | FileNotFoundError) for e in _chain(error)):
-        raise BackendMissing(f"no Docker engine answers{at}", hint=_start(where), id="engine-missing") from error
-    if type(error) is docker.errors.DockerException:  # the SDK's word for "not even its version can be asked"
-        raise BackendMissing(f"no Docker engine answers{at}: {_innermost(error)}", hint=_start(where),
-                             id="engine-missing") from error
-    raise ServerError(f"can't {doing}: {type(error).__name__}: {error}", details={"engine": where},
-                      id="docker-refused") from error
-
-
-def _helper_failed(error: BaseException, doing: str) -> BackendMissing:
-    """The program of credsStore or credHelpers, which the CLI's configuration names, isn't there or fails."""
-    name = _HELPER.search(str(error))
-    helper = f"the credential helper {name[0]}" if name else "the credential helper"
-    what = "isn't installed" if "not installed" in str(error) else f"fails: {error}"
-    return BackendMissing(f"can't {doing}: {helper} {what}", details={"helper": f"{helper} {what}"},
-                          hint=f"install it, or take credsStore and credHelpers out of "
-                               f"{docker_host.config_dir() / 'config.json'}, or use backend: embedded",
-                          id="docker-credentials")
+    extras.require("ssh", f"a Docker engine behind SSH ({address})")
+    try:
+        connection = net.ssh.connect(urlsplit(address.host).netloc, f"the Docker engine at {address}", _HELLO)
+    except net.ssh.SshRefused as e:
+        raise BackendMissing(e.message, hint=f"{e.hint}, or use backend: embedded", id=e.id) from e
+    try:
+        # As if it were to start the ssh program the SDK makes no connection yet
+        client = docker.DockerClient(base_url=address.host, version=OLDEST, timeout=_HELLO, use_ssh_client=True)
+        client.api._custom_adapter.ssh_client = connection  # type: ignore[attr-defined]
+        return _negotiated(client)
+    except BaseException as e:
+        said = _words_there(connection) if isinstance(e, Exception) else ""
+        connection.close()
+        if said:
+            raise BackendMissing(f"no Docker engine answers at {address}: {said}",
+                                 hint="Docker has to be there, with its command line, and this user in the group "
+                                      "`docker`", id="engine-missing") from e
+        raise
 
 
-def _start(where: str) -> str:
-    """What to do about an engine that doesn't answer: somebody may have named the wrong one."""
-    return f"is that the right address? {_START}" if "(from " in where else _START
+def _words_there(connection: SSHClient) -> str:
+    """Why the docker command on the other machine doesn't reach its engine: its last line."""
+    with suppress(Exception):
+        _, output, errors = connection.exec_command("docker version --format '{{.Server.Version}}'", timeout=_HELLO)
+        output.read()
+        return errors.read().decode(errors="replace").strip().rpartition("\n")[2]
+    return ""
 
 
-def _innermost(error: BaseException) -> str:
-    """The SDK wraps urllib3's errors, and those wrap the socket's: the last one says it best."""
-    *_, last = _chain(error)
-    if last is error:
-        return str(error)
-    return str(getattr(last, "strerror", None) or last).rpartition(": ")[2] or type(last).__name__
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, those behind it, and those that requests and urllib3 hide in arguments."""
-    waiting, visited = [error], set[int]()
-    while waiting:
-        e = waiting.pop()
-        if id(e) in visited:
-            continue
-        visited.add(id(e))
-        yield e
-        hidden = [a for a in (*e.args, getattr(e, "reason", None)) if isinstance(a, BaseException)]
-        waiting.extend(x for x in (e.__cause__, e.__context__, *hidden) if x is not None)
+def _machine(address: EngineAddress) -> str:
+    """As EngineAddress.machine; behind SSH the name may be one of ~/.ssh/config."""
+    if not address.host.startswith("ssh://"):
+        return address.machine
+    return machine_of(net.ssh.machine(urlsplit(address.host).netloc))
 
 
 def _name_and_tag(image: str) -> tuple[str, str | None]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO, cast
 
 from deploy.backends.base import Progress, silent
-from deploy.backends.engine import Engine, translated
+from deploy.backends.engine import Engine
+from deploy.backends.engine_errors import translated
 from deploy.errors import BackendMissing, ServerError, SpecError
 
 _CHUNK = 1 << 20

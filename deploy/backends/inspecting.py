@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from deploy.backends.base import Inspected
 from deploy.backends.container_options import IMAGE_LABEL
-from deploy.backends.engine import Engine, connect, translated
+from deploy.backends.engine import Engine, connect
+from deploy.backends.engine_errors import translated
 from deploy.errors import ServerError
 from deploy.render.configs import GRPC_PORT, PROGRAM, REST_PORT
 

@@ -14,7 +14,7 @@ from deploy import render
 from deploy.backends import images
 from deploy.backends.base import LABEL, Progress, silent
 from deploy.backends.container import ContainerBackend
-from deploy.backends.engine import Engine
+from deploy.backends.engine import Engine, engine_of
 from deploy.backends.engine import connect as connect_engine
 from deploy.errors import ServerError, SpecError
 from deploy.repository import versions_of
@@ -64,7 +64,7 @@ def build_image(spec: Spec, tag: str, *, base_image: str | None = None, smoke: S
                         id="key-in-image")
     models, base = wanted(spec, progress), base_image or spec.server.image
     verify_versions(spec, models)
-    engine = connect_engine()
+    engine = engine_of(spec)
     engine.require_image(base, progress)
     bases = {BASE_LABEL: base_of(base, engine) or base, BASE_DIGEST_LABEL: engine.pinned(base)}
     image = images.build(engine, _context(spec, models, bases), build_args={"BASE_IMAGE": base}, progress=progress)

@@ -10,7 +10,7 @@ from typing import Any
 
 from deploy.backends import images
 from deploy.backends.base import Progress, silent
-from deploy.backends.engine import connect as connect_engine
+from deploy.backends.engine import engine_of
 from deploy.errors import SpecError
 from deploy.repository.stores.oci import assembly
 from deploy.repository.stores.oci.assembly import ImageReference
@@ -66,7 +66,7 @@ def push_image(spec: Spec, tag: str, *, base_image: str | None = None, smoke: Sm
     progress(f"putting {target} together on {base}")
     manifest = assembly.assemble(base, target.remote, layers, images.serving_settings(inside.flags, labels))
     if smoke is not None:
-        engine, image = connect_engine(), assembly.keep(target.remote, manifest)
+        engine, image = engine_of(spec), assembly.keep(target.remote, manifest)
         engine.require_image(image, progress)
         try:
             image_build.try_out(spec, image, models, engine=engine, smoke=smoke, progress=progress, connect=connect)

@@ -23,6 +23,9 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")  # s3://, gs://, hdfs://; 
 MIRRORS = ".mirrors"  # below the state's directory; no server can be called so
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\|\.{0,2}\\")
 
+_CONTEXT = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"  # as in docker/cli, cli/context/store
+_ENGINE = r"(?:[A-Za-z0-9_.-]+@)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9_.-]*)(?::[0-9]{1,5})?/?"
+
 # Written by the toolkit itself, so a second value among `flags` would contradict it
 OWNED_FLAGS = {"port": "server/grpc_port", "rest_api_port": "server/rest_port", "model_config_file": "models",
                "model_name": "models", "model_base_path": "models", "batching_parameters_file": "server/batching",
@@ -95,7 +98,10 @@ def checked_server(server: ServerPart, beside: Path) -> ServerPart:
     tls = _tls(server.tls, beside) if server.tls else None
     if server.kubernetes is not None:
         check_kubernetes(server, server.kubernetes)
-    return msgspec.structs.replace(server, host=_host(server.host), tls=tls, remote=_remote(server, beside))
+    docker_tls = str(directory(server.docker_tls, beside, "server/docker_tls")) if server.docker_tls else None
+    _check_docker(server)
+    return msgspec.structs.replace(server, host=_host(server.host), tls=tls, docker_tls=docker_tls,
+                                   remote=_remote(server, beside))
 
 
 def _remote(server: ServerPart, beside: Path) -> RemotePart | None:
@@ -109,6 +115,25 @@ def _remote(server: ServerPart, beside: Path) -> RemotePart | None:
         raise SpecError(f"a server of backend {server.backend} isn't somebody else's", path="server/remote",
                         hint="write `backend: remote`, or take this part out", id="wrong-value")
     return checked_remote(server.remote, beside)
+
+
+def _check_docker(server: ServerPart) -> None:
+    docker = server.docker
+    if server.docker_tls is not None and not (docker or "").startswith("tcp://"):
+        raise SpecError("docker_tls is for an engine at a tcp:// address", path="server/docker_tls",
+                        hint="name it: docker: tcp://host:2376; a context has its own, and SSH needs none",
+                        id="bad-docker")
+    if docker is None or re.fullmatch(_CONTEXT, docker):
+        return
+    scheme, _, rest = docker.partition("://")
+    if ":" in rest.rpartition("@")[0]:
+        raise SpecError("the address of the Docker engine holds a password", path="server/docker",
+                        hint="take it out; SSH uses your keys", id="bad-docker")
+    if not (scheme == "unix" and rest.startswith("/")) and not (
+            scheme in ("tcp", "ssh") and re.fullmatch(_ENGINE, rest) and ("@" not in rest or scheme == "ssh")):
+        raise SpecError(f"{docker!r} is no address of a Docker engine, and no name of a context", path="server/docker",
+                        hint="write ssh://user@host, tcp://host:2376, unix:///var/run/docker.sock, or a name that "
+                             "`docker context ls` lists", id="bad-docker")
 
 
 def _host(host: str) -> str:

@@ -76,6 +76,13 @@ class ServerPart(Struct, frozen=True):
     image: Annotated[str, Meta(description="serving image, by tag or digest (name@sha256:...)")] = DEFAULT_IMAGE
     binary: Annotated[str, Meta(description="name on PATH or path of a tensorflow_model_server")] = (
         "tensorflow_model_server")
+    docker: Annotated[str | None, Meta(description="the Docker engine of containers: ssh://user@host, tcp://host:2376, "
+                                       "unix:///path, or the name of a context; by default the docker CLI's")] = None
+    docker_tls: Annotated[str | None, Meta(
+        description="directory of that engine's ca.pem, cert.pem and key.pem, relative to this file")] = None
+    docker_files: Annotated[Literal["auto", "mounts", "volumes"], Meta(
+        description="how containers get their files: mounts of this machine's directories, or volumes that are filled "
+                    "over the engine; auto asks the engine what it sees")] = "auto"
     host: Annotated[str, Meta(description="address to listen and publish on")] = "127.0.0.1"
     grpc_port: Port = 8500
     rest_port: Port = 8501

@@ -271,3 +271,29 @@ def test_servers_that_can_not_be(servers: str, path: str, says: str) -> None:
         parse(f"models: [{{name: m, versions: 1}}]\nservers: {servers}")
     assert caught.value.path == path
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("docker", ["ssh://ops@host", "ssh://host:2222", "tcp://10.0.0.7:2376", "tcp://[::1]:2376",
+                                    "unix:///run/docker.sock", "prod-eu_1.a"])
+def test_where_the_docker_engine_is(docker: str) -> None:
+    spec = parse(f"models: [{{name: m, versions: 1}}]\nserver: {{docker: '{docker}'}}")
+    assert spec.server.docker == docker
+
+
+@pytest.mark.parametrize(("server", "where", "says"), [
+    ("docker: 'http://host:2375'", "server/docker", "no address of a Docker engine"),
+    ("docker: 'tcp://ops@host:2375'", "server/docker", "no address"),
+    ("docker: 'ssh://ops:secret@host'", "server/docker", "holds a password"),
+    ("docker: 'ssh://'", "server/docker", "no address"), ("docker: 'host:2375'", "server/docker", "no address"),
+    ("docker: '-H'", "server/docker", "no address"), ("docker: 'unix://run/s'", "server/docker", "no address"),
+    ("docker: prod, docker_tls: certs", "server/docker_tls", "tcp://"), ("docker_tls: certs", "server/docker_tls", "tcp://"),
+])
+def test_what_is_no_docker_engine(server: str, where: str, says: str) -> None:
+    with pytest.raises(SpecError, match=says) as e:
+        parse(f"models: [{{name: m, versions: 1}}]\nserver: {{{server}}}")
+    assert str(e.value.path) == where and e.value.id == "bad-docker" and "secret" not in e.value.message
+
+
+def test_certificates_of_the_docker_engine_are_beside_the_file() -> None:
+    spec = parse("models: [{name: m, versions: 1}]\nserver: {docker: 'tcp://h:2376', docker_tls: certs}")
+    assert spec.server.docker_tls == "/somewhere/certs"

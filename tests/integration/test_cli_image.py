@@ -67,7 +67,7 @@ def test_commands_of_a_job(image: str, project: Path) -> None:
 def test_parts_of_the_base_are_all_there(image: str) -> None:
     """Whatever a command may import of what the base installs."""
     code = ("import pkgutil, importlib, deploy\n"
-            "OF_EXTRAS = ('objects', 'object_options', 'gcs', 'sftp')  # stores, which the image leaves out\n"
+            "OF_EXTRAS = ('objects', 'object_options', 'gcs', 'sftp', 'ssh')  # which the image leaves out\n"
             "for room in ('cli', 'client', 'backends', 'smoke', 'rollout', 'report', 'repository', 'checks'):\n"
             "    package = importlib.import_module('deploy.' + room)\n"
             "    for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"

@@ -15,7 +15,8 @@ import requests
 import urllib3.exceptions
 
 from deploy.backends.container_options import Host
-from deploy.backends.engine import Engine, _name_and_tag, translated
+from deploy.backends.engine import Engine, _name_and_tag
+from deploy.backends.engine_errors import translated
 from deploy.errors import BackendMissing, ServerError
 
 

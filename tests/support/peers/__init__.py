@@ -2,6 +2,8 @@
 
     stores     S3 (moto, SeaweedFS), Google Cloud Storage (fake-gcs-server), Azure (Azurite)
     registry   an OCI registry (docker-registry), with and without a login, or tokens
+    sshd       OpenSSH's server
+    engines    a Docker engine of another machine
     front      between a client and a server: cut connections, busy services, what proxies do to requests
 
 A peer that isn't installed skips its tests with a line that says so; TFS_REQUIRE_PEERS=1 makes that a failure.

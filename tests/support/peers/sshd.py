@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +23,12 @@ class SshServer:
 
 
 @contextmanager
-def sshd(place: Path, transfer: str = "internal-sftp") -> Iterator[SshServer]:
-    """A server whose data directory is new. place: where its files go. transfer: the command that serves files."""
+def sshd(place: Path, transfer: str = "internal-sftp", *, listen: str = "127.0.0.1", inside: Sequence[str] = ()
+         ) -> Iterator[SshServer]:
+    """A server whose data directory is new. place: where its files go. transfer: the command that serves files.
+
+    listen: its address. inside: a command that runs it somewhere else, such as in another network.
+    """
     server = program("/usr/sbin/sshd", "apt-get install openssh-server")
     keygen = program("ssh-keygen", "apt-get install openssh-client")
     (port,) = free_ports(1)
@@ -35,10 +39,10 @@ def sshd(place: Path, transfer: str = "internal-sftp") -> Iterator[SshServer]:
         subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     (place / "authorized").write_text((home / ".ssh" / "id_ed25519.pub").read_text())
     host_key = (place / "host_key.pub").read_text().split()
-    (home / ".ssh" / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key[0]} {host_key[1]}\n")
+    (home / ".ssh" / "known_hosts").write_text(f"[{listen}]:{port} {host_key[0]} {host_key[1]}\n")
     config = place / "sshd_config"
     config.write_text(f"""
-ListenAddress 127.0.0.1:{port}
+ListenAddress {listen}:{port}
 HostKey {place / 'host_key'}
 AuthorizedKeysFile {place / 'authorized'}
 PasswordAuthentication no
@@ -54,8 +58,8 @@ PidFile none
     Path("/run/sshd").mkdir(exist_ok=True)
 
     def up() -> bool:
-        return subprocess.run(["ssh-keyscan", "-T", "2", "-p", str(port), "127.0.0.1"], capture_output=True,
+        return subprocess.run(["ssh-keyscan", "-T", "2", "-p", str(port), listen], capture_output=True,
                               check=False).stdout != b""
 
-    with running([server, "-D", "-e", "-f", str(config)], up):
-        yield SshServer(f"ssh://{getpass.getuser()}@127.0.0.1:{port}{data}", port, home, data)
+    with running([*inside, server, "-D", "-e", "-f", str(config)], up):
+        yield SshServer(f"ssh://{getpass.getuser()}@{listen}:{port}{data}", port, home, data)
