@@ -27,10 +27,35 @@ class MemoryUse:
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One process of a server that answers by itself. endpoint: where it, and no other replica, is reached."""
+    """One process of a server that answers by itself.
+
+    endpoint: where it, and no other replica, is reached. instance: which run of the program it is, see Server.instance.
+    restarts: how often it was started again under this name. ended: why its last run ended, in a few words, if anybody
+    knows. out_of_memory: that was for lack of memory.
+    """
 
     name: str
     endpoint: Endpoint
+    instance: str = ""
+    restarts: int = 0
+    ended: str = ""
+    out_of_memory: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What the place where a server runs says about why it doesn't run, or not as it should.
+
+    rule: what `tfs explain` calls it. cause and fix: one sentence each. seen: what shows it. weight: 0 to 100, how
+    likely it is what matters most. final: waiting doesn't help.
+    """
+
+    rule: str
+    cause: str
+    fix: str
+    seen: str = ""
+    weight: int = 70
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +66,7 @@ class Inspected:
     environment: what it was started with. mounts: source -> target.
     state: the engine's word for it, as `running`, `created`, `restarting`. exit_code: None while it runs, if it never
     ran, or if nobody knows. published: port inside -> port of this machine. address: in the engine's network, "" if it
-    has none. error: why it couldn't be started.
+    has none. error: why it couldn't be started. faults: what the place itself says is wrong.
     """
 
     name: str
@@ -60,6 +85,7 @@ class Inspected:
     environment: Mapping[str, str] = field(default_factory=dict)
     state: str = ""
     address: str = ""
+    faults: tuple[Fault, ...] = ()
 
 
 class Server(Protocol):
@@ -119,6 +145,10 @@ class Server(Protocol):
     def replicas(self) -> tuple[Replica, ...]:
         """All that run now. A change has arrived when each of them shows it."""
 
+    def pending(self) -> str:
+        """What is still to come until all replicas run, in half a sentence; "" if all do. Raises StartFailed, with the
+        evidence, for what waiting doesn't help with."""
+
     def inspect(self, tail: int) -> Inspected:
         """Everything that a diagnosis wants to know, with the last `tail` lines. Raises ServerError."""
 
@@ -161,6 +191,9 @@ class Scoped(ABC):
 
     def detach(self) -> None:
         self._detached = True
+
+    def pending(self) -> str:
+        return ""  # one process, and it runs or has ended
 
     def __enter__(self: S) -> S:
         self.start()

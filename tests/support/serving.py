@@ -60,6 +60,9 @@ class FakeServer:
     def logs(self, tail: int = 50) -> str:
         return self.said
 
+    def pending(self) -> str:
+        return ""
+
     def stop(self, grace: float = 10.0) -> None:
         self.stopped.append(grace)
 

@@ -1,0 +1,126 @@
+"""One server's objects in its cluster: its workload, pods, logs, and what happened to them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import psutil
+
+from deploy.backends.base import Fault
+from deploy.backends.kubernetes.cluster import Cluster, Object
+from deploy.backends.kubernetes.faults import events_of, faults_of
+from deploy.backends.kubernetes.pods import Pod, Workload, pod_of, workload_of
+from deploy.backends.kubernetes.refusals import translated
+from deploy.errors import ServerError
+from deploy.render.kubernetes import SERVER
+
+POD, EVENT, CLAIM = ("v1", "Pod"), ("v1", "Event"), ("v1", "PersistentVolumeClaim")
+WORKLOADS = (("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"))
+# All kinds that a server may have objects of, but for what holds models: `down` looks for them by our labels
+KINDS = (*WORKLOADS, ("v1", "Service"), ("v1", "ConfigMap"), ("v1", "Secret"), ("batch/v1", "CronJob"),
+         ("batch/v1beta1", "CronJob"), ("policy/v1", "PodDisruptionBudget"), ("policy/v1beta1", "PodDisruptionBudget"),
+         ("autoscaling/v2", "HorizontalPodAutoscaler"), ("autoscaling/v1", "HorizontalPodAutoscaler"),
+         ("keda.sh/v1alpha1", "ScaledObject"), ("networking.k8s.io/v1", "NetworkPolicy"),
+         ("monitoring.coreos.com/v1", "ServiceMonitor"), ("serving.kserve.io/v1beta1", "InferenceService"))
+_EXEC = 20.0  # seconds for a command in a pod
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """names: of the workload and of its ConfigMap. selector: the labels of its pods; ours: of everything of it."""
+
+    cluster: Cluster
+    name: str
+    config: str
+    selector: Mapping[str, str]
+    ours: Mapping[str, str]
+
+    def workload(self) -> Object | None:
+        """The Deployment or StatefulSet, in the API's form; None if there is none of ours."""
+        for kind in WORKLOADS:
+            one = self.cluster.get(kind, self.name)
+            if one is not None and _has(one, self.ours):
+                return {"apiVersion": kind[0], "kind": kind[1], **one}
+        return None
+
+    def pods(self) -> list[Pod]:
+        """All of them, sorted by name, those that leave as well."""
+        return [pod_of(one) for one in self.cluster.list(POD, self.selector)]
+
+    def faults(self, workload: Workload | None, pods: Sequence[Pod], limit: str = "") -> tuple[Fault, ...]:
+        """What keeps the pods from serving. What may not be read is left out, and told as a fault itself."""
+        denied = list[Fault]()
+
+        def attempt(kind: tuple[str, str]) -> list[Object]:
+            try:
+                return self.cluster.list(kind)
+            except ServerError as e:
+                denied.append(Fault("rbac", e.message, e.hint, weight=35))
+                return []
+
+        events, claims = events_of(attempt(EVENT)), [c for c in attempt(CLAIM) if c["metadata"]["name"] in
+                                                     self._claims()]
+        return (*faults_of(workload, pods, events, claims, limit), *denied)
+
+    def _claims(self) -> set[str]:
+        one = self.workload()
+        volumes = ((one or {}).get("spec") or {}).get("template", {}).get("spec", {}).get("volumes") or ()
+        return {v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v}
+
+    def log(self, pod: str, tail: int, *, previous: bool = False) -> str:
+        """The last lines of the server in a pod, or of its run before; "" if there are none, or nobody may read them."""
+        path = f"{self.cluster.path(POD, pod)}/log"
+        query = {"container": SERVER, "tailLines": str(tail), **({"previous": "true"} if previous else {})}
+        with suppress(ServerError):
+            return self.cluster.text(path, f"read the log of pod {pod}", query).rstrip("\n")
+        return ""
+
+    def execute(self, pod: str, *command: str) -> str:
+        """What a command in a pod prints. Raises ServerError."""
+        from kubernetes.stream.ws_client import STDOUT_CHANNEL, WSClient, get_websocket_url
+
+        cluster, query = self.cluster, [("container", SERVER), ("stdout", "1"), ("stderr", "1")]
+        path = f"{cluster.path(POD, pod)}/exec?{urlencode([*query, *(('command', word) for word in command)])}"
+        headers = {"sec-websocket-protocol": "v4.channel.k8s.io", **cluster.authorization()}
+        with translated(f"run {command[0]} in pod {pod}", cluster.where):
+            client: Any = WSClient(cluster.configuration, get_websocket_url(cluster.configuration.host + path), headers,
+                                   capture_all=True)
+            client.run_forever(timeout=_EXEC)
+            return str(client.read_channel(STDOUT_CHANNEL))
+
+    def objects(self) -> Iterator[Object]:
+        """Everything that carries our labels. Kinds that the cluster doesn't know, or shows to nobody, have none."""
+        for kind in KINDS:
+            if not self.cluster.knows(kind):
+                continue
+            try:
+                found = self.cluster.list(kind, self.ours)
+            except ServerError as e:
+                if e.id == "kubernetes-forbidden" and kind not in (*WORKLOADS, ("v1", "Service"), ("v1", "ConfigMap")):
+                    continue
+                raise
+            for one in found:
+                yield {"apiVersion": kind[0], "kind": kind[1], **one}
+
+    def end(self, pod: str, grace: int) -> None:
+        """Delete a pod. 0 seconds: at once."""
+        path = self.cluster.path(POD, quote(pod))
+        with suppress(ServerError):  # gone meanwhile
+            self.cluster.request("DELETE", path, f"delete pod {pod}", body={"gracePeriodSeconds": grace})
+
+
+def _has(one: Object, labels: Mapping[str, str]) -> bool:
+    theirs = one["metadata"].get("labels") or {}
+    return all(theirs.get(k) == v for k, v in labels.items())
+
+
+def on_this_machine(address: str) -> bool:
+    """Whether a node's address is one of ours: then its pods are reached without the API server."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return any(a.family == family and a.address == address for addresses in psutil.net_if_addrs().values()
+               for a in addresses)
