@@ -16,6 +16,7 @@
     docker_host        where the engine is: as the spec says, or as the docker CLI finds it
     inspecting         any container or image, ours or not, looked at from outside
     images             images built on the engine
+    kubernetes/        pods in a cluster
     ports              which ports are free, and who has those that aren't
 
 Whoever asks a server something asks its backend's capabilities, and never what kind it is.

@@ -145,9 +145,10 @@ class Server(Protocol):
     def replicas(self) -> tuple[Replica, ...]:
         """All that run now. A change has arrived when each of them shows it."""
 
-    def pending(self) -> str:
-        """What is still to come until all replicas run, in half a sentence; "" if all do. Raises StartFailed, with the
-        evidence, for what waiting doesn't help with."""
+    def pending(self, *, traffic: bool = False) -> str:
+        """What is still to come until all replicas run, in half a sentence; "" if all do. traffic: and until each gets
+        requests, where somebody decides that. Raises StartFailed, with the evidence, for what waiting doesn't help
+        with."""
 
     def inspect(self, tail: int) -> Inspected:
         """Everything that a diagnosis wants to know, with the last `tail` lines. Raises ServerError."""
@@ -192,7 +193,7 @@ class Scoped(ABC):
     def detach(self) -> None:
         self._detached = True
 
-    def pending(self) -> str:
+    def pending(self, *, traffic: bool = False) -> str:
         return ""  # one process, and it runs or has ended
 
     def __enter__(self: S) -> S:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from deploy.backends.backend import Backend, ConfigStore
 from deploy.backends.base import Inspected, Server
 from deploy.backends.container import ContainerBackend
+from deploy.backends.kubernetes.backend import KubernetesBackend
 from deploy.backends.process import EmbeddedBackend, ProcessBackend
 from deploy.backends.remote import RemoteBackend
 from deploy.errors import BackendMissing
@@ -15,7 +16,7 @@ from deploy.types import ServedModel
 
 # In the order in which a server is looked for: the quick ones first
 BACKENDS: Mapping[str, Backend] = {b.name: b for b in (
-    RemoteBackend(), ProcessBackend(), EmbeddedBackend(), ContainerBackend())}
+    RemoteBackend(), ProcessBackend(), EmbeddedBackend(), ContainerBackend(), KubernetesBackend())}
 # What `backend: auto` stands for: the first that offers to serve
 AUTO: tuple[Backend, ...] = (BACKENDS["container"], BACKENDS["embedded"])
 

@@ -17,7 +17,7 @@ from deploy.serving.drift import Drift, Views, drifts, edits, read_config
 from deploy.serving.planning import CONFIG_LABEL
 from deploy.serving.ready import asked_version, golden_of
 from deploy.serving.resolving import as_known_good, elsewhere, resolved
-from deploy.serving.snapshot import Connect, absent, connected, look, open_release
+from deploy.serving.snapshot import Connect, absent, all_connected, look, open_release, pending, protocol_of
 from deploy.serving.start_record import changes
 from deploy.spec import Spec
 from deploy.state import Ledger, Release, started_from
@@ -152,12 +152,15 @@ def status(spec: Spec, *, connect: Connect = snapshot.connect) -> ServerStatus:
         return ServerStatus(facts, models, (gap,), drift=_drift(site, models), notes=site.notes)
     site.polls = _polls(server.argv)
     ports, listening = server.endpoint.ports, server.listening()
-    with connected(connect, server.endpoint) as controls:  # a port that isn't its own may be another server's
-        asked = {name: controls[name] for name, port in ports.items() if name in controls and port in listening}
+    closed = closed_ports(ports, listening)
+    with all_connected(connect, server) as controls:  # a port that isn't its own may be another server's
+        asked = {name: c for name, c in controls.items() if ports.get(protocol_of(name)) in listening}
         snapshots = look(asked, [d for d, _ in desired], labels={m.name: _labels(site, m) for m in spec.models})
     models = tuple(_model(site, i, d, snapshots[d[0].model]) for i, d in enumerate(desired))
     ours = backends.backend_of(server).capabilities.starts
-    return ServerStatus(facts, models, tuple(closed_ports(ports, listening)),
+    if why := pending(server):
+        closed.append(Gap("", why, "running", "pending"))
+    return ServerStatus(facts, models, tuple(closed),
                         tuple(changes(spec, server.labels.get(CONFIG_LABEL)) if ours else ()), _drift(site, models),
                         site.notes)
 

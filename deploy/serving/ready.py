@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from deploy import client, serving
+from deploy.backends import Replica
 from deploy.client.failures import answers_no
 from deploy.client.interfaces import Control
 from deploy.errors import (
@@ -27,7 +28,7 @@ from deploy.errors import (
 from deploy.readiness import Desired, closed_ports, gaps
 from deploy.repository import versions_of
 from deploy.serving.resolving import resolved
-from deploy.serving.snapshot import absent, look, open_release
+from deploy.serving.snapshot import absent, look, open_release, pending, replicas_of
 from deploy.spec import Spec
 from deploy.state import Ledger
 from deploy.types import Endpoint, ModelRef, ModelVersion, ServedModel, Serving
@@ -95,13 +96,25 @@ class Prober:
                 code = server.returncode() if server is not None else None
                 yield str(absent(self._spec, server, code))
                 return
-            endpoint = server.endpoint
-            closed = closed_ports(endpoint.ports, server.listening())
+            closed = closed_ports(server.endpoint.ports, server.listening())
             if closed:
                 yield str(closed[0])
                 return
+            if why := pending(server):
+                yield why
             checked.append("both ports are its own")
-            connect = _to(endpoint, self._timeout)
+            yield from self._of_replicas(replicas_of(server), checked)
+            return
+        yield from self._missing(connect, checked)
+
+    def _of_replicas(self, replicas: Sequence[Replica], checked: list[str]) -> Iterator[str]:
+        for replica in replicas:
+            of = f"{replica.name}: " if len(replicas) > 1 else ""
+            part = list[str]()
+            yield from (f"{of}{why}" for why in self._missing(_to(replica.endpoint, self._timeout), part))
+            checked.extend(f"{of}{what}" for what in part)
+
+    def _missing(self, connect: Callable[[], Client], checked: list[str]) -> Iterator[str]:
         expected = self._expected or (expected_of(self._spec) if self._spec is not None else ())
         with closing(connect()) as connected:
             yield from dict.fromkeys(missing(connected, expected, self._golden, checked))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Protocol
 
 from deploy import backends, client
-from deploy.backends import Server
+from deploy.backends import Replica, Server
 from deploy.client.failures import answers_no
 from deploy.client.interfaces import Asked, Control
-from deploy.errors import ClientError, ServerError
+from deploy.errors import ClientError, DeployError, ServerError
 from deploy.readiness import Desired, Gap, Snapshot, not_answering, not_running
 from deploy.spec import Spec
 from deploy.state import Release, releases
@@ -42,6 +42,40 @@ def connect(endpoint: Endpoint) -> Controls:
     # REST first: it opens last, and a gRPC channel that was refused once pauses before it tries again
     return {"REST": client.connect(replace(endpoint, grpc_port=None)),
             "gRPC": client.connect(replace(endpoint, rest_port=None))}
+
+
+def replicas_of(server: Server) -> tuple[Replica, ...]:
+    """All that have to show what is served: a server's own endpoint, or each of several processes behind it."""
+    if backends.backend_of(server).capabilities.replicas:
+        return server.replicas()
+    return (Replica(server.name, server.endpoint),)
+
+
+def pending(server: Server) -> str:
+    """Why not all of a server's replicas run and get requests, in a sentence; "" if they do."""
+    try:
+        why = server.pending(traffic=True)
+    except DeployError as e:
+        return e.message
+    return why and f"{server.name}: {why}"
+
+
+@contextmanager
+def all_connected(connect: Connect, server: Server) -> Iterator[Controls]:
+    """The controls of each replica, closed at the end; named after it, as `gRPC of web-2`, if there are several."""
+    replicas = replicas_of(server)
+    with ExitStack() as stack:
+        controls = dict[str, ProtocolClient]()
+        for replica in replicas:
+            of = f" of {replica.name}" if len(replicas) > 1 else ""
+            for protocol, control in stack.enter_context(connected(connect, replica.endpoint)).items():
+                controls[f"{protocol}{of}"] = control
+        yield controls
+
+
+def protocol_of(name: str) -> str:
+    """Of a control: `gRPC` of `gRPC of web-2`."""
+    return name.partition(" ")[0]
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from deploy.serving import preflight, snapshot, startup
 from deploy.serving.drift import read_config
 from deploy.serving.planning import CONFIG_LABEL, choose_backend, digest, make
 from deploy.serving.resolving import ResolvedModel, as_known_good, differences, note_start, stored, wanted
-from deploy.serving.snapshot import Connect, Controls, connected, open_release, running_server
+from deploy.serving.snapshot import Connect, Controls, all_connected, open_release, running_server
 from deploy.serving.start_record import forget_start, remember_failure, remember_start
 from deploy.spec import Spec
 from deploy.state import Ledger
@@ -82,9 +82,11 @@ def up(spec: Spec, *, progress: Progress | None = None, connect: Connect = snaps
         except DeployError as e:
             remember_failure(spec, e)
             raise
-        with connected(connect, server.endpoint) as controls:
+        startup.await_replicas(server, deadline, progress)
+        with all_connected(connect, server) as controls:
             releases = {m.name: r for m in models if (r := open_release(lines, m.name)) is not None}
             startup.wait(server, controls, models, deadline, progress, changes=releases)
+        startup.await_replicas(server, deadline, progress, traffic=True)
         why = "it is running already, with this configuration"
         if not backends.backend_of(server).capabilities.starts:
             why = "it was started by somebody else"
@@ -142,8 +144,10 @@ def _start(spec: Spec, known_good: Spec, models: tuple[ResolvedModel, ...], line
         if not server.alive():
             raise startup.ended(server)
         progress(f"started, gRPC {endpoint.grpc_target}, REST {endpoint.rest_url}")
-        with connected(partial(_uninterrupted, connect), endpoint) as controls:
+        startup.await_replicas(server, deadline, progress)
+        with all_connected(partial(_uninterrupted, connect), server) as controls:
             startup.wait(server, controls, models, deadline, progress)
+        startup.await_replicas(server, deadline, progress, traffic=True)
         note_start(spec, models, lines)
         remember_start(spec)
         server.detach()

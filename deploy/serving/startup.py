@@ -17,7 +17,7 @@ from deploy.savedmodel import read as read_saved_model
 from deploy.serving import server_log
 from deploy.serving.preflight import unreadable_flags
 from deploy.serving.resolving import ResolvedModel
-from deploy.serving.snapshot import ASK, Controls, look
+from deploy.serving.snapshot import ASK, Controls, look, protocol_of
 from deploy.types import ModelRef, TensorSpec
 from deploy.waiting import Deadline, poll
 
@@ -54,6 +54,24 @@ def wait(server: Server, controls: Controls, models: Sequence[ResolvedModel], de
         _check_answers(server, controls, model, deadline, progress)
 
 
+def await_replicas(server: Server, deadline: Deadline, progress: Progress = silent, *, traffic: bool = False) -> None:
+    """Return when all of a server's replicas run; traffic: when they also get requests. Raises StartFailed, or NotReady
+    when the deadline is over."""
+    told = ""
+
+    def there() -> bool | None:
+        nonlocal told
+        why = server.pending(traffic=traffic)
+        if why and why != told:
+            progress(f"waiting: {why}")
+        told = why
+        return None if why else True
+
+    if not poll(there, deadline, most=1.0):
+        raise with_evidence(NotReady, f"{server.name} isn't ready after {deadline.waited:.0f} s: {told}", server,
+                            hint="see tfs doctor; if it only needs longer, raise server/start_timeout")
+
+
 def _first_gap(server: Server, controls: Controls, models: Sequence[Desired], deadline: Deadline) -> Gap | None:
     """What is missing, first of all; None if nothing is. Raises NotReady for what waiting doesn't help with."""
     closed = closed_ports(server.endpoint.ports, server.listening())
@@ -76,13 +94,14 @@ def _first_gap(server: Server, controls: Controls, models: Sequence[Desired], de
 def _check_answers(server: Server, controls: Controls, model: ResolvedModel, deadline: Deadline, progress: Progress
                    ) -> None:
     """One generated request for each signature that no warm-up request has asked. Raises NotReady or StartFailed."""
-    protocol, control = next(((p, c) for p, c in controls.items() if p == "gRPC"), (*controls.items(),)[-1])
+    over_grpc = ((p, c) for p, c in controls.items() if protocol_of(p) == "gRPC")
+    protocol, control = next(over_grpc, (*controls.items(),)[-1])
     for version, path in sorted(model.paths.items()):
         ref = ModelRef(model.name, version)
         try:
             contract = control.metadata(ref, timeout=max(0.1, deadline.clip(ASK))).contract
             verdict = client.probing.probe(control, ref, contract, features=_features(path), without=_recorded(path),
-                                    rest=protocol == "REST", timeout=max(0.1, deadline.clip(_ANSWER)))
+                                    rest=protocol_of(protocol) == "REST", timeout=max(0.1, deadline.clip(_ANSWER)))
         except ClientError as e:
             if not server.alive():
                 raise ended(server) from e

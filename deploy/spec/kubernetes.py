@@ -131,6 +131,9 @@ class KubernetesPart(Struct, frozen=True):
 
     context: Annotated[str | None, Meta(description="of the kubeconfig, if not its current one")] = None
     namespace: Annotated[str | None, Meta(description="if not that of the context")] = None
+    reach: Annotated[Literal["auto", "pods", "api"], Meta(description=(
+        "how tfs asks a pod: at its own address, or through the API server; auto: at its own address in the cluster "
+        "and on its node"))] = "auto"
     version: Annotated[str, Meta(pattern=r"^1\.[0-9]+$", description=(
         f"oldest Kubernetes that the manifests are for, 1.{OLDEST} or newer"))] = "1.31"
     kind: Annotated[Literal["deployment", "statefulset", "inferenceservice"], Meta(

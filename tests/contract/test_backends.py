@@ -40,10 +40,14 @@ from deploy.backends.container_options import DIGEST_LABEL, LOGS, PROCESSES, RUN
 from deploy.backends.container_server import ContainerServer
 from deploy.backends.engine import Engine, connect
 from deploy.backends.inspecting import inspect
+from deploy.backends.kubernetes.cluster import connect as connect_cluster
+from deploy.backends.kubernetes.options import KubernetesOptions
+from deploy.backends.kubernetes.server import KubernetesServer
 from deploy.backends.process_server import ProcessServer
 from deploy.errors import BackendMissing, PortTaken, ServerError, StartFailed
-from deploy.spec import BackendKind, RemotePart, Resources, Spec
+from deploy.spec import BackendKind, KubernetesPart, ModelsPart, RemotePart, Resources, Spec
 from deploy.types import Endpoint
+from tests.support.peers.kubernetes import VERSION, kill_container, namespace
 from tests.support.remote import LABELS_FLAG, elsewhere
 from tests.support.repository import savedmodel
 from tests.support.servers import (
@@ -73,6 +77,7 @@ class Setup:
     server: the spec's server part that runs the stand-in program, or the embedded server. ends: flags with which the
     program prints something and ends by itself. crash: kills a server's program from outside. docker: needs an engine.
     foreign: somebody else starts it: `running` does, and what is about starting and stopping isn't asked.
+    kubernetes: needs a cluster. here: its ports are this machine's. text: bytes of a config file that its store takes.
     """
 
     server: Callable[[Path], dict[str, object]]
@@ -80,6 +85,9 @@ class Setup:
     crash: Callable[[Server], None]
     docker: bool = False
     foreign: bool = False
+    kubernetes: bool = False
+    here: bool = True
+    text: int = 1 << 20
 
 
 def kill_process(server: Server) -> None:
@@ -88,6 +96,18 @@ def kill_process(server: Server) -> None:
 
 def kill_inside(server: Server) -> None:
     connect().client.containers.get(server.describe()["container_name"]).exec_run(["sh", "-c", "kill -9 -1"])
+
+
+def kill_in_pod(server: Server) -> None:
+    part = cast("KubernetesOptions", cast("KubernetesServer", server).options).part
+    for pod in connect_cluster(part).list(("v1", "Pod")):
+        kill_container(pod)
+
+
+def in_pods(directory: Path) -> dict[str, object]:
+    part = KubernetesPart(version=VERSION, namespace=NAMESPACE[-1], pull_policy="Never",
+                          models=ModelsPart(host_path=str(directory / "models")))
+    return {"image": STAND_IN, "kubernetes": part, "drain": 0.0}
 
 
 def fake_program(directory: Path) -> dict[str, object]:
@@ -104,13 +124,27 @@ SETUPS = {
     "container": Setup(lambda _: {"image": STAND_IN, "grpc_port": 0, "rest_port": 0}, {"fake_exit": 255}, kill_inside,
                        docker=True),
     "remote": Setup(lambda _: {}, {}, kill_process, foreign=True),
+    "kubernetes": Setup(in_pods, {"fake_exit": 255}, kill_in_pod, docker=True, kubernetes=True, here=False,
+                        text=1 << 18),
 }
+NAMESPACE = list[str]()  # of the test that runs
 
 
 def names(*, foreign: bool) -> list[ParameterSet]:
     """The backends, those whose servers we start, or all."""
-    return [pytest.param(name, marks=[needs_docker] * setup.docker) for name, setup in SETUPS.items()
-            if foreign or not setup.foreign]
+    return [pytest.param(name, marks=marks(setup)) for name, setup in SETUPS.items() if foreign or not setup.foreign]
+
+
+def marks(setup: Setup) -> list[pytest.MarkDecorator]:
+    return [*[needs_docker] * setup.docker, *[pytest.mark.kubernetes] * setup.kubernetes]
+
+
+def surround(setup: Setup, request: pytest.FixtureRequest, stack: ExitStack) -> None:
+    """What a backend's servers need around them, until the stack ends."""
+    if setup.docker:
+        request.getfixturevalue("stand_in")
+    if setup.kubernetes:
+        NAMESPACE.append(stack.enter_context(namespace()).name)
 
 
 @dataclass
@@ -160,8 +194,7 @@ def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Ma
             there = stack.enter_context(elsewhere(tmp_path / "there"))
             setup = replace(setup, server=lambda _: {"remote": there.part(models=str(there.models),
                                                                           stage=str(there.models))})
-        if setup.docker:
-            request.getfixturevalue("stand_in")
+        surround(setup, request, stack)
         maker = Maker(BACKENDS[request.param], setup, tmp_path)
         server = maker()
         if not setup.foreign:
@@ -173,26 +206,26 @@ def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Ma
 @pytest.fixture(params=names(foreign=False))
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Maker]:
     setup = SETUPS[request.param]
-    if setup.docker:
-        request.getfixturevalue("stand_in")
-    maker = Maker(BACKENDS[request.param], setup, tmp_path)
-    yield maker
-    for server in maker.made:
-        server.stop(0)
+    with ExitStack() as stack:
+        surround(setup, request, stack)
+        maker = Maker(BACKENDS[request.param], setup, tmp_path)
+        yield maker
+        for server in maker.made:
+            server.stop(0)
 
 
 def ready(server: Server) -> None:
     e = server.endpoint
     wanted = {e.grpc_port, e.rest_port}
-    until(lambda: wanted <= server.listening() and all(answers_tcp(p) for p in wanted), "it listens",
+    until(lambda: wanted <= server.listening() and all(answers_tcp(p, e.host) for p in wanted), "it listens",
           evidence=lambda: f"{server.describe()} {server.logs()}")
 
 
-def answers_tcp(port: int | None) -> bool:
+def answers_tcp(port: int | None, host: str = "127.0.0.1") -> bool:
     import socket
 
     try:
-        socket.create_connection(("127.0.0.1", port or 0), 2).close()
+        socket.create_connection((host, port or 0), 2).close()
     except OSError:
         return False
     return True
@@ -207,11 +240,11 @@ def test_it_starts_listens_and_stops(make: Maker) -> None:
     assert not server.alive() and server.returncode() is None and server.listening() == frozenset()
     endpoint = server.start()
     ready(server)
-    assert endpoint == server.endpoint and endpoint.host == "127.0.0.1"
+    assert endpoint == server.endpoint and (endpoint.host == "127.0.0.1") is make.setup.here
     assert server.alive() and server.returncode() is None
     server.stop(5)
     assert not server.alive() and server.listening() == frozenset()
-    assert not answers_tcp(endpoint.grpc_port) and not answers_tcp(endpoint.rest_port)
+    assert not answers_tcp(endpoint.grpc_port, endpoint.host) and not answers_tcp(endpoint.rest_port, endpoint.host)
     assert server.describe()["running"] is False
 
 
@@ -376,6 +409,8 @@ def test_its_limits_hold(make: Maker) -> None:
     with make(resources=Resources(memory="256m")) as server:
         ready(server)
         memory = server.memory()
+        if memory is None and make.setup.kubernetes:  # without a metrics server nobody knows
+            return
         assert memory is not None and 0 < memory.used < memory.limit
         assert (memory.limit == 256 << 20) is make.backend.capabilities.limits_memory
 
@@ -415,11 +450,18 @@ def test_a_plan_is_json_and_asks_nobody(backend: Backend, tmp_path: Path) -> Non
     assert "models.config" in launch.files and not spec.state_dir.exists()
 
 
-@pytest.fixture(params=[*BACKENDS, "remote with a file there"])
-def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Maker:
+@pytest.fixture(params=[*names(foreign=True), "remote with a file there"])
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Maker]:
     """For their config stores; nothing runs."""
     name, _, file = request.param.partition(" ")
     setup = SETUPS[name]
+    with ExitStack() as stack:
+        if setup.kubernetes:
+            surround(setup, request, stack)
+        yield stores_of(name, setup, tmp_path, file)
+
+
+def stores_of(name: str, setup: Setup, tmp_path: Path, file: str) -> Maker:
     if setup.foreign:
         there = tmp_path / "there"
         there.mkdir()
@@ -443,7 +485,7 @@ def test_the_config_store_gives_back_what_it_got(stores: Maker) -> None:
 
 
 def test_the_config_store_has_the_old_text_or_the_new_one(stores: Maker) -> None:
-    store, texts = stores.backend.config(stores.spec()), [letter * (1 << 20) for letter in "ab"]
+    store, texts = stores.backend.config(stores.spec()), [letter * stores.setup.text for letter in "ab"]
     store.write({"models.config": texts[0]})
     seen: set[str | None] = set()
     over = threading.Event()
@@ -499,7 +541,10 @@ def test_a_process_outlives_the_program_that_detached_it(tmp_path: Path, detach:
     grpc, rest = free_ports()
     program = textwrap.dedent(f"""
         from deploy.backends.base import ProcessOptions
-        from deploy.backends.process_server import ProcessServer
+        from deploy.backends.kubernetes.cluster import connect as connect_cluster
+from deploy.backends.kubernetes.options import KubernetesOptions
+from deploy.backends.kubernetes.server import KubernetesServer
+from deploy.backends.process_server import ProcessServer
         from deploy.types import Endpoint
         server = ProcessServer(ProcessOptions("fake", {fake_argv(grpc, rest)!r},
                                Endpoint("127.0.0.1", {grpc}, {rest}), {str(tmp_path)!r}))
@@ -521,7 +566,10 @@ def test_ctrl_c_reaches_neither_the_detached_server_nor_is_it_lost(tmp_path: Pat
     program = textwrap.dedent(f"""
         import os, signal
         from deploy.backends.base import ProcessOptions
-        from deploy.backends.process_server import ProcessServer
+        from deploy.backends.kubernetes.cluster import connect as connect_cluster
+from deploy.backends.kubernetes.options import KubernetesOptions
+from deploy.backends.kubernetes.server import KubernetesServer
+from deploy.backends.process_server import ProcessServer
         from deploy.types import Endpoint
         server = ProcessServer(ProcessOptions("fake", {fake_argv(grpc, rest)!r},
                                Endpoint("127.0.0.1", {grpc}, {rest}), {str(tmp_path)!r}))

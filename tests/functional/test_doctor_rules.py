@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from deploy.backends.base import Fault
 from deploy.serving.doctor.diagnosis import RULES, examine
 from deploy.serving.doctor.evidence import Evidence, ModelEvidence, Port
 from deploy.types import Specific, VersionState, VersionStatus
@@ -72,6 +73,9 @@ NO_VERSIONS = ("W No versions of servable m found under base path /models/m. Did
 
 CASES: dict[str, tuple[Evidence, str, str, str]] = {
     # evidence, rule, part of the cause, part of the fix
+    "the place itself says it": (
+        Evidence(kind="kubernetes", faults=(Fault("image-pull", "pod web-1 can't have the image a:1", "name another", weight=97),)),
+        "image-pull", "can't have the image a:1", "name another"),
     "mounted one level too deep": (model(found=EMPTY, is_version=True), "one-level-too-deep", "is itself a version",
                                    "the directory above"),
     "mounted one level too high": (model(found=EMPTY, nested=("a", "m")), "one-level-too-high", "holds models (a, m)",

@@ -60,7 +60,7 @@ class FakeServer:
     def logs(self, tail: int = 50) -> str:
         return self.said
 
-    def pending(self) -> str:
+    def pending(self, *, traffic: bool = False) -> str:
         return ""
 
     def stop(self, grace: float = 10.0) -> None:

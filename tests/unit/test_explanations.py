@@ -48,12 +48,13 @@ def refused() -> Iterator[tuple[str, str]]:
 
 
 def doctor_rules() -> set[str]:
-    """The first argument of each Cause, and what stands first in the tables of phrases."""
+    """The first argument of each Cause and Fault, and what stands first in the tables of phrases."""
     names = set[str]()
-    for module in (DEPLOY / "serving" / "doctor").glob("*.py"):
+    for module in (*(DEPLOY / "serving" / "doctor").glob("*.py"), DEPLOY / "backends" / "kubernetes" / "faults.py",
+                   DEPLOY / "backends" / "kubernetes" / "site.py"):
         for node in ast.walk(ast.parse(module.read_text())):
             first = None
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Cause" and node.args:
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Cause", "Fault") and node.args:
                 first = node.args[0]
             elif isinstance(node, ast.Tuple) and 2 <= len(node.elts) <= 4:
                 first = node.elts[0]

@@ -2,9 +2,17 @@
 
     backend      the backend: where pods find things, what is applied, where the cluster is
     server       the spec's Deployment or StatefulSet with its pods, as a server of several replicas
-    pods         what the API says of pods and workloads, as values; what keeps them from serving, with cause and fix
+    options      what is applied, and what can be read back from it
+    reaching     where a pod is asked: at its own address, or through the API server
+    forwarding   ports of pods on this machine, through the API server
+    pods         what the API says of workloads and pods, as values
+    faults       what keeps pods from serving, with cause and fix
+    site         one server's objects: its workload, pods, logs, events
     config_map   the config store: the ConfigMap that the pods mount
     cluster      one API server: requests, objects, server-side apply
     refusals     the one place where what it says, or what keeps us from asking it, becomes our errors
-    forwarding   ports of pods on this machine, through the API server, where pods can't be reached otherwise
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Mapping
 
 from deploy.backends.kubernetes.cluster import Object
@@ -22,7 +23,9 @@ class ConfigMapStore:
 
     def __init__(self, site: Site, labels: Mapping[str, str]) -> None:
         self._site, self._labels = site, dict(labels)
-        self._texts: dict[str, str] | None = None  # as they were read last
+        self._read = threading.local()  # .texts: as this thread has read them last
+
+    lost_on_restart = ""  # each pod mounts it
 
     @property
     def place(self) -> str:
@@ -32,8 +35,8 @@ class ConfigMapStore:
         return f"{name} in {self.place}"
 
     def read(self, name: str) -> str | None:
-        self._texts = _texts(self._site.cluster.get(MAP, self._site.config))
-        text = self._texts.get(name)
+        self._read.texts = _texts(self._site.cluster.get(MAP, self._site.config))
+        text = self._read.texts.get(name)
         return text if text is not None else self._secrets().get(name)
 
     def write(self, files: Mapping[str, str], secrets: Mapping[str, str] | None = None) -> None:
@@ -51,7 +54,7 @@ class ConfigMapStore:
                 if e.details.get("status") != 409 or e.id == "kubernetes-conflict" or attempt == _ATTEMPTS - 1:
                     raise
             else:
-                self._texts = {**texts, **files}
+                self._read.texts = {**texts, **files}
                 return
 
     def _apply(self, one: Object | None, data: Mapping[str, str]) -> None:
@@ -65,7 +68,8 @@ class ConfigMapStore:
         self._site.cluster.apply(manifest)
 
     def _require_unchanged(self, texts: Mapping[str, str], files: Mapping[str, str]) -> None:
-        changed = [name for name in files if self._texts is not None and self._texts.get(name) != texts.get(name)]
+        before: dict[str, str] | None = getattr(self._read, "texts", None)
+        changed = [name for name in files if before is not None and before.get(name) != texts.get(name)]
         if changed:
             raise ServerError(f"somebody else has changed {self.path(changed[0])} meanwhile", id="kubernetes-changed",
                               hint="see who it is (kubectl get configmap --show-managed-fields), then run it again")

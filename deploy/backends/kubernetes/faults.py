@@ -16,6 +16,13 @@ _SIGNALS = {137: "killed (SIGKILL)", 139: "it crashed (SIGSEGV)", 134: "it crash
             132: "it crashed (SIGILL): was it built for another CPU?", 143: "stopped (SIGTERM)"}
 _LOOPS = 2  # restarts from which on it won't get better by itself
 _MOUNT = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
+_OTHER_NODES = "no node has these labels: correct the selector, or label nodes"
+# What the scheduler says of nodes -> what to do; the first that fits
+_REMEDIES = {"insufficient nvidia.com/gpu": "ask for fewer GPUs (server/resources/gpus), or free some",
+             "insufficient": "ask for less (server/resources), or add nodes",
+             "persistentvolumeclaim": "bind the claim: a PersistentVolume that fits, or a storage class",
+             "taint": "tolerate the nodes' taint, or use other nodes",
+             "affinity": _OTHER_NODES, "selector": _OTHER_NODES}
 _LONGEST = 300  # characters of what the cluster says
 
 
@@ -97,17 +104,9 @@ def _pod(pod: Pod, events: Sequence[Event], limit: str) -> Iterator[Fault]:
 
 
 def _unschedulable(pod: Pod) -> Fault:
-    text, fix = pod.unschedulable, "see: kubectl describe pod " + pod.name
-    for word, remedy in (("Insufficient nvidia.com/gpu", "fewer GPUs (server/resources/gpus), or nodes that have them "
-                                                         "free"),
-                         ("Insufficient", "ask for less (server/resources), or add nodes"),
-                         ("PersistentVolumeClaim", "bind the claim: a PersistentVolume that fits, or a storage class"),
-                         ("taint", "tolerate the nodes' taint, or use other nodes"),
-                         ("affinity", "no node has these labels: correct the selector, or label nodes"),
-                         ("node selector", "no node has these labels: correct the selector, or label nodes")):
-        if word.lower() in text.lower():
-            fix = remedy
-            break
+    text = pod.unschedulable
+    fix = next((remedy for word, remedy in _REMEDIES.items() if word in text.lower()),
+               f"see: kubectl describe pod {pod.name}")
     return Fault("unschedulable", f"no node takes pod {pod.name}: {_short(text)}", fix, text, weight=93)
 
 

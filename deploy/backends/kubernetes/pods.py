@@ -29,7 +29,8 @@ class Pod:
     address: in the cluster's network, "" if it has none yet. leaving: it is being deleted. ready: it gets traffic.
     run: the id of the server's container while that runs, else "". since: when it was started.
     waiting, message: why the container isn't there yet, in the API's words. ended: its last run that is over.
-    unschedulable: why no node takes it. node: where it is. revision: of the template that it was made from.
+    unschedulable: why no node takes it. node: where it is, host: with which address. revision: which template it was
+    made from.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Pod:
     image_id: str = ""
     unschedulable: str = ""
     node: str = ""
+    host: str = ""
     revision: str = ""
 
     @property
@@ -69,7 +71,7 @@ def pod_of(pod: Object) -> Pod:
     """From the API's form; whatever of it is missing is unknown."""
     about, status = pod["metadata"], pod.get("status") or {}
     conditions = {c["type"]: c for c in status.get("conditions") or ()}
-    server = next((c for c in status.get("containerStatuses") or () if c["name"] == SERVER), {})
+    server: Object = next((c for c in status.get("containerStatuses") or () if c["name"] == SERVER), {})
     first = _blocking(status.get("initContainerStatuses") or ())
     state, last = server.get("state") or {}, server.get("lastState") or {}
     waiting = (first or {}).get("state", {}).get("waiting") or state.get("waiting") or {}
@@ -84,7 +86,8 @@ def pod_of(pod: Object) -> Pod:
         ended=Ended(ended.get("reason") or "", int(ended.get("exitCode") or 0)) if ended else None,
         image=server.get("image") or _image(pod), image_id=server.get("imageID") or "",
         unschedulable=scheduled.get("message") or "" if scheduled.get("reason") == "Unschedulable" else "",
-        node=(pod.get("spec") or {}).get("nodeName") or "", revision=revision_of(about.get("labels") or {}))
+        node=(pod.get("spec") or {}).get("nodeName") or "", host=status.get("hostIP") or "",
+        revision=revision_of(about.get("labels") or {}))
 
 
 def revision_of(labels: Mapping[str, str]) -> str:

@@ -51,8 +51,8 @@ def forbidden(doing: str, message: str, details: Mapping[str, object]) -> Server
     rule = f'{{apiGroups: ["{group}"], resources: ["{resource}"], verbs: ["{verb}"]}}'
     kind = "Role" if match["namespace"] else "ClusterRole"
     return ServerError(f"can't {doing}: {user} may not {verb} {resource}{place}", id="kubernetes-forbidden",
-                       hint=f"give them a {kind} with the rule {rule}; `tfs configure` writes the Roles that each "
-                            "command needs",
+                       hint=f"give them a {kind} with the rule {rule}; `tfs configure` writes the Roles that "
+                            "commands need",
                        details={**details, "user": user, "verb": verb, "resource": resource, "group": group})
 
 
@@ -64,9 +64,8 @@ def conflict(doing: str, message: str, told: Mapping[str, Any], details: Mapping
     fields = [str(c.get("field")) for c in causes]
     owner = " and ".join(managers) or "another field manager"
     return ServerError(f"can't {doing}: {owner} has set {', '.join(fields) or 'fields of it'} to another value",
-                       hint="agree with them whose it is: take it out of theirs (or of the spec), or let the spec win "
-                            "once with tfs up --force-conflicts", id="kubernetes-conflict",
-                       details={**details, "managers": managers, "fields": fields})
+                       hint="agree with them whose it is: take it out of theirs, or say the same in the spec",
+                       id="kubernetes-conflict", details={**details, "managers": managers, "fields": fields})
 
 
 def _told(body: bytes) -> Mapping[str, Any]:

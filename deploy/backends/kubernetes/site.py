@@ -14,13 +14,13 @@ import psutil
 from deploy.backends.base import Fault
 from deploy.backends.kubernetes.cluster import Cluster, Object
 from deploy.backends.kubernetes.faults import events_of, faults_of
-from deploy.backends.kubernetes.pods import Pod, Workload, pod_of, workload_of
+from deploy.backends.kubernetes.options import WORKLOADS
+from deploy.backends.kubernetes.pods import Pod, Workload, pod_of
 from deploy.backends.kubernetes.refusals import translated
 from deploy.errors import ServerError
 from deploy.render.kubernetes import SERVER
 
 POD, EVENT, CLAIM = ("v1", "Pod"), ("v1", "Event"), ("v1", "PersistentVolumeClaim")
-WORKLOADS = (("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"))
 # All kinds that a server may have objects of, but for what holds models: `down` looks for them by our labels
 KINDS = (*WORKLOADS, ("v1", "Service"), ("v1", "ConfigMap"), ("v1", "Secret"), ("batch/v1", "CronJob"),
          ("batch/v1beta1", "CronJob"), ("policy/v1", "PodDisruptionBudget"), ("policy/v1beta1", "PodDisruptionBudget"),
@@ -73,7 +73,7 @@ class Site:
         return {v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v}
 
     def log(self, pod: str, tail: int, *, previous: bool = False) -> str:
-        """The last lines of the server in a pod, or of its run before; "" if there are none, or nobody may read them."""
+        """The last lines of the server in a pod, or of its run before; "" if there are none or we may not."""
         path = f"{self.cluster.path(POD, pod)}/log"
         query = {"container": SERVER, "tailLines": str(tail), **({"previous": "true"} if previous else {})}
         with suppress(ServerError):

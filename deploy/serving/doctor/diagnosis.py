@@ -107,7 +107,7 @@ def _surroundings(e: Evidence, spec: Spec, lost: str) -> Evidence:
             around = backend.surroundings(spec)
         except ServerError as error:
             if backend.name == spec.server.backend:
-                return replace(e, engine_error=lost or error.message)
+                return replace(e, engine_error=lost or error.message, engine_fix=error.hint)
             continue  # the next one takes its place
         return replace(e, program_error=around.program_error, image=around.image or e.image,
                        image_here=around.image_here,
@@ -166,7 +166,7 @@ def _of_inspected(inspected: Inspected, kind: str) -> Evidence:
                     out_of_memory=inspected.out_of_memory, argv=inspected.argv, added=inspected.added,
                     environment=inspected.environment, state=inspected.state, start_error=inspected.error, log=log,
                     user=inspected.user, mounts=dict(inspected.mounts), image=inspected.image,
-                    image_platform=inspected.image_platform)
+                    image_platform=inspected.image_platform, faults=inspected.faults)
 
 
 def _container_ports(inspected: Inspected) -> Iterator[Port]:

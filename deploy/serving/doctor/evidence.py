@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from deploy.backends.base import Fault
 from deploy.serving.server_log import complaints, failed_version
 from deploy.types import Latest, Specific, VersionPolicy, VersionStatus
 from deploy.wire.flags import FLAGS, Parsed, parse
@@ -89,8 +90,10 @@ class Evidence:
     user: who it runs as in a container, `uid:gid`. mounts: directory of this machine -> where it is in the container.
     files: flag -> why the file that it names can't be used. config_error: the same of --model_config_file.
     image_here: None if nobody asked. image_platform, machine: as `amd64`, `arm64`.
-    engine_error, program_error: why there is no Docker engine, or why the embedded server or the binary can't run.
+    engine_error, program_error: why there is no Docker engine or cluster, or why the embedded server or the binary
+    can't run. engine_fix: what to do about the engine, if its backend says it.
     up_error, up_hint: what `tfs up` said when it failed. problems, drift, changes: what `tfs status` says of it.
+    faults: what the place where it runs says.
     """
 
     name: str = "server"
@@ -118,12 +121,14 @@ class Evidence:
     image_platform: str = ""
     machine: str = ""
     engine_error: str = ""
+    engine_fix: str = ""
     program_error: str = ""
     up_error: str = ""
     up_hint: str = ""
     problems: tuple[str, ...] = ()
     drift: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
     @property
     def flags(self) -> Parsed:

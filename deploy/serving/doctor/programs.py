@@ -59,7 +59,7 @@ def never_started(e: Evidence) -> Iterator[Cause]:
 def engine(e: Evidence) -> Iterator[Cause]:
     """No engine, no image, an image for other machines, no program."""
     if e.engine_error:
-        yield Cause("engine-missing", 97, e.engine_error, "start Docker, or use backend: embedded")
+        yield Cause("engine-missing", 97, e.engine_error, e.engine_fix or "start Docker, or use backend: embedded")
     if e.program_error:
         yield Cause("program-missing", 96, e.program_error,
                     "pip install 'tfs-deploy[tensorflow]' for the embedded server, or set server/binary or image")
@@ -189,4 +189,10 @@ def start_failed(e: Evidence) -> Iterator[Cause]:
         yield Cause("crashed", 60, f"it ended by itself: {shown}", "correct what it names", shown)
 
 
-RULES = (engine, never_started, exits, restarting, start_failed, taken_ports, symptoms)
+def place(e: Evidence) -> Iterator[Cause]:
+    """What the place itself where it runs says is wrong."""
+    for fault in e.faults:
+        yield Cause(fault.rule, fault.weight, fault.cause, fault.fix, fault.seen)
+
+
+RULES = (engine, place, never_started, exits, restarting, start_failed, taken_ports, symptoms)

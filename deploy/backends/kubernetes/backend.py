@@ -1,0 +1,111 @@
+"""Pods in a Kubernetes cluster: where they find things, what is applied, where the cluster is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from deploy import render
+from deploy.backends import kubernetes
+from deploy.backends.backend import Capabilities, ConfigStore, Launch, Surroundings
+from deploy.backends.base import Inspected, Progress, Server, silent
+from deploy.backends.kubernetes.options import KubernetesOptions
+from deploy.render import Layout
+from deploy.render.kubernetes import (
+    NAME_LABEL,
+    config_name,
+    label_value,
+    labels,
+    manifests,
+    object_name,
+    part_of,
+    pod_layout,
+    selector,
+)
+from deploy.spec import Spec
+
+if TYPE_CHECKING:
+    from deploy.backends.kubernetes.site import Site
+    from deploy.repository import StoredVersion
+
+
+class KubernetesBackend:
+    """A cluster that a kubeconfig names, or the one that we run in. See backend.Backend."""
+
+    name = "kubernetes"
+    capabilities = Capabilities(own_files=True, own_network=True, drains=True, restarts=True, replicas=True,
+                                logs_after_end=True, limits_memory=True)
+    user: str | None = None  # what pods read isn't on this machine
+
+    @property
+    def reader(self) -> tuple[int, int]:
+        return os.getuid(), os.getgid()
+
+    def offer(self, spec: Spec, progress: Progress, *, pull: bool) -> str:
+        cluster = kubernetes.cluster.connect(part_of(spec))
+        answer = cluster.request("GET", "/version", "ask the cluster for its version")
+        return f"the cluster at {cluster.where} answers, Kubernetes {answer.get('gitVersion', '')}"
+
+    def prepared(self, spec: Spec) -> Spec:
+        return spec
+
+    def layout(self, spec: Spec, config_dir: str | None = None) -> Layout:
+        return pod_layout(spec)
+
+    def plan(self, spec: Spec, *, labels: Mapping[str, str], versions: Mapping[str, Sequence[str]] | None = None
+             ) -> Launch:
+        objects = tuple(manifests(spec, annotations=labels))
+        return Launch(render.files(spec, self.layout(spec)), KubernetesOptions(
+            spec.name, part_of(spec), objects, labels, spec.server.start_timeout, spec.server.resources.memory or ""))
+
+    def stage(self, spec: Spec, versions: Sequence[StoredVersion], progress: Progress) -> None:
+        """Pods read a volume that others fill, or mirror the repository themselves."""
+
+    def server(self, launch: Launch, progress: Progress = silent) -> Server:
+        options = launch.options
+        assert isinstance(options, KubernetesOptions)
+        return kubernetes.server.KubernetesServer(options, partial(_site_of, options), progress=progress)
+
+    def find(self, spec: Spec) -> Server | None:
+        if spec.server.backend != self.name:
+            return None  # no cluster is asked for a spec that names none
+        site = _site(spec)
+        workload = site.workload()
+        if workload is None:
+            return None
+        options = self.plan(spec, labels={}).options
+        assert isinstance(options, KubernetesOptions)
+        return kubernetes.server.KubernetesServer(options, lambda: site, found=workload)
+
+    def logs(self, spec: Spec, tail: int) -> str | None:
+        return None  # they go with the pods, and those that are there are found
+
+    def left(self, spec: Spec, tail: int) -> Inspected | None:
+        return None  # a workload whose pods end is found
+
+    def forget(self, spec: Spec) -> None:
+        """Nothing is kept beside the workload."""
+
+    def config(self, spec: Spec) -> ConfigStore:
+        return kubernetes.config_map.ConfigMapStore(_site(spec), labels(spec))
+
+    def surroundings(self, spec: Spec) -> Surroundings:
+        self.offer(spec, silent, pull=False)
+        return Surroundings()
+
+
+def _site(spec: Spec) -> Site:
+    ours = {**selector(spec), NAME_LABEL: label_value(spec)}
+    cluster = kubernetes.cluster.connect(part_of(spec))
+    return kubernetes.site.Site(cluster, object_name(spec), config_name(spec), selector(spec), ours)
+
+
+def _site_of(options: KubernetesOptions) -> Site:
+    """From what is applied: names and labels are the workload's."""
+    one = options.workload
+    chosen, about = one["spec"]["selector"]["matchLabels"], one["metadata"]
+    ours = {**chosen, NAME_LABEL: about["labels"][NAME_LABEL]}
+    config = next(o["metadata"]["name"] for o in options.objects if o["kind"] == "ConfigMap")
+    return kubernetes.site.Site(kubernetes.cluster.connect(options.part), about["name"], config, chosen, ours)
