@@ -36,6 +36,7 @@ class Capabilities:
     images: they run images, and can try one that carries its models.
     bundled: they are this package's own server, with the TensorFlow that is installed here.
     starts: we start and stop them; else somebody else does.
+    manifests: they are objects of a cluster, which others than us can apply, too.
     """
 
     own_files: bool = False
@@ -48,6 +49,7 @@ class Capabilities:
     images: bool = False
     bundled: bool = False
     starts: bool = True
+    manifests: bool = False
 
 
 class LaunchOptions(Protocol):

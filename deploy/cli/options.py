@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, get_args
@@ -54,21 +54,26 @@ _verbose_option = click.option("--verbose", "-v", is_flag=True, expose_value=Fal
                                help="Show tracebacks of errors.")
 
 
-class _Backends(click.Choice[str]):
-    """The names that server/backend takes, looked up when a command needs them."""
+class LateChoice(click.Choice[str]):
+    """Names that are looked up when a command needs them. names: makes them."""
 
-    def __init__(self) -> None:
-        self.case_sensitive = True
+    def __init__(self, names: Callable[[], Sequence[str]]) -> None:
+        self.case_sensitive, self._names = True, names
 
     @property
     def choices(self) -> tuple[str, ...]:  # type: ignore[override]
-        from deploy.spec import BackendKind
+        return tuple(self._names())
 
-        return get_args(BackendKind)
+
+def _backends() -> Sequence[str]:
+    """The names that server/backend takes."""
+    from deploy.spec import BackendKind
+
+    return get_args(BackendKind)
 
 
 backend_options = (
-    click.option("--backend", type=_Backends(), help="Overrides the spec's server/backend."),
+    click.option("--backend", type=LateChoice(_backends), help="Overrides the spec's server/backend."),
     click.option("--image", help="Overrides the spec's server/image."),
 )
 

@@ -13,6 +13,7 @@ import click
 from deploy.cli.fleets import on_each, several, tell_each, tell_sections
 from deploy.cli.options import (
     ChosenServers,
+    LateChoice,
     command,
     load_spec,
     of_servers,
@@ -23,6 +24,7 @@ from deploy.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from deploy.render.kubernetes import RoleVerb
     from deploy.serving import ServerPlan
     from deploy.spec import Spec
 
@@ -81,7 +83,7 @@ def _init(app: click.Group) -> None:
 
 def _configure(app: click.Group) -> None:
     @command(app, "configure", example="tfs configure --spec serving.yaml --out generated\ntfs configure --dry-run\n"
-                                       "tfs configure --check")
+                                       "tfs configure --check\ntfs configure --rbac rollout | kubectl apply -f -")
     @spec_option
     @of_servers
     @overridable
@@ -90,51 +92,81 @@ def _configure(app: click.Group) -> None:
     @click.option("--dry-run", is_flag=True, help="Print files, command line and container options; write nothing.")
     @click.option("--check", "only_check", is_flag=True,
                   help="Write nothing; exit code 2 if the files aren't what the spec says. Keys aren't compared.")
+    @click.option("--known-good", is_flag=True, help="With what rollouts have made known good since, instead of the "
+                  "spec's versions and labels.")
+    @click.option("--rbac", "verbs", multiple=True, type=LateChoice(_role_verbs),
+                  help="Print the least Role that this command needs in the server's namespace instead. Repeatable.")
     def configure(spec_path: Path, chosen: ChosenServers, backend: str | None, image: str | None, out: Path | None,
-                  dry_run: bool, only_check: bool, as_json: bool) -> None:
-        """Write the server's config files.
+                  dry_run: bool, only_check: bool, known_good: bool, verbs: tuple[RoleVerb, ...], as_json: bool
+                  ) -> None:
+        """Write the server's config files, or its manifests for Kubernetes.
 
-        Paths in them are those that a container sees, unless server/backend is process or embedded. Of a spec with
-        several servers each has a directory of its own.
+        Paths in them are those that a container or a pod sees, unless server/backend is process or embedded. Of a spec
+        with several servers each has a directory of its own. What is written for Kubernetes is for kubectl apply -k,
+        Kustomize, Argo CD and Flux.
         """
         from deploy import serving
 
-        if dry_run and only_check:
-            raise click.UsageError("--dry-run prints the files and --check compares them: choose one")
+        if dry_run + only_check + bool(verbs) > 1:
+            raise click.UsageError("--dry-run prints the files, --check compares them, --rbac prints Roles: choose one")
         spec = load_spec(spec_path, backend, image)
         directory, servers = out or spec.path.parent / "generated" / spec.path.stem, several(spec, chosen)
-        if servers and dry_run:
+        if verbs:
+            _tell_roles(servers or [spec], verbs, as_json)
+        elif servers and dry_run:
             tell_plans(spec, servers, as_json)
         elif servers:
             from deploy.cli.fleet_views import files_view
 
-            results = on_each(servers, lambda one, _: _files(one, directory / one.short_name, only_check), quiet=True)
+            results = on_each(servers, lambda one, _: _files(one, directory / one.short_name, only_check, known_good),
+                              quiet=True)
             tell_each(spec, results, files_view("up to date" if only_check else "written"), as_json)
         elif dry_run:
             plan = serving.plan(spec)
             tell(plan.to_json(), as_json, lambda: plan_text(plan))
         else:
-            files = _files(spec, directory, only_check)
+            files = _files(spec, directory, only_check, known_good)
             tell({"files": files}, as_json, lambda: f"{directory} is up to date" if only_check else
                  "\n".join(f"wrote {path}" for path in files))
 
 
-def _files(spec: Spec, directory: Path, only_check: bool) -> list[str]:
+def _role_verbs() -> Sequence[str]:
+    """The commands that a Role can be written for."""
+    from deploy.render.kubernetes import ROLE_VERBS
+
+    return ROLE_VERBS
+
+
+def _tell_roles(specs: Sequence[Spec], verbs: tuple[RoleVerb, ...], as_json: bool) -> None:
+    from deploy.render import kubernetes
+
+    roles = [kubernetes.role(spec, verb, kubernetes.manifests(spec)) for spec in specs for verb in verbs]
+    tell(roles, as_json, lambda: kubernetes.to_yaml(roles).rstrip())
+
+
+def _files(spec: Spec, directory: Path, only_check: bool, known_good: bool) -> list[str]:
     """The paths of the config files, which are written, or are what the spec says already. Raises SpecError."""
-    from deploy import backends, render
+    from deploy import backends, render, serving
+    from deploy.render import kubernetes
 
     runs = backends.preferred(spec)
-    files = render.files(spec, runs.layout(spec, str(directory.absolute())))
-    paths = _check_current(spec, files, directory) if only_check else _write(spec, files, directory, runs.reader)
+    shown = serving.resolving.as_known_good(spec) if known_good else spec
+    if runs.capabilities.manifests:
+        files, secrets = kubernetes.directory_files(shown, kubernetes.manifests(shown)), dict[str, str]()
+    else:
+        files = render.files(shown, runs.layout(shown, str(directory.absolute())))
+        secrets = {} if only_check else serving.certificates.secrets(spec)
+    paths = _check_current(spec, files, directory) if only_check else _write(files, secrets, directory, runs.reader)
     return list(map(str, paths))
 
 
-def _write(spec: Spec, files: Mapping[str, str], directory: Path, reader: tuple[int, int] | None) -> list[Path]:
-    from deploy import render, serving
+def _write(files: Mapping[str, str], secrets: Mapping[str, str], directory: Path, reader: tuple[int, int] | None
+           ) -> list[Path]:
+    from deploy import render
     from deploy.errors import SpecError
 
     written = render.write(files, directory, error=SpecError, hint="make room, or choose another directory with --out")
-    return written + render.write(serving.certificates.secrets(spec), directory, error=SpecError, secret_of=reader)
+    return written + render.write(secrets, directory, error=SpecError, secret_of=reader)
 
 
 def _check_current(spec: Spec, files: Mapping[str, str], directory: Path) -> list[Path]:

@@ -59,7 +59,7 @@ class ServicePart(Struct, frozen=True):
 class RequestsPart(Struct, frozen=True):
     """What a pod asks for, if it isn't server/resources, which are its limits."""
 
-    cpu: Amount | None = None
+    cpu: Annotated[float, Meta(gt=0)] | Amount | None = None
     memory: Amount | None = None
 
 

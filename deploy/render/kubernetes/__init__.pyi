@@ -18,4 +18,5 @@ from .sources import MIRROR as MIRROR
 from .sources import MIRROR_LIST as MIRROR_LIST
 from .sources import mirror_list as mirror_list
 from .sources import pod_layout as pod_layout
+from .writing import directory_files as directory_files
 from .writing import to_yaml as to_yaml

@@ -86,11 +86,15 @@ def _server(spec: Spec) -> dict[str, Any]:
 def resources(spec: Spec) -> dict[str, Any]:
     """server/resources are the limits; what isn't asked for besides is asked for as much as that."""
     part, allowed = part_of(spec), spec.server.resources
-    limits = given(cpu=None if allowed.cpus is None else f"{round(allowed.cpus * 1000)}m",
+    limits = given(cpu=_cpus(allowed.cpus),
                    memory=None if allowed.memory is None else quantity(allowed.memory))
     if allowed.gpus is not None:
         limits[part.gpu] = str(allowed.gpus)
-    return given(requests={**limits, **given(cpu=part.requests.cpu, memory=part.requests.memory)}, limits=limits)
+    return given(requests={**limits, **given(cpu=_cpus(part.requests.cpu), memory=part.requests.memory)}, limits=limits)
+
+
+def _cpus(amount: float | str | None) -> str | None:
+    return f"{round(amount * 1000)}m" if isinstance(amount, float) else amount
 
 
 def quantity(memory: str) -> str:

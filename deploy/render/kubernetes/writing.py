@@ -9,7 +9,9 @@ from typing import Any
 import yaml
 
 from deploy.render.kubernetes.naming import Manifest
+from deploy.spec import Spec
 
+MANIFESTS = "manifests.yaml"
 _NUMBER = re.compile(r"[-+]?\.?[0-9]")  # what begins so may be a number for YAML 1.2, and text for 1.1
 
 
@@ -35,3 +37,11 @@ def to_yaml(objects: Iterable[Manifest]) -> str:
     """One document for each."""
     return "---\n".join(yaml.dump(one, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True)
                         for one in objects)
+
+
+def directory_files(spec: Spec, objects: Iterable[Manifest]) -> dict[str, str]:
+    """File name -> text: a directory for `kubectl apply -k`, Kustomize, Argo CD and Flux. One file has all objects, so
+    that none is left behind there which the spec doesn't have any more."""
+    head = f"# Rendered by tfs from {spec.path.name}: edit that file, not this one.\n"
+    kustomization = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": [MANIFESTS]}
+    return {MANIFESTS: head + to_yaml(objects), "kustomization.yaml": head + to_yaml([kustomization])}
