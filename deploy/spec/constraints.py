@@ -90,8 +90,9 @@ def state_root(written: str | None, path: Path) -> Path | None:
     return None if written is None else directory(written, path.parent, "state")
 
 
-def checked_server(server: ServerPart, beside: Path) -> ServerPart:
-    """The part with absolute paths. beside: what relative ones start from. Raises SpecError."""
+def checked_server(server: ServerPart, beside: Path, *, shared: bool = False) -> ServerPart:
+    """The part with absolute paths. beside: what relative ones start from. shared: it is what several servers have in
+    common, and each says the rest. Raises SpecError."""
     _check_ports(server)
     _check_flags(server)
     _check_batching(server)
@@ -101,11 +102,11 @@ def checked_server(server: ServerPart, beside: Path) -> ServerPart:
     docker_tls = str(directory(server.docker_tls, beside, "server/docker_tls")) if server.docker_tls else None
     _check_docker(server)
     return msgspec.structs.replace(server, host=_host(server.host), tls=tls, docker_tls=docker_tls,
-                                   remote=_remote(server, beside))
+                                   remote=_remote(server, beside, shared=shared))
 
 
-def _remote(server: ServerPart, beside: Path) -> RemotePart | None:
-    if server.remote is None and server.backend == "remote":
+def _remote(server: ServerPart, beside: Path, *, shared: bool) -> RemotePart | None:
+    if server.remote is None and server.backend == "remote" and not shared:
         raise SpecError("it isn't said where the server is", path="server/remote",
                         hint="remote: {grpc: host:8500, rest: http://host:8501}; or let `tfs adopt` write the spec",
                         id="missing-key")

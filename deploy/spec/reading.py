@@ -160,7 +160,7 @@ def checked(file: SpecFile, path: Path) -> Spec:
                             path=f"models/{i}/name", hint="give each model one entry; list its versions there",
                             id="duplicate-key")
         seen[model.name] = i
-    server = checked_server(file.server, path.parent)
+    server = checked_server(file.server, path.parent, shared=file.servers is not None)
     if server.remote is not None:
         check_models(server.remote, seen)
     return Spec(name=name, path=path, repository=repository, models=models, server=server, smoke=file.smoke,

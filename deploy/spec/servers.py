@@ -78,9 +78,12 @@ def _addresses(server: ServerPart) -> Iterator[str]:
     if server.remote is not None:
         yield from (server.remote.grpc, *([server.remote.rest.rstrip("/")] if server.remote.rest else []))
         return
+    if server.kubernetes is not None:  # a service has an address of its own
+        return
+    engine = f" of the engine {server.docker}" if server.docker else ""
     for port in (server.grpc_port, server.rest_port):
         if port:
-            yield f"{server.host}:{port}"
+            yield f"{server.host}:{port}{engine}"
 
 
 @contextmanager
