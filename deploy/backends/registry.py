@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 from deploy.backends.backend import Backend, ConfigStore
 from deploy.backends.base import Inspected, Server
@@ -10,7 +11,8 @@ from deploy.backends.container import ContainerBackend
 from deploy.backends.kubernetes.backend import KubernetesBackend
 from deploy.backends.process import EmbeddedBackend, ProcessBackend
 from deploy.backends.remote import RemoteBackend
-from deploy.errors import BackendMissing
+from deploy.errors import BackendMissing, SpecError
+from deploy.render import Layout
 from deploy.spec import Spec
 from deploy.types import ServedModel
 
@@ -75,4 +77,10 @@ def config(spec: Spec, server: Server | None = None) -> ConfigStore:
 
 def base_paths(spec: Spec, model: ServedModel) -> frozenset[str]:
     """All the paths under which a server of the spec may have a model, whatever runs it."""
-    return frozenset(b.layout(spec).base_paths.get(model.name, model.base_path) for b in BACKENDS.values())
+    return frozenset(layout.base_paths.get(model.name, model.base_path) for layout in _layouts(spec))
+
+
+def _layouts(spec: Spec) -> Iterator[Layout]:
+    for backend in BACKENDS.values():
+        with suppress(SpecError):  # the spec doesn't say what a place of this kind needs: its server isn't there
+            yield backend.layout(spec)
