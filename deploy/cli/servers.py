@@ -23,6 +23,7 @@ from deploy.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from deploy.serving import RunningServer
     from deploy.spec import Spec
 
 _DEFAULT_SPEC = "serving.yaml"
@@ -86,13 +87,19 @@ def _up(app: click.Group) -> None:
 
 
 def _up_each(spec: Spec, servers: Sequence[Spec], as_json: bool) -> None:
-    from deploy import serving
+    from deploy import fleet, serving
+    from deploy.backends import Progress
     from deploy.cli.fleet_views import UP
+
+    def started(one: Spec, progress: Progress) -> RunningServer:
+        if one.fleet:
+            fleet.inherit(spec, one)
+        return serving.up(one, progress=progress)
 
     for server in servers:
         for warning in serving.misspelled(server.server.flags):
             click.echo(f"warning: {server.short_name}: {warning}", err=True)
-    results = on_each(servers, lambda one, progress: serving.up(one, progress=progress), quiet=as_json, changing=True)
+    results = on_each(servers, started, quiet=as_json, changing=True)
     tell_each(spec, results, UP, as_json)
 
 

@@ -1,8 +1,14 @@
-"""Several servers of one spec: which of them, and one verb on all of those.
+"""Several servers of one spec: which of them, one verb on all of those, and a release of all in waves.
 
     members      which servers: by name, by group
     parallel     one verb on many servers, in a bounded number of threads; each server's result or error
     ready        are all of them ready?
+    policy       a release of many, in waves: what comes next, decided from a snapshot alone
+    server       one server of a release: where it stands, and each step of it, by the rollout of that server
+    driver       carries a release out
+    shared       the lock and the ledger, where all operators see them
+    context      one operation: the lock, the ledger, a release that is begun, gone on with, driven
+    running      roll_out, roll_back, go_on, abort, history: releases from the caller's side
 """
 
 import lazy_loader

@@ -1,5 +1,16 @@
+from .context import FleetReleased as FleetReleased
+from .driver import FleetOutcome as FleetOutcome
 from .members import select_servers as select_servers
 from .parallel import ServerResult as ServerResult
 from .parallel import everywhere as everywhere
+from .policy import size as size
+from .policy import waves_of as waves_of
 from .ready import FleetProber as FleetProber
 from .ready import FleetReady as FleetReady
+from .running import abort as abort
+from .running import go_on as go_on
+from .running import history as history
+from .running import inherit as inherit
+from .running import roll_back as roll_back
+from .running import roll_out as roll_out
+from .running import unfinished as unfinished

@@ -35,17 +35,17 @@ class ServerResult(Generic[T]):
 
 
 def everywhere(servers: Sequence[Spec], verb: Callable[[Spec, Progress], T], *, progress: Progress = silent,
-               at_once: int = LOOKING) -> tuple[ServerResult[T], ...]:
+               at_once: int = LOOKING, stop: threading.Event | None = None) -> tuple[ServerResult[T], ...]:
     """The verb's result for each server, in the order of `servers`, whatever order they end in.
 
     verb: gets a server's spec, and where its steps go; runs in a thread of its own, of at most `at_once`.
-    progress: gets each step after the server's short name, from one thread at a time.
+    progress: gets each step after the server's short name, from one thread at a time. stop: is set by Ctrl-C.
 
     Ctrl-C is raised once in each verb that waits (see waiting.interrupted_by): it undoes what it undoes alone, and is
     waited for; no further one begins. A second Ctrl-C is raised here at once.
     """
     locks.load()
-    run = _Run(servers, verb, progress)
+    run = _Run(servers, verb, progress, stop or threading.Event())
     for number in range(min(at_once, len(servers))):
         threading.Thread(target=run.work, name=f"fleet-{number}", daemon=True).start()
     try:
@@ -59,8 +59,9 @@ def everywhere(servers: Sequence[Spec], verb: Callable[[Spec, Progress], T], *, 
 class _Run(Generic[T]):
     """The servers that are still to be done, and the results so far. stop: no further one begins."""
 
-    def __init__(self, servers: Sequence[Spec], verb: Callable[[Spec, Progress], T], progress: Progress) -> None:
-        self.stop, self.results = threading.Event(), dict[str, ServerResult[T]]()
+    def __init__(self, servers: Sequence[Spec], verb: Callable[[Spec, Progress], T], progress: Progress,
+                 stop: threading.Event) -> None:
+        self.stop, self.results = stop, dict[str, ServerResult[T]]()
         self._count, self._verb, self._progress, self._turn = len(servers), verb, progress, threading.Lock()
         self._todo, self._done = SimpleQueue[Spec](), SimpleQueue[tuple[Spec, ServerResult[T]]]()
         for spec in servers:

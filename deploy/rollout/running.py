@@ -25,6 +25,7 @@ from deploy.rollout.context import (
     undo_offline,
 )
 from deploy.rollout.driver import Driver
+from deploy.rollout.freezing import refuse_frozen
 from deploy.rollout.goals import begin, forward, goal_of, model_of
 from deploy.rollout.live_server import restore
 from deploy.rollout.plan import (
@@ -72,25 +73,27 @@ class Released:
 
 
 def roll_out(spec: Spec, model: str, to: int, *, pause_before: Sequence[str] = (), allow_breaking: str = "",
-             note: str = "", progress: Progress | None = None, planned: Callable[[RolloutPlan], None] | None = None
-             ) -> Released:
+             despite_freeze: str = "", note: str = "", progress: Progress | None = None,
+             planned: Callable[[RolloutPlan], None] | None = None) -> Released:
     """Replace what is served of a model by version `to`, step by step, so that nobody notices; or change nothing.
 
     A release to the same version that a crash or a pause left open is gone on with. A server that is still loading
     versions is waited for (rollout/load_timeout; then NotReady): what isn't loaded yet isn't taken for unwanted.
     planned: gets the plan before anything is changed. pause_before: steps that wait for `go_on` (see Strategy.steps).
+    despite_freeze: why it can't wait for the end of a freeze window (rollout/freeze).
 
     Raises LockHeld (5) if another release is open, SpecError, RepositoryError, ServerError or ClientError before
     anything is changed, RolloutError (8) if the version wasn't good enough: then everything is as it was.
     """
     check_version(to)
+    refuse_frozen(spec.rollout, despite_freeze)
     strategy = strategy_of(spec, pause_before)
 
     def goal(_: Ledger, live: Serving) -> Goal:
         return forward(live, to, strategy)
 
-    return _release(spec, model, "rollout", goal, settled_for=to, allow_breaking=allow_breaking, note=note,
-                    progress=progress or silent, planned=planned)
+    return _release(spec, model, "rollout", goal, settled_for=to, allow_breaking=allow_breaking,
+                    note=note or despite_freeze, progress=progress or silent, planned=planned)
 
 
 def roll_back(spec: Spec, model: str, to: int | None = None, *, note: str = "", progress: Progress | None = None,

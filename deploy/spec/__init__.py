@@ -5,6 +5,7 @@
     kubernetes   those of `server/kubernetes`; kubernetes_rules: what types can't say about them
     servers    several servers of one file, each with what is its own
     remote     the part `server/remote`: a server that somebody else starts
+    freeze     times in which nothing is released
     format     the structs that msgspec checks a file against; the JSON Schema comes from them
     reading    from a file's text to a checked Spec
     constraints   what types can't say: directories relative to the file, values of `server` that contradict each other

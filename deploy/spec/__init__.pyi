@@ -5,6 +5,7 @@ from .format import SmokePart as SmokePart
 from .format import Spec as Spec
 from .format import SpecFile as SpecFile
 from .format import json_schema as json_schema
+from .freeze import FreezeWindow as FreezeWindow
 from .kubernetes import DisruptionPart as DisruptionPart
 from .kubernetes import HpaPart as HpaPart
 from .kubernetes import KedaPart as KedaPart

@@ -9,10 +9,12 @@ import msgspec
 from msgspec import Meta
 
 from deploy.spec.base import Count, Struct
+from deploy.spec.freeze import FreezeWindow
 from deploy.spec.server import ServerPart
 from deploy.spec.servers import ServerEntry
 from deploy.types import ServedModel
 
+Share = Annotated[int, Meta(ge=1)] | Annotated[str, Meta(pattern="^(100|[1-9][0-9]?)%$")]
 STATE = ".tfs"  # beside the file, unless it or the environment names another directory
 
 
@@ -65,6 +67,15 @@ class RolloutPart(Struct, frozen=True):
     load_timeout: Annotated[float, Meta(gt=0, description="seconds for a version to load or unload")] = 300.0
     reload_timeout: Annotated[float, Meta(gt=0, description="seconds for one reload call")] = 30.0
     patience: Annotated[float, Meta(ge=0, description="seconds to wait for a server that is away")] = 60.0
+    waves: Annotated[list[Share], Meta(
+        description="of several servers: how many have changed after each wave; [1, 25%, 100%] if not given")] = (
+            msgspec.field(default_factory=lambda: [1, "25%", "100%"]))
+    max_unavailable: Annotated[Share, Meta(
+        description="of several servers: how many may be changing, or not answer, at once, e.g. 2 or 10%")] = "25%"
+    freeze: Annotated[list[FreezeWindow], Meta(description="times in which no rollout begins")] = []
+    lock: Annotated[str | None, Meta(
+        description="directory or address of a store where all operators keep the lock and the ledger of several "
+                    "servers, if not this machine's state directory")] = None
 
     @property
     def canary_label(self) -> str | None:

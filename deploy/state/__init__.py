@@ -2,6 +2,7 @@
 
     ledger     append-only JSON lines; a line that a crash tore is passed over, an older release's read in today's words
     release    the ledger's lines as releases; what a restart may rely on
+    fleet_release   the same of a ledger of many servers
 """
 
 import lazy_loader

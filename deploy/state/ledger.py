@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,6 +23,24 @@ Line = dict[str, Any]
 
 def utc_now() -> datetime:
     return datetime.now(timezone.utc)
+
+
+_listener: ContextVar[Callable[[Line], None] | None] = ContextVar("_listener", default=None)
+
+
+@contextmanager
+def listening(listener: Callable[[Line], None]) -> Iterator[None]:
+    """Whoever appends to a ledger in this thread meanwhile, `listener` gets each line once it is written."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def current_listener() -> Callable[[Line], None] | None:
+    """Who listens in this thread."""
+    return _listener.get()
 
 
 class Ledger:
@@ -40,6 +60,8 @@ class Ledger:
         except OSError as e:
             raise RolloutError(f"can't write the ledger {self.path}: {e.strerror or e}",
                                hint="make room, or check who owns the directory", id="ledger-unusable") from e
+        if (listener := current_listener()) is not None:
+            listener(line)
         return line
 
     def _write(self, data: bytes) -> None:

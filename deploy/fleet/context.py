@@ -1,0 +1,169 @@
+"""One operation on several servers: the lock, the ledger, and a release that is begun, gone on with, driven."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from deploy import rollout
+from deploy.backends import Progress
+from deploy.errors import RolloutError
+from deploy.fleet.driver import FleetDriver, FleetOutcome
+from deploy.fleet.policy import size
+from deploy.fleet.server import FleetServer
+from deploy.fleet.shared import fleet_ledger
+from deploy.locks import whoami
+from deploy.rollout.goals import model_of
+from deploy.spec import Spec
+from deploy.state import FleetRelease, Ledger, fleet_releases
+from deploy.state import fleet_release as recorded
+from deploy.state.release import Kind, entry
+from deploy.types import Serving
+
+_NOTHING = "nothing to do: all servers serve it like that already"
+
+
+@dataclass(frozen=True, slots=True)
+class FleetReleased:
+    """How a release of several servers ended; release None: nothing was to do."""
+
+    release: FleetRelease | None
+    ended: FleetOutcome
+
+    def to_json(self) -> dict[str, Any]:
+        return {"outcome": self.ended.outcome, "wave": self.ended.wave, "reason": self.ended.reason,
+                "missing": dict(self.ended.missing), "release": self.release.to_json() if self.release else None}
+
+    def text(self) -> str:
+        """For people."""
+        if self.release is None:
+            return _NOTHING
+        r, ended = self.release, self.ended
+        count = sum(map(len, r.waves)) - len(ended.missing)
+        servers = f"{count} server{'' if count == 1 else 's'}"
+        if ended.outcome == "paused":
+            return (f"{r.model} waits before wave {ended.wave} of {len(r.waves)} (release {r.id}); go on: "
+                    f"tfs rollout {r.model} --continue; or back: tfs rollout {r.model} --abort")
+        what = f"is served as before by {servers}" if ended.outcome == "undone" else (
+            f"is back on {_versions(r.home.values())} on {servers}" if r.kind == "rollback" else
+            f"is served in version {r.version} by {servers}")
+        why = f": {ended.reason}" if ended.reason else ""
+        missing = "".join(f"\n{name} is missing: {why}" for name, why in ended.missing.items())
+        return f"{r.model} {what} (release {r.id}{why}){missing}"
+
+
+@dataclass(frozen=True, slots=True)
+class FleetContext:
+    """What one operation on several servers works with, while it holds their lock."""
+
+    spec: Spec
+    model: str
+    ledger: Ledger
+    progress: Progress
+
+    def open_release(self) -> FleetRelease | None:
+        return latest_open(fleet_releases(self.ledger.read()))
+
+    def required(self) -> FleetRelease:
+        release = self.open_release()
+        if release is None or release.model != self.model:
+            raise RolloutError(f"no release of {self.model} is open", hint="see tfs history", id="no-open-release")
+        return release
+
+    def begin(self, kind: Kind, version: int, waves: tuple[tuple[str, ...], ...], before: Mapping[str, Serving], *,
+              note: str = "", pauses: frozenset[int] = frozenset(), home: Mapping[str, int] | None = None,
+              allow_breaking: str = "", some: bool = False) -> FleetRelease:
+        """some: whether it is about some of the servers only, so that no other joins it."""
+        number, part = 1 + sum(line["event"] == "fleet_begin" for line in self.ledger.read()), self.spec.rollout
+        return fleet_releases([self.ledger.append(
+            "fleet_begin", release=f"f{number}", model=self.model, kind=kind, version=version,
+            waves=[list(wave) for wave in waves], before={name: live.to_json() for name, live in before.items()},
+            home=dict(home or {}), by=whoami(), note=note or allow_breaking, pauses=sorted(pauses),
+            options={"allow_breaking": allow_breaking, "soak": part.soak, "hold": part.hold, "some": some})])[0]
+
+    def undo(self, release: FleetRelease, reason: str) -> FleetReleased:
+        if not release.undoing:
+            release = recorded.after(release, self.ledger.append("fleet_undo", release=release.id, reason=reason))
+        return self.drive(release, asked_to_undo=True)
+
+    def go_on(self, release: FleetRelease, *, approve: bool = False) -> FleetReleased:
+        waves = [release.paused] if release.paused and approve else []
+        line = self.ledger.append("fleet_go", release=release.id, by=whoami(), waves=waves)
+        release = self._with_joined(recorded.after(release, line))
+        self.progress(f"going on with release {release.id}, begun {release.began}")
+        return self.drive(release)
+
+    def _with_joined(self, release: FleetRelease) -> FleetRelease:
+        """The release with the servers that joined since it began, in its last wave."""
+        known = {name for wave in release.waves for name in wave}
+        joins = release.kind == "rollout" and not release.undoing and not release.options.get("some")
+        for member in self.spec.members if joins else ():
+            view = FleetServer(member, release.model).view() if member.short_name not in known else None
+            if view is not None and view.live is not None:
+                self.progress(f"{member.short_name} joined since the release began")
+                release = recorded.after(release, self.ledger.append(
+                    "fleet_join", release=release.id, server=member.short_name, before=view.live.to_json()))
+        return release
+
+    def drive(self, release: FleetRelease, *, asked_to_undo: bool = False) -> FleetReleased:
+        allow = str(release.options.get("allow_breaking", ""))
+        times = {name: release.options.get(name) for name in ("soak", "hold")}
+        servers = [FleetServer(rollout.adjusted(member, **times), release.model, allow_breaking=allow)
+                   for member in self.spec.members]
+        part, within = self.spec.rollout, {name for wave in release.waves for name in wave}
+        ended = FleetDriver([server for server in servers if server.name in within], self.ledger, release,
+                            most_unavailable=size(part.max_unavailable, len(servers)), patience=part.patience,
+                            progress=self.progress).run()
+        if ended.outcome == "done":
+            self._remember(next((server for server in servers if server.name in within - ended.missing.keys()), None))
+        latest = next(r for r in fleet_releases(self.ledger.read()) if r.id == release.id)
+        released = FleetReleased(latest, ended)
+        _raise_if_incomplete(released, latest, asked_to_undo=asked_to_undo)
+        return released
+
+    def _remember(self, server: FleetServer | None) -> None:
+        """What all of them serve now, for those that join later."""
+        live = server.view().live if server is not None else None
+        if server is not None and live is not None:
+            self.ledger.append("fleet_known_good", model=self.model, serving=live.to_json(),
+                      entry=portable(entry(model_of(server.spec, self.model))))
+
+
+def _raise_if_incomplete(released: FleetReleased, release: FleetRelease, *, asked_to_undo: bool) -> None:
+    ended = released.ended
+    if ended.outcome == "undone" and not asked_to_undo:
+        raise RolloutError(f"{release.model} is served as before by all servers{_but(ended)}: {ended.reason}",
+                           hint="see the server's own release: tfs history --server NAME; tfs logs --server NAME",
+                           id="release-undone", details=released.to_json())
+    if ended.missing:
+        raise RolloutError(f"the {release.kind} of {release.model} is done{_but(ended)}",
+                           hint="it is brought to it when it is back: run the same again, or let tfs watch do it",
+                           id="servers-missing", details=released.to_json())
+
+
+def _but(ended: FleetOutcome) -> str:
+    missing = "; ".join(f"{name} ({why})" for name, why in ended.missing.items())
+    return f", but not on {missing}" if missing else ""
+
+
+@contextmanager
+def fleet_context(spec: Spec, model: str, kind: Kind, progress: Progress) -> Iterator[FleetContext]:
+    model_of(spec, model)
+    with fleet_ledger(spec, f"{kind} of {model}") as ledger:
+        yield FleetContext(spec, model, ledger, progress)
+
+
+def latest_open(releases: Sequence[FleetRelease]) -> FleetRelease | None:
+    return next((release for release in reversed(releases) if release.open), None)
+
+
+def portable(spec_entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What the spec says of a model, without the place where one server has it."""
+    return {name: value for name, value in spec_entry.items() if name != "base_path"}
+
+
+def _versions(versions: Collection[int]) -> str:
+    numbers = sorted(set(versions))
+    return f"version{'' if len(numbers) == 1 else 's'} {', '.join(map(str, numbers))}"

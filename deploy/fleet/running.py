@@ -1,0 +1,160 @@
+"""roll_out, roll_back, go_on, abort, history of several servers: releases from the caller's side."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+
+from deploy.backends import Progress
+from deploy.backends.base import silent
+from deploy.errors import LockHeld, SpecError
+from deploy.fleet.context import FleetReleased, fleet_context, latest_open, portable
+from deploy.fleet.driver import FleetOutcome
+from deploy.fleet.parallel import LOOKING, everywhere
+from deploy.fleet.policy import waves_of
+from deploy.fleet.server import FleetServer, ServerView
+from deploy.fleet.shared import read_ledger
+from deploy.naming import check_version
+from deploy.rollout.freezing import refuse_frozen
+from deploy.rollout.goals import current, model_of
+from deploy.spec import Spec
+from deploy.state import FleetRelease, Ledger, fleet_releases
+from deploy.state.release import entry
+
+_WAVE = re.compile(r"wave(?::([1-9][0-9]{0,4}))?")
+
+
+def roll_out(spec: Spec, model: str, to: int, *, pause_before: Sequence[str] = (), allow_breaking: str = "",
+             despite_freeze: str = "", only: Collection[str] | None = None, note: str = "", progress: Progress = silent
+             ) -> FleetReleased:
+    """Replace what is served of a model by version `to` on all servers of the spec, wave after wave; or on none.
+
+    A release to the same version that a crash or a pause left open is gone on with. pause_before: `wave` for each but
+    the first, or `wave:2`. only: the short names of the servers that it is about, if not all.
+
+    Raises LockHeld (5) if another release is open; SpecError, RepositoryError, ServerError or ClientError before
+    any server is told; RolloutError (8) if it was undone, or if servers that don't answer were left behind.
+    """
+    check_version(to)
+    refuse_frozen(spec.rollout, despite_freeze)
+    with fleet_context(spec, model, "rollout", progress) as context:
+        unfinished = context.open_release()
+        if unfinished is not None:
+            if (unfinished.model, unfinished.kind, unfinished.version) != (model, "rollout", to):
+                raise _held(unfinished)
+            return context.go_on(unfinished)
+        members = [member for member in spec.members if only is None or member.short_name in only]
+        views = _views(members, model, progress)
+        served = {name: view.live for name, view in views.items() if view.live is not None}
+        if len(served) == len(views) and all(
+                view.own is None and current(served[name], spec.rollout.label) == to for name, view in views.items()):
+            return FleetReleased(None, FleetOutcome("done"))
+        waves = waves_of([member.short_name for member in members], spec.rollout.waves)
+        release = context.begin("rollout", to, waves, served, note=note or despite_freeze, some=only is not None,
+                                pauses=_pauses(pause_before, len(waves)), allow_breaking=allow_breaking)
+        return context.drive(release)
+
+
+def roll_back(spec: Spec, model: str, to: int | None = None, *, only: Collection[str] | None = None, note: str = "",
+              progress: Progress = silent) -> FleetReleased:
+    """Go back on all servers at once: each to what it served before the version that it serves now, or to `to`.
+
+    An open rollout is undone, a rollback gone on with. A server that doesn't answer keeps none of the others from it.
+    Raises as `roll_out`.
+    """
+    if to is not None:
+        check_version(to)
+    with fleet_context(spec, model, "rollback", progress) as context:
+        unfinished = context.open_release()
+        if unfinished is not None:
+            if unfinished.model != model or to is not None:
+                raise _held(unfinished)
+            return context.go_on(unfinished) if unfinished.kind == "rollback" else context.undo(
+                unfinished, note or "rolled back")
+        members = [member for member in spec.members if only is None or member.short_name in only]
+        views = _views(members, model, progress)
+        served = {name: view.live for name, view in views.items() if view.live is not None}
+        home = _homes(members, model, to, progress)
+        waves = (tuple(member.short_name for member in members),)
+        return context.drive(context.begin("rollback", max(home.values()), waves, served, note=note, home=home))
+
+
+def go_on(spec: Spec, model: str, *, approve: bool = True, progress: Progress = silent) -> FleetReleased:
+    """Go on with a release that is open; one that waits only if that is approved. Raises RolloutError if none is."""
+    with fleet_context(spec, model, "rollout", progress) as context:
+        return context.go_on(context.required(), approve=approve)
+
+
+def abort(spec: Spec, model: str, reason: str = "aborted", *, progress: Progress = silent) -> FleetReleased:
+    """Undo a release that is open, on all servers. Raises RolloutError if none is."""
+    with fleet_context(spec, model, "rollback", progress) as context:
+        return context.undo(context.required(), reason)
+
+
+def history(spec: Spec, model: str | None = None) -> list[FleetRelease]:
+    """All releases of the fleet, oldest first. Raises RolloutError if the ledger can't be read."""
+    if model is not None:
+        model_of(spec, model)
+    return fleet_releases(read_ledger(spec), model)
+
+
+def unfinished(spec: Spec) -> FleetRelease | None:
+    """The release of the fleet that is open. Raises RolloutError if the ledger can't be read."""
+    return latest_open(fleet_releases(read_ledger(spec)))
+
+
+def inherit(fleet: Spec, member: Spec) -> None:
+    """Let a server that is new in the fleet start with what the others serve since the last release, not with what the
+    spec says. Whoever calls is about to start it. Raises RolloutError."""
+    lines = read_ledger(fleet)
+    ledger = Ledger(member.state_dir)
+    known = {line.get("model") for line in ledger.read() if line["event"] in ("known_good", "started")}
+    for model in member.models:
+        last = next((line for line in reversed(lines)
+                     if line["event"] == "fleet_known_good" and line.get("model") == model.name), None)
+        if last is not None and model.name not in known and last.get("entry") == portable(entry(model)):
+            ledger.append("known_good", model=model.name, serving=last["serving"], spec=entry(model))
+
+
+def _views(members: Sequence[Spec], model: str, progress: Progress) -> dict[str, ServerView]:
+    """Each server as it is now. Raises what keeps one from being looked at."""
+    results = everywhere(members, lambda member, _: FleetServer(member, model).view(), progress=progress,
+                         at_once=LOOKING)
+    for result in results:
+        if result.error is not None:
+            raise result.error
+        if result.interrupted:
+            raise KeyboardInterrupt
+    return {result.server: result.value for result in results if result.value is not None}
+
+
+def _homes(members: Sequence[Spec], model: str, to: int | None, progress: Progress) -> dict[str, int]:
+    """The version that each server goes back to; without those that don't answer. Raises RolloutError."""
+    results = everywhere(members, lambda member, _: FleetServer(member, model).goes_back_to(to), progress=progress)
+    homes = {result.server: result.value for result in results if result.value is not None}
+    if not homes:
+        raise next((result.error for result in results if result.error is not None), KeyboardInterrupt())
+    return homes
+
+
+def _pauses(before: Collection[str], waves: int) -> frozenset[int]:
+    pauses = set[int]()
+    for text in before:
+        match = _WAVE.fullmatch(text)
+        if match is None:
+            raise SpecError(f"several servers can't pause before {text!r}",
+                            hint="pause before `wave` (each but the first), or before one, `wave:2`", id="wrong-value")
+        if match[1] and not 1 <= int(match[1]) <= waves:
+            raise SpecError(f"there is no wave {match[1]}: there are {waves}",
+                            hint="see rollout/waves in the spec", id="wrong-value")
+        pauses |= {int(match[1])} if match[1] else set(range(2, waves + 1))
+    return frozenset(pauses)
+
+
+def _held(release: FleetRelease) -> LockHeld:
+    by, what = str(release.by.get("by", "unknown")), f"{release.kind} of {release.model} to {release.version}"
+    state = f"waits before wave {release.paused}" if release.paused else "was not finished"
+    return LockHeld(f"release {release.id} of all servers ({what}), begun by {by} at {release.began}, {state}", by=by,
+                    since=release.began, why=what,
+                    hint=f"finish it: tfs rollout {release.model} --continue; or undo it: tfs rollout {release.model} "
+                         "--abort", id="release-open")
