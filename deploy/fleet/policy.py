@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 
-class Stage(IntEnum):
+class ReleaseStage(IntEnum):
     """How far a server is. BEHIND: nothing was done. STAGED: the version is there, verified, and no server was told.
     TRIAL: loaded and tested, not watched yet. VERIFIED: traffic is on it, all checks passed, and the version before is
     loaded still. DONE: it serves what it should in the end."""
@@ -35,7 +35,7 @@ class MemberState:
     failed: why what was last done to it didn't work, "" if it did.
     """
 
-    stage: Stage = Stage.BEHIND
+    stage: ReleaseStage = ReleaseStage.BEHIND
     home: bool = True
     away: str = ""
     failed: str = ""
@@ -150,32 +150,33 @@ def _forward(observed: FleetObserved, goal: FleetGoal) -> FleetAction:
     members = observed.members
     away = _those(members, lambda m: bool(m.away))
     if len(away) > goal.most_unavailable:
-        return WaitFor(f"{_listed(away)} {_answer(away)}, and at most {goal.most_unavailable} may be unavailable: "
+        return WaitFor(f"{_listed(away)} {_answer(away)}, and rollout/max_unavailable is {goal.most_unavailable}: "
                        f"{members[away[0]].away}")
-    behind = _those(members, lambda m: m.stage is Stage.BEHIND and not m.away)
+    behind = _those(members, lambda m: m.stage is ReleaseStage.BEHIND and not m.away)
     if behind:
         return StageVersion(behind)
     for number, wave in enumerate(goal.waves, 1):
-        action = _wave(number, [name for name in wave if not members[name].away], observed, goal, len(away))
+        action = _wave(number, [name for name in wave if not members[name].away], observed, goal, away)
         if action is not None:
             return action
-    verified = _those(members, lambda m: m.stage is Stage.VERIFIED and not m.away)
+    verified = _those(members, lambda m: m.stage is ReleaseStage.VERIFIED and not m.away)
     return FinishServers(verified) if verified else Ended(away)
 
 
-def _wave(number: int, here: Sequence[str], observed: FleetObserved, goal: FleetGoal, away: int) -> FleetAction | None:
+def _wave(number: int, here: Sequence[str], observed: FleetObserved, goal: FleetGoal, away: Sequence[str]
+          ) -> FleetAction | None:
     """None once each server of the wave that answers shows what is wanted."""
     stages = {name: observed.members[name].stage for name in here}
-    pending = tuple(name for name in here if stages[name] is Stage.STAGED)
+    pending = tuple(name for name in here if stages[name] is ReleaseStage.STAGED)
     if pending:
         if len(pending) == len(here) and number in goal.pauses and number not in observed.approved:
             return PauseWave(number)
-        room = goal.most_unavailable - away
+        room = goal.most_unavailable - len(away)
         if room < 1:
-            return WaitFor(f"{away} of the servers {'do' if away > 1 else 'does'}n't answer, and no more than "
-                           f"{goal.most_unavailable} may be unavailable at once")
+            return WaitFor(f"{_listed(away)} {_answer(away)}, so none may change: rollout/max_unavailable is "
+                           f"{goal.most_unavailable}")
         return ChangeServers(pending[:room], number)
-    baking = tuple(name for name in here if stages[name] is Stage.TRIAL)
+    baking = tuple(name for name in here if stages[name] is ReleaseStage.TRIAL)
     return BakeServers(baking, number) if baking else None
 
 

@@ -13,7 +13,7 @@ import msgspec
 from deploy import rollout
 from deploy.backends import Progress
 from deploy.errors import ClientError, RolloutError, ServerError
-from deploy.fleet.policy import MemberState, Stage
+from deploy.fleet.policy import MemberState, ReleaseStage
 from deploy.rollout.context import rollout_context
 from deploy.rollout.goals import current, model_of
 from deploy.rollout.plan import backward_goal, strategy_of
@@ -79,18 +79,18 @@ class FleetServer:
             view.live.versions != before.versions)
         return there and view.own is None and not extra
 
-    def _stage(self, view: ServerView, release: FleetRelease, staged: bool) -> Stage:
-        start, own = Stage.STAGED if staged else Stage.BEHIND, view.own
+    def _stage(self, view: ServerView, release: FleetRelease, staged: bool) -> ReleaseStage:
+        start, own = ReleaseStage.STAGED if staged else ReleaseStage.BEHIND, view.own
         if view.live is None:
             return start
         there = current(view.live, self.spec.rollout.label) == release.version
         if own is None:
-            return Stage.DONE if there else start
+            return ReleaseStage.DONE if there else start
         if own.kind != "rollout" or own.version != release.version or not own.paused:
             return start
         if own.paused == _UNLOAD:
-            return Stage.VERIFIED if there else start
-        return Stage.TRIAL
+            return ReleaseStage.VERIFIED if there else start
+        return ReleaseStage.TRIAL
 
     def goes_back_to(self, to: int | None) -> int:
         """The version that a rollback leads to. Raises RolloutError if that isn't known, ClientError, ServerError."""

@@ -8,6 +8,7 @@
     driver       observe, decide, apply one thing, confirm it, write it down
     live_server  the live server, seen for one model; when a change of it is done; back to what its file names
     configs      a model's entry in the file that the server starts from
+    freezing     no rollout begins in a freeze window
     preflight    what can be known before anything is changed
     plan         plan_rollout, plan_rollback: what a release would do, as plain data
     checks       smoke test, comparison, bake times, confirmation

@@ -17,8 +17,8 @@ from deploy.fleet.policy import (
     FleetObserved,
     MemberState,
     PauseWave,
+    ReleaseStage,
     SendHome,
-    Stage,
     StageVersion,
     WaitFor,
     next_action,
@@ -26,7 +26,7 @@ from deploy.fleet.policy import (
     waves_of,
 )
 
-BEHIND, STAGED, TRIAL, VERIFIED, DONE = Stage
+BEHIND, STAGED, TRIAL, VERIFIED, DONE = ReleaseStage
 NAMES = "abcdef"
 GOAL = FleetGoal((("a",), ("b", "c"), ("d", "e", "f")), most_unavailable=2)
 AWAY, FAILED = "connection refused", "version 2 answers wrongly"
@@ -34,7 +34,7 @@ AWAY, FAILED = "connection refused", "version 2 answers wrongly"
 
 def seen(text: str, **changed: MemberState) -> FleetObserved:
     """One digit for each server: its stage; x: doesn't answer."""
-    states = {name: MemberState(BEHIND, away=AWAY) if digit == "x" else MemberState(Stage(int(digit)))
+    states = {name: MemberState(BEHIND, away=AWAY) if digit == "x" else MemberState(ReleaseStage(int(digit)))
               for name, digit in zip(NAMES, text, strict=True)}
     return FleetObserved({**states, **changed})
 
@@ -111,7 +111,7 @@ def test_all_go_home_at_once_and_those_that_do_not_answer_keep_nobody_from_it() 
 def test_every_way_forward_ends() -> None:
     """From each state of four servers, with or without one that never answers: carried out, the actions end in it."""
     goal = FleetGoal((("a",), ("b", "c"), ("d",)), 1)
-    for start in itertools.product((*Stage, None), repeat=4):
+    for start in itertools.product((*ReleaseStage, None), repeat=4):
         if start.count(None) > 1:
             continue
         members = {name: MemberState(BEHIND, away=AWAY) if stage is None else MemberState(stage)
