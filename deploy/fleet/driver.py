@@ -22,8 +22,8 @@ from deploy.fleet.policy import (
     AbortRelease,
     BakeServers,
     ChangeServers,
-    Ended,
     FinishServers,
+    FleetEnd,
     FleetGoal,
     FleetObserved,
     MemberState,
@@ -110,10 +110,10 @@ class FleetDriver:
         elif isinstance(action, PauseWave):
             self._note("fleet_pause", wave=action.wave)
             return FleetOutcome("paused", wave=action.wave)
-        elif isinstance(action, Ended | FinishServers) and not self._looked_at_all:
+        elif isinstance(action, FleetEnd | FinishServers) and not self._looked_at_all:
             self._stale = set(self._servers)  # a server of an early wave may have been started again meanwhile
             self._looked_at_all = True
-        elif isinstance(action, Ended):
+        elif isinstance(action, FleetEnd):
             return self._end(action)
         else:
             self._work(action)
@@ -199,7 +199,7 @@ class FleetDriver:
         self._members = {name: replace(member, failed="") for name, member in self._members.items()}
         self._stale, self._looked_at_all = set(self._servers), True
 
-    def _end(self, action: Ended) -> FleetOutcome:
+    def _end(self, action: FleetEnd) -> FleetOutcome:
         undone = self._goal.backward and self._release.kind == "rollout"
         missing = {name: self._members[name].failed or self._members[name].away or "it serves something else"
                    for name in action.missing}

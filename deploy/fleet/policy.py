@@ -120,7 +120,7 @@ class AbortRelease:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class FleetEnd:
     """There is nothing left to do. missing: servers that aren't where they should be, since they don't answer or what
     was tried failed."""
 
@@ -128,7 +128,7 @@ class Ended:
 
 
 Work = StageVersion | ChangeServers | BakeServers | FinishServers | SendHome
-FleetAction = Work | PauseWave | WaitFor | AbortRelease | Ended
+FleetAction = Work | PauseWave | WaitFor | AbortRelease | FleetEnd
 
 
 def next_action(observed: FleetObserved, goal: FleetGoal) -> FleetAction:
@@ -137,7 +137,7 @@ def next_action(observed: FleetObserved, goal: FleetGoal) -> FleetAction:
     if goal.backward:
         homeless = _those(members, lambda m: not m.home)
         able = tuple(name for name in homeless if not members[name].failed)
-        return SendHome(able) if able else Ended(homeless)
+        return SendHome(able) if able else FleetEnd(homeless)
     if observed.trouble:
         return AbortRelease(observed.trouble)
     failed = _those(members, lambda m: bool(m.failed))
@@ -160,7 +160,7 @@ def _forward(observed: FleetObserved, goal: FleetGoal) -> FleetAction:
         if action is not None:
             return action
     verified = _those(members, lambda m: m.stage is ReleaseStage.VERIFIED and not m.away)
-    return FinishServers(verified) if verified else Ended(away)
+    return FinishServers(verified) if verified else FleetEnd(away)
 
 
 def _wave(number: int, here: Sequence[str], observed: FleetObserved, goal: FleetGoal, away: Sequence[str]

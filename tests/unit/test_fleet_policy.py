@@ -10,9 +10,9 @@ from deploy.fleet.policy import (
     AbortRelease,
     BakeServers,
     ChangeServers,
-    Ended,
     FinishServers,
     FleetAction,
+    FleetEnd,
     FleetGoal,
     FleetObserved,
     MemberState,
@@ -57,7 +57,7 @@ def seen(text: str, **changed: MemberState) -> FleetObserved:
     # what was left stays loaded until all are verified
     ("333333", FinishServers(tuple(NAMES))),
     ("443333", FinishServers(("c", "d", "e", "f"))),
-    ("444444", Ended()),
+    ("444444", FleetEnd()),
     # a server that serves it already isn't touched; one that was started again and lost it is brought back to it
     ("411111", ChangeServers(("b", "c"), 2)),
     ("133111", ChangeServers(("a",), 1)),
@@ -65,9 +65,9 @@ def seen(text: str, **changed: MemberState) -> FleetObserved:
     # servers that don't answer, as many as may: the others go on, and it ends without them
     ("x11111", ChangeServers(("b",), 2)),
     ("x33333", FinishServers(("b", "c", "d", "e", "f"))),
-    ("x44444", Ended(("a",))),
+    ("x44444", FleetEnd(("a",))),
     ("xx3333", FinishServers(("c", "d", "e", "f"))),
-    ("xx4444", Ended(("a", "b"))),
+    ("xx4444", FleetEnd(("a", "b"))),
 ])
 def test_forward(stages: str, action: FleetAction) -> None:
     assert next_action(seen(stages), GOAL) == action
@@ -104,8 +104,8 @@ def test_all_go_home_at_once_and_those_that_do_not_answer_keep_nobody_from_it() 
     away, here = MemberState(VERIFIED, home=False, away=AWAY), MemberState(VERIFIED, home=False)
     assert next_action(seen("111111", a=here, b=away, c=here), BACK) == SendHome(("a", "b", "c"))
     tried = MemberState(VERIFIED, home=False, away=AWAY, failed=AWAY)
-    assert next_action(seen("111111", b=tried), BACK) == Ended(("b",))
-    assert next_action(seen("111111"), BACK) == Ended()
+    assert next_action(seen("111111", b=tried), BACK) == FleetEnd(("b",))
+    assert next_action(seen("111111"), BACK) == FleetEnd()
 
 
 def test_every_way_forward_ends() -> None:
@@ -118,7 +118,7 @@ def test_every_way_forward_ends() -> None:
                    for name, stage in zip("abcd", start, strict=True)}
         for _ in range(40):
             action = next_action(FleetObserved(members), goal)
-            if isinstance(action, Ended | WaitFor):
+            if isinstance(action, FleetEnd | WaitFor):
                 break
             after = {StageVersion: STAGED, ChangeServers: TRIAL, BakeServers: VERIFIED, FinishServers: DONE}
             assert isinstance(action, tuple(after)), action
@@ -127,7 +127,7 @@ def test_every_way_forward_ends() -> None:
             assert len(changing) + start.count(None) <= goal.most_unavailable or not changing
         else:
             pytest.fail(f"no end from {start}")
-        if isinstance(action, Ended):
+        if isinstance(action, FleetEnd):
             assert all(m.stage is DONE or m.away for m in members.values())
         else:  # one doesn't answer, and no more may be unavailable
             assert None in start
