@@ -6,7 +6,10 @@
     actions      goal, snapshot, actions, canary trial, how far a run is: values
     policy       what to do next, from a snapshot: pure
     driver       observe, decide, apply one thing, confirm it, write it down
-    live_server  the live server, seen for one model; when a change of it is done; back to what its file names
+    live_server  the live server, seen for one model; when a change of it is done
+    replicas     several replicas of a server as one live server
+    merging      what several show, as one would; what the ledger says that they have shown
+    restoring    a server brought back to what its config file names
     configs      a model's entry in the file that the server starts from
     freezing     no rollout begins in a freeze window
     preflight    what can be known before anything is changed

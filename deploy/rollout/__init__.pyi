@@ -16,11 +16,11 @@ from .goals import history as history
 from .live_server import LiveServer as LiveServer
 from .live_server import Timeouts as Timeouts
 from .live_server import drift as drift
-from .live_server import restore as restore
 from .plan import RolloutPlan as RolloutPlan
 from .plan import plan_rollback as plan_rollback
 from .plan import plan_rollout as plan_rollout
 from .policy import next_action as next_action
+from .restoring import restore as restore
 from .running import Released as Released
 from .running import abort as abort
 from .running import adjusted as adjusted

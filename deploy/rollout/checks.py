@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from deploy import goldens, smoke
+from deploy.client import Client
 from deploy.client.monitoring import RequestCounts, request_counts
 from deploy.errors import BadRequest, RolloutError
 from deploy.goldens import Golden, examples
@@ -37,6 +39,12 @@ def checks(context: RolloutContext, release: Release) -> Checks:
             "confirm": all_checks.confirm, "bake_after": all_checks.bake_after}
 
 
+def _each(sentences: Sequence[str]) -> str:
+    """What was found of each replica, once."""
+    several = f", on each of {len(sentences)} replicas" if len(sentences) > 1 else ""
+    return f"{sentences[0]}{several}" if sentences else "no replica was there to be asked"
+
+
 class _Checks:
     def __init__(self, context: RolloutContext, release: Release) -> None:
         kept = {spec_name: float(release.options[name]) for name, spec_name in BAKE_TIMES.items()
@@ -50,9 +58,13 @@ class _Checks:
         desired = ServedModel(trial.model, self._context.model.base_path, Specific((trial.version,)), labels)
         limits = self._context.spec.smoke
         settings = Settings(timeout=limits.timeout, absolute=limits.absolute, relative=limits.relative, repeats=0)
-        report = smoke.smoke_test(self._context.client, [desired], self._source(desired), settings)
-        report.raise_if_failed()
-        return report.summary
+
+        def ask(connected: Client) -> str:
+            report = smoke.smoke_test(connected, [desired], self._source(desired), settings)
+            report.raise_if_failed()
+            return report.summary
+
+        return _each(self._context.each(ask))
 
     def compare(self, trial: CanaryTrial) -> str:
         """The same requests to both; the report stays in the state directory."""
@@ -63,8 +75,10 @@ class _Checks:
         if not requests:
             return "there is nothing to ask: no recorded requests, and none can be generated"
         facts = self._facts(trial.version)
-        report = canary.judge(self._context.client, trial.current, trial.candidate, requests, limits=limits,
-                              tolerances=facts.tolerances if facts else {}, timeout=self._context.spec.smoke.timeout)
+        current = trial.current
+        (report,) = self._context.each(lambda connected: canary.judge(
+            connected, current, trial.candidate, requests, limits=limits, timeout=self._context.spec.smoke.timeout,
+            tolerances=facts.tolerances if facts else {}), most=1)
         where = self._keep(trial, report)
         report.raise_if_refused()
         return f"{report.summary} ({where})"
@@ -78,7 +92,10 @@ class _Checks:
     def confirm(self, trial: CanaryTrial) -> str:
         """The label resolves to it over both protocols, and a request through it is answered by that version."""
         request = next(iter(self._requests(trial)), None)
-        for protocol, one in (("gRPC", self._context.client.rpc), ("REST", self._context.client.rest)):
+        return _each(self._context.each(lambda connected: self._confirmed(connected, trial, request)))
+
+    def _confirmed(self, connected: Client, trial: CanaryTrial, request: Golden | None) -> str:
+        for protocol, one in (("gRPC", connected.rpc), ("REST", connected.rest)):
             if one is None:
                 continue
             resolved = one.resolve(trial.candidate).version
@@ -111,26 +128,31 @@ class _Checks:
                                    hint="somebody else changed the server's configuration, or it was started again",
                                    id="served-otherwise")
             beside = trial.current or trial.candidate
-            canary.judge(context.client, beside, trial.candidate, requests, limits=limits,
-                         timeout=context.spec.smoke.timeout).raise_if_refused()
+            context.each(lambda connected, beside=beside: canary.judge(  # type: ignore[misc]
+                connected, beside, trial.candidate, requests, limits=limits,
+                timeout=context.spec.smoke.timeout).raise_if_refused())
             looks += 1
             if deadline.over:
                 break
             deadline.sleep(self._part.interval)
         return f"{looks} looks in {deadline.waited:.0f} s{self._others(trial.model, before)}"
 
-    def _counted(self, model: str) -> RequestCounts | None:
+    def _counted(self, model: str) -> dict[Client, RequestCounts]:
+        """By replica; none where the server doesn't tell."""
         monitoring = self._context.spec.server.monitoring
         if monitoring is None or not monitoring.enable:
-            return None
-        return request_counts(self._context.client.rest, model, monitoring.path)
+            return {}
+        counted = self._context.each(lambda one: (one, request_counts(one.rest, model, monitoring.path)))
+        return {one: counts for one, counts in counted if counts is not None}
 
-    def _others(self, model: str, before: RequestCounts | None) -> str:
+    def _others(self, model: str, before: Mapping[Client, RequestCounts]) -> str:
         """What the server's own counters say of all requests meanwhile."""
-        after = self._counted(model)
-        if before is None or after is None:
+        after, total = self._counted(model), Counter[str]()
+        if not before or not after:
             return ""
-        meanwhile = after.since(before)
+        for one, counts in after.items():
+            total.update((counts.since(before[one]) if one in before else counts).by_status)
+        meanwhile = RequestCounts(total)
         if meanwhile.failed:
             raise RolloutError(f"{meanwhile.failed} of {meanwhile.all} requests to {model} failed meanwhile, the "
                                "server counts", details={"requests": dict(meanwhile.by_status)}, id="requests-failed")

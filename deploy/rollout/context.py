@@ -3,28 +3,34 @@ server is down, what it starts from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 from deploy import backends, client, serving
 from deploy.backends import Server
 from deploy.backends.base import Progress
 from deploy.client import Client
-from deploy.errors import RolloutError
+from deploy.errors import DeployError, RolloutError
 from deploy.repository import versions_of
 from deploy.rollout import configs
 from deploy.rollout.actions import Goal
 from deploy.rollout.configs import ConfigFile
 from deploy.rollout.goals import begin, model_of
 from deploy.rollout.live_server import LiveServer, Timeouts, settle
+from deploy.rollout.replicas import LiveReplicas
 from deploy.serving.snapshot import running_server
 from deploy.spec import Spec
 from deploy.state import Ledger, Release, releases, started_from
 from deploy.state.release import Outcome, entry
 from deploy.types import ServedModel, Serving, Specific
+from deploy.waiting import Deadline, poll
 
+T = TypeVar("T")
 _DOWN = "the server was down: it starts with this"
+_GOING = 3.0  # seconds until a replica that was ended is known to be gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +40,32 @@ class RolloutContext:
     spec: Spec
     model: ServedModel
     server: Server
-    client: Client
+    clients: Callable[[], Sequence[Client]]
     live_server: LiveServer
     ledger: Ledger
+
+    @property
+    def client(self) -> Client:
+        """Of the server, or of one of its replicas that is there."""
+        return self.clients()[0]
+
+    def each(self, ask: Callable[[Client], T], most: int | None = None) -> list[T]:
+        """What `ask` says of each replica, or of so many of them. One that goes meanwhile needn't answer."""
+        answers, asked = list[T](), set[Client]()
+        while True:
+            present = self.clients()
+            one = next((client for client in present if client not in asked), None)
+            if one is None or len(answers) == most:
+                return answers
+            asked.add(one)
+            try:
+                answers.append(ask(one))
+            except DeployError:
+                if len(present) == 1 or not self._goes(one):
+                    raise
+
+    def _goes(self, one: Client) -> bool:
+        return bool(poll(lambda: one not in self.clients() or None, Deadline(_GOING)))
 
     @property
     def entry(self) -> dict[str, object]:
@@ -87,13 +116,20 @@ def rollout_context(spec: Spec, name: str) -> Iterator[RolloutContext]:
         restarts = (can.restarts and spec.server.restart != "no") or not can.starts  # somebody may start it
         return not restarts and not server.alive()
 
-    with closing(client.connect(server.endpoint, timeout=spec.smoke.timeout)) as connected:
+    timeouts = Timeouts(reload=part.reload_timeout, load=part.load_timeout, patience=part.patience)
+    connect, file = partial(client.connect, timeout=spec.smoke.timeout), ConfigFile(backends.config(spec, server))
+    with ExitStack() as stack:
+        if can.replicas:
+            several = LiveReplicas(name, file, server.replicas, connect, timeouts=timeouts)
+            stack.callback(several.close)
+            yield RolloutContext(spec, model, server, several.clients, several, Ledger(spec.state_dir))
+            return
+        connected = stack.enter_context(closing(connect(server.endpoint)))
         assert connected.rpc is not None
         live_server = LiveServer(
-            name, connected.rpc, ConfigFile(backends.config(spec, server)),
-            others=[connected.rest] if connected.rest else [], memory=memory, gone=gone, instance=server.instance,
-            timeouts=Timeouts(reload=part.reload_timeout, load=part.load_timeout, patience=part.patience))
-        yield RolloutContext(spec, model, server, connected, live_server, Ledger(spec.state_dir))
+            name, connected.rpc, file, others=[connected.rest] if connected.rest else [], memory=memory, gone=gone,
+            instance=server.instance, timeouts=timeouts)
+        yield RolloutContext(spec, model, server, lambda: [connected], live_server, Ledger(spec.state_dir))
 
 
 # -- while the server is down, perhaps because of the very version that was rolled out: what it starts from

@@ -61,6 +61,7 @@ class Driver:
                  progress: Callable[[str], None] = lambda _: None) -> None:
         self._server, self._ledger, self._release, self._checks = server, ledger, release, checks
         self._entry, self._tell = dict(entry), progress
+        server.tell = progress
         self._at = RolloutProgress.of(release, goal, known_good)
         self._waiting: Deadline | None = None
 
@@ -71,6 +72,7 @@ class Driver:
         """
         outcome: RolloutOutcome | None = None
         while outcome is None:
+            self._server.lenient = self._at.lenient
             try:
                 outcome = self._once()
             except Unfinished:
@@ -134,6 +136,7 @@ class Driver:
             raise Unfinished(f"{outcome.reason or 'rolled back'}; {self._at.goal.to} is served again, which can't be "
                              f"written down, so that a restart may serve something else: {lost.message}",
                              hint=f"make room, then {RESUME}", details=lost.details)
+        self._server.finished()
         self._note("end", outcome=outcome.outcome, reason=outcome.reason)
         return outcome
 

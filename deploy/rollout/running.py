@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from deploy.backends.base import Progress, silent
+from deploy.client import Client
 from deploy.errors import DeployError, LockHeld, RolloutError
 from deploy.locks import locked, whoami
 from deploy.naming import check_version
@@ -27,7 +28,7 @@ from deploy.rollout.context import (
 from deploy.rollout.driver import Driver
 from deploy.rollout.freezing import refuse_frozen
 from deploy.rollout.goals import begin, forward, goal_of, model_of
-from deploy.rollout.live_server import restore
+from deploy.rollout.merging import last_shown
 from deploy.rollout.plan import (
     NOTHING_TO_DO,
     GoalFor,
@@ -37,6 +38,7 @@ from deploy.rollout.plan import (
     nothing_to_do,
     strategy_of,
 )
+from deploy.rollout.restoring import restore
 from deploy.signing import receipts
 from deploy.spec import Spec
 from deploy.state import Ledger, Release, releases
@@ -152,9 +154,14 @@ def repair(spec: Spec, *, progress: Progress | None = None) -> None:
         unfinished = _open(context.ledger)
         if unfinished is not None:
             raise _held(unfinished)
-        assert context.client.rpc is not None
-        restore(context.client.rpc, context.live_server.file, context.live_server.deadline(spec.rollout.load_timeout),
-                reload_timeout=spec.rollout.reload_timeout, progress=progress or silent)
+        server, deadline = context.live_server, context.live_server.deadline(spec.rollout.load_timeout)
+
+        def one(connected: Client) -> None:
+            assert connected.rpc is not None
+            restore(connected.rpc, server.file, deadline, reload_timeout=spec.rollout.reload_timeout,
+                    progress=progress or silent)
+
+        context.each(one)
 
 
 def _release(spec: Spec, model: str, kind: Kind, goal_for: GoalFor, *, settled_for: int | None, note: str,
@@ -171,6 +178,7 @@ def _release(spec: Spec, model: str, kind: Kind, goal_for: GoalFor, *, settled_f
             raise _held(unfinished)
         live = context.live() if settled_for is None else context.settled(settled_for, progress)
         goal = goal_for(context.ledger, live)
+        context.live_server.began(live)
         if nothing_to_do(context, goal):
             return Released(None, RolloutOutcome("done"))
         plan = make_plan(context, kind, goal, allow_breaking, progress)
@@ -200,6 +208,7 @@ def _go_on(context: RolloutContext, release: Release, undo: str, progress: Progr
         release = after(release, _written(context.ledger, release, line, back=bool(undo), progress=progress))
     times = ", ".join(f"{spec_name} {release.options[name]:g} s" for name, spec_name in BAKE_TIMES.items()
                       if name in release.options)
+    context.live_server.resumed(last_shown(context.ledger.read(), release))
     progress(f"going on with release {release.id}, begun {release.began}{f' with {times}' if times else ''}")
     return _drive(context, release, goal_of(release), progress, asked_to_undo=bool(undo))
 

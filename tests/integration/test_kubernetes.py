@@ -1,0 +1,175 @@
+"""A server of several pods in a real cluster: up, releases while clients ask, pods that go in the middle, down."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from deploy import client, rollout, serving, smoke
+from deploy.backends import BACKENDS
+from deploy.errors import DeployError
+from deploy.repository import Repository
+from deploy.rollout.configs import ConfigFile, find, serving_of
+from deploy.spec import KubernetesPart, ModelsPart, Monitoring, ServicePart, Spec
+from deploy.types import Endpoint, Serving
+from tests.support.peers.kubernetes import VERSION, Namespace, namespace
+from tests.support.servers import engine_or_skip, server_image_or_skip, until
+from tests.support.serving import spec_at
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.docker, pytest.mark.tensorflow]
+TEXT = """
+name: half-plus
+models:
+  - {name: half, versions: [1], labels: {stable: 1}}
+rollout: {soak: 0.2, hold: 0.2, interval: 0.1, patience: 20}
+"""
+ONE, TWO = Serving(frozenset({1}), {"stable": 1}), Serving(frozenset({2}), {"stable": 2})
+
+
+@pytest.fixture
+def place() -> Iterator[Namespace]:
+    with namespace() as made:
+        yield made
+
+
+@pytest.fixture
+def unstarted(place: Namespace, models: Path, tmp_path: Path) -> Spec:
+    """half/1 is to be served by three pods; 2 has another offset, 3 can't be loaded."""
+    repository = Repository(tmp_path / "models")
+    for name in ("half_plus_two", "half_plus_three"):
+        repository.publish(models / name, "half")
+    ports = random.sample(range(30100, 32700), 2)
+    part = KubernetesPart(version=VERSION, namespace=place.name, replicas=3, pull_policy="Never",
+                          models=ModelsPart(host_path=str(tmp_path / "models")),
+                          service=ServicePart(type="NodePort", grpc_node_port=ports[0], rest_node_port=ports[1]))
+    return spec_at(tmp_path, TEXT, backend="kubernetes", image=server_image_or_skip(engine_or_skip()), drain=3.0,
+                   start_timeout=90.0, kubernetes=part, monitoring=Monitoring())
+
+
+@pytest.fixture
+def spec(unstarted: Spec) -> Iterator[Spec]:
+    serving.up(unstarted)
+    yield unstarted
+    with suppress(DeployError):
+        serving.down(msgspec.structs.replace(unstarted, server=msgspec.structs.replace(unstarted.server, drain=0.0)))
+
+
+def part_of(spec: Spec) -> KubernetesPart:
+    assert spec.server.kubernetes is not None
+    return spec.server.kubernetes
+
+
+def service(spec: Spec) -> Endpoint:
+    """The Services' ports of each node."""
+    part = part_of(spec).service
+    return Endpoint("127.0.0.1", part.grpc_node_port, part.rest_node_port)
+
+
+def each(spec: Spec) -> list[Serving]:
+    """What each pod serves."""
+    server = serving.find(spec)
+    assert server is not None
+    shown = []
+    for replica in server.replicas():
+        with client.connect(replica.endpoint) as connected:
+            live = frozenset(s.version for s in connected.status("half") if s.serving)
+            shown.append(Serving(live, {"stable": connected.metadata("half@stable").version}))
+    return shown
+
+
+def named(spec: Spec) -> Serving:
+    """What the ConfigMap names."""
+    return serving_of(find(ConfigFile(BACKENDS["kubernetes"].config(spec)).read(), "half"))
+
+
+@dataclass
+class Load:
+    """Clients that ask by label over both protocols through the Services, each request on a new connection."""
+
+    endpoint: Endpoint
+    answers: Counter[float] = field(default_factory=Counter)
+    failed: list[str] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def ask(self, protocol: str) -> None:
+        grpc = protocol == "gRPC"
+        one = Endpoint(self.endpoint.host, self.endpoint.grpc_port if grpc else None,
+                       None if grpc else self.endpoint.rest_port)
+        while not self.over.is_set():
+            try:
+                with client.connect(one, timeout=5.0, attempts=1) as connected:
+                    value = connected.predict("half@stable", {"x": np.array([2.0], np.float32)})["y"][0]
+                    self.answers[float(value)] += 1
+            except DeployError as e:
+                self.failed.append(f"{time.strftime('%X')} {protocol}: {e.message}")
+            time.sleep(0.02)
+
+
+@contextmanager
+def under_load(spec: Spec) -> Iterator[Load]:
+    load = Load(service(spec))
+    threads = [threading.Thread(target=load.ask, args=(protocol,)) for protocol in ("gRPC", "REST")]
+    for thread in threads:
+        thread.start()
+    try:
+        yield load
+    finally:
+        load.over.set()
+        for thread in threads:
+            thread.join()
+
+
+def pods(place: Namespace) -> dict[str, int]:
+    """By name: how often its server was started again."""
+    return {p["metadata"]["name"]: p["status"]["containerStatuses"][0]["restartCount"] for p in place.pods()
+            if not p["metadata"].get("deletionTimestamp")}
+
+
+def test_up_asks_each_pod_and_down_leaves_nothing_of_ours(unstarted: Spec, place: Namespace) -> None:
+    stranger = place.create("configmaps", {"metadata": {"name": "strangers"}, "data": {"a": "b"}})
+    spec, told = unstarted, list[str]()
+    up = serving.up(spec, progress=told.append)
+    assert up.backend == "kubernetes" and any("of 3 pods run" in line for line in told), told
+    status = serving.status(spec)
+    assert status.ready, status.problems
+    assert len(status.facts["pods"]) == 3 and {p["state"] for p in status.facts["pods"]} == {"ready"}
+    assert each(spec) == [ONE] * 3 and serving.ready(spec).ready and serving.up(spec).already
+    for replica in up.server.replicas():
+        smoke.smoke_test(replica.endpoint, spec.models, smoke.source_of(spec)).raise_if_failed()
+    assert len({line.partition(":")[0] for line in serving.logs(spec, 20).splitlines()}) == 3
+    assert serving.diagnose(spec).well, serving.diagnose(spec).causes
+    assert serving.down(spec) and not serving.down(spec)
+    left = [p for p in place.pods() if not p["metadata"].get("deletionTimestamp")]
+    maps = place.cluster.list(("v1", "ConfigMap"))
+    assert not left and stranger["metadata"]["name"] in {m["metadata"]["name"] for m in maps}
+    assert "half-plus-config" not in {m["metadata"]["name"] for m in maps}
+
+
+def test_ten_releases_while_clients_ask_and_a_pod_goes_in_the_middle(spec: Spec, place: Namespace) -> None:
+    began, before = time.monotonic(), pods(place)
+    with under_load(spec) as load:
+        for number in range(5):
+            rollout.roll_out(spec, "half", 2)
+            assert each(spec) == [TWO] * len(each(spec)) and named(spec) == TWO
+            if number == 2:
+                killed = next(iter(before))
+                timer = threading.Timer(1.0, place.delete, [f"pods/{killed}"])
+                timer.start()
+            rollout.roll_back(spec, "half")
+            assert named(spec) == ONE
+        until(lambda: time.monotonic() - began > 30, "thirty seconds are over", seconds=60)
+    assert load.failed == [] and load.answers[3.0] > 50 and load.answers[4.0] > 50, load
+    after = pods(place)
+    assert len(before.keys() & after.keys()) == 2 and not any(after.values()), "nothing else was restarted"
+    until(lambda: serving.ready(spec).ready, "all pods are ready", seconds=60, evidence=lambda: serving.ready(spec))
+    assert each(spec) == [ONE] * 3
