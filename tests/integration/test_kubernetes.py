@@ -20,6 +20,7 @@ from deploy.backends import BACKENDS
 from deploy.errors import DeployError
 from deploy.repository import Repository
 from deploy.rollout.configs import ConfigFile, find, serving_of
+from deploy.serving.ready import ready
 from deploy.spec import KubernetesPart, ModelsPart, Monitoring, ServicePart, Spec
 from deploy.types import Endpoint, Serving
 from tests.support.peers.kubernetes import VERSION, Namespace, namespace
@@ -143,7 +144,7 @@ def test_up_asks_each_pod_and_down_leaves_nothing_of_ours(unstarted: Spec, place
     status = serving.status(spec)
     assert status.ready, status.problems
     assert len(status.facts["pods"]) == 3 and {p["state"] for p in status.facts["pods"]} == {"ready"}
-    assert each(spec) == [ONE] * 3 and serving.ready(spec).ready and serving.up(spec).already
+    assert each(spec) == [ONE] * 3 and ready(spec).ready and serving.up(spec).already
     for replica in up.server.replicas():
         smoke.smoke_test(replica.endpoint, spec.models, smoke.source_of(spec)).raise_if_failed()
     assert len({line.partition(":")[0] for line in serving.logs(spec, 20).splitlines()}) == 3
@@ -171,5 +172,5 @@ def test_ten_releases_while_clients_ask_and_a_pod_goes_in_the_middle(spec: Spec,
     assert load.failed == [] and load.answers[3.0] > 50 and load.answers[4.0] > 50, load
     after = pods(place)
     assert len(before.keys() & after.keys()) == 2 and not any(after.values()), "nothing else was restarted"
-    until(lambda: serving.ready(spec).ready, "all pods are ready", seconds=60, evidence=lambda: serving.ready(spec))
+    until(lambda: ready(spec).ready, "all pods are ready", seconds=60, evidence=lambda: ready(spec))
     assert each(spec) == [ONE] * 3
