@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ def _struct(kind: Any) -> type[msgspec.Struct] | None:
     return next((t for t in (kind, *get_args(kind)) if isinstance(t, type) and issubclass(t, msgspec.Struct)), None)
 
 
+@functools.cache  # types never change, and each of a thousand servers asks
 def _fields(struct: type[msgspec.Struct] | None) -> dict[str, Any]:
     return {f.encode_name: f.type for f in msgspec.structs.fields(struct)} if struct else {}
 
