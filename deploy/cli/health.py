@@ -47,35 +47,35 @@ def _status(app: click.Group) -> None:
         """
         from deploy import serving
 
-        if several(load_spec(spec_path), chosen):
-            _status_each(spec_path, chosen, interval if watch else None, as_json)
+        spec = load_spec(spec_path)
+        if servers := several(spec, chosen):
+            from deploy.cli.fleet_views import STATUS
+
+            if watch:
+                _watch(lambda: _look_at_each(load_spec(spec_path), chosen), interval, as_json)
+            else:
+                tell_each(spec, _statuses(servers), STATUS, as_json)
         elif watch:
             _watch(lambda: _look(serving.status(load_spec(spec_path))), interval, as_json)
         else:
-            status = serving.status(load_spec(spec_path))
+            status = serving.status(spec)
             tell(status.to_json(), as_json, lambda: status_table(status))
 
 
-def _status_each(spec_path: Path, chosen: ChosenServers, interval: float | None, as_json: bool) -> None:
-    """interval: seconds between two looks; None for one look."""
+def _statuses(servers: Sequence[Spec]) -> tuple[ServerResult[ServerStatus], ...]:
     from deploy import serving
+
+    return on_each(servers, lambda one, _: serving.status(one), quiet=True)
+
+
+def _look_at_each(spec: Spec, chosen: ChosenServers) -> Look:
     from deploy.cli.fleet_views import STATUS
 
-    def results() -> tuple[Spec, tuple[ServerResult[ServerStatus], ...]]:
-        spec = load_spec(spec_path)
-        return spec, on_each(several(spec, chosen), lambda one, _: serving.status(one), quiet=True)
-
-    def look() -> Look:
-        spec, seen = results()
-        lines = [f"{r.server}: {r.error}" if r.value is None else summary(r.value, r.server) for r in seen]
-        if any(result.interrupted for result in seen):
-            raise KeyboardInterrupt
-        return Look(json_of(spec, seen, STATUS), lines, lambda: shown(seen, STATUS))
-
-    if interval is None:
-        tell_each(*results(), STATUS, as_json)
-    else:
-        _watch(look, interval, as_json)
+    results = _statuses(several(spec, chosen))
+    if any(result.interrupted for result in results):
+        raise KeyboardInterrupt
+    lines = [f"{r.server}: {r.error}" if r.value is None else summary(r.value, r.server) for r in results]
+    return Look(json_of(spec, results, STATUS), lines, lambda: shown(results, STATUS))
 
 
 class Look(NamedTuple):

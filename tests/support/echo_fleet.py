@@ -23,9 +23,9 @@ VERSIONS = (1, 2, 3)
 
 
 @contextmanager
-def echo_fleet(directory: Path, count: int, **parts: object) -> Iterator[tuple[Path, int]]:
-    """A serving.yaml of so many servers that serve m/1 as `stable`, and know how to load m/2 and m/3; and the process
-    number of all of them. parts: further parts of the spec."""
+def echo_fleet(directory: Path, count: int, **parts: object) -> Iterator[Path]:
+    """A serving.yaml of so many servers that serve m/1 as `stable`, and know how to load m/2 and m/3. parts: further
+    parts of the spec."""
     repository = Repository(directory / "models")
     for number in VERSIONS:
         repository.publish(write_savedmodel(directory / "build" / str(number) / "m"), "m")
@@ -41,7 +41,7 @@ def echo_fleet(directory: Path, count: int, **parts: object) -> Iterator[tuple[P
                 {"name": f"s{number:03}", "groups": [f"g{number % 10}"],
                  "server": {"remote": {"grpc": f"127.0.0.1:{grpc}", "rest": f"http://127.0.0.1:{rest}"}}}
                 for number, (grpc, rest) in enumerate(addresses)], **parts}))
-        yield spec, process.pid
+        yield spec
     finally:
         process.stdin.close()
         process.wait(60)
