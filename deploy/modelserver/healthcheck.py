@@ -4,9 +4,6 @@ It finds the server's own command line in /proc, so there is nothing to configur
 configuration names are AVAILABLE (by policy: as many as it wants of those on disk, see readiness.by_policy), its labels
 resolve, and both ports answer. More may be loaded: a rollout may be under way. `tfs ready` is stricter, and knows what
 is wanted.
-
---any-version: of each model that the configuration names, any version will do. For a server whose config file is
-changed from outside some time before or after it is told so.
 """
 
 from __future__ import annotations
@@ -14,7 +11,7 @@ from __future__ import annotations
 import json
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
@@ -23,7 +20,7 @@ from deploy.errors import Rejected
 from deploy.modelserver.config import read_config
 from deploy.modelserver.source import BasePathMissing, Monitored, look
 from deploy.modelserver.status import Code, StatusError
-from deploy.readiness import Desired, Snapshot, by_policy, gaps
+from deploy.readiness import Snapshot, by_policy, gaps
 from deploy.types import All, ModelRef, VersionState, VersionStatus
 from deploy.wire import config_pb2
 from deploy.wire.flags import FLAGS, Options, parse
@@ -47,8 +44,8 @@ def running(proc: Path = Path("/proc")) -> Options | None:
     return None
 
 
-def problems(options: Options, *, any_version: bool = False) -> Iterator[str]:
-    """What isn't as it should be, one by one. any_version: of each model one will do, whatever is configured."""
+def problems(options: Options) -> Iterator[str]:
+    """What isn't as it should be, one by one."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(options.tfs_bind_address, options.tfs_bind_address)  # noqa: S104
     try:
         if options.port and (why := _grpc(host, options.port, secure=bool(options.ssl_config_file))):
@@ -58,8 +55,8 @@ def problems(options: Options, *, any_version: bool = False) -> Iterator[str]:
         connection = HTTPConnection(host, options.rest_api_port, timeout=_SECONDS)
         for model in read_config(options).model_config_list.config:
             snapshot = _snapshot(connection, model)
-            desired = Desired(model.name) if any_version else by_policy(
-                model.name, policy_of(model), model.version_labels, snapshot.statuses, _on_disk(model))
+            desired = by_policy(model.name, policy_of(model), model.version_labels, snapshot.statuses,
+                                _on_disk(model))
             yield from map(str, gaps(desired, [snapshot]))
         connection.close()
     except (OSError, HTTPException, ValueError) as e:
@@ -114,15 +111,14 @@ def _get(connection: HTTPConnection, path: str) -> tuple[int, dict[str, Any]]:
     return reply.status, json.loads(body) if reply.status == 200 else {}
 
 
-def main(arguments: Sequence[str] = ()) -> int:
-    """The exit code for Docker, or Kubernetes."""
+def main() -> int:
+    """The exit code for Docker."""
     options = running()
-    why = "no server runs here" if options is None else next(
-        problems(options, any_version="--any-version" in arguments), "")
+    why = "no server runs here" if options is None else next(problems(options), "")
     if why:
         print(why)  # noqa: T201
     return 1 if why else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -42,21 +42,6 @@ def test_healthy_is_what_the_configuration_names(server: testing.Running, tmp_pa
     assert list(problems(options(server, tmp_path / "models.config", policy, labels))) == why
 
 
-@pytest.mark.parametrize(("policy", "labels"), [(Specific((3,)), {"stable": 3}), (Specific((1, 3)), {"canary": 3})])
-def test_one_version_will_do_where_the_file_changes_before_or_after_the_server(
-        server: testing.Running, tmp_path: Path, policy: VersionPolicy, labels: dict[str, int]) -> None:
-    found = options(server, tmp_path / "models.config", policy, labels)
-    assert list(problems(found)) and not list(problems(found, any_version=True))
-
-
-def test_a_model_without_any_version_is_no_model(server: testing.Running, tmp_path: Path) -> None:
-    found = options(server, tmp_path / "models.config", Latest(1), {})
-    file = Path(found.model_config_file)
-    file.write_text(file.read_text().replace('name: "m"', 'name: "n"'))
-    (why,) = problems(found, any_version=True)
-    assert "n" in why
-
-
 def test_a_version_that_fails_says_why(tmp_path: Path) -> None:
     with testing.serve({"m": {1: None}}) as made:
         made.break_version("m", 2, "out of memory")

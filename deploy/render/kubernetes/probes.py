@@ -14,18 +14,19 @@ from deploy.types import ModelRef
 _HEALTH_PORT = 8599  # of the sidecar
 _PERIOD = 5  # seconds between two probes
 _SLEEP_ACTION = 30  # minor release that has one
-# In our image the health check that comes with it; in others each model that the mounted config file names is asked
-# for, through bash alone. --any-version: a rollout tells the server before kubelet has brought the new config file, or
-# after it, so the exact versions are asked for at the start only; tensorflow_model_server opens its ports when all
-# of them are available
-_SCRIPT = """\
-if [ -d /opt/tfs/deploy ]; then exec python3 -m deploy.modelserver.healthcheck{flag}; fi
+# Whether each model that the mounted config file names has a version that is AVAILABLE, through bash alone: kubelet
+# runs it every few seconds, and Python would take a quarter of a second of a processor for it. Which versions isn't
+# asked: a rollout tells the server before kubelet has brought the new file, or after it
+_READY = """\
 exec 3<>/dev/tcp/127.0.0.1/{grpc} || exit 1
 for model in $(sed -n 's/^ *name: "\\(.*\\)"$/\\1/p' {config}); do
   exec 4<>/dev/tcp/127.0.0.1/{rest} || exit 1
   printf 'GET /v1/models/%s HTTP/1.0\\r\\n\\r\\n' "$model" >&4
   grep -Eq '"state": *"AVAILABLE"' <&4 || {{ echo "no version of $model is AVAILABLE"; exit 1; }}
 done"""
+# At the start the exact versions and labels are asked for by the health check of our image; tensorflow_model_server
+# opens its ports when all of them are available
+_STARTED = "if [ -d /opt/tfs/deploy ]; then exec python3 -m deploy.modelserver.healthcheck; fi\n"
 
 
 def probes(spec: Spec) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def probes(spec: Spec) -> dict[str, Any]:
     ready = {"periodSeconds": _PERIOD, "failureThreshold": 3}
     alive = {"tcpSocket": {"port": "grpc"}, "timeoutSeconds": 5, "periodSeconds": 10, "failureThreshold": 6}
     kinds = {
-        "exec": (_asks(""), _asks(" --any-version")),
+        "exec": (_asks(_STARTED + _READY), _asks(_READY)),
         "sidecar": (_port(), _port()),
         "http": (_port(), {"httpGet": {"path": ModelRef(spec.models[0].name).rest_path, "port": "rest"},
                            "timeoutSeconds": 5}),
@@ -46,9 +47,9 @@ def probes(spec: Spec) -> dict[str, Any]:
     return {"startupProbe": {**at_start, **starting}, "readinessProbe": {**later, **ready}, "livenessProbe": alive}
 
 
-def _asks(flag: str) -> dict[str, Any]:
-    script = _SCRIPT.format(flag=flag, grpc=GRPC_PORT, rest=REST_PORT, config=CONFIG_MOUNT / MODELS)
-    return {"exec": {"command": ["bash", "-c", script]}, "timeoutSeconds": 10}
+def _asks(script: str) -> dict[str, Any]:
+    text = script.format(grpc=GRPC_PORT, rest=REST_PORT, config=CONFIG_MOUNT / MODELS)
+    return {"exec": {"command": ["bash", "-c", text]}, "timeoutSeconds": 10}
 
 
 def _port() -> dict[str, Any]:
