@@ -18,7 +18,15 @@ NAMES = {
     "tfs": {
         "blake3", "certifi", "charset-normalizer", "click", "docker", "google-crc32c", "grpcio", "idna", "lazy-loader",
         "markdown-it-py", "mdurl", "ml-dtypes", "msgspec", "numpy", "orjson", "packaging", "protobuf", "psutil",
-        "pygments", "pyyaml", "requests", "rich", "typing-extensions", "urllib3"},
+        "pygments", "pyyaml", "requests", "rich", "typing-extensions", "urllib3",
+        # repositories in object stores and on other machines, signatures
+        "azure-core", "azure-identity", "bcrypt", "botocore", "cffi", "cryptography", "google-api-core", "google-auth",
+        "google-cloud-core", "google-cloud-storage", "google-resumable-media", "googleapis-common-protos", "invoke",
+        "jmespath", "msal", "msal-extensions", "obstore", "opentelemetry-api", "paramiko", "proto-plus", "pyasn1",
+        "pyasn1-modules", "pycparser", "pyjwt", "pynacl", "python-dateutil", "six",
+        # clusters
+        "annotated-types", "durationpy", "kubernetes", "oauthlib", "pydantic", "pydantic-core", "requests-oauthlib",
+        "typing-inspection", "websocket-client"},
 }
 HEADERS = {
     "modelserver": """\

@@ -1,5 +1,6 @@
-# The command line `tfs` as an image, for CI runners without Python: no TensorFlow, so it checks, compares contracts, renders,
-# and asks servers, and doesn't export or run models. Built from the checkout's root:
+# The command line `tfs` as an image, for CI runners without Python, and for pods: it mirrors repositories from object stores
+# and watches servers there. No TensorFlow, so it checks, compares contracts, renders, asks servers and changes what they
+# serve, and doesn't export or run models. Built from the checkout's root:
 #
 #   docker build -f docker/tfs.Dockerfile -t tfs-deploy/tfs .
 #
@@ -18,7 +19,7 @@ RUN python3 -m venv /build/venv \
  && python3 /build/docker/requirements.py tfs > /build/tfs.requirements.txt \
  && /build/venv/bin/pip install --quiet --disable-pip-version-check --no-cache-dir --no-compile --no-deps \
       --require-hashes --only-binary :all: --target /opt/tfs -r /build/tfs.requirements.txt \
- && rm -rf /opt/tfs/bin /opt/tfs/numpy/*/tests /opt/tfs/numpy/tests
+ && rm -rf /opt/tfs/bin /opt/tfs/numpy/*/tests /opt/tfs/numpy/tests /opt/tfs/kubernetes/aio
 COPY deploy /opt/tfs/deploy
 RUN python3 -m compileall -q /opt/tfs \
  && mkdir -p /opt/tfs/bin \

@@ -55,6 +55,13 @@ def test_it_has_no_tensorflow(image: str) -> None:
     assert "tensorflow" not in run(image, "/opt/tfs", options=("--entrypoint", "ls")).split()
 
 
+def test_it_has_what_pods_need_for_mirrors_and_clusters(image: str) -> None:
+    """One import for each extra: what the clients of object stores and of clusters bring along is all there."""
+    wanted = ("obstore", "botocore.session", "paramiko", "cryptography.x509", "azure.identity", "google.cloud.storage",
+              "kubernetes.config", "kubernetes.stream")
+    run(image, "-c", f"import {', '.join(wanted)}", options=("--entrypoint", "python3"))
+
+
 def test_commands_of_a_job(image: str, project: Path) -> None:
     options = ("--user", SOMEBODY)
     assert "nothing to object to" in run(image, "check", "m", project=project, options=options)
