@@ -30,3 +30,4 @@ from .server import Resources as Resources
 from .server import ServerPart as ServerPart
 from .server import Threads as Threads
 from .server import TlsPart as TlsPart
+from .servers import check_alone as check_alone

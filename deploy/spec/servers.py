@@ -86,6 +86,14 @@ def _addresses(server: ServerPart) -> Iterator[str]:
             yield f"{server.host}:{port}{engine}"
 
 
+def check_alone(name: str, servers: Sequence[object]) -> None:
+    """Raises SpecError for the spec of several servers, where one is meant."""
+    if servers:
+        raise SpecError(f"{name} names {len(servers)} servers, and this is about one", path="servers",
+                        hint="name it: --server NAME; from Python, take one of spec.members, or deploy.fleet for all",
+                        id="several-servers")
+
+
 @contextmanager
 def rebased(path: str, within: tuple[str, ...] = ()) -> Iterator[None]:
     """Errors inside that name no path, or one that begins with a word of `within`, get this path before it."""
