@@ -13,7 +13,7 @@ from deploy.backends.process import EmbeddedBackend, ProcessBackend
 from deploy.backends.remote import RemoteBackend
 from deploy.errors import BackendMissing, SpecError
 from deploy.render import Layout
-from deploy.spec import Spec
+from deploy.spec import Spec, check_alone
 from deploy.types import ServedModel
 
 # In the order in which a server is looked for: the quick ones first
@@ -37,8 +37,10 @@ def find(spec: Spec, *, certain: bool = False) -> Server | None:
     """The spec's server that any process started: one that runs, or one that ended and whose backend keeps it.
 
     A backend that can't be asked has no server of ours. certain: unless it is the one that the spec names; then
-    BackendMissing is raised, since nobody can know. Raises ServerError if what is known of the server can't be read.
+    BackendMissing is raised, since nobody can know. Raises ServerError if what is known of the server can't be read,
+    SpecError for the spec of several servers.
     """
+    check_alone(spec.path.name, spec.servers)
     for backend in BACKENDS.values():
         try:
             server = backend.find(spec)

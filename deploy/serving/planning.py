@@ -16,7 +16,7 @@ from deploy.backends.base import LABEL
 from deploy.errors import BackendMissing, ServerError, SpecError
 from deploy.serving.preflight import check_values
 from deploy.serving.resolving import ResolvedModel, as_known_good, wanted
-from deploy.spec import Spec
+from deploy.spec import Spec, check_alone
 from deploy.types import Specific
 
 if TYPE_CHECKING:
@@ -77,8 +77,9 @@ def choose_backend(spec: Spec, progress: Progress | None = None, *, pull: bool =
     """The spec's backend; for `auto` the first of the candidates that offers to serve it.
 
     pull: False takes an image that would have to be pulled for granted (dry run).
-    Raises BackendMissing if `auto` finds nothing that can run here.
+    Raises BackendMissing if `auto` finds nothing that can run here, SpecError for the spec of several servers.
     """
+    check_alone(spec.path.name, spec.servers)
     if spec.server.backend != "auto":
         return Choice(backends.BACKENDS[spec.server.backend], "the spec says so")
     refusals: list[str] = []
