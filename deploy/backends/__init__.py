@@ -10,6 +10,9 @@
     remote_config      the config file of such a server, here and where it reads it
     container          container: a Docker engine
     container_server   one container that can do as little as possible besides serving
+    container_files    how it gets its files: by mounts, or by volumes where its engine sees other files
+    volumes            named volumes, read and written through their engine
+    volume_files       what a server finds in them: versions that were brought there, config files
     container_options  how it is run, as plain data for the Docker SDK
     engine             the engine, on this machine or another
     engine_errors      the one place where its errors become ours

@@ -1,3 +1,4 @@
+from . import container_files as container_files
 from . import container_server as container_server
 from . import inspecting as inspecting
 from . import ports as ports

@@ -188,6 +188,10 @@ class Backend(Protocol):
     def forget(self, spec: Spec) -> None:
         """Remove what a server left that ended by itself; its log stays."""
 
+    def discard(self, spec: Spec) -> Sequence[str]:
+        """Remove the copies of versions and config files that the place keeps for the spec's server, which doesn't run;
+        what they were, for people. Nothing else, and nothing of this machine. Raises ServerError."""
+
     def config(self, spec: Spec) -> ConfigStore:
         """Where the spec's config files are kept."""
 

@@ -11,8 +11,7 @@ from deploy.backends import docker_host
 from deploy.backends.backend import Capabilities, ConfigStore, Launch, LocalConfig, Surroundings
 from deploy.backends.base import Inspected, Progress, Server, silent
 from deploy.backends.container_options import NAME_LABEL, STATE_LABEL, ContainerOptions, Mount, container_user
-from deploy.backends.engine import Engine, engine_of
-from deploy.errors import ServerError
+from deploy.backends.engine import Engine, check_reachable, engine_of
 from deploy.render import Layout
 from deploy.render.configs import CONFIG_MOUNT, GRPC_PORT, MODELS, PROGRAM, REST_PORT
 from deploy.spec import Spec
@@ -20,8 +19,6 @@ from deploy.spec import Spec
 if TYPE_CHECKING:
     from deploy.backends.container_server import ContainerServer
     from deploy.repository import StoredVersion
-
-_HERE = ("127.", "::1", "localhost")
 
 
 class ContainerBackend:
@@ -50,9 +47,7 @@ class ContainerBackend:
 
     def offer(self, spec: Spec, progress: Progress, *, pull: bool) -> str:
         image, engine = spec.server.image, self.engine(spec)
-        if engine.machine and spec.server.host.startswith(_HERE):
-            raise ServerError(f"the Docker engine is on another machine, {engine.machine}, and server/host is this one",
-                              id="engine-elsewhere")
+        check_reachable(engine, spec.server.host)
         if engine.has_image(image):
             return f"a Docker engine answers and has {image}"
         if not pull:
@@ -69,25 +64,43 @@ class ContainerBackend:
     def plan(self, spec: Spec, *, labels: Mapping[str, str], versions: Mapping[str, Sequence[str]] | None = None
              ) -> Launch:
         server, limits, layout = spec.server, spec.server.resources, self.layout(spec)
-        # The engine's daemon resolves the paths, so links have to be resolved here, where they are understood
-        mounts = [Mount(str(Path(m.base_path).resolve()), layout.base_paths[m.name]) for m in spec.models]
-        mounts.append(Mount(self.config(spec).place, str(CONFIG_MOUNT)))
         here = {m.name: Path(m.base_path) for m in spec.models}
         graphs = [f"{layout.base_paths[model]}/{directory}/{savedmodel.model_file(here[model] / directory)}"
                   for model, directories in (versions or {}).items() for directory in directories]
         return Launch(render.files(spec, layout), ContainerOptions(
             name=spec.name, image=server.image, argv=(PROGRAM, *self.flags(spec)), state_dir=str(spec.state_dir),
-            mounts=tuple(mounts), expects=(layout.config(MODELS), *graphs), host=server.host,
+            mounts=self._mounts(spec, layout), expects=(layout.config(MODELS), *graphs), host=server.host,
             grpc_port=server.grpc_port, rest_port=server.rest_port, user=container_user(), cpus=limits.cpus,
             memory=limits.memory, gpus=limits.gpus, restart=server.restart, labels=labels, docker=server.docker,
             docker_tls=server.docker_tls))
+
+    def _mounts(self, spec: Spec, layout: Layout) -> tuple[Mount, ...]:
+        if backends.container_files.by_volumes(spec):
+            return backends.container_files.mounts_of_volumes(spec)
+        # The engine's daemon resolves the paths, so links have to be resolved here, where they are understood
+        return (*(Mount(str(Path(m.base_path).resolve()), layout.base_paths[m.name]) for m in spec.models),
+                Mount(self.config(spec).place, str(CONFIG_MOUNT)))
 
     def flags(self, spec: Spec) -> list[str]:
         """The server's flags: inside, its ports are always the same."""
         return render.argv(spec, self.layout(spec), GRPC_PORT, REST_PORT)
 
     def stage(self, spec: Spec, versions: Sequence[StoredVersion], progress: Progress) -> None:
-        """They read the repository itself, by a mount."""
+        """They read the repository itself, by a mount, if their engine sees it; else it is copied to a volume there."""
+        if spec.server.docker_files == "mounts":
+            return
+        engine, files = self.engine(spec), backends.container_files
+        check_reachable(engine, spec.server.host)
+        engine.require_image(spec.server.image, progress)
+        if spec.server.docker_files == "auto":
+            server = self._found(spec, engine)
+            volumes = server.by_volumes if server is not None else not files.sees(engine, spec, versions)
+            files.remember(spec, volumes)
+            if not volumes:
+                return
+            if server is None:
+                progress(f"the engine at {engine.where} doesn't see this machine's files: they are copied to volumes")
+        files.bring_versions(spec, versions, lambda: engine, self.reader, progress)
 
     def server(self, launch: Launch, progress: Progress = silent) -> Server:
         assert isinstance(launch.options, ContainerOptions)
@@ -104,7 +117,13 @@ class ContainerBackend:
         labels = {NAME_LABEL: spec.name, STATE_LABEL: str(spec.state_dir)}
         if self._connect is None and docker_host.knows_none(labels, spec.server.docker):
             return None  # without the SDK, which takes longer to load
-        return backends.container_server.find(spec.name, str(spec.state_dir), engine=self.engine(spec))
+        server = self._found(spec, self.engine(spec))
+        if server is not None:
+            backends.container_files.remember(spec, server.by_volumes)
+        return server
+
+    def _found(self, spec: Spec, engine: Engine) -> ContainerServer | None:
+        return backends.container_server.find(spec.name, str(spec.state_dir), engine=engine)
 
     def logs(self, spec: Spec, tail: int) -> str | None:
         return None  # they go with the container, and one that is there is found
@@ -113,9 +132,15 @@ class ContainerBackend:
         return None  # an ended container is found
 
     def forget(self, spec: Spec) -> None:
-        """Nothing is kept beside the container."""
+        """Nothing is kept beside the container but what the next one needs."""
+
+    def discard(self, spec: Spec) -> Sequence[str]:
+        files = backends.container_files
+        return files.discard(spec, lambda: self.engine(spec)) if files.by_volumes(spec) else ()
 
     def config(self, spec: Spec) -> ConfigStore:
+        if backends.container_files.by_volumes(spec):
+            return backends.container_files.config_store(spec, lambda: self.engine(spec), self.reader)
         return LocalConfig.of(spec, self.reader)
 
     def surroundings(self, spec: Spec) -> Surroundings:

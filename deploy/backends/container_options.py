@@ -27,10 +27,17 @@ _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A directory of the host, read-only inside."""
+    """A directory of the engine's machine, or a named volume, read-only inside."""
 
     source: str
     target: str
+    volume: bool = False
+
+    def to_docker(self) -> dict[str, Any]:
+        """As the engine wants it. A new volume isn't filled with what the image has there."""
+        options = {"VolumeOptions": {"NoCopy": True}} if self.volume else {}
+        return {"Type": "volume" if self.volume else "bind", "Source": self.source, "Target": self.target,
+                "ReadOnly": True, **options}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +85,16 @@ class ContainerOptions:
     @property
     def container_name(self) -> str:
         """One name per server, so the engine itself refuses a second one."""
-        return f"tfs-{self.name}-{hashlib.sha256(self.state_dir.encode()).hexdigest()[:8]}"
+        return name_on_engine(self.name, self.state_dir)
 
     def to_json(self) -> dict[str, Any]:
         """What a dry run shows beside files and command line."""
         return {"container": docker_options(self)}
+
+
+def name_on_engine(name: str, state_dir: str) -> str:
+    """What a server is called there: another one for each state directory."""
+    return f"tfs-{name}-{hashlib.sha256(state_dir.encode()).hexdigest()[:8]}"
 
 
 def container_user() -> str:
@@ -103,7 +115,7 @@ def docker_options(options: ContainerOptions, host: Host = Host()) -> dict[str, 
         "name": o.container_name,
         "labels": {**o.labels, NAME_LABEL: o.name, STATE_LABEL: o.state_dir},
         "environment": {"HOME": "/tmp", **o.environment},  # noqa: S108  the container's own
-        "mounts": [{"Type": "bind", "Source": m.source, "Target": m.target, "ReadOnly": True} for m in o.mounts],
+        "mounts": [mount.to_docker() for mount in o.mounts],
         "ports": ports,
         "init": True,  # pid 1 without a handler ignores SIGTERM
         "user": o.user,
@@ -157,7 +169,7 @@ def options_of(attrs: Mapping[str, Any]) -> ContainerOptions:
         name=all_labels[NAME_LABEL], image=all_labels.get(IMAGE_LABEL, config["Image"]),
         state_dir=all_labels[STATE_LABEL],
         argv=(*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())),
-        mounts=tuple(Mount(m["Source"], m["Target"]) for m in host.get("Mounts") or ()),
+        mounts=tuple(Mount(m["Source"], m["Target"], m.get("Type") == "volume") for m in host.get("Mounts") or ()),
         host=grpc.get("HostIp") or "127.0.0.1", grpc_port=int(grpc.get("HostPort") or 0),
         rest_port=int(rest.get("HostPort") or 0), user=config.get("User", ""), labels=labels)
 

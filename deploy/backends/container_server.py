@@ -22,10 +22,10 @@ from deploy.backends.container_options import (
     restart_policy,
     unseen_source,
 )
-from deploy.backends.engine import Engine, connect
+from deploy.backends.engine import Engine, check_reachable, connect
 from deploy.backends.engine_errors import translated
 from deploy.backends.ports import pick
-from deploy.errors import BackendMissing, ServerError, StartFailed
+from deploy.errors import BackendMissing, PortTaken, ServerError, StartFailed
 from deploy.render.configs import GRPC_PORT, REST_PORT
 from deploy.types import Endpoint
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 
-_OTHER_FILES = ("make it available there under the same path, put the models into an image (tfs image build), or use "
-                "backend: embedded")
+_OTHER_FILES = ("leave server/docker_files on auto, make it available there under the same path, put the models into "
+                "an image (tfs image build), or use backend: embedded")
 
 
 class ContainerServer(Scoped):
@@ -72,6 +72,11 @@ class ContainerServer(Scoped):
     def endpoint(self) -> Endpoint:
         return self._endpoint
 
+    @property
+    def by_volumes(self) -> bool:
+        """Whether it gets its files by volumes."""
+        return any(mount.volume for mount in self.options.mounts)
+
     def start(self) -> Endpoint:
         if self._started:
             raise ServerError(f"server {self.name!r} was started before", argv=self.argv, id="started-before")
@@ -90,15 +95,9 @@ class ContainerServer(Scoped):
 
     def _reach(self, engine: Engine) -> None:
         """Ports of an engine on another machine are published there."""
-        if not engine.machine:
-            return
-        if self.options.host in EVERY:
+        check_reachable(engine, self.options.host)
+        if engine.machine and self.options.host in EVERY:
             self._endpoint = replace(self._endpoint, host=engine.machine)
-        elif self.options.host.startswith(("127.", "::1", "localhost")):
-            raise ServerError(f"the Docker engine at {engine.where} is on another machine, and a server on its "
-                              f"{self.options.host} can't be reached from here", argv=self.argv,
-                              hint="set server/host to 0.0.0.0 or an address of that machine, or use backend: embedded",
-                              id="engine-elsewhere")
 
     def _check_ports(self) -> None:
         if self._engine is not None and not self._engine.machine:
@@ -115,7 +114,9 @@ class ContainerServer(Scoped):
             self._look_inside()
             with translated(f"start container {self.options.container_name}", engine.where):
                 self._container.start()
-        except (BackendMissing, StartFailed):  # they say what to do already
+        except (BackendMissing, StartFailed, PortTaken) as e:  # they say what to do already
+            if isinstance(e, PortTaken):
+                self._check_ports()  # says who has it, on this machine
             raise
         except ServerError as e:
             if source := unseen_source(e.message, self.options.mounts):

@@ -14,7 +14,7 @@ from deploy.backends.base import Progress, silent
 from deploy.backends.container_options import Host
 from deploy.backends.docker_host import EngineAddress, machine_of
 from deploy.backends.engine_errors import OLDEST, tls_expected, too_old, translated
-from deploy.errors import BackendMissing, DeployError
+from deploy.errors import BackendMissing, DeployError, ServerError
 from deploy.spec import Spec
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from paramiko import SSHClient
 
 _PULL = "check server/image in the spec, log in with `docker login` if it's private, or use backend: embedded"
+_LOOPBACK = ("127.", "::1", "localhost")
 _HELLO = 10  # seconds for an engine's first answers
 
 
@@ -129,6 +130,14 @@ def connect(named: str | None = None, tls: str | None = None) -> Engine:
         raise too_old(str(address), version)
     client.api.timeout = DEFAULT_TIMEOUT_SECONDS
     return Engine(client, str(address), _machine(address))
+
+
+def check_reachable(engine: Engine, host: str) -> None:
+    """Raises ServerError if a server that listens on `host` there can't be reached from here."""
+    if engine.machine and host.startswith(_LOOPBACK):
+        raise ServerError(f"the Docker engine at {engine.where} is on another machine, and a server on its {host} "
+                          "can't be reached from here", id="engine-elsewhere",
+                          hint="set server/host to 0.0.0.0 or an address of that machine, or use backend: embedded")
 
 
 def engine_of(spec: Spec) -> Engine:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from deploy.backends import docker_host
-from deploy.errors import BackendMissing, ServerError
+from deploy.errors import BackendMissing, PortTaken, ServerError
 
 _START = "start it (Linux: `sudo systemctl start docker`; else Docker Desktop), or use backend: embedded"
 _HELPER = re.compile(r"docker-credential-[\w.-]*\w")
@@ -19,6 +19,8 @@ _GROUP = "add yourself to the group `docker` and log in again, or use backend: e
 _NO_CLIENT = "takes clients only that show a certificate of its authority"
 _CLOSED = f"closes the connection, as one does that {_NO_CLIENT}"
 _TLS = "see server/docker_tls (or DOCKER_CERT_PATH): ca.pem, cert.pem and key.pem of this engine"
+_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+_TAKEN = re.compile(r":(\d+)(?::| ).*(?:port is already allocated|address already in use)")
 OLDEST = "1.25"  # of the engine's API: from there on a container can have an init process
 
 
@@ -51,6 +53,13 @@ def _translate(error: BaseException, doing: str, where: str) -> NoReturn:
     at = f" at {where}" if where else ""
     if isinstance(error, docker.errors.APIError) and not _speaks_tls(error):
         explanation = str(error.explanation or error)
+        if _FULL.search(explanation):
+            raise ServerError(f"can't {doing}: the disk of the Docker engine{at} is full", id="engine-disk-full",
+                              hint="make room there: docker system df says what takes it") from error
+        if taken := _TAKEN.search(explanation):
+            raise PortTaken(f"can't {doing}: port {taken[1]} of the Docker engine's machine{at} is taken",
+                            hint="stop what has it, or choose another port (0 takes any free one)",
+                            details={"port": int(taken[1])}) from error
         raise ServerError(f"can't {doing}: the Docker engine says: {explanation}",
                           details={"status": error.status_code, "engine": where}, id="docker-refused") from error
     for e in _chain(error):

@@ -84,6 +84,9 @@ class ProcessBackend:
     def forget(self, spec: Spec) -> None:
         backends.process_server.forget(spec.state_dir)
 
+    def discard(self, spec: Spec) -> Sequence[str]:
+        return ()
+
     def config(self, spec: Spec) -> ConfigStore:
         return LocalConfig.of(spec, self.reader)
 

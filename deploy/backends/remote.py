@@ -213,6 +213,9 @@ class RemoteBackend:
     def forget(self, spec: Spec) -> None:
         """There is nothing of it here."""
 
+    def discard(self, spec: Spec) -> Sequence[str]:
+        return ()
+
     def config(self, spec: Spec) -> ConfigStore:
         there, labels = part_of(spec).config_file, spec.server.labels_at_start
         return backends.remote_config.RemoteConfig(spec.state_dir / "config", there, labels=labels)
