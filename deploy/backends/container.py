@@ -12,6 +12,7 @@ from deploy.backends.backend import Capabilities, ConfigStore, Launch, LocalConf
 from deploy.backends.base import Inspected, Progress, Server, silent
 from deploy.backends.container_options import NAME_LABEL, STATE_LABEL, ContainerOptions, Mount, container_user
 from deploy.backends.engine import Engine, check_reachable, engine_of
+from deploy.errors import BackendMissing
 from deploy.render import Layout
 from deploy.render.configs import CONFIG_MOUNT, GRPC_PORT, MODELS, PROGRAM, REST_PORT
 from deploy.spec import Spec
@@ -135,8 +136,15 @@ class ContainerBackend:
         """Nothing is kept beside the container but what the next one needs."""
 
     def discard(self, spec: Spec) -> Sequence[str]:
-        files = backends.container_files
-        return files.discard(spec, lambda: self.engine(spec)) if files.by_volumes(spec) else ()
+        if spec.server.docker_files == "mounts":
+            return ()
+        try:
+            engine = self.engine(spec)
+        except BackendMissing:
+            if spec.server.backend == "auto" and not backends.container_files.by_volumes(spec):
+                return ()  # another place has its server
+            raise
+        return backends.container_files.discard(spec, lambda: engine)
 
     def config(self, spec: Spec) -> ConfigStore:
         if backends.container_files.by_volumes(spec):

@@ -79,7 +79,8 @@ def mounts_of_volumes(spec: Spec) -> tuple[Mount, ...]:
 
 def discard(spec: Spec, connect: Connect) -> list[str]:
     """Remove the volumes of the spec's server; the names of those that were there. Raises ServerError."""
-    names = [volume.name for what in ("models", "config") if (volume := _volume(spec, what, connect)).remove()]
+    volumes = [_volume(spec, what, connect) for what in ("models", "config")]
+    names = [f"volume {volume.name}" for volume in volumes if volume.remove()]
     (spec.state_dir / _MEMORY).unlink(missing_ok=True)
     return names
 

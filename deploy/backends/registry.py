@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from deploy.backends.backend import Backend, ConfigStore
@@ -70,6 +70,11 @@ def forget(spec: Spec) -> None:
     """Remove what a server of the spec left that ended by itself; its log stays."""
     for backend in BACKENDS.values():
         backend.forget(spec)
+
+
+def discard(spec: Spec) -> Sequence[str]:
+    """Remove what the place keeps for the spec's server, which doesn't run; what it was. Raises ServerError."""
+    return preferred(spec).discard(spec)
 
 
 def config(spec: Spec, server: Server | None = None) -> ConfigStore:

@@ -172,7 +172,7 @@ class VolumeConfig:
         return ""
 
     def path(self, name: str) -> str:
-        return f"{self._volume.name}:/{name}"
+        return f"{self.place}:/{name}"
 
     def read(self, name: str) -> str | None:
         data = self._volume.read(name)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import io
 import tarfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from deploy.backends.base import LABEL
@@ -22,10 +24,12 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 OWNER_LABEL, OWNER_STATE_LABEL = f"{LABEL}.volume.of", f"{LABEL}.volume.state"
+VOLUME_LABEL, PURPOSE_LABEL = f"{LABEL}.volume", f"{LABEL}.volume.for"  # of holders
 AT = "/tfs"  # where a holder has the volume
 _SCRIPT, _OUTPUT = "tfs-run.sh", "tfs-out"
 _LONGEST = 24 * 3600  # seconds for one script: checking a version takes as long as reading it
 _MOST_READ = 64 << 20
+_READING = 600.0  # seconds after which a reader's holder is nobody's any more
 _TRIES = 5  # a file that is renamed while it is read
 
 
@@ -39,6 +43,10 @@ class Holder:
         """Unpack a tar stream there. Raises ServerError."""
         with translated(f"copy files to volume {self._volume}", self._engine.where):
             self._container.put_archive(path, cast("bytes", stream))  # the HTTP client takes any iterator
+
+    def read(self, name: str) -> bytes | None:
+        """A small file of the volume; None if it isn't there. Raises ServerError."""
+        return read(self._container, f"{AT}/{name}", self._engine)
 
     def run(self, script: str) -> str:
         """What a shell script prints. Raises ServerError with its last words if it fails."""
@@ -107,42 +115,56 @@ class Volume:
                 if mount.get("Name") == self.name:
                     with suppress(_Gone):
                         return read(container, f"{mount['Destination']}/{name}", self.engine)
-        with self.held() as holder:
-            return read(holder._container, f"{AT}/{name}", self.engine)
+        with self._holding("reading") as holder:
+            return holder.read(name)
 
     @contextmanager
     def held(self) -> Iterator[Holder]:
-        """Hold the volume, which is made if it isn't there; what a holder left that was killed is removed."""
-        engine = self.engine
-        with translated(f"make volume {self.name}", engine.where):
+        """Hold the volume to write to it; it is made if it isn't there, and what a writer left that was killed goes.
+
+        Whoever writes holds the server's lock.
+        """
+        with translated(f"make volume {self.name}", self.engine.where):
             if not self.exists():
-                engine.client.volumes.create(self.name, labels=dict(self.labels))
-            for left in engine.containers({**self.labels, f"{LABEL}.volume": self.name}):
-                left.remove(force=True)
+                self.engine.client.volumes.create(self.name, labels=dict(self.labels))
+        self._clean(everything=False)
+        with self._holding("writing") as holder:
+            yield holder
+
+    @contextmanager
+    def _holding(self, purpose: str) -> Iterator[Holder]:
+        engine = self.engine
         engine.require_image(self._image)
         with translated(f"hold volume {self.name}", engine.where):
-            container = engine.client.containers.create(**_holder_options(self, engine.pinned(self._image)))
+            container = engine.client.containers.create(**_holder_options(self, engine.pinned(self._image), purpose))
         try:
             yield Holder(engine, container, self.name)
         finally:
             with suppress(ServerError), translated(f"let go of volume {self.name}", engine.where):
                 container.remove(force=True)
 
+    def _clean(self, *, everything: bool) -> None:
+        """Remove holders that nobody uses any more; those of readers may be in use for a while."""
+        with translated(f"clean volume {self.name}", self.engine.where):
+            for left in self.engine.containers({**self.labels, VOLUME_LABEL: self.name}):
+                age = time.time() - datetime.fromisoformat(f"{left.attrs['Created'][:19]}+00:00").timestamp()
+                if everything or left.labels[PURPOSE_LABEL] == "writing" or age > _READING:
+                    left.remove(force=True)
+
     def remove(self) -> bool:
         """Whether it was there. Raises ServerError if a container still has it."""
         if not self.exists():
             return False
+        self._clean(everything=True)
         with translated(f"remove volume {self.name}", self.engine.where):
-            for left in self.engine.containers({**self.labels, f"{LABEL}.volume": self.name}):
-                left.remove(force=True)
             self.engine.client.volumes.get(self.name).remove()
         return True
 
 
-def _holder_options(volume: Volume, image: str) -> dict[str, Any]:
+def _holder_options(volume: Volume, image: str, purpose: str) -> dict[str, Any]:
     return {
         "image": image, "entrypoint": ["sh", f"/{_SCRIPT}"], "command": [], "user": "0", "network_mode": "none",
-        "labels": {**volume.labels, f"{LABEL}.volume": volume.name}, "cap_drop": ["ALL"],
+        "labels": {**volume.labels, VOLUME_LABEL: volume.name, PURPOSE_LABEL: purpose}, "cap_drop": ["ALL"],
         "cap_add": ["DAC_OVERRIDE", "CHOWN", "FOWNER"], "security_opt": ["no-new-privileges:true"],
         "mounts": [{"Type": "volume", "Source": volume.name, "Target": AT, "VolumeOptions": {"NoCopy": True}}]}
 

@@ -126,7 +126,8 @@ def _down(app: click.Group) -> None:
     @spec_option
     @of_servers
     @click.option("--leftovers", is_flag=True, help="Stop the servers of tests whose runs are gone, and no spec's.")
-    def down(spec_path: Path, chosen: ChosenServers, leftovers: bool, as_json: bool) -> None:
+    @click.option("--volumes", is_flag=True, help="Remove what was copied to a Docker engine elsewhere, too.")
+    def down(spec_path: Path, chosen: ChosenServers, leftovers: bool, volumes: bool, as_json: bool) -> None:
         """Stop the server.
 
         Running requests get server/drain seconds to finish. Doing it twice is no error.
@@ -141,11 +142,12 @@ def _down(app: click.Group) -> None:
         if servers := several(spec, chosen):
             from deploy.cli.fleet_views import DOWN
 
-            tell_each(spec, on_each(servers, lambda one, progress: serving.down(one, progress=progress), quiet=as_json,
-                                    changing=True), DOWN, as_json)
+            results = on_each(servers, lambda one, progress: serving.down(one, volumes=volumes, progress=progress),
+                              quiet=as_json, changing=True)
+            tell_each(spec, results, DOWN, as_json)
             return
-        with steps(f"stopping {spec.name}", quiet=as_json):
-            stopped = serving.down(spec)
+        with steps(f"stopping {spec.name}", quiet=as_json) as progress:
+            stopped = serving.down(spec, volumes=volumes, progress=progress if volumes else None)
         tell({"name": spec.name, "stopped": stopped}, as_json,
              lambda: f"{spec.name} is stopped" if stopped else f"{spec.name} wasn't running")
 

@@ -79,6 +79,8 @@ def up(spec: Spec, *, progress: Progress | None = None, connect: Connect = snaps
             models = wanted(known_good, progress)
             if server is None:
                 return _start(spec, known_good, models, lines, progress=progress, connect=connect)
+            if (backend := backends.backend_of(server)).capabilities.starts:  # it may follow what arrives
+                backend.stage(known_good, stored(known_good, models), progress)
         except DeployError as e:
             remember_failure(spec, e)
             raise
@@ -167,12 +169,14 @@ def _connect_grpc(endpoint: Endpoint) -> Client:
     return client.connect(replace(endpoint, rest_port=None))
 
 
-def down(spec: Spec, *, progress: Progress | None = None, connect: Callable[[Endpoint], Client] = _connect_grpc
-         ) -> bool:
+def down(spec: Spec, *, volumes: bool = False, progress: Progress | None = None,
+         connect: Callable[[Endpoint], Client] = _connect_grpc) -> bool:
     """Stop the spec's server; False if it wasn't running. Only what carries this spec's name and state is touched.
 
     RunningServer requests get server/drain seconds. A server that doesn't drain by itself (tensorflow_model_server cuts
     requests off) is first told to unload every model: requests that run finish, new ones get NOT_FOUND.
+
+    volumes: remove what was copied to its engine's machine, too (versions, config files); else the next start has it.
 
     Raises LockHeld, ServerError, or BackendMissing if the backend that the spec names can't be asked.
     """
@@ -184,6 +188,8 @@ def down(spec: Spec, *, progress: Progress | None = None, connect: Callable[[End
         if server is not None:
             _stop(spec, server, progress or silent, connect)
         forget_start(spec)
+        for name in backends.discard(spec) if volumes else ():
+            (progress or silent)(f"removed {name}")
         return server is not None
 
 

@@ -45,6 +45,7 @@ from deploy.backends.kubernetes.options import KubernetesOptions
 from deploy.backends.kubernetes.server import KubernetesServer
 from deploy.backends.process_server import ProcessServer
 from deploy.errors import BackendMissing, PortTaken, ServerError, StartFailed
+from deploy.repository import versions_of
 from deploy.spec import BackendKind, KubernetesPart, ModelsPart, RemotePart, Resources, Spec
 from deploy.types import Endpoint
 from tests.support.peers.kubernetes import VERSION, kill_container, namespace
@@ -77,6 +78,7 @@ class Setup:
     server: the spec's server part that runs the stand-in program, or the embedded server. ends: flags with which the
     program prints something and ends by itself. crash: kills a server's program from outside. docker: needs an engine.
     foreign: somebody else starts it: `running` does, and what is about starting and stopping isn't asked.
+    backend: its name, for a second way to have its servers.
     kubernetes: needs a cluster. here: its ports are this machine's. text: bytes of a config file that its store takes.
     """
 
@@ -85,6 +87,7 @@ class Setup:
     crash: Callable[[Server], None]
     docker: bool = False
     foreign: bool = False
+    backend: str = ""
     kubernetes: bool = False
     here: bool = True
     text: int = 1 << 20
@@ -123,6 +126,9 @@ SETUPS = {
     "embedded": Setup(lambda _: {"flags": {"tfs_loader": "echo"}}, {"grpc_max_threads": "not-a-number"}, kill_process),
     "container": Setup(lambda _: {"image": STAND_IN, "grpc_port": 0, "rest_port": 0}, {"fake_exit": 255}, kill_inside,
                        docker=True),
+    "container by volumes": Setup(lambda _: {"image": STAND_IN, "grpc_port": 0, "rest_port": 0,
+                                             "docker_files": "volumes"},
+                                  {"fake_exit": 255}, kill_inside, docker=True, backend="container"),
     "remote": Setup(lambda _: {}, {}, kill_process, foreign=True),
     "kubernetes": Setup(in_pods, {"fake_exit": 255}, kill_in_pod, docker=True, kubernetes=True, here=False,
                         text=1 << 18),
@@ -168,6 +174,7 @@ class Maker:
     def __call__(self, flags: dict[str, object] | None = None, **server: object) -> Server:
         """Made as `up` makes it, not started."""
         spec = self.backend.prepared(self.spec(flags, **server))
+        self.backend.stage(spec, [versions_of(spec.models[0]).version(1)], silent)
         launch = self.backend.plan(spec, labels=LABELS, versions={"m": ["1"]})
         self.backend.config(spec).write(launch.files)
         made = self.backend.server(launch, silent)
@@ -195,7 +202,7 @@ def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Ma
             setup = replace(setup, server=lambda _: {"remote": there.part(models=str(there.models),
                                                                           stage=str(there.models))})
         surround(setup, request, stack)
-        maker = Maker(BACKENDS[request.param], setup, tmp_path)
+        maker = Maker(BACKENDS[setup.backend or request.param], setup, tmp_path)
         server = maker()
         if not setup.foreign:
             stack.enter_context(server)
@@ -208,10 +215,12 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Maker]:
     setup = SETUPS[request.param]
     with ExitStack() as stack:
         surround(setup, request, stack)
-        maker = Maker(BACKENDS[request.param], setup, tmp_path)
+        maker = Maker(BACKENDS[setup.backend or request.param], setup, tmp_path)
         yield maker
         for server in maker.made:
             server.stop(0)
+        if maker.made:
+            maker.backend.discard(maker.spec())
 
 
 def ready(server: Server) -> None:
@@ -232,7 +241,8 @@ def answers_tcp(port: int | None, host: str = "127.0.0.1") -> bool:
 
 
 def test_every_backend_keeps_the_contract() -> None:
-    assert SETUPS.keys() == BACKENDS.keys() == {*get_args(BackendKind)} - {"auto"}
+    ours = {name for name, setup in SETUPS.items() if not setup.backend}
+    assert ours == BACKENDS.keys() == {*get_args(BackendKind)} - {"auto"}
 
 
 def test_it_starts_listens_and_stops(make: Maker) -> None:
@@ -453,12 +463,15 @@ def test_a_plan_is_json_and_asks_nobody(backend: Backend, tmp_path: Path) -> Non
 @pytest.fixture(params=[*names(foreign=True), "remote with a file there"])
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Maker]:
     """For their config stores; nothing runs."""
-    name, _, file = request.param.partition(" ")
+    name, _, file = request.param.partition(" with ")
     setup = SETUPS[name]
     with ExitStack() as stack:
-        if setup.kubernetes:
+        if setup.kubernetes or setup.backend:
             surround(setup, request, stack)
-        yield stores_of(name, setup, tmp_path, file)
+        maker = stores_of(setup.backend or name, setup, tmp_path, file)
+        yield maker
+        if setup.backend:
+            maker.backend.discard(maker.spec())
 
 
 def stores_of(name: str, setup: Setup, tmp_path: Path, file: str) -> Maker:

@@ -7,12 +7,23 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from deploy import rollout, serving
+from deploy.backends import BACKENDS, find
+from deploy.backends.container_files import models_volume
 from deploy.backends.engine import connect
-from deploy.errors import BackendMissing
+from deploy.backends.volume_files import _show
+from deploy.backends.volumes import tar_of
+from deploy.errors import BackendMissing, PortTaken, ServerError
+from deploy.repository import versions_of
+from deploy.spec import RolloutPart, Spec
 from tests.support.docker_engine import engine_that_says
-from tests.support.peers.engines import OtherEngine, other_engine
+from tests.support.peers.engines import OtherEngine, load, other_engine
+from tests.support.repository import savedmodel
+from tests.support.servers import engine_or_skip, server_image_or_skip
+from tests.support.serving import spec_at
 from tests.support.tls import self_signed
 
 pytestmark = pytest.mark.docker
@@ -115,3 +126,121 @@ def test_an_engine_without_what_servers_need(tmp_path: Path) -> None:
     with engine_that_says(reply, tmp_path):
         error = refused(f"unix://{tmp_path}/s")
     assert error.id == "engine-too-old" and "1.24" in error.message and "1.25" in error.message
+
+
+@pytest.fixture(scope="module")
+def image(other: OtherEngine) -> str:
+    return load(other, server_image_or_skip(engine_or_skip()))
+
+
+@pytest.fixture
+def spec(other: OtherEngine, image: str, home: Path, tmp_path: Path) -> Iterator[Spec]:
+    """A server of model m, version 1, on the other machine, over SSH."""
+    savedmodel(tmp_path / "models" / "m" / "1", weights=3_000_000)
+    spec = spec_at(tmp_path, "models: [{name: m, versions: [1], labels: {stable: 1}}]", backend="container",
+                   image=image, docker=other.ssh_address, host="0.0.0.0", grpc_port=0, rest_port=0, restart="always",
+                   flags={"tfs_loader": "echo"})
+    yield spec
+    serving.down(spec, volumes=True)
+    assert not [v.name for v in other.connect().client.volumes.list() if "tfs" in v.name]
+    assert not other.connect().client.containers.list(all=True)
+
+
+def quick(spec: Spec) -> Spec:
+    return msgspec.structs.replace(spec, rollout=RolloutPart(canary=False, compare=False, soak=0.1, hold=0.1))
+
+
+def inside(other: OtherEngine, spec: Spec, command: str) -> str:
+    server = find(spec)
+    assert server is not None
+    ran = other.connect().client.containers.get(server.describe()["container_name"]).exec_run(["sh", "-c", command])
+    return str(ran.output.decode())
+
+
+def test_a_server_there_from_up_to_down(other: OtherEngine, spec: Spec) -> None:
+    said: list[str] = []
+    running = serving.up(spec, progress=said.append)
+    assert running.endpoint.host == other.address
+    assert [line for line in said if "doesn't see this machine's files" in line]
+    assert [line for line in said if line.startswith("bringing m/1 to the engine at ssh://")]
+    status = serving.status(spec)
+    assert status.running and not status.problems and not status.drift
+    assert "tfs_loader" in " ".join(running.server.argv) and serving.logs(spec, 5)
+    assert inside(other, spec, "touch /models/x || touch /etc/tfs/x").count("Read-only") == 2
+    assert inside(other, spec, "stat -c '%u %a' /models/m/1/saved_model.pb /models/m/1 /etc/tfs/models.config").split(
+        ) == ["65534", "644", "65534", "755", "65534", "644"]
+    serving.up(spec, progress=(again := list[str]()).append)
+    assert not [line for line in again if "bringing" in line]
+
+
+def test_a_release_there(other: OtherEngine, spec: Spec, tmp_path: Path) -> None:
+    serving.up(spec)
+    savedmodel(tmp_path / "models" / "m" / "2", weights=1000)
+    said: list[str] = []
+    rollout.roll_out(quick(spec), "m", 2, progress=said.append)
+    assert [line for line in said if line.startswith("bringing m/2")]
+    assert "versions: 2" in inside(other, spec, "cat /etc/tfs/models.config")
+
+
+def test_only_what_is_missing_is_sent_and_what_was_removed_here_goes_there(
+        other: OtherEngine, spec: Spec, tmp_path: Path) -> None:
+    def staged(*numbers: int) -> list[str]:
+        said: list[str] = []
+        stored = versions_of(spec.models[0])
+        BACKENDS["container"].stage(spec, [stored.version(number) for number in numbers], said.append)
+        with models_volume(spec, other.connect).held() as holder:
+            assert holder.run("ls -A /tfs").split() == [".tfs-index.json", "m"]
+            there = holder.run("ls /tfs/m").split()
+        return [*(line.split()[1] for line in said if line.startswith("bringing")), "->", *there]
+
+    assert staged(1) == ["m/1", "->", "1"]
+    savedmodel(tmp_path / "models" / "m" / "2")
+    assert staged(1, 2) == ["m/2", "->", "1", "2"]
+    assert staged(2) == ["->", "1", "2"]
+    shutil.rmtree(tmp_path / "models" / "m" / "1")
+    (tmp_path / "models" / "m" / "2" / "more").write_text("changed by hand, as what has no manifest may be")
+    assert staged(2) == ["m/2", "->", "2"]
+
+
+def test_what_arrives_otherwise_than_it_was_sent_is_shown_to_nobody(other: OtherEngine, spec: Spec, tmp_path: Path
+                                                                    ) -> None:
+    volume = models_volume(spec, other.connect)
+    with volume.held() as holder:
+        holder.put(tar_of({".tfs-stage/m/1/saved_model.pb": b"other",
+                           ".tfs-stage/m/1.sums": b"0" * 64 + b"  saved_model.pb\n"}))
+        with pytest.raises(ServerError, match="saved_model.pb: FAILED"):
+            holder.run(_show(["m/1"], (65534, 65534)))
+        assert holder.run("ls /tfs") == "" == holder.run("rm -r /tfs/.tfs-stage")
+
+
+def test_a_full_disk_there(other: OtherEngine, spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.backends.volume_files._SPARE", 1 << 60)
+    with pytest.raises(ServerError, match="MB left") as error:
+        serving.up(spec)
+    assert error.value.id == "engine-disk-full" and find(spec) is None
+
+
+def test_a_volume_of_somebody_else_stays(other: OtherEngine, spec: Spec) -> None:
+    stranger = other.connect().client.volumes.create(models_volume(spec, other.connect).name)
+    try:
+        with pytest.raises(ServerError, match="isn't ours"):
+            serving.up(spec)
+    finally:
+        stranger.remove()
+
+
+def test_a_port_that_is_taken_there(other: OtherEngine, spec: Spec, tmp_path: Path) -> None:
+    running = serving.up(spec)
+    second = spec_at(tmp_path / "second", f"repository: {tmp_path}/models\nmodels: [{{name: m, versions: [1]}}]",
+                     image=spec.server.image, docker=spec.server.docker, backend="container", host="0.0.0.0",
+                     rest_port=running.endpoint.rest_port)
+    with pytest.raises(PortTaken, match=str(running.endpoint.rest_port)):
+        serving.up(second)
+    serving.down(second, volumes=True)
+
+
+def test_a_server_on_its_loopback_is_refused_before_anything_is_copied(other: OtherEngine, spec: Spec) -> None:
+    here = msgspec.structs.replace(spec, server=msgspec.structs.replace(spec.server, host="127.0.0.1"))
+    with pytest.raises(ServerError, match="can't be reached from here") as error:
+        serving.up(here)
+    assert error.value.id == "engine-elsewhere" and not other.connect().client.volumes.list()

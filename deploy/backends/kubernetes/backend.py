@@ -88,6 +88,9 @@ class KubernetesBackend:
     def forget(self, spec: Spec) -> None:
         """Nothing is kept beside the workload."""
 
+    def discard(self, spec: Spec) -> Sequence[str]:
+        return ()
+
     def config(self, spec: Spec) -> ConfigStore:
         return kubernetes.config_map.ConfigMapStore(_site(spec), labels(spec))
 
