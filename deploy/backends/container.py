@@ -11,8 +11,8 @@ from deploy.backends import docker_host
 from deploy.backends.backend import Capabilities, ConfigStore, Launch, LocalConfig, Surroundings
 from deploy.backends.base import Inspected, Progress, Server, silent
 from deploy.backends.container_options import NAME_LABEL, STATE_LABEL, ContainerOptions, Mount, container_user
-from deploy.backends.engine import Engine, check_reachable, engine_of
-from deploy.errors import BackendMissing
+from deploy.backends.engine import Engine, check_reachable, engine_of, is_reachable
+from deploy.errors import BackendMissing, ServerError
 from deploy.render import Layout
 from deploy.render.configs import CONFIG_MOUNT, GRPC_PORT, MODELS, PROGRAM, REST_PORT
 from deploy.spec import Spec
@@ -48,7 +48,9 @@ class ContainerBackend:
 
     def offer(self, spec: Spec, progress: Progress, *, pull: bool) -> str:
         image, engine = spec.server.image, self.engine(spec)
-        check_reachable(engine, spec.server.host)
+        if not is_reachable(engine.machine, spec.server.host):
+            raise ServerError(f"the Docker engine is on another machine, {engine.machine}, and server/host is this one",
+                              id="engine-elsewhere")
         if engine.has_image(image):
             return f"a Docker engine answers and has {image}"
         if not pull:

@@ -132,9 +132,14 @@ def connect(named: str | None = None, tls: str | None = None) -> Engine:
     return Engine(client, str(address), _machine(address))
 
 
+def is_reachable(machine: str, host: str) -> bool:
+    """Whether a server that listens on `host` of an engine's machine ("" for this one) can be reached from here."""
+    return not (machine and host.startswith(_LOOPBACK))
+
+
 def check_reachable(engine: Engine, host: str) -> None:
     """Raises ServerError if a server that listens on `host` there can't be reached from here."""
-    if engine.machine and host.startswith(_LOOPBACK):
+    if not is_reachable(engine.machine, host):
         raise ServerError(f"the Docker engine at {engine.where} is on another machine, and a server on its {host} "
                           "can't be reached from here", id="engine-elsewhere",
                           hint="set server/host to 0.0.0.0 or an address of that machine, or use backend: embedded")

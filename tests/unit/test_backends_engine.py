@@ -44,8 +44,21 @@ def test_the_list_of_foreign_errors_is_not_empty() -> None:
 
 def test_an_api_error_tells_what_the_engine_said() -> None:
     with pytest.raises(ServerError) as e, translated("start container x", "unix:///s"):
-        raise docker.errors.APIError("500 Server Error", explanation="no space left on device")
-    assert e.value.message == "can't start container x: the Docker engine says: no space left on device"
+        raise docker.errors.APIError("500 Server Error", explanation="no such device")
+    assert e.value.message == "can't start container x: the Docker engine says: no such device"
+
+
+@pytest.mark.parametrize(("explanation", "name", "words"), [
+    ("write /v/x: no space left on device", "engine-disk-full", "the disk of the Docker engine at tcp://h:1 is full"),
+    ("driver failed programming external connectivity on endpoint x: Bind for 0.0.0.0:8500 failed: port is already "
+     "allocated", "port-taken", "port 8500 of the Docker engine's machine at tcp://h:1 is taken"),
+    ("Error starting userland proxy: listen tcp4 0.0.0.0:8501: bind: address already in use", "port-taken",
+     "port 8501"),
+])
+def test_what_an_engine_elsewhere_has_no_room_or_port_for(explanation: str, name: str, words: str) -> None:
+    with pytest.raises(ServerError) as e, translated("do it", "tcp://h:1"):
+        raise docker.errors.APIError("500 Server Error", explanation=explanation)
+    assert e.value.id == name and words in e.value.message
 
 
 def refused(cause: OSError) -> requests.exceptions.ConnectionError:
