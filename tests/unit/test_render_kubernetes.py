@@ -11,7 +11,7 @@ import yaml
 from deploy.errors import SpecError
 from deploy.render import kubernetes
 from deploy.spec import Spec, parse
-from deploy.types import All, Latest, ServedModel, Specific
+from deploy.types import All, Latest, ModelVersion, ServedModel, Specific
 
 AT = Path("/work/serving.yaml")
 
@@ -158,6 +158,13 @@ def test_what_a_mirror_fetches_changes_without_new_pods() -> None:
                   for v in ((1,), (1, 2)))
     assert [a["kind"] for a, b in zip(one, other, strict=True) if a != b] == ["ConfigMap"]
     assert other[1]["data"]["mirror.list"] == "half:1,2\n"
+
+
+@pytest.mark.parametrize(("text", "after"), [
+    ("m:1\n", "m:1,2\n"), ("m:1,2\n", "m:1,2\n"), ("m:3\nn:1\n", "m:2,3\nn:1\n"), ("m:latest=1\n", "m:latest=1\n"),
+    ("m:all\n", "m:all\n"), ("", "m:2\n")])
+def test_a_release_adds_its_version_to_what_is_fetched(text: str, after: str) -> None:
+    assert kubernetes.with_versions(text, [ModelVersion("m", 2)]) == after
 
 
 def test_a_mirror_takes_only_what_is_signed() -> None:
@@ -322,6 +329,13 @@ def test_a_role_has_what_its_command_needs_and_no_more() -> None:
     assert ("poddisruptionbudgets", "patch") in roles["up"] and ("scaledobjects", "patch") not in roles["up"]
     assert not {r for rights in roles.values() for r, _ in rights} & {"*", "nodes", "namespaces"}
     assert {verb for verb, rights in roles.items() if any(r == "secrets" for r, _ in rights)} == {"down"}
+
+
+def test_a_certificate_is_a_secret_that_up_may_write() -> None:
+    spec = spec_of(server="tls: {certificate: a.pem, key: b.pem}")
+    found = [rule for rule in kubernetes.role(spec, "up", [])["rules"] if rule["resources"] == ["secrets"]]
+    assert [(rule["verbs"], rule.get("resourceNames")) for rule in found] == [
+        (["get", "patch"], ["serving-config"]), (["create"], None)]
 
 
 def test_a_role_names_the_objects_that_it_is_for() -> None:

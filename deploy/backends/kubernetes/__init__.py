@@ -8,6 +8,7 @@
     pods         what the API says of workloads and pods, as values
     faults       what keeps pods from serving, with cause and fix
     site         one server's objects: its workload, pods, logs, events
+    staging      versions on their way into pods that mirror a repository
     config_map   the config store: the ConfigMap that the pods mount
     cluster      one API server: requests, objects, server-side apply
     refusals     the one place where what it says, or what keeps us from asking it, becomes our errors

@@ -3,3 +3,4 @@ from . import config_map as config_map
 from . import options as options
 from . import server as server
 from . import site as site
+from . import staging as staging

@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from deploy import render
 from deploy.backends import kubernetes
 from deploy.backends.backend import Capabilities, ConfigStore, Launch, Surroundings
 from deploy.backends.base import Inspected, Progress, Server, silent
 from deploy.backends.kubernetes.options import KubernetesOptions
+from deploy.errors import SpecError
 from deploy.render import Layout
 from deploy.render.kubernetes import (
-    NAME_LABEL,
+    config_files,
     config_name,
-    label_value,
     labels,
     manifests,
     object_name,
+    owned,
     part_of,
     pod_layout,
     selector,
@@ -36,7 +36,7 @@ class KubernetesBackend:
 
     name = "kubernetes"
     capabilities = Capabilities(own_files=True, own_network=True, drains=True, restarts=True, replicas=True,
-                                logs_after_end=True, limits_memory=True)
+                                logs_after_end=True, limits_memory=True, manifests=True)
     user: str | None = None  # what pods read isn't on this machine
 
     @property
@@ -56,12 +56,19 @@ class KubernetesBackend:
 
     def plan(self, spec: Spec, *, labels: Mapping[str, str], versions: Mapping[str, Sequence[str]] | None = None
              ) -> Launch:
+        part = part_of(spec)
+        if part.kind == "inferenceservice":
+            raise SpecError("an InferenceService is started by KServe, not by tfs", path="server/kubernetes/kind",
+                            hint="kubectl apply -k what tfs configure writes, or use kind: deployment",
+                            id="wrong-value")
         objects = tuple(manifests(spec, annotations=labels))
-        return Launch(render.files(spec, self.layout(spec)), KubernetesOptions(
-            spec.name, part_of(spec), objects, labels, spec.server.start_timeout, spec.server.resources.memory or ""))
+        return Launch(config_files(spec), KubernetesOptions(
+            spec.name, part, objects, labels, spec.server.start_timeout, spec.server.resources.memory or ""))
 
     def stage(self, spec: Spec, versions: Sequence[StoredVersion], progress: Progress) -> None:
-        """Pods read a volume that others fill, or mirror the repository themselves."""
+        """Pods read a volume that others fill, or mirror the repository themselves: then they are told to."""
+        if part_of(spec).mirror is not None:
+            kubernetes.staging.fetch_into_pods(_site(spec), spec, versions, progress)
 
     def server(self, launch: Launch, progress: Progress = silent) -> Server:
         options = launch.options
@@ -100,15 +107,14 @@ class KubernetesBackend:
 
 
 def _site(spec: Spec) -> Site:
-    ours = {**selector(spec), NAME_LABEL: label_value(spec)}
     cluster = kubernetes.cluster.connect(part_of(spec))
-    return kubernetes.site.Site(cluster, object_name(spec), config_name(spec), selector(spec), ours)
+    return kubernetes.site.Site(cluster, object_name(spec), config_name(spec), selector(spec), owned(labels(spec)))
 
 
 def _site_of(options: KubernetesOptions) -> Site:
     """From what is applied: names and labels are the workload's."""
     one = options.workload
     chosen, about = one["spec"]["selector"]["matchLabels"], one["metadata"]
-    ours = {**chosen, NAME_LABEL: about["labels"][NAME_LABEL]}
     config = next(o["metadata"]["name"] for o in options.objects if o["kind"] == "ConfigMap")
-    return kubernetes.site.Site(kubernetes.cluster.connect(options.part), about["name"], config, chosen, ours)
+    return kubernetes.site.Site(kubernetes.cluster.connect(options.part), about["name"], config, chosen,
+                                owned(about["labels"]))

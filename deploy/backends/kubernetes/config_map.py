@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from deploy.backends.kubernetes.cluster import Object
 from deploy.backends.kubernetes.site import Site
 from deploy.errors import ServerError
+from deploy.render.configs import TLS
 
 MAP, SECRET = ("v1", "ConfigMap"), ("v1", "Secret")
 MOST_BYTES = 1 << 20  # of one ConfigMap, by Kubernetes' own limit
@@ -37,7 +38,8 @@ class ConfigMapStore:
     def read(self, name: str) -> str | None:
         self._read.texts = _texts(self._site.cluster.get(MAP, self._site.config))
         text = self._read.texts.get(name)
-        return text if text is not None else self._secrets().get(name)
+        # Who may read the config files may not read Secrets, and needs not: only a key is in one
+        return self._secrets().get(name) if text is None and name == TLS else text
 
     def write(self, files: Mapping[str, str], secrets: Mapping[str, str] | None = None) -> None:
         if secrets:

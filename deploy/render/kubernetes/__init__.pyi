@@ -4,6 +4,7 @@ from .naming import config_name as config_name
 from .naming import label_value as label_value
 from .naming import labels as labels
 from .naming import object_name as object_name
+from .naming import owned as owned
 from .naming import part_of as part_of
 from .naming import selector as selector
 from .naming import tls_secret_name as tls_secret_name
@@ -18,5 +19,6 @@ from .sources import MIRROR as MIRROR
 from .sources import MIRROR_LIST as MIRROR_LIST
 from .sources import mirror_list as mirror_list
 from .sources import pod_layout as pod_layout
+from .sources import with_versions as with_versions
 from .writing import directory_files as directory_files
 from .writing import to_yaml as to_yaml

@@ -63,6 +63,11 @@ def selector(spec: Spec) -> dict[str, str]:
             "app.kubernetes.io/component": COMPONENT}
 
 
+def owned(all_labels: Mapping[str, str]) -> dict[str, str]:
+    """Of one object's labels those that everything of its server has: pods, Services, and a job that watches them."""
+    return {key: all_labels[key] for key in ("app.kubernetes.io/name", "app.kubernetes.io/instance", NAME_LABEL)}
+
+
 def labels(spec: Spec, component: str = COMPONENT) -> dict[str, str]:
     """Those of every object, and of the pods of a component."""
     return {**part_of(spec).labels, **selector(spec), "app.kubernetes.io/component": component,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from deploy.render.kubernetes.naming import Manifest, config_name, manifest, object_name, part_of
+from deploy.render.kubernetes.naming import Manifest, config_name, manifest, object_name, part_of, tls_secret_name
 from deploy.spec import Spec
 
 RoleVerb = Literal["up", "status", "logs", "doctor", "rollout", "down", "watch"]
@@ -69,6 +69,9 @@ def _rules(spec: Spec, verb: RoleVerb, objects: list[Manifest]) -> Iterator[Poli
             yield from _release(spec)
         if verb == "up":
             yield from _apply(objects)
+            if spec.server.tls:
+                yield PolicyRule("", "secrets", ("get", "patch"), (tls_secret_name(spec),))
+                yield PolicyRule("", "secrets", ("create",))
 
 
 def _find(spec: Spec) -> Iterator[PolicyRule]:

@@ -11,7 +11,7 @@ from deploy.errors import SpecError
 from deploy.render.configs import CONFIG_MOUNT, MODELS_MOUNT, Layout
 from deploy.render.kubernetes.naming import config_name, given, part_of
 from deploy.spec import MirrorPart, ModelsPart, Spec
-from deploy.types import All, Latest, ServedModel, VersionPolicy
+from deploy.types import All, Latest, ModelVersion, ServedModel, VersionPolicy
 
 MIRROR = "mirror"  # the container that follows the remote repository
 MIRROR_LIST = "mirror.list"  # in the ConfigMap: what it fetches, a line for each model, read again before each look
@@ -53,6 +53,16 @@ def pod_layout(spec: Spec) -> Layout:
 def mirror_list(models: Iterable[ServedModel]) -> str:
     """The text of MIRROR_LIST: what `tfs mirror --list` fetches."""
     return "".join(f"{Path(model.base_path).name}:{_versions(model.versions)}\n" for model in models)
+
+
+def with_versions(text: str, versions: Iterable[ModelVersion]) -> str:
+    """A list that names these versions, too. A policy such as latest follows by itself, and stays."""
+    wanted: dict[str, str] = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    for version in versions:
+        numbers = [number for number in wanted.get(version.name, "").split(",") if number]
+        if all(number.isdecimal() for number in numbers):
+            wanted[version.name] = ",".join(map(str, sorted({*map(int, numbers), version.version})))
+    return "".join(f"{name}:{policy}\n" for name, policy in wanted.items())
 
 
 def _versions(policy: VersionPolicy) -> str:
