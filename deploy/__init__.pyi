@@ -20,6 +20,8 @@ from .rollout import plan_rollout as plan_rollout
 from .rollout import repair as repair
 from .rollout import roll_back as roll_back
 from .rollout import roll_out as roll_out
+from .rollout import watch as watch
+from .serving import adopt as adopt
 from .serving import build_image as build_image
 from .serving import push_image as push_image
 from .serving import down as down
@@ -69,6 +71,9 @@ from .repository import Store as Store
 from .repository import VersionFacts as VersionFacts
 from .rollout import Released as Released
 from .rollout import RolloutPlan as RolloutPlan
+from .rollout import Watched as Watched
+from .serving import Adopted as Adopted
+from .serving import Known as Known
 from .serving import BuiltImage as BuiltImage
 from .serving import PrunePlan as PrunePlan
 from .serving import RetentionRule as RetentionRule
@@ -86,6 +91,8 @@ from .signing import SignedVersion as SignedVersion
 from .signing import Signer as Signer
 from .smoke import SmokeCheck as SmokeCheck
 from .smoke import SmokeReport as SmokeReport
+from .spec import RemotePart as RemotePart
+from .spec import RemoteTls as RemoteTls
 from .spec import Spec as Spec
 from .state import Release as Release
 from .types import All as All

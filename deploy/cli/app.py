@@ -49,6 +49,7 @@ def _completion(app: click.Group) -> None:
 
 def _register() -> None:
     from deploy.cli import (
+        adopting,
         checks,
         diffs,
         doctor,
@@ -69,7 +70,7 @@ def _register() -> None:
     )
 
     for family in (exports, models, mirrors, signing, retention, inspection, checks, goldens, diffs, specs, servers,
-                   health, doctor, smoke, rollouts, ui, explaining):
+                   health, doctor, smoke, rollouts, adopting, ui, explaining):
         family.register(app)
     _completion(app)
 

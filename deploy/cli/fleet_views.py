@@ -12,6 +12,7 @@ from deploy.errors import NotReady, SmokeFailed
 from deploy.smoke import Outcome
 
 if TYPE_CHECKING:
+    from deploy.rollout import Watched
     from deploy.serving import RunningServer
     from deploy.serving.doctor.diagnosis import Diagnosis
     from deploy.serving.observe import ModelStatus, ServerStatus
@@ -53,6 +54,11 @@ DOWN: FleetView[bool] = FleetView(
 REPAIRED: FleetView[bool] = FleetView(
     (), lambda _: (_good("repaired"), ""), lambda _: {"repaired": True},
     lambda results: counted(results, "back at what is known to be good", lambda _: True))
+
+
+WATCHED: FleetView[Watched] = FleetView(
+    (), lambda seen: (_good(seen.outcome), "; ".join(seen.drift)), lambda seen: seen.to_json(),
+    lambda results: counted(results, "at what is known to be good", lambda seen: seen.outcome != "release"))
 
 
 def _status_row(status: ServerStatus) -> Row:

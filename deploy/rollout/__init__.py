@@ -14,6 +14,7 @@
     freezing     no rollout begins in a freeze window
     preflight    what can be known before anything is changed
     plan         plan_rollout, plan_rollback: what a release would do, as plain data
+    watching     watch, repair: back to what is known to be good, once or again and again
     checks       smoke test, comparison, bake times, confirmation
     canary       a version on trial, judged beside the one that it replaces; the report, also as an HTML page
 """

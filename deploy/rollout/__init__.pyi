@@ -28,3 +28,5 @@ from .running import go_on as go_on
 from .running import repair as repair
 from .running import roll_back as roll_back
 from .running import roll_out as roll_out
+from .watching import Watched as Watched
+from .watching import watch as watch

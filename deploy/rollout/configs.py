@@ -39,7 +39,14 @@ class ConfigFile:
         Raises RolloutError if it can't be written: then it is as it was.
         """
         comments, config = self._split()
-        changed = replaced(config, model, serving)
+        return self._write(comments, config, replaced(config, model, serving))
+
+    def write(self, changed: pb.ModelServerConfig) -> bool:
+        """Let the file say this, also where there is none yet. As `change`."""
+        comments, config = self._split() if self.exists else ("", pb.ModelServerConfig())
+        return self._write(comments, config, changed)
+
+    def _write(self, comments: str, config: pb.ModelServerConfig, changed: pb.ModelServerConfig) -> bool:
         if changed.SerializeToString(deterministic=True) == config.SerializeToString(deterministic=True):
             return False
         try:

@@ -113,7 +113,8 @@ def _config(context: RolloutContext, findings: Findings) -> None:
         findings.notes.append(lost)
     if not configs.pinned(configs.find(context.live_server.file.read(), name)):
         raise SpecError(f"model {name!r} isn't pinned: the server itself loads what its version policy says",
-                        hint=f"name its versions in {context.spec.path.name} (versions: [N]), then tfs down and tfs up",
+                        hint=f"name its versions in {context.spec.path.name} (versions: [N]), then " + (
+                            "tfs down and tfs up" if backend_of(context.server).capabilities.starts else "tfs watch"),
                         id="not-pinned")
 
 

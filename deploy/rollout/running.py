@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from deploy.backends.base import Progress, silent
-from deploy.client import Client
 from deploy.errors import DeployError, LockHeld, RolloutError
 from deploy.locks import locked, whoami
 from deploy.naming import check_version
@@ -38,7 +37,8 @@ from deploy.rollout.plan import (
     nothing_to_do,
     strategy_of,
 )
-from deploy.rollout.restoring import restore
+from deploy.rollout.watching import mend
+from deploy.serving.snapshot import running_server
 from deploy.signing import receipts
 from deploy.spec import Spec
 from deploy.state import Ledger, Release, releases
@@ -150,18 +150,12 @@ def repair(spec: Spec, *, progress: Progress | None = None) -> None:
 
     Raises LockHeld while a release is open, ServerError if the server doesn't run, RolloutError if it can't be done.
     """
-    with locked(spec.state_dir, "repair"), rollout_context(spec, spec.models[0].name) as context:
-        unfinished = _open(context.ledger)
+    with locked(spec.state_dir, "repair"):
+        ledger = Ledger(spec.state_dir)
+        unfinished = _open(ledger)
         if unfinished is not None:
             raise _held(unfinished)
-        server, deadline = context.live_server, context.live_server.deadline(spec.rollout.load_timeout)
-
-        def one(connected: Client) -> None:
-            assert connected.rpc is not None
-            restore(connected.rpc, server.file, deadline, reload_timeout=spec.rollout.reload_timeout,
-                    progress=progress or silent)
-
-        context.each(one)
+        mend(spec, running_server(spec), ledger, always=True, progress=progress or silent)
 
 
 def _release(spec: Spec, model: str, kind: Kind, goal_for: GoalFor, *, settled_for: int | None, note: str,

@@ -1,4 +1,7 @@
 from . import certificates as certificates
+from .adopting import Adopted as Adopted
+from .adopting import Known as Known
+from .adopting import adopt as adopt
 from .image_build import BuiltImage as BuiltImage
 from .image_build import base_of as base_of
 from .image_build import build_image as build_image

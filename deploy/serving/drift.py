@@ -39,7 +39,8 @@ class Views:
     file: what the config file means; None if it doesn't name the model or can't be read. live: what the server serves.
     on_disk: None where nobody can see what the server has.
     edited: why the file isn't what was written, "" if it is. unloaded: versions that the server let go, without error.
-    release: the one that is open. polls: whether the server reads the file again and again.
+    release: the one that is open. polls: whether the server reads the file again and again. forgets: whether it starts
+    from another one.
     """
 
     model: str
@@ -52,6 +53,7 @@ class Views:
     unloaded: frozenset[int] = frozenset()
     release: Release | None = None
     polls: bool = False
+    forgets: bool = False
 
     @property
     def wanted(self) -> Serving:
@@ -100,6 +102,9 @@ def _push(v: Views, live: Serving, file: Serving) -> Drift:
     if v.polls:
         return Drift("poller", v.model, f"{views}: the server polls that file and is about to undo what was pushed; "
                                         "take model_config_file_poll_wait_seconds out of server/flags")
+    if v.forgets:
+        return Drift("rpc", v.model, f"{views}: it was started again from its own config file, or somebody pushed "
+                                     "another configuration by RPC; tfs watch brings back what is known to be good")
     return Drift("rpc", v.model, f"{views}: somebody pushed another configuration by RPC, and a restart would undo it; "
                                  "use tfs rollout, which writes the file as well")
 

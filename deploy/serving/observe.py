@@ -248,7 +248,7 @@ def _model(site: _Site, index: int, wanted: tuple[Desired, str], snapshots: Sequ
     unloaded = frozenset(s.version for s in first.statuses if s.state is VersionState.END and not s.failed)
     views = Views(model.name, Serving(ours, model.labels), started_from(site.lines, model), site.files[model.name],
                   None if first.unknown else live, _on_disk(site.spec, model), site.edited.get(model.name, ""),
-                  release=site.releases[model.name], polls=site.polls, unloaded=unloaded)
+                  release=site.releases[model.name], polls=site.polls, unloaded=unloaded, forgets=bool(site.notes))
     return ModelStatus(views, tuple(sorted(desired.versions or ())), site.known_good.models[index].labels,
                        first.statuses, live, (*gaps(desired, snapshots), *_unverifiable(site, model, live)), unresolved)
 

@@ -5,7 +5,8 @@
     passed    a check of it passed                               pause     it waits for `continue`
     go        someone let it go on                               undo      it failed, and goes back: why
     known_good  the config file names this from now on           end       outcome, and why
-    started     `up` started the server with this
+    started     `up` started the server with this, or it was adopted with it
+    adopted     a server that somebody else started          mended     `watch` brought it back: from what
 """
 
 from __future__ import annotations
@@ -118,6 +119,14 @@ def entry(model: ServedModel) -> dict[str, Any]:
     """What the spec says of a model, as far as it decides what is served: `started_from` compares it."""
     versions = list(model.versions.versions) if isinstance(model.versions, Specific) else repr(model.versions)
     return {"versions": versions, "labels": dict(sorted(model.labels.items())), "base_path": model.base_path}
+
+
+def proven(lines: Iterable[Line], model: str) -> Serving | None:
+    """What was last known to be good of a model, whatever the spec says now; None if nothing was."""
+    for line in reversed(list(lines)):
+        if line["event"] in ("known_good", "started") and line.get("model") == model:
+            return Serving.from_json(line["serving"])
+    return None
 
 
 def started_from(lines: Iterable[Line], model: ServedModel) -> Serving | None:

@@ -46,8 +46,8 @@ def staged(there: Elsewhere) -> str:
     return f"models: {there.models}, stage: {there.models}"
 
 
-def live(spec: Spec) -> Serving:
-    (model,) = serving.status(spec).models
+def live(spec: Spec, name: str = "m") -> Serving:
+    model = next(m for m in serving.status(spec).models if m.name == name)
     assert model.views.live is not None
     return model.views.live
 

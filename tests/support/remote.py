@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,11 +23,11 @@ class Elsewhere:
     """place: of the other machine; its models are in `models`, its config file is `models.config`."""
 
     def __init__(self, place: Path, versions: Mapping[str, int] | None = None, *, labels: bool = True,
-                 policy: VersionPolicy | None = None, monitoring: bool = True) -> None:
+                 policy: VersionPolicy | None = None, monitoring: bool = True, flags: Sequence[str] = ()) -> None:
         """versions: model -> the version that is served, called stable if there are labels. policy: another one."""
         self.place, self.models, self.file = place, place / "models", place / MODELS
         self.grpc, self.rest = free_ports()
-        self._labels, self._monitoring = labels, monitoring
+        self._labels, self._monitoring, self._flags = labels, monitoring, flags
         self._process: subprocess.Popen[bytes] | None = None
         served = []
         for name, version in (versions or {"m": 1}).items():
@@ -39,16 +39,20 @@ class Elsewhere:
         self.start()
 
     def start(self, *flags: str) -> None:
-        log = (self.place / "log").open("ab")
+        flags += (*self._flags, "--tfs_fail_on_taken_port=true")
         flags += (f"--{LABELS_FLAG}=true",) if self._labels else ()
         flags += (f"--monitoring_config_file={self.place / 'monitoring.config'}",) if self._monitoring else ()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "deploy.modelserver", f"--port={self.grpc}", f"--rest_api_port={self.rest}",
-             f"--model_config_file={self.file}", "--file_system_poll_wait_seconds=1", "--tfs_loader=echo", *flags],
-            cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
-        log.close()
-        until(lambda: is_open(self.grpc) and is_open(self.rest), "it serves",
-              evidence=(self.place / "log").read_text)
+        until(lambda: self._started(flags), "it serves", evidence=(self.place / "log").read_text)
+
+    def _started(self, flags: Sequence[str]) -> bool:
+        """Whether it serves. It is tried again where another program has had one of its ports for a moment."""
+        if self._process is None or self._process.poll() is not None:
+            with (self.place / "log").open("ab") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "deploy.modelserver", f"--port={self.grpc}", f"--rest_api_port={self.rest}",
+                     f"--model_config_file={self.file}", "--file_system_poll_wait_seconds=1", "--tfs_loader=echo",
+                     *flags], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+        return is_open(self.grpc) and is_open(self.rest) and self._process.poll() is None
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -84,10 +88,11 @@ class Elsewhere:
 
 @contextmanager
 def elsewhere(place: Path, versions: Mapping[str, int] | None = None, *, labels: bool = True,
-              policy: VersionPolicy | None = None, monitoring: bool = True) -> Iterator[Elsewhere]:
+              policy: VersionPolicy | None = None, monitoring: bool = True, flags: Sequence[str] = ()
+              ) -> Iterator[Elsewhere]:
     """See Elsewhere; it ends with the block."""
     place.mkdir(parents=True, exist_ok=True)
-    server = Elsewhere(place, versions, labels=labels, policy=policy, monitoring=monitoring)
+    server = Elsewhere(place, versions, labels=labels, policy=policy, monitoring=monitoring, flags=flags)
     try:
         yield server
     finally:

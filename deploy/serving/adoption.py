@@ -1,0 +1,204 @@
+"""What can be known of a server that somebody else started: from its config file, its metrics and its answers.
+
+There is no call that lists models, base paths, policies or labels. A reload names all of them, and what it leaves out
+is gone from the server; so what can't be known has to be said by somebody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from deploy.client import Client, monitoring
+from deploy.client.failures import answers_no
+from deploy.errors import BadReply, ClientError, NotReady, Rejected, SpecError
+from deploy.readiness import unserved
+from deploy.types import ModelRef, Serving, Specific, VersionPolicy, VersionState, VersionStatus
+from deploy.wire import config_pb2
+from deploy.wire.model_config import policy_of, version_number
+
+_LOADS = ":tensorflow:cc:saved_model:load_attempt_count"
+# Where nobody can say which labels there are: those that people use
+USUAL_LABELS = ("stable", "canary", "production", "prod", "current", "latest", "champion", "challenger", "blue",
+                "green")
+_NO_MODEL = "tfs-adopt-no-such-model"
+_COMING = (VersionState.UNKNOWN, VersionState.START, VersionState.LOADING)
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptedModel:
+    """base_path: as the server sees it. policy: None where only the live versions are known. failed: version -> why."""
+
+    name: str
+    base_path: str
+    live: Serving
+    policy: VersionPolicy | None = None
+    failed: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def served(self) -> VersionPolicy:
+        return self.policy or Specific(tuple(self.live.versions))
+
+    @property
+    def here(self) -> bool:
+        """Whether its base path is one of this machine, with the versions that are served."""
+        try:
+            there = {version_number(path.name) for path in Path(self.base_path).iterdir()}
+        except OSError:
+            return False
+        return self.live.versions <= there
+
+
+def check_protocols(client: Client) -> None:
+    """Raises ClientError if a TF Serving answers at neither or only one of the addresses."""
+    for one in (client.rpc, client.rest):
+        if one is None:
+            continue
+        try:
+            one.status(ModelRef(_NO_MODEL))
+        except Rejected as e:
+            if not unserved(e) or _NO_MODEL not in str(e.details.get("server")):  # another's 404 names no model
+                raise BadReply(f"{one.endpoint} is no TensorFlow Serving: asked for a model's status it says {e.code}",
+                               endpoint=one.endpoint, hint="check the address: gRPC is mostly port 8500, REST 8501",
+                               id="not-tensorflow-serving") from e
+        except ClientError as e:
+            e.message = e.message.removeprefix(f"status of {_NO_MODEL}: ")  # nobody has heard of it
+            raise
+
+
+def from_config(client: Client, config: config_pb2.ModelServerConfig, labels: Iterable[str]
+                ) -> Iterator[AdoptedModel]:
+    """The models of its config file, as they are served now. Raises NotReady, ClientError."""
+    for entry in config.model_config_list.config:
+        names = {*labels, *entry.version_labels, *USUAL_LABELS}
+        yield _model(client, entry.name, entry.base_path.rstrip("/"), names, policy_of(entry))
+
+
+def from_answers(client: Client, named: Mapping[str, str | None], labels: Iterable[str], notes: list[str]
+                 ) -> Iterator[AdoptedModel]:
+    """The models that somebody has named, and those that its metrics show. named: model -> base path, None: unknown.
+
+    Raises SpecError where a model or a base path stays unknown; NotReady, ClientError.
+    """
+    seen = _Metrics.of(client)
+    bases = {name: base or seen.base_of(name, _live(client, name)) for name, base in named.items()}
+    for name, base in seen.others(client, bases):
+        notes.append(f"{name} wasn't named: it is served, and the server's metrics show it in {base}")
+        bases[name] = base
+    if not bases:
+        raise SpecError("nobody can say which models it serves: TensorFlow Serving has no call that lists them",
+                        hint="name its config file (--config-file), or each model (--model NAME=BASE_PATH)",
+                        id="base-path-unknown")
+    for name, base in bases.items():
+        if base is None:
+            raise SpecError(f"the base path of model {name!r} isn't known, and whatever is told to the server has to "
+                            "name it: a wrong one hangs it, and a model left out is gone",
+                            hint=f"--model {name}=/its/base/path, as the server sees it; or name its config file: "
+                                 "--config-file", id="base-path-unknown")
+        yield _model(client, name, base, {*labels, *USUAL_LABELS}, None)
+    notes.extend(seen.unclaimed(base for base in bases.values() if base))
+    if not seen.known:
+        notes.append("the server shows no metrics: a model that wasn't named here would be gone with the first release")
+    notes.append("labels can't be listed, and a release sets all of them: asked for were "
+                 f"{', '.join(sorted({*labels, *USUAL_LABELS}))}; name others with --label")
+
+
+def _model(client: Client, name: str, base_path: str, labels: Iterable[str], policy: VersionPolicy | None
+           ) -> AdoptedModel:
+    statuses = _statuses(client, name)
+    coming = [s.version for s in statuses if s.state in _COMING]
+    if coming:
+        raise NotReady(f"{name}/{coming[0]} is still loading, so that nobody can say what is served",
+                       hint="wait, then adopt it again")
+    versions = frozenset(s.version for s in statuses if s.serving)
+    failed = {s.version: s.error for s in statuses if s.failed}
+    if not versions:
+        why = "; ".join(f"version {v} failed: {error}" for v, error in failed.items())
+        raise NotReady(f"the server serves no version of {name!r}{f': {why}' if why else ''}",
+                       hint="is that its name? A model that isn't served can't be adopted")
+    return AdoptedModel(name, base_path, Serving(versions, _resolved(client, name, labels, versions)), policy, failed)
+
+
+def _statuses(client: Client, name: str) -> Sequence[VersionStatus]:
+    """Over every protocol the same. Raises SpecError if they are two servers."""
+    answers = []
+    for one in (client.rpc, client.rest):
+        if one is None:
+            continue
+        try:
+            answers.append((one.endpoint, one.status(ModelRef(name))))
+        except Rejected as e:
+            if not unserved(e):
+                raise
+            answers.append((one.endpoint, []))
+    serving = [{s.version for s in statuses if s.serving} for _, statuses in answers]
+    if serving[0] != serving[-1]:
+        raise SpecError(f"{answers[0][0]} and {answers[-1][0]} aren't the same server: {name} is served as "
+                        f"{sorted(serving[0]) or 'nothing'} there, and as {sorted(serving[-1]) or 'nothing'} here",
+                        hint="give the gRPC and the REST address of one server", id="bad-address")
+    return answers[0][1]
+
+
+def _live(client: Client, name: str) -> frozenset[int]:
+    return frozenset(s.version for s in _statuses(client, name) if s.serving)
+
+
+def _resolved(client: Client, name: str, labels: Iterable[str], versions: frozenset[int]) -> dict[str, int]:
+    resolved = {}
+    for label in sorted(labels):
+        try:
+            version = client.metadata(ModelRef(name, label=label)).version
+        except Rejected as e:
+            if not answers_no(e):
+                raise
+            continue
+        if version in versions:
+            resolved[label] = version
+    return resolved
+
+
+@dataclass(frozen=True, slots=True)
+class _Metrics:
+    """What the metrics page says: base path -> versions that were loaded from it, ever; models that were asked for."""
+
+    known: bool
+    loaded: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    asked: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, client: Client) -> _Metrics:
+        try:
+            samples = monitoring.read(client.rest, timeout=5.0) if client.rest is not None else None
+        except ClientError:
+            samples = None
+        if samples is None:
+            return cls(False)
+        loaded: dict[str, frozenset[int]] = {}
+        for sample in samples:
+            path = PurePosixPath(sample.labels.get("model_path", ""))
+            number = version_number(path.name)
+            if sample.name == _LOADS and number is not None:
+                base = sample.labels["model_path"].rstrip("/").rpartition("/")[0]  # an address keeps its two slashes
+                loaded[base] = loaded.get(base, frozenset()) | {number}
+        asked = {s.labels.get("model_name", "") for s in samples if s.name == monitoring.REQUESTS}
+        return cls(True, loaded, frozenset(asked - {""}))
+
+    def base_of(self, name: str, versions: frozenset[int]) -> str | None:
+        """The one base path that is called like the model and holds what is served of it."""
+        fitting = [base for base, there in self.loaded.items()
+                   if PurePosixPath(base).name == name and versions and versions <= there]
+        return fitting[0] if len(fitting) == 1 else None
+
+    def others(self, client: Client, named: Mapping[str, str | None]) -> Iterator[tuple[str, str | None]]:
+        """Models that are served and weren't named."""
+        for name in sorted({PurePosixPath(base).name for base in self.loaded} | self.asked):
+            versions = _live(client, name) if name not in named else frozenset()
+            if versions and self.base_of(name, versions) not in {base for base in named.values() if base}:
+                yield name, self.base_of(name, versions)
+
+    def unclaimed(self, bases: Iterable[str]) -> Iterator[str]:
+        """A sentence for each base path that no known model has."""
+        for base in sorted(self.loaded.keys() - set(bases)):
+            yield (f"the server has loaded something from {base} once: if it still serves that, under a name that "
+                   f"isn't known here, the first release would drop it (--model NAME={base})")

@@ -1,0 +1,199 @@
+"""A server that somebody else started is read off: what it says of itself, and what somebody has to say."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from deploy import client, serving
+from deploy.errors import BadReply, ClientError, NotReady, ServerError, SpecError, Unreachable
+from deploy.render import models_config, ssl_config
+from deploy.serving import Known
+from deploy.serving.ready import ready
+from deploy.spec import RemotePart, RemoteTls, load_spec
+from deploy.state import Ledger
+from deploy.types import Latest, ServedModel, Serving, Specific
+from tests.support.remote import LABELS_FLAG, Elsewhere, elsewhere
+from tests.support.repository import savedmodel
+from tests.support.servers import taken_port, until
+from tests.support.tls import self_signed
+
+ONE = Serving(frozenset({1}), {"stable": 1})
+
+
+def part(there: Elsewhere, *, rest: bool = True, config: bool = False, tls: RemoteTls | None = None) -> RemotePart:
+    return RemotePart(grpc=f"127.0.0.1:{there.grpc}", rest=f"http://127.0.0.1:{there.rest}" if rest else None,
+                      config_file=str(there.file) if config else None, tls=tls)
+
+
+def test_its_config_file_says_everything(tmp_path: Path) -> None:
+    with elsewhere(tmp_path / "there", {"m": 1, "n": 3}) as there:
+        before = there.file.read_text()
+        adopted = serving.adopt(part(there, config=True), tmp_path / "ops" / "edge.yaml")
+        assert {m.name: m.live for m in adopted.models} == {"m": ONE, "n": Serving(frozenset({3}), {"stable": 3})}
+        assert not adopted.notes and there.file.read_text() == before, "nothing is told, nothing is written there"
+        spec = load_spec(adopted.spec.path)
+        assert spec == adopted.spec and spec.name == "edge" and spec.server.flags == {LABELS_FLAG: True}
+        assert spec.repository == there.models and spec.server.monitoring is not None
+        assert serving.status(spec).ready and ready(spec).ready and not serving.status(spec).drift
+        events = [line["event"] for line in Ledger(spec.state_dir).read()]
+        assert events == ["adopted", "started", "started"]
+
+
+def test_without_its_file_the_metrics_tell_models_and_base_paths(tmp_path: Path) -> None:
+    with elsewhere(tmp_path / "there", {"m": 1, "n": 3}) as there:
+        adopted = serving.adopt(part(there), tmp_path / "serving.yaml", Known({"m": None}))
+        assert {m.name: m.base_path for m in adopted.models} == {
+            name: str(there.models / name) for name in ("m", "n")}
+        notes = " ".join(adopted.notes)
+        assert "n wasn't named: it is served" in notes and "labels can't be listed" in notes
+        assert "a restart of this server undoes what was released" in notes
+        assert serving.status(adopted.spec).ready
+
+
+def test_files_that_are_elsewhere_are_named_as_the_server_sees_them(tmp_path: Path) -> None:
+    with elsewhere(tmp_path / "there") as there:
+        away = tmp_path / "away"
+        there.models.rename(away)  # what it has loaded stays; from here there is nothing
+        adopted = serving.adopt(part(there), tmp_path / "serving.yaml")
+        assert adopted.spec.server.remote is not None and adopted.spec.server.remote.models == str(there.models)
+        assert any("its versions aren't on this machine" in note for note in adopted.notes)
+        assert serving.status(adopted.spec).ready and ready(adopted.spec).ready
+        away.rename(there.models)
+
+
+def test_base_paths_with_names_of_their_own(tmp_path: Path) -> None:
+    with elsewhere(tmp_path / "there") as there:
+        savedmodel(tmp_path / "there" / "other" / "deep" / "7")
+        models = [ServedModel("m", str(there.models / "m"), Specific((1,)), {"stable": 1}),
+                  ServedModel("o", str(tmp_path / "there" / "other" / "deep"), Specific((7,)))]
+        with client.connect(f"127.0.0.1:{there.grpc}") as asked:
+            asked.reload(models_config(models, {m.name: m.base_path for m in models}))
+        with pytest.raises(SpecError, match="the base path of model 'o' isn't known"):
+            serving.adopt(part(there, rest=False), tmp_path / "serving.yaml", Known({"m": str(there.models / "m"),
+                                                                                     "o": None}))
+        assert not (tmp_path / "serving.yaml").exists() and not (tmp_path / ".tfs").exists()
+        notes = serving.adopt(part(there), tmp_path / "a.yaml").notes
+        assert any(f"has loaded something from {models[1].base_path} once" in note for note in notes)
+        adopted = serving.adopt(part(there), tmp_path / "b.yaml", Known({"o": models[1].base_path}))
+        assert {m.name: m.base_path for m in adopted.spec.models} == {m.name: m.base_path for m in models}
+        assert serving.status(adopted.spec).ready
+
+
+def test_a_policy_stays_one_unless_it_is_pinned(tmp_path: Path) -> None:
+    with elsewhere(tmp_path / "there", labels=False, policy=Latest(2)) as there:
+        adopted = serving.adopt(part(there, config=True), tmp_path / "a.yaml")
+        assert adopted.spec.models[0].versions == Latest(2) and "adopt it with --pin" in adopted.notes[0]
+        assert serving.status(adopted.spec).ready
+        pinned = serving.adopt(part(there, config=True), tmp_path / "b.yaml", Known({}, pin=True))
+        assert pinned.spec.models[0].versions == Specific((1,))
+
+
+@pytest.mark.parametrize(("named", "message"), [
+    ({}, "nobody can say which models it serves"), ({"m": None}, "the base path of model 'm' isn't known"),
+    ({"x": "/x"}, "the server serves no version of 'x'")])
+def test_what_nobody_knows_is_asked_for(tmp_path: Path, named: dict[str, str | None], message: str) -> None:
+    with elsewhere(tmp_path / "there", monitoring=False) as there, pytest.raises((SpecError, NotReady), match=message):
+        serving.adopt(part(there), tmp_path / "serving.yaml", Known(named))
+
+
+def test_a_spec_that_is_there_stays(tmp_path: Path) -> None:
+    with elsewhere(tmp_path / "there") as there:
+        path = tmp_path / "serving.yaml"
+        path.write_text("mine")
+        with pytest.raises(SpecError, match="is there already"):
+            serving.adopt(part(there), path)
+        assert path.read_text() == "mine"
+        path.unlink()
+        serving.adopt(part(there), path)
+        path.unlink()
+        with pytest.raises(SpecError, match="remembers a server of this name already"):
+            serving.adopt(part(there), path)
+        serving.adopt(part(there), path, replace=True)
+
+
+# -- addresses of something else
+
+def test_wrong_addresses_are_told_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "serving.yaml"
+    with pytest.raises(Unreachable, match=r"^no connection to 127\.0\.0\.1:1: "):
+        serving.adopt(RemotePart(grpc="127.0.0.1:1"), path)
+    with elsewhere(tmp_path / "there") as there, elsewhere(tmp_path / "other", {"m": 2}) as other:
+        with pytest.raises(Unreachable, match="Trying to connect an http1.x server"):
+            serving.adopt(RemotePart(grpc=f"127.0.0.1:{there.rest}"), path)
+        with pytest.raises(BadReply, match="it doesn't speak HTTP"):
+            serving.adopt(RemotePart(grpc=f"127.0.0.1:{there.grpc}", rest=f"http://127.0.0.1:{there.grpc}"), path)
+        both = RemotePart(grpc=f"127.0.0.1:{there.grpc}", rest=f"http://127.0.0.1:{other.rest}")
+        with pytest.raises(SpecError, match="aren't the same server: m is served as"):
+            serving.adopt(both, path, Known({"m": "/models/m"}))
+        with pytest.raises(ServerError, match=r"the server's config file .*nowhere isn't there"):
+            serving.adopt(RemotePart(grpc=both.grpc, config_file=str(tmp_path / "nowhere")), path)
+        (tmp_path / "text").write_text("no config")
+        with pytest.raises(SpecError, match="text: line 1"):
+            serving.adopt(RemotePart(grpc=both.grpc, config_file=str(tmp_path / "text")), path)
+        with pytest.raises(SpecError, match="model 'q' stands not at all in"):
+            serving.adopt(part(there, config=True), path, Known({"q": None}))
+    assert not path.exists()
+
+
+def test_another_web_server_is_no_tensorflow_serving(tmp_path: Path) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nobody reads it."""
+
+    with elsewhere(tmp_path / "there") as there, HTTPServer(("127.0.0.1", 0), Other) as web:
+        thread = threading.Thread(target=web.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(ClientError) as e:
+                serving.adopt(RemotePart(grpc=f"127.0.0.1:{there.grpc}",
+                                         rest=f"http://127.0.0.1:{web.server_address[1]}"),
+                              tmp_path / "serving.yaml", Known({"m": str(there.models / "m")}))
+            assert e.value.id == "not-tensorflow-serving", e.value
+        finally:
+            web.shutdown()
+            thread.join()
+
+
+def test_nobody_answers_where_somebody_listens(tmp_path: Path) -> None:
+    with taken_port() as port, pytest.raises(ClientError):
+        serving.adopt(RemotePart(grpc=f"127.0.0.1:{port}"), tmp_path / "serving.yaml", timeout=1.0)
+
+
+def test_tls_is_spoken_by_both_or_told(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    tls = self_signed(keys)
+    texts = [Path(cast("str", path)).read_text() for path in (tls.certificate, tls.key)]
+    (tmp_path / "ssl.config").write_text(ssl_config(texts[0], texts[1], None))
+    with elsewhere(tmp_path / "there", flags=[f"--ssl_config_file={tmp_path / 'ssl.config'}"]) as there:
+        path = tmp_path / "serving.yaml"
+        with pytest.raises(ClientError):
+            serving.adopt(part(there), path)
+        with pytest.raises(Unreachable, match="TLS: "):
+            serving.adopt(part(there, tls=RemoteTls(server_name="x.example.com")), path)
+        adopted = serving.adopt(part(there, tls=RemoteTls(ca=tls.ca)), path)
+        assert load_spec(path) == adopted.spec and serving.status(adopted.spec).ready
+
+
+def test_a_server_that_is_loading_is_waited_for_by_whoever_adopts(tmp_path: Path) -> None:
+    with elsewhere(tmp_path / "there") as there:
+        (there.models / "m" / "2").mkdir()
+        with client.connect(f"127.0.0.1:{there.grpc}") as asked:
+            config = models_config([ServedModel("m", "", Specific((1, 2)), {})], {"m": str(there.models / "m")})
+            asked.reload(config)
+            until(lambda: len(asked.status("m")) > 1, "version 2 is tried")
+            states = {s.version: s for s in asked.status("m")}
+        if states[2].failed:
+            adopted = serving.adopt(part(there), tmp_path / "serving.yaml")
+            assert any("m/2 failed to load" in note for note in adopted.notes)
+        else:
+            with pytest.raises(NotReady, match="m/2 is still loading"):
+                serving.adopt(part(there), tmp_path / "serving.yaml")
