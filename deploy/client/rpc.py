@@ -141,6 +141,9 @@ class RpcClient(Base):
         return failures.until_taken(attempt, deadline)
 
 
+_CONNECT = 5000  # milliseconds for a connection to be made, whatever that option is called
+
+
 def _channel(target: str, tls: Tls | None) -> grpc.Channel:
     """Its own connection, messages of any size, no hidden retries, and quick to notice a server that is back."""
     import grpc
@@ -148,7 +151,7 @@ def _channel(target: str, tls: Tls | None) -> grpc.Channel:
     options: list[tuple[str, int | str]] = [
         ("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1),
         ("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1),
-        ("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", _CONNECT),
         ("grpc.max_reconnect_backoff_ms", 1000),
     ]
     if target.startswith(_LOOPBACK):

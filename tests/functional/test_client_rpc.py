@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -279,3 +282,27 @@ def test_rest_over_tls(pems: Tls) -> None:
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_a_connection_may_take_its_time(stub: Stub) -> None:
+    """A far server, or a busy one: what answers the client's greeting comes half a second late."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        def forward() -> None:
+            here, _ = listener.accept()
+            with here, socket.create_connection(("127.0.0.1", int(stub.target.rpartition(":")[2]))) as there:
+                time.sleep(0.5)
+                back = threading.Thread(target=pump, args=(there, here))
+                back.start()
+                pump(here, there)
+                back.join()
+
+        threading.Thread(target=forward, daemon=True).start()
+        with RpcClient(f"127.0.0.1:{listener.getsockname()[1]}", attempts=1) as rpc:
+            assert rpc.metadata("m").version == 3
+
+
+def pump(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
