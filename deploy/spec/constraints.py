@@ -20,6 +20,7 @@ from deploy.spec.remote import RemotePart, checked_remote
 from deploy.spec.server import ServerPart, TlsPart
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")  # s3://, gs://, hdfs://; a single letter is a Windows drive
+CLUSTER = "kubernetes:"  # begins the name of a Lease
 MIRRORS = ".mirrors"  # below the state's directory; no server can be called so
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\|\.{0,2}\\")
 
@@ -135,6 +136,16 @@ def _check_docker(server: ServerPart) -> None:
         raise SpecError(f"{docker!r} is no address of a Docker engine, and no name of a context", path="server/docker",
                         hint="write ssh://user@host, tcp://host:2376, unix:///var/run/docker.sock, or a name that "
                              "`docker context ls` lists", id="bad-docker")
+
+
+def checked_lock(text: str, beside: Path) -> str:
+    """What rollout/lock names: an address as it is, a directory absolute. Raises SpecError."""
+    where = "rollout/lock"
+    if text.startswith(CLUSTER):
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?", text[len(CLUSTER):]):
+            raise SpecError(f"expected {CLUSTER}NAMESPACE/NAME, got {text!r}", path=where, id="bad-address")
+        return text
+    return text if Address.parse(text, where) is not None else str(directory(text, beside, where))
 
 
 def _host(host: str) -> str:

@@ -74,8 +74,8 @@ class RolloutPart(Struct, frozen=True):
         description="of several servers: how many may be changing, or not answer, at once, e.g. 2 or 10%")] = "25%"
     freeze: Annotated[list[FreezeWindow], Meta(description="times in which no rollout begins")] = []
     lock: Annotated[str | None, Meta(
-        description="directory or address of a store where all operators keep the lock and the ledger of several "
-                    "servers, if not this machine's state directory")] = None
+        description="where all operators find the lock and the ledger of several servers, if not in the state "
+                    "directory: a directory, a store (s3://bucket/ops), or kubernetes:NAMESPACE/NAME")] = None
 
     @property
     def canary_label(self) -> str | None:

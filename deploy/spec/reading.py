@@ -20,7 +20,7 @@ from deploy.addresses import Address
 from deploy.errors import SpecError
 from deploy.naming import check_name, check_version
 from deploy.spec import freeze, servers
-from deploy.spec.constraints import checked_server, directory, local_repository, state_root
+from deploy.spec.constraints import checked_lock, checked_server, directory, local_repository, state_root
 from deploy.spec.format import ComparePart, ModelSpec, RolloutPart, SmokePart, Spec, SpecFile
 from deploy.spec.messages import readable, unknown_keys, unusable
 from deploy.spec.remote import check_models
@@ -206,8 +206,8 @@ def _rollout(part: RolloutPart, path: Path) -> RolloutPart:
         raise SpecError(f"the canary needs a label of its own, got {part.label!r} twice", path="rollout/canary",
                         id="wrong-value")
     freeze.check(part.freeze, "rollout/freeze")
-    if part.lock is not None and Address.parse(part.lock, "rollout/lock") is None:
-        part = msgspec.structs.replace(part, lock=str(directory(part.lock, path.parent, "rollout/lock")))
+    if part.lock is not None:
+        part = msgspec.structs.replace(part, lock=checked_lock(part.lock, path.parent))
     compare = part.compare
     if isinstance(compare, ComparePart) and compare.requests is not None:
         requests = str((path.parent / compare.requests).resolve())

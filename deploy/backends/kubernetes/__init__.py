@@ -10,6 +10,7 @@
     site         one server's objects: its workload, pods, logs, events
     staging      versions on their way into pods that mirror a repository
     config_map   the config store: the ConfigMap that the pods mount
+    lease        a lock and a text that all who use a cluster see
     cluster      one API server: requests, objects, server-side apply
     refusals     the one place where what it says, or what keeps us from asking it, becomes our errors
 """

@@ -1,0 +1,101 @@
+"""A lock and a text that all who use a cluster see: a Lease (coordination.k8s.io/v1) and a ConfigMap beside it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+from deploy.backends.kubernetes.cluster import Cluster, Object
+from deploy.errors import LockHeld, ServerError
+from deploy.locks import Owner
+
+LEASE, MAP = ("coordination.k8s.io/v1", "Lease"), ("v1", "ConfigMap")
+MOST_BYTES = 900_000  # of the text; Kubernetes lets a ConfigMap have 1 MiB
+_KEY = "ledger.jsonl"
+
+
+class KubernetesLease:
+    """A lock. name: the Lease's. why: for those who have to wait. seconds: without renewal, until others may take it.
+
+    All raise ServerError, BackendMissing.
+    """
+
+    def __init__(self, cluster: Cluster, name: str, why: str, seconds: float) -> None:
+        self._cluster, self._name, self._why, self._seconds = cluster, name, why, int(seconds)
+        self._us = str(Owner.here())
+
+    def __str__(self) -> str:
+        return f"Lease {self._name} in namespace {self._cluster.namespace}"
+
+    def take(self) -> None:
+        """Raises LockHeld if somebody has it."""
+        lease = self._cluster.get(LEASE, self._name)
+        if lease is not None and (holder := _holder(lease)) and not _over(lease):
+            raise LockHeld(f"{holder} holds the lock of these servers, {self}", by=holder,
+                           since=str(lease["spec"].get("acquireTime", "")),
+                           hint=f"wait until it is done; a holder that is dead gives way after {self._seconds} s")
+        if not self._put(lease, self._us):
+            raise LockHeld(f"somebody else takes the lock of these servers, {self}, right now", by="", since="",
+                           hint="run it again in a while")
+
+    def renew(self) -> bool:
+        """Whether it is ours still."""
+        lease = self._cluster.get(LEASE, self._name)
+        return lease is not None and _holder(lease) == self._us and self._put(lease, self._us)
+
+    def let_go(self) -> None:
+        """Nobody has it from now on."""
+        lease = self._cluster.get(LEASE, self._name)
+        if lease is not None and _holder(lease) == self._us:
+            self._put(lease, "")
+
+    def _put(self, before: Object | None, holder: str) -> bool:
+        """False if it was changed since it was read."""
+        now = _micro(datetime.now(timezone.utc))
+        spec = dict((before or {}).get("spec") or {})
+        acquired = spec.get("acquireTime", now) if spec.get("holderIdentity") == holder else now
+        changes = spec.get("leaseTransitions", 0) + (spec.get("holderIdentity") != holder and bool(holder))
+        lease = {"apiVersion": LEASE[0], "kind": LEASE[1], "metadata": {"name": self._name},
+                 "spec": {"holderIdentity": holder, "leaseDurationSeconds": self._seconds, "renewTime": now,
+                          "acquireTime": acquired, "leaseTransitions": int(changes)}}
+        try:
+            if before is None:
+                self._cluster.request("POST", self._cluster.path(LEASE), f"create {self}", body=lease)
+            else:
+                lease["metadata"] = before["metadata"]
+                self._cluster.request("PUT", self._cluster.path(LEASE, self._name), f"write {self}", body=lease)
+        except ServerError as e:
+            if e.details.get("status") == 409:
+                return False
+            raise
+        return True
+
+    # -- the text
+
+    def read(self) -> bytes:
+        """What was written last; nothing if nothing was."""
+        one = self._cluster.get(MAP, self._name)
+        return str(((one or {}).get("data") or {}).get(_KEY, "")).encode()
+
+    def write(self, text: bytes) -> None:
+        """Keep this; of too much the last lines."""
+        kept = text if len(text) <= MOST_BYTES else text[-MOST_BYTES:].partition(b"\n")[2]
+        self._cluster.apply({"apiVersion": MAP[0], "kind": MAP[1], "metadata": {"name": self._name},
+                             "data": {_KEY: kept.decode()}})
+
+
+def _holder(lease: Object) -> str:
+    return str((lease.get("spec") or {}).get("holderIdentity") or "")
+
+
+def _over(lease: Object) -> bool:
+    spec = lease.get("spec") or {}
+    try:
+        renewed = datetime.fromisoformat(str(spec["renewTime"]).replace("Z", "+00:00"))
+        return datetime.now(timezone.utc) - renewed > timedelta(seconds=float(spec.get("leaseDurationSeconds") or 0))
+    except (KeyError, ValueError, TypeError):
+        return True
+
+
+def _micro(moment: datetime) -> str:
+    """As Kubernetes' MicroTime."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
