@@ -10,20 +10,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from deploy import Repository, client, fleet, goldens, rollout, serving
-from deploy.errors import LockHeld, RolloutError, SpecError
+from deploy.errors import ClientError, LockHeld, RolloutError, ServerError, SpecError
 from deploy.fleet.shared import STALE, fleet_ledger, read_ledger
 from deploy.goldens import Golden
 from deploy.locks import Owner
 from deploy.repository.stores.addresses import open_store
 from deploy.rollout.goals import current
 from deploy.spec import Spec, load_spec
+from deploy.state.ledger import Line, listening
 from deploy.types import ModelRef, VersionState
 from deploy.waiting import Deadline, poll
 from tests.support.repository import savedmodel
@@ -238,6 +239,38 @@ def test_killed_at_any_point_another_run_ends_it_well(tmp_path: Path) -> None:
                 before = {name: current(s, "stable") for name, s in fleet.history(spec)[-1].before.items()}
                 assert fleet.abort(spec, "m").ended.outcome == "undone"
                 assert {name: labels["stable"] for name, (_, labels) in served(spec).items()} == before, at
+
+
+def test_a_server_killed_at_any_point_keeps_nobody_from_the_end(tmp_path: Path) -> None:
+    """kill -9 of one of five servers, each in turn, as soon as the n-th line of any of the six ledgers is written. What
+    the others serve is good; once it is back, the same rollout ends it."""
+    publish(tmp_path, 3)
+    names = NAMES + "e"
+    with running(written(tmp_path, names, waves="[1, 60%]", extra=", max_unavailable: 2, compare: false")) as spec:
+        fleet.roll_out(spec, "m", 2)
+        for at in range(1, 1000, STRIDE):
+            victim = spec.members[at // STRIDE % len(names)]
+            stable = {labels["stable"] for _, labels in served(spec).values()}
+            target, lines = 5 - stable.pop(), 0
+
+            def tell(_: Line, at: int = at, victim: Spec = victim) -> None:
+                nonlocal lines
+                lines += 1
+                if lines == at:
+                    kill(victim)
+
+            with listening(tell), suppress(RolloutError, ClientError, ServerError):
+                fleet.roll_out(spec, "m", target)
+            if lines < at:
+                assert at > 60, "there are more points than that"
+                break
+            seen = served(spec)
+            assert len(seen) == len(names) - 1 and victim.short_name not in seen, at
+            assert all(labels["stable"] in (2, 3) and labels["stable"] in versions
+                       for versions, labels in seen.values()), (at, seen)
+            serving.up(victim)
+            fleet.roll_out(spec, "m", target)
+            assert served(spec) == everywhere(target, names), at
 
 
 def test_two_operators(four: Spec) -> None:
