@@ -204,6 +204,7 @@ def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Ma
         surround(setup, request, stack)
         maker = Maker(BACKENDS[setup.backend or request.param], setup, tmp_path)
         server = maker()
+        stack.callback(lambda: maker.backend.discard(maker.spec()) if setup.backend else None)
         if not setup.foreign:
             stack.enter_context(server)
         ready(server)
