@@ -111,6 +111,8 @@ class Volume:
         with translated(f"look at volume {self.name}", self.engine.where):
             holders = self.engine.client.containers.list(all=True, filters={"volume": self.name}, ignore_removed=True)
         for container in holders:  # the server, running or not, does as well as a container of our own
+            if PURPOSE_LABEL in container.labels:
+                continue  # a holder may go while it is read from
             for mount in container.attrs.get("Mounts") or ():
                 if mount.get("Name") == self.name:
                     with suppress(_Gone):
