@@ -107,7 +107,8 @@ def _watch(app: click.Group) -> None:
     @of_servers
     @click.option("--loop", "every", type=click.FloatRange(0.1), metavar="SECONDS",
                   help="Look again and again, so many seconds apart, until Ctrl-C.")
-    def watch(spec_path: Path, chosen: ChosenServers, every: float | None, as_json: bool) -> None:
+    @click.option("--once", is_flag=True, help="Look once and end, as without --loop.")
+    def watch(spec_path: Path, chosen: ChosenServers, every: float | None, once: bool, as_json: bool) -> None:
         """Bring drift back to what is known to be good.
 
         Looks what the server serves and what its config file says; what isn't as the ledger has it is brought back,
@@ -116,6 +117,8 @@ def _watch(app: click.Group) -> None:
         """
         from deploy import rollout
 
+        if once and every is not None:
+            raise click.UsageError("give one of --once and --loop")
         spec = load_spec(spec_path)
         servers = several(spec, chosen)
         if every is not None:

@@ -65,6 +65,10 @@ def _refused(error: Exception, where: str, port: int, user: str, known: Path) ->
         return SshRefused(f"{where}: its host key isn't in {known}",
                           hint=f"compare it with whoever runs the machine, then connect once: ssh {name}",
                           id="host-key")
+    if "No authentication methods available" in str(error):
+        return SshRefused(f"{where} wants a key, and there is none: neither in ~/.ssh nor in an agent",
+                          hint="make one (ssh-keygen) and add its public part there (ssh-copy-id), or start the agent "
+                               "that has it (ssh-add)", id="credentials-refused")
     if isinstance(error, paramiko.SSHException):
         return SshRefused(f"{where} can't be talked to: {error}", hint="check that an SSH server runs there",
                           passing=True)

@@ -52,7 +52,7 @@ class ConfigFile:
         try:
             self._store.write({MODELS: comments + to_text(changed)})
         except ServerError as e:
-            raise RolloutError(e.message, hint=e.hint, id="config-unreadable") from None
+            raise RolloutError(e.message, hint=e.hint, id=_id(e)) from None
         return True
 
     def _split(self) -> tuple[str, pb.ModelServerConfig]:
@@ -67,7 +67,12 @@ class ConfigFile:
         try:
             return self._store.read(MODELS)
         except ServerError as e:
-            raise RolloutError(e.message, hint=_WRITTEN, id="config-unreadable") from None
+            raise RolloutError(e.message, hint=e.hint or _WRITTEN, id=_id(e)) from None
+
+
+def _id(error: ServerError) -> str:
+    """Why another machine refuses, where that is known."""
+    return "config-unreadable" if error.id == ServerError.id else error.id
 
 
 def find(config: pb.ModelServerConfig, model: str) -> pb.ModelConfig:

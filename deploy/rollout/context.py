@@ -144,11 +144,16 @@ def known_good_of(spec: Spec, model: ServedModel) -> Serving:
     return serving
 
 
+def _down_reason(spec: Spec) -> str:
+    lost = backends.config(spec).lost_on_restart
+    return f"the server doesn't answer: {lost}" if lost else _DOWN
+
+
 def roll_back_offline(spec: Spec, model: ServedModel, goal: Goal, note: str) -> Release:
     """Let the next start serve the goal. Whoever calls holds the lock. Raises RepositoryError, RolloutError."""
     _verify(spec, model, goal.to)
     release = begin(Ledger(spec.state_dir), model.name, "rollback", goal, note=note, spec=entry(model))
-    return _settle(spec, model, release, goal.to, outcome="done", reason=_DOWN)
+    return _settle(spec, model, release, goal.to, outcome="done", reason=_down_reason(spec))
 
 
 def undo_offline(spec: Spec, model: ServedModel, release: Release, reason: str) -> Release:
@@ -161,7 +166,7 @@ def undo_offline(spec: Spec, model: ServedModel, release: Release, reason: str) 
 def finish_offline(spec: Spec, model: ServedModel, release: Release) -> Release:
     """Let the next start serve what an open rollback aims at. As `roll_back_offline`."""
     _verify(spec, model, release.goal)
-    return _settle(spec, model, release, release.goal, outcome="done", reason=_DOWN)
+    return _settle(spec, model, release, release.goal, outcome="done", reason=_down_reason(spec))
 
 
 def _verify(spec: Spec, model: ServedModel, served: Serving) -> None:

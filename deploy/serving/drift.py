@@ -139,7 +139,7 @@ def read_config(store: ConfigStore) -> config_pb2.ModelServerConfig | None:
     try:
         text = store.read(MODELS)
     except ServerError as e:
-        raise SpecError(e.message) from None
+        raise SpecError(e.message, hint=e.hint, id=e.id if e.id != ServerError.id else "config-unreadable") from None
     return None if text is None else from_text(text, config_pb2.ModelServerConfig, store.path(MODELS))
 
 

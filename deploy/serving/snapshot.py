@@ -38,10 +38,10 @@ Connect = Callable[[Endpoint], Controls]
 
 
 def connect(endpoint: Endpoint) -> Controls:
-    """One control per protocol, so that both are shown to answer."""
+    """One control per protocol that is offered, so that both are shown to answer."""
     # REST first: it opens last, and a gRPC channel that was refused once pauses before it tries again
-    return {"REST": client.connect(replace(endpoint, grpc_port=None)),
-            "gRPC": client.connect(replace(endpoint, rest_port=None))}
+    offered = {"REST": replace(endpoint, grpc_port=None), "gRPC": replace(endpoint, rest_port=None)}
+    return {name: client.connect(one) for name, one in offered.items() if any(one.ports.values())}
 
 
 def replicas_of(server: Server) -> tuple[Replica, ...]:

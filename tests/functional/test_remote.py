@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from deploy import rollout, serving
@@ -108,6 +109,18 @@ def test_it_is_taken_over_and_gets_another_version(there: Elsewhere, tmp_path: P
     assert GONE in rollout.history(spec)[-1].lost_on_restart
     rollout.roll_back(spec, "m")
     assert live(spec) == ONE, "nothing of version 1 is here, but the server has it"
+
+
+def test_a_server_without_rest_is_asked_over_grpc_alone(there: Elsewhere, tmp_path: Path) -> None:
+    published(tmp_path / "ops" / "models", 2)
+    spec = there.spec(tmp_path / "ops", staged(there))
+    assert spec.server.remote is not None
+    alone = msgspec.structs.replace(spec, server=msgspec.structs.replace(
+        spec.server, remote=msgspec.structs.replace(spec.server.remote, rest=None)))
+    serving.up(alone)
+    assert serving.status(alone).ready and ready(alone).ready and diagnosis.diagnose(alone).well
+    assert rollout.roll_out(alone, "m", 2).release is not None and live(alone) == TWO
+    assert rollout.watch(alone).outcome == "well"
 
 
 def test_its_config_file_is_written_after_each_step(there: Elsewhere, tmp_path: Path) -> None:

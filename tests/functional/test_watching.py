@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from deploy import client, rollout, serving
+from deploy import backends, client, rollout, serving
 from deploy.cli.app import app
 from deploy.errors import LockHeld, RolloutError, ServerError
 from deploy.locks import locked
 from deploy.render import models_config
+from deploy.render.configs import MODELS
 from deploy.rollout.watching import desired, file_drift
 from deploy.serving import Known
 from deploy.spec import Spec, load_spec
@@ -22,7 +23,8 @@ from deploy.state import Ledger
 from deploy.types import All, ServedModel, Serving, Specific, VersionPolicy
 from tests.functional.test_remote import ONE, TWO, live, published, staged
 from tests.support.remote import Elsewhere, elsewhere
-from tests.support.serving import FakeClock
+from tests.support.servers import until
+from tests.support.serving import FakeClock, spec_at
 
 
 @pytest.fixture
@@ -100,6 +102,27 @@ def test_a_pinned_spec_pins_a_server_that_followed_a_policy(tmp_path: Path) -> N
         part = there.part()
         adopted = serving.adopt(part, tmp_path / "serving.yaml", Known({}, pin=True))
         assert rollout.watch(adopted.spec).outcome == "well"
+
+
+def test_a_server_of_ours_is_watched_as_well(tmp_path: Path) -> None:
+    """What others push, and what they write into its file, is undone; an edited spec waits for `up`."""
+    published(tmp_path / "models", 1, 2)
+    text = "models: [{name: m, versions: [1], labels: {stable: 1}}]"
+    spec = spec_at(tmp_path, text, backend="embedded", flags={"tfs_loader": "echo"})
+    up = serving.up(spec)
+    try:
+        assert rollout.watch(spec).outcome == "well"
+        config, base = backends.config(spec, up.server), spec.models[0].base_path
+        with client.connect(up.endpoint) as asked:
+            asked.reload(models_config([ServedModel("m", base, Specific((2,)), {})], {"m": base}))
+            until(lambda: any(s.version == 2 and s.serving for s in asked.status("m")), "version 2 is served")
+        config.write({MODELS: (config.read(MODELS) or "").replace("versions: 1", "versions: 2")})
+        seen = rollout.watch(spec)
+        assert len(seen.drift) == 2 and live(spec) == ONE and "versions: 2" not in (config.read(MODELS) or "")
+        edited = spec_at(tmp_path, text.replace("1", "2"), backend="embedded", flags={"tfs_loader": "echo"})
+        assert rollout.watch(edited).outcome == "well" and live(spec) == ONE
+    finally:
+        serving.down(spec)
 
 
 def test_an_open_release_decides(there: Elsewhere, spec: Spec, tmp_path: Path) -> None:
