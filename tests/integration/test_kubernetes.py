@@ -17,14 +17,16 @@ import pytest
 
 from deploy import client, rollout, serving, smoke
 from deploy.backends import BACKENDS
-from deploy.errors import DeployError
+from deploy.errors import DeployError, RolloutError, ServerError
+from deploy.render.kubernetes import manifests, role
+from deploy.render.kubernetes.roles import RoleVerb
 from deploy.repository import Repository
 from deploy.rollout.configs import ConfigFile, find, serving_of
 from deploy.serving.doctor.diagnosis import diagnose
 from deploy.serving.ready import ready
 from deploy.spec import KubernetesPart, ModelsPart, Monitoring, ServicePart, Spec
 from deploy.types import Endpoint, Serving
-from tests.support.peers.kubernetes import VERSION, Namespace, namespace
+from tests.support.peers.kubernetes import VERSION, Namespace, kill_container, namespace
 from tests.support.servers import engine_or_skip, server_image_or_skip, until
 from tests.support.serving import spec_at
 
@@ -177,3 +179,67 @@ def test_ten_releases_while_clients_ask_and_a_pod_goes_in_the_middle(spec: Spec,
     assert len(before.keys() & after.keys()) == 2 and not any(after.values()), "nothing else was restarted"
     until(lambda: ready(spec).ready, "all pods are ready", seconds=60, evidence=lambda: ready(spec))
     assert each(spec) == [ONE] * 3
+
+
+def with_part(spec: Spec, **changes: object) -> Spec:
+    part = msgspec.structs.replace(part_of(spec), **changes)
+    return msgspec.structs.replace(spec, server=msgspec.structs.replace(spec.server, kubernetes=part))
+
+
+def test_each_command_runs_with_the_rights_of_its_role_through_the_api_server(
+        unstarted: Spec, place: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an operator elsewhere: pods are reached through the API server only."""
+    spec = with_part(unstarted, reach="api", replicas=2)
+
+    @contextmanager
+    def may(verb: RoleVerb, without: str = "") -> Iterator[None]:
+        rules = [r for r in role(spec, verb, manifests(spec))["rules"] if without not in r["resources"]]
+        with monkeypatch.context() as patch:
+            patch.setenv("KUBECONFIG", str(place.account(rules, tmp_path)))
+            yield
+
+    with may("up", without="services"), pytest.raises(ServerError, match="may not patch services") as e:
+        serving.up(spec)
+    assert e.value.id == "kubernetes-forbidden"
+    with may("up"):
+        up = serving.up(spec)
+    assert up.endpoint.host == "127.0.0.1"
+    with may("status"):
+        assert serving.status(spec).ready, serving.status(spec).problems
+        assert ready(spec).ready
+    with may("status", without="pods/portforward"):
+        assert "doesn't answer" in ready(spec).why
+    with may("logs"):
+        assert serving.logs(spec, 5)
+    with may("doctor"):
+        assert diagnose(spec).well, diagnose(spec).causes
+    with may("status"), pytest.raises(RolloutError, match="may not patch configmaps"):
+        rollout.roll_out(spec, "half", 2)
+    assert each(spec) == [ONE] * 2 and named(spec) == ONE
+    with may("rollout"):
+        if (release := rollout.history(spec)) and release[-1].open:
+            rollout.abort(spec, "half")
+        rollout.roll_out(spec, "half", 2)
+    assert each(spec) == [TWO] * 2 and named(spec) == TWO
+    with may("status"), pytest.raises(ServerError, match="may not"):
+        serving.down(spec)
+    assert len(each(spec)) == 2
+    with may("down"):
+        assert serving.down(spec)
+    assert not place.cluster.list(("apps/v1", "Deployment")) and not place.cluster.list(("v1", "Service"))
+
+
+
+def test_a_server_that_is_killed_in_the_middle_comes_back_and_is_brought_to_the_goal(spec: Spec, place: Namespace
+                                                                                     ) -> None:
+    told = list[str]()
+
+    def tell(line: str) -> None:
+        told.append(line)
+        if line.startswith("gate: asking"):
+            kill_container(place.pods()[0])
+
+    done = rollout.roll_out(spec, "half", 2, progress=tell)
+    assert done.ended.outcome == "done" and named(spec) == TWO, told
+    until(lambda: ready(spec).ready, "all pods are ready", seconds=90, evidence=lambda: ready(spec))
+    assert each(spec) == [TWO] * 3 and sorted(pods(place).values()) == [0, 0, 1]

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+import yaml
+
 from deploy import extras
 from deploy.backends.kubernetes.refusals import refusal, translated
 from deploy.errors import BackendMissing, ServerError
@@ -186,8 +188,12 @@ def connect(part: KubernetesPart) -> Cluster:
 
     configuration, file = Configuration(), os.environ.get("KUBECONFIG")
     inside = part.context is None and not _exists(file) and "KUBERNETES_SERVICE_HOST" in os.environ
-    with translated("use the cluster", file or "the kubeconfig"):
-        namespace = _load_account(configuration) if inside else _load_file(configuration, file, part.context)
+    try:
+        with translated("use the cluster", file or "the kubeconfig"):
+            namespace = _load_account(configuration) if inside else _load_file(configuration, file, part.context)
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:  # it trusts the file
+        raise BackendMissing(f"the kubeconfig {file or '~/.kube/config'} can't be used: {' '.join(str(e).split())}",
+                             hint="see `kubectl config view`", id="kubernetes-config") from e
     configuration.retries = False
     return Cluster(configuration, str(configuration.host), part.namespace or namespace or "default", inside)
 

@@ -8,11 +8,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from deploy.backends.base import Inspected, MemoryUse, Progress, Replica, Scoped, described, silent
+from deploy.backends.base import Inspected, MemoryUse, Progress, Replica, Scoped, described, reachable, silent
 from deploy.backends.kubernetes.options import KubernetesOptions, Object, argv_of
 from deploy.backends.kubernetes.pods import Pod, Workload, workload_of
 from deploy.backends.kubernetes.reaching import Reach
-from deploy.backends.kubernetes.site import Site
+from deploy.backends.kubernetes.site import RIGHTS, Site
 from deploy.errors import DeployError, ServerError, StartFailed
 from deploy.render.configs import GRPC_PORT, REST_PORT
 from deploy.types import Endpoint
@@ -20,6 +20,7 @@ from deploy.waiting import Deadline, poll
 
 _GONE = 120.0  # seconds more than their grace until pods have to be gone
 _LOOK = 1.0  # seconds for a connection to a pod
+_LAST = ("ConfigMap", "Secret", "ServiceAccount", *(kind for _, kind in RIGHTS))  # pods need them, or we do
 _TAIL = 40  # lines of a log as evidence
 
 
@@ -136,7 +137,7 @@ class KubernetesServer(Scoped):
             return
         self._reach.close()
         for one in site.objects():
-            if one["metadata"]["name"] != site.config or one["kind"] not in ("ConfigMap", "Secret"):
+            if one["kind"] not in _LAST:
                 site.cluster.delete(one)
         seconds = round(max(0.0, grace))
         self._await_gone(site, seconds)
@@ -185,8 +186,8 @@ class KubernetesServer(Scoped):
         site = self._site
         if site is None:
             return ()
-        return tuple(Replica(p.name, self._reach.endpoint(site, p), f"{p.uid} {p.run}", p.restarts,
-                             str(p.ended or ""), p.ended is not None and p.ended.reason == "OOMKilled")
+        return tuple(Replica(p.name, reachable(self._reach.endpoint(site, p), self.labels), f"{p.uid} {p.run}",
+                             p.restarts, str(p.ended or ""), p.ended is not None and p.ended.reason == "OOMKilled")
                      for p in self._pods if p.running and p.address)
 
     def replicas(self) -> tuple[Replica, ...]:

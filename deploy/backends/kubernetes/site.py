@@ -21,14 +21,15 @@ from deploy.errors import ServerError
 from deploy.render.kubernetes import SERVER
 
 POD, EVENT, CLAIM = ("v1", "Pod"), ("v1", "Event"), ("v1", "PersistentVolumeClaim")
+_RBAC = "rbac.authorization.k8s.io/v1"
+RIGHTS = ((_RBAC, "RoleBinding"), (_RBAC, "Role"))  # they may be our own: what is deleted last
 # All kinds that a server may have objects of, but for what holds models: `down` looks for them by our labels
 KINDS = (*WORKLOADS, ("v1", "Service"), ("v1", "ConfigMap"), ("v1", "Secret"), ("batch/v1", "CronJob"),
          ("batch/v1beta1", "CronJob"), ("policy/v1", "PodDisruptionBudget"), ("policy/v1beta1", "PodDisruptionBudget"),
          ("autoscaling/v2", "HorizontalPodAutoscaler"), ("autoscaling/v1", "HorizontalPodAutoscaler"),
-         ("v1", "ServiceAccount"), ("rbac.authorization.k8s.io/v1", "RoleBinding"),
-         ("rbac.authorization.k8s.io/v1", "Role"),
          ("keda.sh/v1alpha1", "ScaledObject"), ("networking.k8s.io/v1", "NetworkPolicy"),
-         ("monitoring.coreos.com/v1", "ServiceMonitor"), ("serving.kserve.io/v1beta1", "InferenceService"))
+         ("monitoring.coreos.com/v1", "ServiceMonitor"), ("serving.kserve.io/v1beta1", "InferenceService"),
+         ("v1", "ServiceAccount"), *RIGHTS)
 _EXEC = 20.0  # seconds for a command in a pod
 
 
