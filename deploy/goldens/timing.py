@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,11 @@ class Timings:
 
     def percentile(self, percent: float) -> float:
         """Seconds, between two requests in proportion; 0 without a request."""
-        return float(np.percentile(self.seconds, percent)) if self.seconds else 0.0
+        return self.percentiles((percent,))[0]
+
+    def percentiles(self, percents: Sequence[float]) -> list[float]:
+        """Several at once, which takes as long as one."""
+        return list(map(float, np.percentile(self.seconds, percents))) if self.seconds else [0.0] * len(percents)
 
 
 def timed(call: Callable[[], object], repeats: int, clock: Clock = time) -> Timings:

@@ -73,16 +73,16 @@ def bars(title: str, groups: Sequence[BarGroup], *, one_scale: bool = False) -> 
     return _drawing(_LEFT + _WIDTH + 140, y, parts)
 
 
-def percentiles(lines: Sequence[tuple[str, Callable[[float], float]]], unit: Callable[[float], str]) -> str:
-    """A curve from p0 to p99 for each (name, percentile -> value); empty if all of it is 0."""
-    top = max((at(99) for _, at in lines), default=0.0)
+def percentiles(lines: Sequence[tuple[str, Sequence[float]]], unit: Callable[[float], str]) -> str:
+    """A curve for each (name, values from p0 to p99); empty if all of it is 0."""
+    top = max((values[99] for _, values in lines), default=0.0)
     if not top:
         return ""
     parts = ['<path d="M60 10V210H760" stroke="#999" fill="none"/>', _text(54, 24, unit(top), "12px", "end"),
              _text(54, 212, "0", "12px", "end"),
              *(_text(60 + 7 * p, 228, f"p{p}", "12px", "middle") for p in (0, 25, 50, 75, 90, 99))]
-    for index, (name, at) in enumerate(lines):
-        points = " ".join(f"{60 + 7 * p},{210 - 190 * at(p) / top:.1f}" for p in range(100))
+    for index, (name, values) in enumerate(lines):
+        points = " ".join(f"{60 + 7 * p},{210 - 190 * value / top:.1f}" for p, value in enumerate(values))
         color = _COLORS[index % len(_COLORS)]
         parts += [f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>',
                   _text(80, 30 + 18 * index, name, "12px", color=color)]

@@ -207,7 +207,7 @@ def _problems(before: CanarySide, after: CanarySide, drift: AnswerDrift, limits:
 def report_page(report: CanaryReport, title: str = "") -> str:
     """HTML that stands alone: what changed in the answers, how far, how fast, and what was refused."""
     sides = (report.before, report.after)
-    curves = html.percentiles([(side.ref, side.timings.percentile) for side in sides],
+    curves = html.percentiles([(side.ref, side.timings.percentiles(range(100))) for side in sides],
                              lambda seconds: f"{seconds * 1e3:.1f} ms")
     latencies = html.table(("", "requests", "p50 ms", "p90 ms", "p99 ms"), [
         (side.ref, len(side.timings), *(f"{side.timings.percentile(p) * 1e3:.2f}" for p in (50, 90, 99)))

@@ -18,6 +18,7 @@ class ConfigFile:
 
     def __init__(self, store: ConfigStore) -> None:
         self._store = store
+        self._last = "", "", pb.ModelServerConfig()  # the text that was read last, parsed: that takes long
 
     @property
     def exists(self) -> bool:
@@ -60,8 +61,14 @@ class ConfigFile:
         if text is None:
             raise RolloutError(f"can't read the server's config file {path}: it isn't there", hint=_WRITTEN,
                                id="config-unreadable")
-        comments = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
-        return comments, from_text(text, pb.ModelServerConfig, path)
+        last, comments, parsed = self._last
+        if text != last:
+            comments = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
+            parsed = from_text(text, pb.ModelServerConfig, path)
+            self._last = text, comments, parsed
+        config = pb.ModelServerConfig()
+        config.CopyFrom(parsed)
+        return comments, config
 
     def _text(self) -> str | None:
         try:
