@@ -12,6 +12,7 @@ from deploy.errors import SpecError, Unreachable
 from deploy.fleet import ServerResult, everywhere, parallel, select_servers
 from deploy.spec import Spec, parse
 from deploy.waiting import Deadline, interrupted_by, poll
+from tests.support.fleet_model import fleet_of, release
 
 FLEET = """
 name: prod
@@ -23,11 +24,6 @@ models: [{name: m, versions: [1]}]
 
 def spec(text: str = FLEET) -> Spec:
     return parse(text, Path("/nowhere/serving.yaml"))
-
-
-def many(count: int) -> Spec:
-    names = ", ".join(f"{{name: s{i}}}" for i in range(count))
-    return spec(f"{{models: [{{name: m, versions: 1}}], server: {{grpc_port: 0, rest_port: 0}}, servers: [{names}]}}")
 
 
 @pytest.mark.parametrize(("servers", "groups", "names"), [
@@ -60,11 +56,11 @@ def test_a_spec_with_one_server_is_that_server_and_has_nothing_to_choose_from() 
     with pytest.raises(SpecError, match=r"serving.yaml has one server and no `servers`"):
         select_servers(alone, ["a"])
     with pytest.raises(SpecError, match="its servers are in no groups"):
-        select_servers(many(2), [], ["eu"])
+        select_servers(fleet_of(2), [], ["eu"])
 
 
 def test_results_are_in_the_specs_order_whoever_ends_first() -> None:
-    servers, second = many(2).servers, threading.Event()
+    servers, second = fleet_of(2).servers, threading.Event()
 
     def verb(one: Spec, progress: Progress) -> str:
         progress("begins")
@@ -86,7 +82,7 @@ def test_a_server_that_fails_is_a_result_and_the_others_go_on() -> None:
             raise Unreachable("nobody answers")
         return 1
 
-    results = everywhere(many(3).servers, verb)
+    results = everywhere(fleet_of(3).servers, verb)
     assert [r.value for r in results] == [1, None, 1]
     assert isinstance(results[1].error, Unreachable)
 
@@ -103,13 +99,13 @@ def test_so_many_at_a_time_and_no_more() -> None:
         with lock:
             running -= 1
 
-    everywhere(many(9).servers, verb, at_once=3)
+    everywhere(fleet_of(9).servers, verb, at_once=3)
     assert most == 3
 
 
 def test_a_fleet_of_hundreds_takes_few_threads() -> None:
     before = threading.active_count()
-    peaks = everywhere(many(500).servers, lambda *_: threading.active_count() - before)
+    peaks = everywhere(fleet_of(500).servers, lambda *_: threading.active_count() - before)
     assert max(result.value or 0 for result in peaks) <= 32
 
 
@@ -133,7 +129,7 @@ def test_ctrl_c_ends_what_waits_once_and_begins_nothing_more(monkeypatch: pytest
             undone.append(one.short_name)
             raise
 
-    results: tuple[ServerResult[None], ...] = everywhere(many(4).servers, verb, at_once=2)
+    results: tuple[ServerResult[None], ...] = everywhere(fleet_of(4).servers, verb, at_once=2)
     assert sorted(undone) == ["s0", "s1"]
     assert [r.interrupted for r in results] == [True] * 4
 
@@ -146,3 +142,13 @@ def test_an_interruption_is_raised_once_in_its_thread_only() -> None:
             poll(lambda: None, Deadline(1))
         assert poll(lambda: 3, Deadline(1)) == 3
     assert poll(lambda: 4, Deadline(1)) == 4
+
+
+@pytest.mark.parametrize("share", ["25%", 1])
+def test_a_release_asks_each_server_as_often_however_many_there_are(tmp_path: Path, share: int | str) -> None:
+    calls = set()
+    for count in (10, 50, 200):
+        ended = release(fleet_of(count), tmp_path / str(count), share)
+        assert ended.outcome.outcome == "done"
+        calls.add(ended.calls / count)
+    assert calls == {10}
