@@ -14,8 +14,9 @@ from _pytest._code.code import ExceptionInfo, TerminalRepr
 from deploy.errors import DeployError
 from deploy.repository import VersionFacts
 from deploy.smoke import CheckId, Outcome, SmokeCheck, SmokeReport, planned_checks, smoke_test, source_of
-from deploy.spec import Spec, load_spec
+from deploy.spec import Spec
 from deploy.testing.servers import ServerUnderTest
+from deploy.testing.sources import server_of
 from deploy.types import ModelRef, ModelVersion
 
 _UNPLANNED = "requests by its live signatures"
@@ -44,14 +45,15 @@ class CheckError(Exception):
 class SpecNode(pytest.File):
     """A serving.yaml: its models' versions and labels, and in them the checks.
 
-    serve: starts the spec's server, or returns the one that runs.
+    serve: starts the spec's server, or returns the one that runs. server: the one of several that is meant.
     """
 
     serve: Callable[[Spec], ServerUnderTest]
+    server: str
 
     @cached_property
     def spec(self) -> Spec:
-        return load_spec(self.path)
+        return server_of(self.path, self.server)
 
     @cached_property
     def source(self) -> Callable[[ModelVersion], VersionFacts | None]:

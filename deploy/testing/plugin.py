@@ -39,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--tfs", action="append", metavar="SPEC", default=[],
                     help="a serving.yaml: start its server, and run each of its smoke checks as a test")
     group.addoption("--tfs-backend", choices=_BACKENDS, help="where servers run, instead of what the spec says")
+    group.addoption("--tfs-server", metavar="NAME", default="", help="of a spec with several servers, the one to test")
     group.addoption("--tfs-image", metavar="IMAGE", help="the serving image, instead of the spec's")
     group.addoption("--tfs-grpc", metavar="HOST:PORT", help="ask this server instead of starting one; see --tfs-rest")
     group.addoption("--tfs-rest", metavar="URL", help="ask this server instead of starting one; see --tfs-grpc")
@@ -60,7 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--tfs {path}: there is no such file; name a serving.yaml (tfs init writes one)")
         if config.getoption("numprocesses", None):  # workers would go on, and every test that wants it would fail
             from deploy.testing.sources import readable
-            readable(path, pytest.UsageError)
+            readable(path, pytest.UsageError, config.getoption("--tfs-server"))
     config.pluginmanager.register(session, "tfs-session")
     # Collected like a file that was named, unless it is found on the way; a worker of xdist has been told already.
     # pytest up to 8.4 drops other files where both a directory and a file in it are named
@@ -142,7 +143,7 @@ class PluginSession:
         from deploy.testing.items import SpecNode
 
         node: SpecNode = SpecNode.from_parent(parent, path=file_path)
-        node.serve = self.serve
+        node.serve, node.server = self.serve, self._config.getoption("--tfs-server")
         return node
 
     @pytest.hookimpl(tryfirst=True)
@@ -222,7 +223,9 @@ def tfs_server(pytestconfig: pytest.Config, tfs_source: object) -> Iterator[Serv
     if yaml and _scope("", pytestconfig) == "session":  # shared by all workers, and ended with the run
         from deploy.testing.sources import readable
 
-        yield session.serve(readable(str(tfs_source), lambda why: pytest.fail.Exception(why, pytrace=False)))
+        yield session.serve(readable(
+            str(tfs_source), lambda why: pytest.fail.Exception(why, pytrace=False), pytestconfig.getoption(
+                "--tfs-server")))
         return
     with _serving(pytestconfig, tfs_source) as server:
         yield server

@@ -20,10 +20,25 @@ _YAML = (".yaml", ".yml")
 _MODEL = "model"
 
 
-def readable(path: str | Path, error: Callable[[str], BaseException]) -> Spec:
-    """The spec at `path`; for one that doesn't read `error` is raised, with its one sentence."""
+def server_of(path: str | Path, server: str = "") -> Spec:
+    """The spec at `path`; of one with several servers that of `server`. Raises SpecError."""
+    spec = load_spec(path)
+    if not spec.servers and not server:
+        return spec
+    names = [member.short_name for member in spec.servers]
+    if server not in names:
+        has = f"it has {', '.join(names)}" if names else "it names no `servers`: leave --tfs-server out"
+        raise SpecError(f"{spec.path.name} has no server {server!r}" if server else
+                        f"{spec.path.name} names {len(names)} servers, and tests ask one", path="servers",
+                        hint=has if server else f"name it: --tfs-server, one of {', '.join(names)}",
+                        id="several-servers")
+    return spec.servers[names.index(server)]
+
+
+def readable(path: str | Path, error: Callable[[str], BaseException], server: str = "") -> Spec:
+    """As `server_of`; for a spec that doesn't read `error` is raised, with its one sentence."""
     try:
-        return load_spec(path)
+        return server_of(path, server)
     except SpecError as broken:
         raise error(str(broken)) from None
 

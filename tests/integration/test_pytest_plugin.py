@@ -166,6 +166,15 @@ def test_a_broken_spec_is_one_error_in_one_sentence(project: Project) -> None:
     assert "1 error" in output and "models/0" in output and "Traceback" not in output
 
 
+def test_one_of_several_servers(project: Project) -> None:
+    project.write("serving.yaml", SPEC + "servers: [{name: a}, {name: b}]\n")
+    output = project.pytest("--tfs", "serving.yaml", code=2)
+    assert "1 error" in output and "name it: --tfs-server, one of a, b" in output and "Traceback" not in output
+    assert "has no server 'c'; it has a, b" in project.pytest("--tfs", "serving.yaml", "--tfs-server=c", code=2)
+    assert " passed" in project.pytest("--tfs", "serving.yaml", "--tfs-server", "b", "-k", "contract")
+    project.gone()
+
+
 def test_a_broken_spec_is_one_error_whoever_wants_the_server(project: Project) -> None:
     project.write("serving.yaml", "models: [")
     project.write("test_own.py", "def test_a(tfs_server): pass\ntest_b = test_c = test_a\n")
