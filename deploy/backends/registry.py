@@ -11,6 +11,7 @@ from deploy.backends.container import ContainerBackend
 from deploy.backends.kubernetes.backend import KubernetesBackend
 from deploy.backends.process import EmbeddedBackend, ProcessBackend
 from deploy.backends.remote import RemoteBackend
+from deploy.backends.swarm import SwarmBackend
 from deploy.errors import BackendMissing, SpecError
 from deploy.render import Layout
 from deploy.spec import Spec, check_alone
@@ -18,7 +19,7 @@ from deploy.types import ServedModel
 
 # In the order in which a server is looked for: the quick ones first
 BACKENDS: Mapping[str, Backend] = {b.name: b for b in (
-    RemoteBackend(), ProcessBackend(), EmbeddedBackend(), ContainerBackend(), KubernetesBackend())}
+    RemoteBackend(), ProcessBackend(), EmbeddedBackend(), ContainerBackend(), SwarmBackend(), KubernetesBackend())}
 # What `backend: auto` stands for: the first that offers to serve
 AUTO: tuple[Backend, ...] = (BACKENDS["container"], BACKENDS["embedded"])
 

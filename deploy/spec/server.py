@@ -12,7 +12,7 @@ from deploy.spec.remote import RemotePart
 
 DEFAULT_IMAGE = "tensorflow/serving:2.20.0"
 # Those of deploy.backends, and auto
-BackendKind = Literal["auto", "container", "process", "embedded", "remote", "kubernetes"]
+BackendKind = Literal["auto", "container", "process", "embedded", "remote", "kubernetes", "swarm"]
 
 
 class Batching(Struct, frozen=True):

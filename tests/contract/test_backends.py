@@ -48,6 +48,7 @@ from deploy.errors import BackendMissing, PortTaken, ServerError, StartFailed
 from deploy.repository import versions_of
 from deploy.spec import BackendKind, KubernetesPart, ModelsPart, RemotePart, Resources, Spec
 from deploy.types import Endpoint
+from tests.support.peers.engines import OtherEngine, load, other_engine
 from tests.support.peers.kubernetes import VERSION, kill_container, namespace
 from tests.support.remote import LABELS_FLAG, elsewhere
 from tests.support.repository import savedmodel
@@ -78,7 +79,7 @@ class Setup:
     server: the spec's server part that runs the stand-in program, or the embedded server. ends: flags with which the
     program prints something and ends by itself. crash: kills a server's program from outside. docker: needs an engine.
     foreign: somebody else starts it: `running` does, and what is about starting and stopping isn't asked.
-    backend: its name, for a second way to have its servers.
+    swarm: needs a swarm. backend: its name, for a second way to have its servers.
     kubernetes: needs a cluster. here: its ports are this machine's. text: bytes of a config file that its store takes.
     """
 
@@ -87,6 +88,7 @@ class Setup:
     crash: Callable[[Server], None]
     docker: bool = False
     foreign: bool = False
+    swarm: bool = False
     backend: str = ""
     kubernetes: bool = False
     here: bool = True
@@ -113,6 +115,16 @@ def in_pods(directory: Path) -> dict[str, object]:
     return {"image": STAND_IN, "kubernetes": part, "drain": 0.0}
 
 
+def in_swarm(_: Path) -> dict[str, object]:
+    there = SWARM[0] if SWARM else None
+    return {"image": STAND_IN, "grpc_port": 0, "rest_port": 0, "host": "0.0.0.0", **(
+        {"docker": there.docker, "docker_tls": str(there.tls)} if there else {"docker_files": "volumes"})}
+
+
+def kill_in_swarm(server: Server) -> None:
+    SWARM[0].connect().client.containers.get(server.describe()["container_name"]).exec_run(["sh", "-c", "kill -9 -1"])
+
+
 def fake_program(directory: Path) -> dict[str, object]:
     directory.mkdir(parents=True, exist_ok=True)
     program = directory / "fake_server"
@@ -129,11 +141,13 @@ SETUPS = {
     "container by volumes": Setup(lambda _: {"image": STAND_IN, "grpc_port": 0, "rest_port": 0,
                                              "docker_files": "volumes"},
                                   {"fake_exit": 255}, kill_inside, docker=True, backend="container"),
+    "swarm": Setup(in_swarm, {"fake_exit": 255}, kill_in_swarm, docker=True, swarm=True, here=False),
     "remote": Setup(lambda _: {}, {}, kill_process, foreign=True),
     "kubernetes": Setup(in_pods, {"fake_exit": 255}, kill_in_pod, docker=True, kubernetes=True, here=False,
                         text=1 << 18),
 }
 NAMESPACE = list[str]()  # of the test that runs
+SWARM = list[OtherEngine]()  # the engine that manages one, once a test has asked for it
 
 
 def names(*, foreign: bool) -> list[ParameterSet]:
@@ -149,6 +163,8 @@ def surround(setup: Setup, request: pytest.FixtureRequest, stack: ExitStack) -> 
     """What a backend's servers need around them, until the stack ends."""
     if setup.docker:
         request.getfixturevalue("stand_in")
+    if setup.swarm:
+        request.getfixturevalue("swarm")
     if setup.kubernetes:
         NAMESPACE.append(stack.enter_context(namespace()).name)
 
@@ -192,6 +208,18 @@ def stand_in(engine: Engine) -> str:
     return image_or_skip(engine)
 
 
+@pytest.fixture(scope="session")
+def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """An engine of another machine that manages a swarm of its own, with the stand-in's image."""
+    with other_engine(tmp_path_factory.mktemp("swarm")) as other:
+        load(other)
+        image_or_skip(other.connect())
+        other.connect().client.swarm.init(advertise_addr="127.0.0.1", listen_addr="127.0.0.1:2377")
+        SWARM.append(other)
+        yield
+        SWARM.clear()
+
+
 @pytest.fixture(params=names(foreign=True))
 def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Maker, Server]]:
     """A server that answers: started as `up` does, or by somebody else."""
@@ -204,7 +232,7 @@ def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Ma
         surround(setup, request, stack)
         maker = Maker(BACKENDS[setup.backend or request.param], setup, tmp_path)
         server = maker()
-        stack.callback(lambda: maker.backend.discard(maker.spec()) if setup.backend else None)
+        stack.callback(lambda: maker.backend.discard(maker.spec()) if setup.backend or setup.swarm else None)
         if not setup.foreign:
             stack.enter_context(server)
         ready(server)
@@ -467,11 +495,11 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Maker]:
     name, _, file = request.param.partition(" with ")
     setup = SETUPS[name]
     with ExitStack() as stack:
-        if setup.kubernetes or setup.backend:
+        if setup.kubernetes or setup.swarm or setup.backend:
             surround(setup, request, stack)
         maker = stores_of(setup.backend or name, setup, tmp_path, file)
         yield maker
-        if setup.backend:
+        if setup.backend or setup.swarm:
             maker.backend.discard(maker.spec())
 
 

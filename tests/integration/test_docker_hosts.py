@@ -244,3 +244,37 @@ def test_a_server_on_its_loopback_is_refused_before_anything_is_copied(other: Ot
     with pytest.raises(ServerError, match="can't be reached from here") as error:
         serving.up(here)
     assert error.value.id == "engine-elsewhere" and not other.connect().client.volumes.list()
+
+
+@pytest.fixture
+def swarm(other: OtherEngine) -> Iterator[None]:
+    client = other.connect().client
+    client.swarm.init(advertise_addr="127.0.0.1", listen_addr="127.0.0.1:2377")
+    yield
+    client.swarm.leave(force=True)
+
+
+def test_a_release_of_a_service_in_swarm(other: OtherEngine, spec: Spec, swarm: None, tmp_path: Path) -> None:
+    service = quick(msgspec.structs.replace(spec, server=msgspec.structs.replace(spec.server, backend="swarm")))
+    try:
+        serving.up(service)
+        savedmodel(tmp_path / "models" / "m" / "2", weights=1000)
+        before = other.connect().client.containers.list()[0].id
+        rollout.roll_out(service, "m", 2)
+        status = serving.status(service)
+        assert status.running and not status.problems and not status.drift
+        assert [c.id for c in other.connect().client.containers.list()] == [before], "no task was replaced"
+        assert "versions: 2" in inside(other, service, "cat /etc/tfs/models.config")
+    finally:
+        serving.down(service, volumes=True)
+    assert not other.connect().client.services.list()
+
+
+def test_swarm_where_there_is_none_or_on_one_address(other: OtherEngine, spec: Spec) -> None:
+    change = msgspec.structs.replace
+    for server, words in ((change(spec.server, backend="swarm"), "manages no swarm"),
+                          (change(spec.server, backend="swarm", host=other.address), "listens on all addresses")):
+        with pytest.raises(ServerError, match=words) as error:
+            serving.up(change(spec, server=server))
+        assert error.value.id == "swarm-unusable"
+    serving.down(spec, volumes=True)

@@ -36,6 +36,7 @@ until ip link show {link}b > /dev/null 2>&1; do sleep 0.05; done
 ip address add {address}/30 dev {link}b
 ip link set {link}b up
 ip route add default via {gateway}
+export DOCKER_SERVICE_PREFER_OFFLINE_IMAGE=1  # Swarm asks registries first, for 20 s without a network
 exec dockerd --data-root {place}/data --exec-root /run/exec --pidfile /run/dockerd.pid -H unix:///var/run/docker.sock \
   -H tcp://{address}:2376 --tlsverify --tlscacert {place}/tls/ca.pem --tlscert {place}/tls/server.pem \
   --tlskey {place}/tls/server-key.pem
