@@ -8,7 +8,7 @@ These belong to one node, the manager that is asked, so the task stays on it. Po
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
