@@ -13,7 +13,8 @@
     container_files    how it gets its files: by mounts, or by volumes where its engine sees other files
     volumes            named volumes, read and written through their engine
     volume_files       what a server finds in them: versions that were brought there, config files
-    swarm              services of Docker Swarm
+    swarm              Docker Swarm
+    swarm_server       one service there
     container_options  how it is run, as plain data for the Docker SDK
     engine             the engine, on this machine or another
     engine_errors      the one place where its errors become ours

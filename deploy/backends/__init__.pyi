@@ -5,6 +5,7 @@ from . import ports as ports
 from . import process_server as process_server
 from . import record as record
 from . import remote_config as remote_config
+from . import swarm_server as swarm_server
 from .backend import Backend as Backend
 from .backend import Capabilities as Capabilities
 from .backend import ConfigStore as ConfigStore

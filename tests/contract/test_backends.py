@@ -110,7 +110,7 @@ def kill_in_pod(server: Server) -> None:
 
 
 def in_pods(directory: Path) -> dict[str, object]:
-    part = KubernetesPart(version=VERSION, namespace=NAMESPACE[-1], pull_policy="Never",
+    part = KubernetesPart(version=VERSION, namespace=NAMESPACE[-1] if NAMESPACE else "none", pull_policy="Never",
                           models=ModelsPart(host_path=str(directory / "models")))
     return {"image": STAND_IN, "kubernetes": part, "drain": 0.0}
 
@@ -583,10 +583,7 @@ def test_a_process_outlives_the_program_that_detached_it(tmp_path: Path, detach:
     grpc, rest = free_ports()
     program = textwrap.dedent(f"""
         from deploy.backends.base import ProcessOptions
-        from deploy.backends.kubernetes.cluster import connect as connect_cluster
-from deploy.backends.kubernetes.options import KubernetesOptions
-from deploy.backends.kubernetes.server import KubernetesServer
-from deploy.backends.process_server import ProcessServer
+        from deploy.backends.process_server import ProcessServer
         from deploy.types import Endpoint
         server = ProcessServer(ProcessOptions("fake", {fake_argv(grpc, rest)!r},
                                Endpoint("127.0.0.1", {grpc}, {rest}), {str(tmp_path)!r}))
@@ -608,10 +605,7 @@ def test_ctrl_c_reaches_neither_the_detached_server_nor_is_it_lost(tmp_path: Pat
     program = textwrap.dedent(f"""
         import os, signal
         from deploy.backends.base import ProcessOptions
-        from deploy.backends.kubernetes.cluster import connect as connect_cluster
-from deploy.backends.kubernetes.options import KubernetesOptions
-from deploy.backends.kubernetes.server import KubernetesServer
-from deploy.backends.process_server import ProcessServer
+        from deploy.backends.process_server import ProcessServer
         from deploy.types import Endpoint
         server = ProcessServer(ProcessOptions("fake", {fake_argv(grpc, rest)!r},
                                Endpoint("127.0.0.1", {grpc}, {rest}), {str(tmp_path)!r}))
