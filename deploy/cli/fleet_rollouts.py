@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
@@ -36,6 +37,16 @@ def one_or_several(spec: Spec, chosen: ChosenServers) -> tuple[Spec, tuple[str, 
 
     servers = select_servers(spec, *chosen)
     return (servers[0], None) if len(servers) == 1 else (spec, tuple(server.short_name for server in servers))
+
+
+def refuse_while_all_are_released(path: Path, spec: Spec, model: str, version: int) -> None:
+    """Raises LockHeld if a release of the model to another version is open of all servers of the file, and the spec is
+    that of one of them."""
+    from deploy import fleet
+    from deploy.spec import load_spec
+
+    if spec.fleet:
+        fleet.refuse_beside(load_spec(path), model, version)
 
 
 def adjusted(spec: Spec, **changes: Any) -> Spec:

@@ -16,6 +16,7 @@ from deploy.cli.fleet_rollouts import (
     fleet_plan,
     one_or_several,
     plan_text,
+    refuse_while_all_are_released,
     release_verbs,
     tell_event,
     tell_fleet_history,
@@ -119,6 +120,7 @@ def _rollout(app: click.Group) -> None:
             elif go_on or resume:
                 done = verbs.go_on(spec, model, approve=go_on, progress=progress)
             else:
+                refuse_while_all_are_released(spec_path, spec, model, check_version(to))
                 done = verbs.roll_out(spec, model, check_version(to), pause_before=pause_before, note=note,
                                       allow_breaking=allow_breaking, despite_freeze=despite_freeze, progress=progress)
         _tell_done(done, as_json=as_json, events=events)

@@ -11,6 +11,7 @@ from .running import abort as abort
 from .running import go_on as go_on
 from .running import history as history
 from .running import inherit as inherit
+from .running import refuse_beside as refuse_beside
 from .running import roll_back as roll_back
 from .running import roll_out as roll_out
 from .running import unfinished as unfinished

@@ -13,15 +13,17 @@ from deploy.errors import RolloutError
 from deploy.fleet.driver import FleetDriver, FleetOutcome
 from deploy.fleet.policy import size
 from deploy.fleet.server import FleetServer
-from deploy.fleet.shared import fleet_ledger
+from deploy.fleet.shared import LOCK_LOST, fleet_ledger
 from deploy.locks import whoami
 from deploy.rollout.goals import model_of
 from deploy.spec import Spec
 from deploy.state import FleetRelease, Ledger, fleet_releases
 from deploy.state import fleet_release as recorded
+from deploy.state.ledger import Line, utc_now
 from deploy.state.release import Kind, entry
 from deploy.types import Serving
 
+_KEPT = ("soak", "hold", "canary", "compare")  # of rollout: an open release keeps what it began with
 _NOTHING = "nothing to do: all servers serve it like that already"
 
 
@@ -74,23 +76,45 @@ class FleetContext:
 
     def begin(self, kind: Kind, version: int, waves: tuple[tuple[str, ...], ...], before: Mapping[str, Serving], *,
               note: str = "", pauses: frozenset[int] = frozenset(), home: Mapping[str, int] | None = None,
-              allow_breaking: str = "", some: bool = False) -> FleetRelease:
-        """some: whether it is about some of the servers only, so that no other joins it."""
-        number, part = 1 + sum(line["event"] == "fleet_begin" for line in self.ledger.read()), self.spec.rollout
-        return fleet_releases([self.ledger.append(
-            "fleet_begin", release=f"f{number}", model=self.model, kind=kind, version=version,
-            waves=[list(wave) for wave in waves], before={name: live.to_json() for name, live in before.items()},
-            home=dict(home or {}), by=whoami(), note=note or allow_breaking, pauses=sorted(pauses),
-            options={"allow_breaking": allow_breaking, "soak": part.soak, "hold": part.hold, "some": some})])[0]
+              allow_breaking: str = "", some: bool = False, unknown: Mapping[str, str] | None = None
+              ) -> FleetRelease:
+        """some: whether it is about some of the servers only, so that no other joins it. unknown: of a rollback, the
+        servers without a home, and why. Raises RolloutError if a rollout's can't be written."""
+        part = self.spec.rollout
+        line = self._written("fleet_begin", {
+            "release": f"f{self._number()}", "model": self.model, "kind": kind, "version": version,
+            "waves": [list(wave) for wave in waves], "before": {name: live.to_json() for name, live in before.items()},
+            "home": dict(home or {}), "by": whoami(), "note": note or allow_breaking, "pauses": sorted(pauses),
+            "options": {"allow_breaking": allow_breaking, "soak": part.soak, "hold": part.hold, "canary": part.canary,
+                        "compare": part.compare if isinstance(part.compare, bool) else None, "some": some,
+                        "unknown": dict(unknown or {})}}, back=kind == "rollback")
+        return fleet_releases([line])[0]
+
+    def _number(self) -> int:
+        """The next release's. Lines of the first ones may be gone."""
+        numbers = [release.id[1:] for release in fleet_releases(self.ledger.read())]
+        return 1 + max((int(number) for number in numbers if number.isdecimal()), default=0)
+
+    def _written(self, event: str, fields: Mapping[str, Any], *, back: bool) -> Line:
+        """The line as the ledger has it. On the way back it may be lost: a full disk doesn't keep the label."""
+        try:
+            return self.ledger.append(event, **fields)
+        except RolloutError as e:
+            if e.id == LOCK_LOST or not back:
+                raise
+            self.progress(e.message)
+            return {"at": utc_now().isoformat(timespec="milliseconds"), "event": event, **fields}
 
     def undo(self, release: FleetRelease, reason: str) -> FleetReleased:
         if not release.undoing:
-            release = recorded.after(release, self.ledger.append("fleet_undo", release=release.id, reason=reason))
+            release = recorded.after(release, self._written(
+                "fleet_undo", {"release": release.id, "reason": reason}, back=True))
         return self.drive(release, asked_to_undo=True)
 
     def go_on(self, release: FleetRelease, *, approve: bool = False) -> FleetReleased:
         waves = [release.paused] if release.paused and approve else []
-        line = self.ledger.append("fleet_go", release=release.id, by=whoami(), waves=waves)
+        line = self._written("fleet_go", {"release": release.id, "by": whoami(), "waves": waves},
+                             back=release.kind == "rollback" or bool(release.undoing))
         release = self._with_joined(recorded.after(release, line))
         self.progress(f"going on with release {release.id}, begun {release.began}")
         return self.drive(release)
@@ -101,34 +125,35 @@ class FleetContext:
         joins = release.kind == "rollout" and not release.undoing and not release.options.get("some")
         for member in self.spec.members if joins else ():
             view = FleetServer(member, release.model).view() if member.short_name not in known else None
-            if view is not None and view.live is not None:
+            if view is not None and view.before is not None:
                 self.progress(f"{member.short_name} joined since the release began")
                 release = recorded.after(release, self.ledger.append(
-                    "fleet_join", release=release.id, server=member.short_name, before=view.live.to_json()))
+                    "fleet_join", release=release.id, server=member.short_name, before=view.before.to_json()))
         return release
 
     def drive(self, release: FleetRelease, *, asked_to_undo: bool = False) -> FleetReleased:
         allow = str(release.options.get("allow_breaking", ""))
-        times = {name: release.options.get(name) for name in ("soak", "hold")}
-        servers = [FleetServer(rollout.adjusted(member, **times), release.model, allow_breaking=allow)
+        kept = {name: release.options.get(name) for name in _KEPT}
+        servers = [FleetServer(rollout.adjusted(member, **kept), release.model, allow_breaking=allow)
                    for member in self.spec.members]
         part, within = self.spec.rollout, {name for wave in release.waves for name in wave}
-        ended = FleetDriver([server for server in servers if server.name in within], self.ledger, release,
-                            most_unavailable=size(part.max_unavailable, len(servers)), patience=part.patience,
-                            progress=self.progress).run()
-        if ended.outcome == "done":
-            self._remember(next((server for server in servers if server.name in within - ended.missing.keys()), None))
-        latest = next(r for r in fleet_releases(self.ledger.read()) if r.id == release.id)
-        released = FleetReleased(latest, ended)
-        _raise_if_incomplete(released, latest, asked_to_undo=asked_to_undo)
+        driver = FleetDriver([server for server in servers if server.name in within], self.ledger, release,
+                             most_unavailable=size(part.max_unavailable, len(servers)), patience=part.patience,
+                             progress=self.progress)
+        ended = driver.run()
+        if ended.outcome == "done" and not release.options.get("some") and len(set(release.home.values())) < 2:
+            self._remember(next((server for server in servers if server.name in within - ended.missing.keys()), None),
+                           back=release.kind == "rollback")
+        released = FleetReleased(driver.release, ended)
+        _raise_if_incomplete(released, driver.release, asked_to_undo=asked_to_undo)
         return released
 
-    def _remember(self, server: FleetServer | None) -> None:
+    def _remember(self, server: FleetServer | None, *, back: bool) -> None:
         """What all of them serve now, for those that join later."""
         live = server.view().live if server is not None else None
         if server is not None and live is not None:
-            self.ledger.append("fleet_known_good", model=self.model, serving=live.to_json(),
-                      entry=portable(entry(model_of(server.spec, self.model))))
+            self._written("fleet_known_good", {"model": self.model, "serving": live.to_json(), "entry": portable(
+                entry(model_of(server.spec, self.model)))}, back=back)
 
 
 def _raise_if_incomplete(released: FleetReleased, release: FleetRelease, *, asked_to_undo: bool) -> None:

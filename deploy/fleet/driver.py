@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,7 @@ from deploy.fleet.policy import (
     next_action,
 )
 from deploy.fleet.server import FleetServer
+from deploy.fleet.shared import LOCK_LOST
 from deploy.rollout import Unfinished
 from deploy.spec import Spec
 from deploy.state import FleetRelease, Ledger
@@ -43,6 +45,7 @@ from deploy.state.ledger import Line, current_listener, listening
 from deploy.waiting import Deadline
 
 LOOKS, STAGES, BAKES = 32, 8, 256  # servers at a time; those that bake mostly wait
+MOST_CHANGES = 3  # of one server in one run
 RESUME = "run the same rollout again, or with --resume; or undo it: tfs rollout MODEL --abort"
 
 _WORDS = {StageVersion: "stage", ChangeServers: "change", BakeServers: "bake", FinishServers: "finish",
@@ -79,7 +82,8 @@ class FleetDriver:
         self._waits = False
         self._members: dict[str, MemberState] = {}
         self._stale, self._staged, self._sent = set(self._servers), set[str](), set[str]()
-        self._looked_at_all, self._trouble = False, ""
+        self._looked_at_all, self._ending, self._trouble = False, False, ""
+        self._changes = Counter[str]()
 
     def run(self) -> FleetOutcome:
         """Until it is done, undone or paused. Raises Unfinished if it was interrupted on the way back."""
@@ -89,7 +93,16 @@ class FleetDriver:
                 outcome = self._once()
             except KeyboardInterrupt:
                 self._interrupted()
+            except RolloutError as e:  # what is done can't be written down
+                if self._goal.backward or self._ending or e.id == LOCK_LOST:
+                    raise
+                self._trouble = e.message
         return outcome
+
+    @property
+    def release(self) -> FleetRelease:
+        """As it is by now, even if that couldn't be written down."""
+        return self._release
 
     def _interrupted(self) -> None:
         if self._goal.backward:
@@ -114,8 +127,10 @@ class FleetDriver:
             self._stale = set(self._servers)  # a server of an early wave may have been started again meanwhile
             self._looked_at_all = True
         elif isinstance(action, FleetEnd):
+            self._ending = True
             return self._end(action)
-        else:
+        elif not self._lost_again(action):
+            self._ending = isinstance(action, FinishServers)
             self._work(action)
         return None
 
@@ -135,6 +150,21 @@ class FleetDriver:
             else:
                 self._members[name] = MemberState(failed=_reason(result), home=False)
         self._stale = set()
+
+    def _lost_again(self, action: Work) -> bool:
+        """Whether one of those that are to be changed had it before, so often that it won't keep it."""
+        if not isinstance(action, ChangeServers):
+            return False
+        for name in action.servers:
+            self._changes[name] += 1
+            if self._changes[name] > MOST_CHANGES:
+                self._members[name] = replace(self._members[name], failed=(
+                    f"version {self._release.version} was brought to it {MOST_CHANGES} times, and it doesn't keep it"))
+                return True
+            before = None if name in self._release.before else self._servers[name].view().before
+            if before is not None:  # it was away when the release began
+                self._note("fleet_join", server=name, before=before.to_json())
+        return False
 
     def _work(self, action: Work) -> None:
         do, names, release = _WORDS[type(action)], action.servers, self._release
@@ -203,6 +233,10 @@ class FleetDriver:
         undone = self._goal.backward and self._release.kind == "rollout"
         missing = {name: self._members[name].failed or self._members[name].away or "it serves something else"
                    for name in action.missing}
+        if self._release.kind == "rollback":
+            unknown = self._release.options.get("unknown", {})
+            missing |= {name: str(unknown.get(name, "nobody knows what it served before"))
+                        for name in self._servers if name not in self._release.home}
         outcome = FleetOutcome("undone" if undone else "done", self._release.undoing, missing=missing)
         self._note("fleet_end", outcome=outcome.outcome, reason=outcome.reason, missing=list(missing))
         return outcome
@@ -212,7 +246,7 @@ class FleetDriver:
         try:
             line = self._ledger.append(event, release=self._release.id, **fields)
         except RolloutError as e:
-            if not (self._goal.backward or event == "fleet_undo"):
+            if e.id == LOCK_LOST or not (self._goal.backward or event == "fleet_undo"):
                 raise
             self._progress(e.message)
             line = {"at": "", "event": event, "release": self._release.id, **fields}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from deploy.backends import Progress
 from deploy.backends.base import silent
-from deploy.errors import LockHeld, SpecError
+from deploy.errors import DeployError, LockHeld, SpecError
 from deploy.fleet.context import FleetReleased, fleet_context, latest_open, portable
 from deploy.fleet.driver import FleetOutcome
 from deploy.fleet.parallel import LOOKING, everywhere
@@ -20,6 +20,7 @@ from deploy.rollout.goals import current, model_of
 from deploy.spec import Spec
 from deploy.state import FleetRelease, Ledger, fleet_releases
 from deploy.state.release import entry
+from deploy.types import Serving
 
 _WAVE = re.compile(r"wave(?::([1-9][0-9]{0,4}))?")
 
@@ -50,8 +51,9 @@ def roll_out(spec: Spec, model: str, to: int, *, pause_before: Sequence[str] = (
                 view.own is None and current(served[name], spec.rollout.label) == to for name, view in views.items()):
             return FleetReleased(None, FleetOutcome("done"))
         waves = waves_of([member.short_name for member in members], spec.rollout.waves)
-        release = context.begin("rollout", to, waves, served, note=note or despite_freeze, some=only is not None,
-                                pauses=_pauses(pause_before, len(waves)), allow_breaking=allow_breaking)
+        release = context.begin("rollout", to, waves, _before(views), note=note or despite_freeze,
+                                pauses=_pauses(pause_before, len(waves)), allow_breaking=allow_breaking,
+                                some=only is not None)
         return context.drive(release)
 
 
@@ -73,10 +75,10 @@ def roll_back(spec: Spec, model: str, to: int | None = None, *, only: Collection
                 unfinished, note or "rolled back")
         members = [member for member in spec.members if only is None or member.short_name in only]
         views = _views(members, model, progress)
-        served = {name: view.live for name, view in views.items() if view.live is not None}
-        home = _homes(members, model, to, progress)
+        home, unknown = _homes(members, model, to, progress)
         waves = (tuple(member.short_name for member in members),)
-        return context.drive(context.begin("rollback", max(home.values()), waves, served, note=note, home=home))
+        return context.drive(context.begin("rollback", max(home.values()), waves, _before(views), note=note, home=home,
+                                           unknown=unknown, some=only is not None))
 
 
 def go_on(spec: Spec, model: str, *, approve: bool = True, progress: Progress = silent) -> FleetReleased:
@@ -101,6 +103,14 @@ def history(spec: Spec, model: str | None = None) -> list[FleetRelease]:
 def unfinished(spec: Spec) -> FleetRelease | None:
     """The release of the fleet that is open. Raises RolloutError if the ledger can't be read."""
     return latest_open(fleet_releases(read_ledger(spec)))
+
+
+def refuse_beside(spec: Spec, model: str, version: int) -> None:
+    """Raises LockHeld if the model is being released to another version on all servers of the spec: one of them alone
+    would be taken back by it."""
+    release = unfinished(spec)
+    if release is not None and release.model == model and release.version != version:
+        raise _held(release)
 
 
 def inherit(fleet: Spec, member: Spec) -> None:
@@ -128,13 +138,23 @@ def _views(members: Sequence[Spec], model: str, progress: Progress) -> dict[str,
     return {result.server: result.value for result in results if result.value is not None}
 
 
-def _homes(members: Sequence[Spec], model: str, to: int | None, progress: Progress) -> dict[str, int]:
-    """The version that each server goes back to; without those that don't answer. Raises RolloutError."""
+def _before(views: Mapping[str, ServerView]) -> dict[str, Serving]:
+    return {name: view.before for name, view in views.items() if view.before is not None}
+
+
+def _homes(members: Sequence[Spec], model: str, to: int | None, progress: Progress
+           ) -> tuple[dict[str, int], dict[str, str]]:
+    """The version that each server goes back to; and of those of which it isn't known, why. Raises RolloutError if
+    it is known of none."""
     results = everywhere(members, lambda member, _: FleetServer(member, model).goes_back_to(to), progress=progress)
+    if any(result.interrupted for result in results):
+        raise KeyboardInterrupt
     homes = {result.server: result.value for result in results if result.value is not None}
-    if not homes:
-        raise next((result.error for result in results if result.error is not None), KeyboardInterrupt())
-    return homes
+    for result in results:
+        if result.error is not None and not (homes and isinstance(result.error, DeployError)):
+            raise result.error
+    return homes, {result.server: result.error.message for result in results
+                   if isinstance(result.error, DeployError)}
 
 
 def _pauses(before: Collection[str], waves: int) -> frozenset[int]:

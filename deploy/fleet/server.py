@@ -14,7 +14,7 @@ from deploy import rollout
 from deploy.backends import Progress
 from deploy.errors import ClientError, RolloutError, ServerError
 from deploy.fleet.policy import MemberState, ReleaseStage
-from deploy.rollout.context import rollout_context
+from deploy.rollout.context import known_good_of, rollout_context
 from deploy.rollout.goals import current, model_of
 from deploy.rollout.plan import backward_goal, strategy_of
 from deploy.spec import Spec
@@ -33,6 +33,11 @@ class ServerView:
     live: Serving | None = None
     own: Release | None = None
     away: str = ""
+
+    @property
+    def before(self) -> Serving | None:
+        """What the way back leads to; None if nobody knows."""
+        return self.own.before if self.own is not None else self.live
 
 
 class FleetServer:
@@ -93,10 +98,10 @@ class FleetServer:
         return ReleaseStage.TRIAL
 
     def goes_back_to(self, to: int | None) -> int:
-        """The version that a rollback leads to. Raises RolloutError if that isn't known, ClientError, ServerError."""
-        with rollout_context(self.spec, self.model) as context:
-            goal = backward_goal(strategy_of(self.spec), self.model, to)
-            return goal(context.ledger, context.live()).version
+        """The version that a rollback leads to; of a server that doesn't answer, by its ledger. Raises RolloutError if
+        that isn't known."""
+        live = self.view().live or known_good_of(self.spec, model_of(self.spec, self.model))
+        return backward_goal(strategy_of(self.spec), self.model, to)(Ledger(self.spec.state_dir), live).version
 
     # -- doing; each raises DeployError, and then the server is as it was, or its own release is open
 

@@ -9,6 +9,7 @@ machines mount, a store, or a Lease and a ConfigMap of a cluster.
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -31,8 +32,10 @@ from deploy.state.ledger import FILE, Line
 
 RENEW = 10.0  # seconds between two renewals
 STALE = 90.0  # seconds without one after which a holder that can't be seen from here is taken for dead
+LOCK_LOST = "lock-lost"  # id of the error
 _MOST = 4096  # bytes of a lock
 _MOST_LEDGER = 1 << 28
+_NUMBER = re.compile(r"[1-9][0-9]{0,14}")
 
 
 class SharedLock(Protocol):
@@ -165,7 +168,7 @@ class _StoreLock:
         """The highest number, and when it was written last; 0 if there is none."""
         numbers = [(int(number), item.changed) for item in self._store.list("") if not item.prefix
                    and item.name.startswith(self._prefix)
-                   and (number := item.name.removeprefix(self._prefix)).isdecimal()]
+                   and _NUMBER.fullmatch(number := item.name.removeprefix(self._prefix))]
         return max(numbers, default=(0, 0.0))
 
     def _holder(self, number: int) -> Owner | None:
@@ -205,7 +208,10 @@ class SharedLedger(Ledger):
         self._place, self._lost, self._fetched = place, lost, False
 
     def read(self) -> list[Line]:
-        """See Ledger.read. The shared one counts."""
+        """See Ledger.read. The shared one counts. Who has no lock leaves the copy alone: it may be the holder's."""
+        if self._lost is None:
+            with self._told("read"):
+                return self._lines(self._place.read())
         self._fetch()
         return super().read()
 
@@ -213,7 +219,7 @@ class SharedLedger(Ledger):
         """See Ledger.append; the others see the line, too. Raises RolloutError if somebody else has the lock by now."""
         if self._lost is not None and self._lost.is_set():
             raise RolloutError("somebody else has taken the lock of these servers over: this run was silent for too "
-                               "long", hint="look what was done: tfs history; then begin again", id="lock-lost")
+                               "long", hint="look what was done: tfs history; then begin again", id=LOCK_LOST)
         self._fetch()
         line = super().append(event, **fields)
         with self._told("write"):

@@ -1,7 +1,7 @@
 """The ledger of many servers, read as releases. Each server's own steps are in its own ledger.
 
     fleet_begin   model, kind, version, waves, what each server served before and where a rollback leads; by, note
-    fleet_join    a server that joined meanwhile, and what it served before
+    fleet_join    a server that joined meanwhile, or was away at the beginning, and what it served before
     fleet_apply   what is about to be done, to which servers
     fleet_confirm what was done, how long it took, and where it failed
     fleet_pause   the wave waits for `continue`          fleet_go    someone let it go on
@@ -90,10 +90,11 @@ def after(release: FleetRelease, line: Line) -> FleetRelease:
     """The release as one more of its lines leaves it."""
     event = line["event"]
     if event == "fleet_join":
-        name = str(line["server"])
-        return replace(release, waves=(*release.waves[:-1], (*release.waves[-1], name)),
+        name, waves = str(line["server"]), release.waves or ((),)
+        known = any(name in wave for wave in waves)
+        return replace(release, waves=waves if known else (*waves[:-1], (*waves[-1], name)),
                        before={**release.before, name: Serving.from_json(line["before"])})
-    if event == "fleet_apply" and line.get("do") == "change":
+    if event == "fleet_apply" and line.get("do") in ("change", "bake", "finish"):
         return replace(release, touched=release.touched | set(map(str, line["servers"])))
     if event == "fleet_go":
         return replace(release, paused=0, by=dict(line["by"]),

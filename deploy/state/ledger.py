@@ -97,6 +97,9 @@ class Ledger:
             raise RolloutError(f"can't read the ledger {self.path}: {files.reason(e)}",
                                hint="it is a file that tfs writes; move away what lies there",
                                id="ledger-unusable") from e
+        return self._lines(data)
+
+    def _lines(self, data: bytes) -> list[Line]:
         lines = []
         for number, text in enumerate(data.split(b"\n"), 1):
             try:
@@ -159,9 +162,48 @@ class _KnownGood(_Event, kw_only=True):
     serving: _Serving
 
 
+class _FleetBegin(_Event, kw_only=True):
+    release: str
+    model: str
+    kind: Literal["rollout", "rollback"]
+    version: int
+    waves: list[list[str]]
+    before: dict[str, _Serving]
+    by: dict[str, Any]
+    home: dict[str, int] = {}
+    note: str = ""
+    options: dict[str, Any] = {}
+    pauses: list[int] = []
+
+
+class _FleetJoin(_Event, kw_only=True):
+    server: str
+    before: _Serving
+
+
+class _FleetApply(_Event, kw_only=True):
+    do: str
+    servers: list[str]
+
+
+class _FleetPause(_Event, kw_only=True):
+    wave: int
+
+
+class _FleetGo(_Event, kw_only=True):
+    by: dict[str, Any]
+    waves: list[int] = []
+
+
+class _FleetEnd(_End, kw_only=True):
+    missing: list[str] = []
+
+
 _EVENTS: dict[str, type[_Event]] = {
     "begin": _Begin, "passed": _Passed, "pause": _Pause, "go": _Go, "undo": _Undo, "end": _End,
-    "known_good": _KnownGood, "started": _KnownGood}
+    "known_good": _KnownGood, "started": _KnownGood, "fleet_begin": _FleetBegin, "fleet_join": _FleetJoin,
+    "fleet_apply": _FleetApply, "fleet_pause": _FleetPause, "fleet_go": _FleetGo, "fleet_undo": _Undo,
+    "fleet_end": _FleetEnd, "fleet_known_good": _KnownGood}
 
 _RENAMED = {"proven": "known_good", "soak": "bake_before", "hold": "bake_after"}
 """Events and checks by the names that lines of earlier releases have."""

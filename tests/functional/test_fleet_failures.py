@@ -1,0 +1,193 @@
+"""Releases of several real servers (the embedded one, without TensorFlow) in states that nobody wishes for."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from deploy import fleet, rollout, serving
+from deploy.cli.app import app
+from deploy.errors import LockHeld, RolloutError
+from deploy.fleet.driver import FleetDriver
+from deploy.fleet.policy import MemberState, ReleaseStage
+from deploy.fleet.server import FleetServer
+from deploy.fleet.shared import fleet_ledger, read_ledger
+from deploy.spec import Spec, load_spec
+from deploy.state import Ledger
+from tests.functional.test_fleet_releases import NAMES, everywhere, kill, publish, running, served, written
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[Spec]:
+    """Three servers with version 1; 2 and 3 are there."""
+    publish(tmp_path, 3)
+    with running(written(tmp_path, "abc", extra=", max_unavailable: 2, compare: false")) as spec:
+        yield spec
+
+
+def shared(spec: Spec, place: str) -> Spec:
+    spec.path.write_text(spec.path.read_text().replace("patience: 1", f"patience: 1, lock: '{place}'"))
+    return load_spec(spec.path)
+
+
+def test_a_server_that_was_away_at_the_beginning_goes_home_with_the_others(three: Spec) -> None:
+    kill(three.members[0])
+    fleet.roll_out(three, "m", 2, pause_before=["wave:2"])
+    serving.up(three.members[0])
+    assert fleet.go_on(three, "m", approve=False).ended.wave == 2
+    assert served(three)["a"][1] == {"stable": 2}
+    assert fleet.abort(three, "m").ended.outcome == "undone"
+    assert served(three) == everywhere(1, "abc")
+
+
+def test_a_rollback_reaches_a_server_that_is_down(three: Spec) -> None:
+    fleet.roll_out(three, "m", 2)
+    kill(three.members[1])
+    back = fleet.roll_back(three, "m")
+    assert back.release is not None and back.release.home == {"a": 1, "b": 1, "c": 1}
+    serving.up(three.members[1])
+    assert served(three) == everywhere(1, "abc")
+
+
+def test_a_rollback_tells_which_server_knows_nothing_to_go_back_to(three: Spec) -> None:
+    fleet.roll_out(three, "m", 2)
+    (three.members[1].state_dir / "ledger.jsonl").unlink()
+    with pytest.raises(RolloutError, match=r"rollback of m is done, but not on b \(no release is known") as caught:
+        fleet.roll_back(three, "m")
+    assert caught.value.id == "servers-missing"
+    assert served(three) == everywhere(1, "ac") | everywhere(2, "b")
+
+
+def test_a_release_of_some_servers_is_not_what_all_of_them_serve(three: Spec) -> None:
+    fleet.roll_out(three, "m", 2, only=["a"])
+    assert not [line for line in read_ledger(three) if line["event"] == "fleet_known_good"]
+    fleet.roll_out(three, "m", 2)
+    assert [line for line in read_ledger(three) if line["event"] == "fleet_known_good"]
+
+
+def test_a_release_that_a_server_has_begun_by_itself_is_undone_to_what_was_before_it(three: Spec) -> None:
+    rollout.roll_out(three.members[0], "m", 2, pause_before=["promote"])
+    fleet.roll_out(three, "m", 2, pause_before=["wave:2"])
+    undone = fleet.abort(three, "m")
+    assert undone.ended.outcome == "undone" and not undone.ended.missing
+    assert served(three) == everywhere(1, "abc")
+
+
+def test_a_server_that_loses_the_version_again_and_again_ends_the_release(
+        three: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that somebody else reconfigures after each step."""
+    state = FleetServer.state
+    looks = [0]
+
+    def forgetful(self: Any, release: Any, staged: bool) -> MemberState:
+        looks[0] += 1
+        assert looks[0] < 100, "it never ends"
+        real = state(self, release, staged)
+        forgets = self.name == "a" and real.stage > ReleaseStage.STAGED and not release.undoing
+        return MemberState(ReleaseStage.STAGED, real.home) if forgets else real
+
+    monkeypatch.setattr(FleetServer, "state", forgetful)
+    with pytest.raises(RolloutError, match=r"a: .*doesn't keep it"):
+        fleet.roll_out(three, "m", 2)
+    assert fleet.unfinished(three) is None
+
+
+# -- the ledger of all servers
+
+def test_a_full_disk_on_the_way_forward_sends_all_back(three: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    unwritable(monkeypatch, after="fleet_confirm", nth=2)
+    with pytest.raises(RolloutError, match=r"served as before by all servers: can't write the ledger"):
+        fleet.roll_out(three, "m", 2)
+    assert served(three) == everywhere(1, "abc")
+    monkeypatch.undo()
+    assert fleet.roll_out(three, "m", 2).ended.outcome == "done", "the one that is open still is gone on with"
+
+
+@pytest.mark.parametrize("paused", [False, True], ids=["rollback", "abort"])
+def test_a_full_disk_keeps_nobody_from_going_back(three: Spec, monkeypatch: pytest.MonkeyPatch, paused: bool) -> None:
+    fleet.roll_out(three, "m", 2, pause_before=["wave:2"] if paused else [])
+    unwritable(monkeypatch)
+    fleet.roll_back(three, "m")
+    assert {name: labels["stable"] for name, (_, labels) in served(three).items()} == dict.fromkeys("abc", 1)
+
+
+def unwritable(monkeypatch: pytest.MonkeyPatch, after: str = "", nth: int = 0) -> None:
+    """The fleet's ledger can't be written any more, from the n-th such line on."""
+    write, seen = Ledger._write, [0]
+
+    def full(self: Ledger, data: bytes) -> None:
+        event = json.loads(data)["event"]
+        seen[0] += event == after
+        if event.startswith("fleet_") and seen[0] >= nth:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, data)
+
+    monkeypatch.setattr(Ledger, "_write", full)
+
+
+@pytest.mark.parametrize("line", [
+    {"event": "fleet_join", "release": "f1"}, {"event": "fleet_go", "release": "f1"},
+    {"event": "fleet_end", "release": "f1", "outcome": "perhaps"}, {"event": "fleet_pause", "release": "f1"},
+    {"event": "fleet_undo", "release": "f1"}, {"event": "fleet_begin", "release": "f2"},
+    {"event": "fleet_apply", "release": "f1", "do": "change"}])
+def test_a_damaged_line_is_named(tmp_path: Path, line: dict[str, object]) -> None:
+    publish(tmp_path, 1)
+    spec = written(tmp_path, NAMES)
+    with fleet_ledger(spec, "test") as ledger:
+        ledger.append("fleet_begin", release="f1", model="m", kind="rollout", version=2, waves=[["a"]], before={},
+                      by={})
+        ledger.append(**line)
+    with pytest.raises(RolloutError, match=r"line 2 of the ledger .* is damaged"):
+        fleet.history(spec)
+
+
+def test_who_reads_a_shared_ledger_takes_no_line_from_who_writes_it(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(tmp_path, 1)
+    spec = shared(written(tmp_path, NAMES), "memory:readers")
+    with fleet_ledger(spec, "rollout of m") as ledger:
+        ledger.append("first")
+        with monkeypatch.context() as patch:  # it has read just before the line was written
+            patch.setattr("deploy.fleet.shared._StoreLock.read", lambda _: b"")
+            assert read_ledger(spec) == []
+        ledger.append("second")
+    assert [line["event"] for line in read_ledger(spec)] == ["first", "second"]
+
+
+def test_who_has_lost_the_lock_leaves_the_servers_to_who_has_it(three: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = shared(three, "memory:lost")
+    fleet.roll_out(spec, "m", 2, pause_before=["wave:2"])
+    look = FleetDriver._look
+
+    def taken_over(self: FleetDriver) -> None:
+        self._ledger._lost.set()  # type: ignore[attr-defined]
+        look(self)
+
+    monkeypatch.setattr(FleetDriver, "_look", taken_over)
+    with pytest.raises(RolloutError, match="somebody else has taken the lock") as caught:
+        fleet.abort(spec, "m")
+    assert caught.value.id == "lock-lost"
+    assert served(spec)["a"][1] == {"stable": 2}
+
+
+def test_numbers_of_releases_go_on_where_the_first_lines_are_gone(three: Spec) -> None:
+    """A ledger in a cluster keeps its last lines only."""
+    fleet.roll_out(three, "m", 2)
+    fleet.roll_back(three, "m")
+    path = three.state_dir / "ledger.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    second = next(i for i, line in enumerate(lines) if b'"f2"' in line)
+    path.write_bytes(b"".join(lines[second:]))
+    assert fleet.roll_out(three, "m", 3, only=["a"]).release.id == "f3"  # type: ignore[union-attr]
+
+
+def test_a_server_alone_is_not_released_to_another_version_while_all_are(three: Spec) -> None:
+    fleet.roll_out(three, "m", 2, pause_before=["wave:2"])
+    result = CliRunner().invoke(app, ["rollout", "m", "--to", "3", "--server", "a", "--spec", str(three.path)])
+    assert isinstance(result.exception, LockHeld) and "release f1 of all servers" in result.exception.message
