@@ -219,7 +219,7 @@ class SharedLedger(Ledger):
         """See Ledger.append; the others see the line, too. Raises RolloutError if somebody else has the lock by now."""
         if self._lost is not None and self._lost.is_set():
             raise RolloutError("somebody else has taken the lock of these servers over: this run was silent for too "
-                               "long", hint="look what was done: tfs history; then begin again", id=LOCK_LOST)
+                               "long", hint="look what was done: tfs history; then begin again", id="lock-lost")
         self._fetch()
         line = super().append(event, **fields)
         with self._told("write"):
