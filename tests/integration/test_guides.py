@@ -18,7 +18,8 @@ import pytest
 from tests.support.servers import free_ports
 
 ROOT = Path(__file__).parents[2]
-GUIDES = [*sorted((ROOT / "docs/tutorials").glob("*.md")), ROOT / "docs/moving.md", ROOT / "docs/security.md"]
+GUIDES = [*sorted((ROOT / "docs/tutorials").glob("*.md")), ROOT / "docs/moving.md", ROOT / "docs/security.md",
+          ROOT / "docs/kubernetes.md"]
 BLOCK = re.compile(r"^```(?P<language>[a-z]+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```$",
                    re.MULTILINE | re.DOTALL)
 
@@ -67,6 +68,9 @@ def with_ports(spec: str, ports: dict[str, int]) -> str:
     given = f"grpc_port: {ports['8500']}, rest_port: {ports['8501']}"
     if re.search(r"^server: \{", spec, re.MULTILINE):
         return re.sub(r"^server: \{", f"server: {{{given}, ", spec, flags=re.MULTILINE)
+    if re.search(r"^server:$", spec, re.MULTILINE):
+        lines = given.replace(", ", "\n  ")
+        return re.sub(r"^server:$", f"server:\n  {lines}", spec, flags=re.MULTILINE)
     return f"{spec}\nserver: {{{given}}}\n"
 
 

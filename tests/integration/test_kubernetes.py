@@ -150,7 +150,7 @@ def test_up_asks_each_pod_and_down_leaves_nothing_of_ours(unstarted: Spec, place
     assert each(spec) == [ONE] * 3 and ready(spec).ready and serving.up(spec).already
     for replica in up.server.replicas():
         smoke.smoke_test(replica.endpoint, spec.models, smoke.source_of(spec)).raise_if_failed()
-    assert len({line.partition(":")[0] for line in serving.logs(spec, 20).splitlines()}) == 3
+    assert len({line.partition(" | ")[0] for line in serving.logs(spec, 20).splitlines()}) == 3
     assert diagnose(spec).well, diagnose(spec).causes
     assert serving.down(spec) and not serving.down(spec)
     left = [p for p in place.pods() if not p["metadata"].get("deletionTimestamp")]

@@ -16,7 +16,7 @@ PARTS: dict[str, tuple[str, str, str]] = {
                     "fs_group: 2000, pdb: {min_available: 50%}, spread: required, network_policy: false", ""),
     "mirrored": (_SERVER, "replicas: 2, models: {mirror: {every: 10, size: 20Gi, secret: s3, env: {AWS_REGION: eu}}}, "
                  "hpa: {min: 2, max: 8, cpu: 70, memory: 80, metrics: [{type: Pods, pods: {metric: {name: calls}, "
-                 "target: {type: AverageValue, averageValue: 100}}}]}, service_monitor: {labels: {release: prom}}, "
+                 "target: {type: AverageValue, averageValue: '100'}}}]}, service_monitor: {labels: {release: prom}}, "
                  "watch: true, namespace: ml", "repository: s3://bucket/models"),
     "queried": (_SERVER, "models: {baked: true}, keda: {min: 0, max: 9, cpu: 60, prometheus: {address: 'http://p:90', "
                 "query: 'sum(rate(x[1m]))', threshold: 12.5}, triggers: [{type: cron, metadata: {timezone: UTC, "

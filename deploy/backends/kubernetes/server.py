@@ -223,7 +223,7 @@ class KubernetesServer(Scoped):
         texts = {p.name: read(p.name) or (read(p.name, previous=True) if p.restarts else "") for p in self._pods}
         if len(texts) < 2:
             return next(iter(texts.values()), "")
-        lines = {name: [f"{name}: {line}" for line in text.splitlines()[-tail:]] for name, text in texts.items()}
+        lines = {name: [f"{name} | {line}" for line in text.splitlines()[-tail:]] for name, text in texts.items()}
         return "\n".join(line for name in lines for line in lines[name])
 
     def inspect(self, tail: int) -> Inspected:

@@ -36,16 +36,16 @@ def _s3(endpoint: str) -> ObjectService:
 
 
 @contextmanager
-def moto() -> Iterator[ObjectService]:
-    """moto's server: all that it is told is kept in its memory."""
+def moto(host: str = "127.0.0.1") -> Iterator[ObjectService]:
+    """moto's server: all that it is told is kept in its memory. host: another address of this machine, for pods."""
     import requests
 
     (port,) = free_ports(1)
     server = Path(sys.executable).with_name("moto_server")
     if not server.exists():
         absent("moto isn't installed: pip install 'moto[server]'")
-    url = f"http://127.0.0.1:{port}"
-    with running([str(server), "-H", "127.0.0.1", "-p", str(port)], answers(f"{url}/moto-api/")):
+    url = f"http://{host}:{port}"
+    with running([str(server), "-H", host, "-p", str(port)], answers(f"{url}/moto-api/")):
         requests.put(f"{url}/{BUCKET}", timeout=10).raise_for_status()
         yield _s3(url)
 
