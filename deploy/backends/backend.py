@@ -37,6 +37,7 @@ class Capabilities:
     bundled: they are this package's own server, with the TensorFlow that is installed here.
     starts: we start and stop them; else somebody else does.
     manifests: they are objects of a cluster, which others than us can apply, too.
+    leases: who changes one is seen by operators on other machines, by a lock where the server is.
     """
 
     own_files: bool = False
@@ -50,6 +51,7 @@ class Capabilities:
     bundled: bool = False
     starts: bool = True
     manifests: bool = False
+    leases: bool = False
 
 
 class LaunchOptions(Protocol):

@@ -22,7 +22,7 @@ import msgspec
 from deploy.addresses import Address
 from deploy.backends import kubernetes
 from deploy.errors import LockHeld, RolloutError, ServerError
-from deploy.locks import Owner, locked
+from deploy.locks import Owner, locked, renewed
 from deploy.repository.stores import Store
 from deploy.repository.stores.addresses import open_store
 from deploy.spec import KubernetesPart, Spec
@@ -99,25 +99,8 @@ def _held(lock: SharedLock) -> Iterator[threading.Event]:
     except OSError as e:
         raise ServerError(f"can't keep the lock in {lock}: {e}",
                           hint="name a place that can be written as rollout/lock", id="state-directory") from e
-    end, lost = threading.Event(), threading.Event()
-
-    def renew() -> None:
-        while not end.wait(RENEW):
-            with suppress(OSError, ServerError):
-                if not lock.renew():
-                    lost.set()
-                    return
-
-    renewing = threading.Thread(target=renew, name="fleet-lock", daemon=True)
-    renewing.start()
-    try:
+    with renewed(lock, RENEW) as lost:
         yield lost
-    finally:
-        end.set()
-        renewing.join(RENEW)
-        if not lost.is_set():
-            with suppress(OSError, ServerError):
-                lock.let_go()
 
 
 class _StoreLock:

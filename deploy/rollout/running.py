@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
+from deploy import backends
 from deploy.backends.base import Progress, silent
 from deploy.errors import DeployError, LockHeld, RolloutError
-from deploy.locks import locked, whoami
+from deploy.locks import whoami
 from deploy.naming import check_version
 from deploy.repository import Repository, versions_of
 from deploy.rollout.actions import Goal, RolloutOutcome
@@ -114,7 +115,7 @@ def roll_back(spec: Spec, model: str, to: int | None = None, *, note: str = "", 
         return abort(spec, model, note or "rolled back", progress=progress)
     goal = backward_goal(strategy_of(spec), model, to)
     if not running(spec):
-        with locked(spec.state_dir, f"rollback of {model}"):
+        with backends.changing(spec, f"rollback of {model}"):
             served = model_of(spec, model)
             aim = goal(Ledger(spec.state_dir), known_good_of(spec, served))
             return Released(roll_back_offline(spec, served, aim, note), RolloutOutcome("done"))
@@ -131,7 +132,7 @@ def abort(spec: Spec, model: str, reason: str = "aborted", *, progress: Progress
     """Undo a release that is open; if the server is down, it starts with what was served before. Raises RolloutError
     if none is open."""
     if not running(spec):
-        with locked(spec.state_dir, f"rollback of {model}"):
+        with backends.changing(spec, f"rollback of {model}"):
             undone = undo_offline(spec, model_of(spec, model), _required(Ledger(spec.state_dir), model), reason)
             return Released(undone, RolloutOutcome("undone", undone.reason))
     return _resume(spec, model, reason, progress or silent)
@@ -139,7 +140,7 @@ def abort(spec: Spec, model: str, reason: str = "aborted", *, progress: Progress
 
 def _finish_rollback(spec: Spec, model: str, progress: Progress) -> Released:
     if not running(spec):
-        with locked(spec.state_dir, f"rollback of {model}"):
+        with backends.changing(spec, f"rollback of {model}"):
             open_one = _required(Ledger(spec.state_dir), model)
             return Released(finish_offline(spec, model_of(spec, model), open_one), RolloutOutcome("done"))
     return _resume(spec, model, "", progress)
@@ -150,7 +151,7 @@ def repair(spec: Spec, *, progress: Progress | None = None) -> None:
 
     Raises LockHeld while a release is open, ServerError if the server doesn't run, RolloutError if it can't be done.
     """
-    with locked(spec.state_dir, "repair"):
+    with backends.changing(spec, "repair"):
         ledger = Ledger(spec.state_dir)
         unfinished = _open(ledger)
         if unfinished is not None:
@@ -162,7 +163,7 @@ def _release(spec: Spec, model: str, kind: Kind, goal_for: GoalFor, *, settled_f
              progress: Progress, planned: Callable[[RolloutPlan], None] | None, allow_breaking: str = "") -> Released:
     """settled_for: the version of a goal that is taken from what is live, which has to be known then; None for one from
     the ledger, which waits for nobody: traffic goes back at once."""
-    with locked(spec.state_dir, f"{kind} of {model}"), rollout_context(spec, model) as context:
+    with backends.changing(spec, f"{kind} of {model}"), rollout_context(spec, model) as context:
         unfinished = _open(context.ledger)
         if unfinished is not None:
             goal = goal_of(unfinished)
@@ -188,7 +189,7 @@ def _release(spec: Spec, model: str, kind: Kind, goal_for: GoalFor, *, settled_f
 
 
 def _resume(spec: Spec, model: str, undo: str, progress: Progress, *, approve: bool = False) -> Released:
-    with locked(spec.state_dir, f"rollout of {model}"), rollout_context(spec, model) as context:
+    with backends.changing(spec, f"rollout of {model}"), rollout_context(spec, model) as context:
         return _go_on(context, _required(context.ledger, model), undo, progress, approve=approve)
 
 

@@ -16,7 +16,7 @@ from deploy.backends import Progress, Server, silent
 from deploy.client.failures import answers_no
 from deploy.client.interfaces import Control, ReloadControl
 from deploy.errors import DeployError, Rejected, RolloutError
-from deploy.locks import locked, whoami
+from deploy.locks import whoami
 from deploy.readiness import unserved
 from deploy.render import models_config
 from deploy.rollout import configs
@@ -60,7 +60,7 @@ def watch(spec: Spec, *, progress: Progress | None = None) -> Watched:
     Raises LockHeld if it is being changed, ServerError if it doesn't run, RolloutError if it can't be done, and
     ClientError.
     """
-    with locked(spec.state_dir, "watch"):
+    with backends.changing(spec, "watch"):
         ledger = Ledger(spec.state_dir)
         lines = ledger.read()
         unfinished = next((r for r in reversed(releases(lines)) if r.open), None)

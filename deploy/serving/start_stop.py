@@ -17,7 +17,6 @@ from deploy.backends.process_server import uninterrupted
 from deploy.client.failures import busy
 from deploy.client.interfaces import Control, ReloadControl
 from deploy.errors import ClientError, DeployError, Rejected, ServerError, SpecError
-from deploy.locks import locked
 from deploy.render import models_config
 from deploy.serving import preflight, snapshot, startup
 from deploy.serving.drift import read_config
@@ -68,7 +67,7 @@ def up(spec: Spec, *, progress: Progress | None = None, connect: Connect = snaps
     Whatever it raises, KeyboardInterrupt included, nothing that it started is left.
     """
     progress = progress or silent
-    with locked(spec.state_dir, "up"):
+    with backends.changing(spec, "up"):
         deadline = Deadline(spec.server.start_timeout)
         server = _running(spec)
         try:
@@ -183,7 +182,7 @@ def down(spec: Spec, *, volumes: bool = False, progress: Progress | None = None,
     if not backends.preferred(spec).capabilities.starts:
         raise ServerError(f"{spec.name} is somebody else's: tfs hasn't started it, and doesn't stop it", id="not-ours",
                           hint="stop it where it runs; to let go of it, remove the spec and its state")
-    with locked(spec.state_dir, "down"):
+    with backends.changing(spec, "down"):
         server = _alive(spec, certain=True)
         if server is not None:
             _stop(spec, server, progress or silent, connect)

@@ -17,7 +17,7 @@ import pytest
 
 from deploy import client, rollout, serving, smoke
 from deploy.backends import BACKENDS
-from deploy.errors import DeployError, RolloutError, ServerError
+from deploy.errors import DeployError, ServerError
 from deploy.render.kubernetes import manifests, role
 from deploy.render.kubernetes.roles import RoleVerb
 from deploy.repository import Repository
@@ -213,7 +213,7 @@ def test_each_command_runs_with_the_rights_of_its_role_through_the_api_server(
         assert serving.logs(spec, 5)
     with may("doctor"):
         assert diagnose(spec).well, diagnose(spec).causes
-    with may("status"), pytest.raises(RolloutError, match="may not patch configmaps"):
+    with may("status"), pytest.raises(ServerError, match="may not get leases"):
         rollout.roll_out(spec, "half", 2)
     assert each(spec) == [ONE] * 2 and named(spec) == ONE
     with may("rollout"):

@@ -1,22 +1,25 @@
-"""What is rendered, in a real cluster: it takes each object, pods mirror an object store, Roles are just enough."""
+"""What is rendered, in a real cluster: it takes each object, and pods mirror an object store. Two operators at once."""
 
 from __future__ import annotations
 
 import os
 import random
+import socket
 from collections.abc import Iterator
+from contextlib import nullcontext
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from deploy import rollout, serving
+from deploy import backends, rollout, serving
 from deploy.backends.kubernetes.cluster import MANAGER
-from deploy.errors import DeployError
-from deploy.render.kubernetes import RoleVerb, SpecTexts, manifests, role
+from deploy.backends.kubernetes.lease import LEASE
+from deploy.errors import LockHeld
+from deploy.render.kubernetes import SpecTexts, manifests
 from deploy.repository import Repository, pull
-from deploy.serving.doctor.diagnosis import diagnose
 from deploy.serving.ready import ready
 from deploy.spec import KubernetesPart, MirrorPart, ModelsPart, ServicePart, Spec
 from deploy.types import ModelVersion
@@ -110,33 +113,22 @@ def test_pods_mirror_an_object_store_and_a_release_waits_for_them(
         assert serving.down(spec)
 
 
-def with_rights(place: Namespace, spec: Spec, verb: RoleVerb, directory: Path, patch: pytest.MonkeyPatch) -> None:
-    """From now on we are somebody with the Role of this command."""
-    rules = role(spec, verb, manifests(spec))["rules"]
-    patch.setenv("KUBECONFIG", str(place.account(rules, directory)))
-
-
-@pytest.mark.tensorflow
-def test_each_command_works_with_its_role(place: Namespace, repository: Repository, tmp_path: Path,
-                                          monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = served(place, tmp_path, ModelsPart(host_path=str(repository.root)), reach="api")
-    with_rights(place, spec, "up", tmp_path, monkeypatch)
-    serving.up(spec)
-    with_rights(place, spec, "status", tmp_path, monkeypatch)
-    status = serving.status(spec)
-    assert status.ready and not status.problems and ready(spec).ready
-    with pytest.raises(DeployError, match="may not patch|may not"):
-        rollout.roll_out(spec, "half", 2)
-    with_rights(place, spec, "rollout", tmp_path, monkeypatch)
-    rollout.repair(spec)
-    rollout.roll_out(spec, "half", 2)
-    with_rights(place, spec, "logs", tmp_path, monkeypatch)
-    assert "Running gRPC ModelServer" in serving.logs(spec, 500)
-    with_rights(place, spec, "doctor", tmp_path, monkeypatch)
-    diagnosis = diagnose(spec)
-    assert diagnosis.well and not [cause for cause in diagnosis.causes if cause.rule == "rbac"], diagnosis.causes
-    with pytest.raises(DeployError, match="may not"):
-        serving.down(spec)
-    with_rights(place, spec, "down", tmp_path, monkeypatch)
-    assert serving.down(spec)
-    assert not place.cluster.list(("apps/v1", "Deployment"))
+def test_operators_on_two_machines_see_each_other(place: Namespace, repository: Repository, tmp_path: Path) -> None:
+    here, there = (served(place, tmp_path / name, ModelsPart(host_path=str(repository.root)))
+                   for name in ("here", "there"))
+    taken = pytest.raises(LockHeld, match="holds the lock of these servers, Lease half-plus in namespace")
+    with backends.changing(here, "rollout of half"), taken:
+        serving.up(there)
+    with backends.changing(there, "up"):
+        pass
+    gone = f"somebody@{socket.gethostname()} (process {2**22 - 1})"
+    lease = place.cluster.get(LEASE, "half-plus")
+    assert lease is not None and lease["metadata"]["labels"]["org.tfs-deploy/name"] == "half-plus"
+    now = datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    for holder, free in ((gone, True), ("somebody@elsewhere (process 7)", False)):
+        lease = place.cluster.get(LEASE, "half-plus") or {}
+        spec = {**lease["spec"], "holderIdentity": holder, "renewTime": now}
+        place.cluster.request("PUT", place.cluster.path(LEASE, "half-plus"), "write it", body={**lease, "spec": spec})
+        refused = nullcontext() if free else pytest.raises(LockHeld, match="somebody@elsewhere")
+        with refused, backends.changing(here, "up"):
+            pass

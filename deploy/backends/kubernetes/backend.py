@@ -36,7 +36,7 @@ class KubernetesBackend:
 
     name = "kubernetes"
     capabilities = Capabilities(own_files=True, own_network=True, drains=True, restarts=True, replicas=True,
-                                logs_after_end=True, limits_memory=True, manifests=True)
+                                logs_after_end=True, limits_memory=True, manifests=True, leases=True)
     user: str | None = None  # what pods read isn't on this machine
 
     @property

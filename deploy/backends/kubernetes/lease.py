@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 
-from deploy.backends.kubernetes.cluster import Cluster, Object
+import psutil
+
+from deploy.backends.kubernetes.cluster import Cluster, Object, connect
 from deploy.errors import LockHeld, ServerError
-from deploy.locks import Owner
+from deploy.locks import Owner, renewed
+from deploy.render.kubernetes import labels, object_name, part_of
+from deploy.spec import Spec
 
 LEASE, MAP = ("coordination.k8s.io/v1", "Lease"), ("v1", "ConfigMap")
 MOST_BYTES = 900_000  # of the text; Kubernetes lets a ConfigMap have 1 MiB
 _KEY = "ledger.jsonl"
+_SECONDS = 30.0  # without renewal, until others may change a server
+_OWNER = re.compile(r"@(?P<host>\S+) \(process (?P<pid>\d+)\)$")  # see locks.Owner
 
 
 class KubernetesLease:
     """A lock. name: the Lease's. why: for those who have to wait. seconds: without renewal, until others may take it.
+    labels: of a new one.
 
     All raise ServerError, BackendMissing.
     """
 
-    def __init__(self, cluster: Cluster, name: str, why: str, seconds: float) -> None:
+    def __init__(self, cluster: Cluster, name: str, why: str, seconds: float, labels: Mapping[str, str] | None = None
+                 ) -> None:
         self._cluster, self._name, self._why, self._seconds = cluster, name, why, int(seconds)
+        self._labels = dict(labels or {})
         self._us = str(Owner.here())
 
     def __str__(self) -> str:
@@ -29,7 +42,7 @@ class KubernetesLease:
     def take(self) -> None:
         """Raises LockHeld if somebody has it."""
         lease = self._cluster.get(LEASE, self._name)
-        if lease is not None and (holder := _holder(lease)) and not _over(lease):
+        if lease is not None and (holder := _holder(lease)) and not _over(lease) and not ended_here(holder):
             raise LockHeld(f"{holder} holds the lock of these servers, {self}", by=holder,
                            since=str(lease["spec"].get("acquireTime", "")),
                            hint=f"wait until it is done; a holder that is dead gives way after {self._seconds} s")
@@ -54,7 +67,7 @@ class KubernetesLease:
         spec = dict((before or {}).get("spec") or {})
         acquired = spec.get("acquireTime", now) if spec.get("holderIdentity") == holder else now
         changes = spec.get("leaseTransitions", 0) + (spec.get("holderIdentity") != holder and bool(holder))
-        lease = {"apiVersion": LEASE[0], "kind": LEASE[1], "metadata": {"name": self._name},
+        lease = {"apiVersion": LEASE[0], "kind": LEASE[1], "metadata": {"name": self._name, "labels": self._labels},
                  "spec": {"holderIdentity": holder, "leaseDurationSeconds": self._seconds, "renewTime": now,
                           "acquireTime": acquired, "leaseTransitions": int(changes)}}
         try:
@@ -81,6 +94,22 @@ class KubernetesLease:
         kept = text if len(text) <= MOST_BYTES else text[-MOST_BYTES:].partition(b"\n")[2]
         self._cluster.apply({"apiVersion": MAP[0], "kind": MAP[1], "metadata": {"name": self._name},
                              "data": {_KEY: kept.decode()}})
+
+
+@contextmanager
+def held(spec: Spec, why: str) -> Iterator[None]:
+    """Keep others on other machines, and in the cluster, from changing the spec's server. Raises LockHeld as well."""
+    name = object_name(spec)
+    lease = KubernetesLease(connect(part_of(spec)), name, why, _SECONDS, labels(spec))
+    lease.take()
+    with renewed(lease, _SECONDS / 3):
+        yield
+
+
+def ended_here(holder: str) -> bool:
+    """Whether a holder was a process of this machine that is gone: it was killed, and nobody needs to wait for it."""
+    match = _OWNER.search(holder)
+    return match is not None and match["host"] == socket.gethostname() and not psutil.pid_exists(int(match["pid"]))
 
 
 def _holder(lease: Object) -> str:

@@ -29,7 +29,7 @@ KINDS = (*WORKLOADS, ("v1", "Service"), ("v1", "ConfigMap"), ("v1", "Secret"), (
          ("autoscaling/v2", "HorizontalPodAutoscaler"), ("autoscaling/v1", "HorizontalPodAutoscaler"),
          ("keda.sh/v1alpha1", "ScaledObject"), ("networking.k8s.io/v1", "NetworkPolicy"),
          ("monitoring.coreos.com/v1", "ServiceMonitor"), ("serving.kserve.io/v1beta1", "InferenceService"),
-         ("v1", "ServiceAccount"), *RIGHTS)
+         ("v1", "ServiceAccount"), ("coordination.k8s.io/v1", "Lease"), *RIGHTS)
 _EXEC = 20.0  # seconds for a command in a pod
 
 

@@ -21,7 +21,8 @@ _RESOURCES = {
     "ScaledObject": ("keda.sh", "scaledobjects"),
     "NetworkPolicy": ("networking.k8s.io", "networkpolicies"), "CronJob": ("batch", "cronjobs"),
     "ServiceMonitor": ("monitoring.coreos.com", "servicemonitors"), "Role": (_RBAC, "roles"),
-    "RoleBinding": (_RBAC, "rolebindings"), "InferenceService": ("serving.kserve.io", "inferenceservices"),
+    "RoleBinding": (_RBAC, "rolebindings"), "Lease": ("coordination.k8s.io", "leases"),
+    "InferenceService": ("serving.kserve.io", "inferenceservices"),
 }
 _FORWARD = ("get", "create")  # how a connection is opened differs between releases
 
@@ -57,6 +58,8 @@ def rules(spec: Spec, verb: RoleVerb, objects: Iterable[Manifest]) -> list[Polic
 
 def _rules(spec: Spec, verb: RoleVerb, objects: list[Manifest]) -> Iterator[PolicyRule]:
     yield from _find(spec)
+    if verb in ("rollout", "watch", "up", "down"):
+        yield from _lock(spec)
     if verb == "logs":
         yield PolicyRule("", "pods/log", ("get",))
     elif verb == "down":
@@ -87,6 +90,12 @@ def _ask(spec: Spec) -> Iterator[PolicyRule]:
     yield PolicyRule("", "pods/portforward", _FORWARD)
 
 
+def _lock(spec: Spec) -> Iterator[PolicyRule]:
+    """The lock that all operators see. An object that isn't there yet has no name for a rule."""
+    yield PolicyRule(*_RESOURCES["Lease"], ("get", "update"), (object_name(spec),))
+    yield PolicyRule(*_RESOURCES["Lease"], ("create",))
+
+
 def _diagnose() -> Iterator[PolicyRule]:
     """Evidence of what failed. exec: whether the files are there inside."""
     yield PolicyRule("", "events", ("list",))
@@ -96,10 +105,8 @@ def _diagnose() -> Iterator[PolicyRule]:
 
 
 def _release(spec: Spec) -> Iterator[PolicyRule]:
-    """Keep each proven step, under a lock that all operators see. An object that isn't there yet has no name."""
-    yield PolicyRule("", "configmaps", ("patch", "update"), (config_name(spec),))
-    yield PolicyRule("coordination.k8s.io", "leases", ("get", "patch", "update", "delete"), (object_name(spec),))
-    yield PolicyRule("coordination.k8s.io", "leases", ("create",))
+    """Keep each proven step."""
+    yield PolicyRule("", "configmaps", ("patch",), (config_name(spec),))
     for kind in ("Deployment", "StatefulSet"):  # --replace-pods
         yield PolicyRule(*_RESOURCES[kind], ("patch",), (object_name(spec),))
 

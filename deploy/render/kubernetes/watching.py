@@ -1,4 +1,4 @@
-"""A CronJob that runs `tfs watch` once, again and again, with the right to do just that."""
+"""A CronJob that runs `tfs watch`, one look at a time, with the right to do just that."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def watchers(spec: Spec, text: str) -> list[Manifest]:
 def _pod(spec: Spec, account: str) -> dict[str, Any]:
     mounts: list[dict[str, Any]] = [{"name": "spec", "mountPath": _SPEC, "readOnly": True},
                                     {"name": "state", "mountPath": _STATE}]
-    container = tool_container(spec, "watch", ["watch", "--once", f"--spec={_SPEC}/{spec.path.name}"],
+    container = tool_container(spec, "watch", ["watch", f"--spec={_SPEC}/{spec.path.name}"],
                                env={"TFS_STATE_DIR": _STATE}, mounts=mounts)
     pulls = part_of(spec).pull_secrets
     return {
