@@ -2,6 +2,7 @@
 
     backend            the protocol: capabilities, plan, config store, find, logs; the config store on this machine
     registry           all kinds, and the questions that go to each of them: find, logs, config
+    exclusive          one operator at a time, wherever the others are
     base               one server: start, look at, stop; what is told of it
     process            process and embedded: child processes of this machine
     process_server     one child process that may outlive us

@@ -15,11 +15,11 @@ from .base import Progress as Progress
 from .base import Replica as Replica
 from .base import Server as Server
 from .base import silent as silent
+from .exclusive import changing as changing
 from .registry import AUTO as AUTO
 from .registry import BACKENDS as BACKENDS
 from .registry import backend_of as backend_of
 from .registry import base_paths as base_paths
-from .registry import changing as changing
 from .registry import config as config
 from .registry import discard as discard
 from .registry import find as find

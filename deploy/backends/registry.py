@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import suppress
 
-from deploy.backends import kubernetes
 from deploy.backends.backend import Backend, ConfigStore
 from deploy.backends.base import Inspected, Server
 from deploy.backends.container import ContainerBackend
@@ -14,7 +13,6 @@ from deploy.backends.process import EmbeddedBackend, ProcessBackend
 from deploy.backends.remote import RemoteBackend
 from deploy.backends.swarm import SwarmBackend
 from deploy.errors import BackendMissing, SpecError
-from deploy.locks import locked
 from deploy.render import Layout
 from deploy.spec import Spec, check_alone
 from deploy.types import ServedModel
@@ -34,15 +32,6 @@ def backend_of(server: Server) -> Backend:
 def preferred(spec: Spec) -> Backend:
     """The backend that the spec names; for `auto` the one that is asked first. Nothing is asked."""
     return BACKENDS.get(spec.server.backend, AUTO[0])
-
-
-@contextmanager
-def changing(spec: Spec, why: str) -> Iterator[None]:
-    """Nobody else changes the spec's server meanwhile: no other process here, and where servers are operated from
-    several machines, nobody there. Raises LockHeld, ServerError, BackendMissing."""
-    with locked(spec.state_dir, why), (
-            kubernetes.lease.held(spec, why) if preferred(spec).capabilities.leases else nullcontext()):
-        yield
 
 
 def find(spec: Spec, *, certain: bool = False) -> Server | None:
