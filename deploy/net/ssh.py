@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import paramiko
@@ -29,7 +31,8 @@ def connect(host: str, where: str, seconds: float) -> paramiko.SSHClient:
     options = _configured(name)
     known = Path(options.get("userknownhostsfile", "~/.ssh/known_hosts").split()[0]).expanduser()
     client = paramiko.SSHClient()
-    client.load_system_host_keys(str(known)) if known.exists() else None
+    with _readable(known):
+        client.load_system_host_keys(str(known)) if known.exists() else None
     client.set_missing_host_key_policy(paramiko.RejectPolicy())
     target, number = options.get("hostname", name), int(port or options.get("port", "22"))
     user = user or options.get("user", "")
@@ -38,7 +41,7 @@ def connect(host: str, where: str, seconds: float) -> paramiko.SSHClient:
         client.connect(target, number, user or None, timeout=seconds, banner_timeout=seconds,
                        auth_timeout=seconds, key_filename=options.get("identityfile"),
                        sock=paramiko.ProxyCommand(command) if command else None)
-    except (paramiko.SSHException, OSError) as error:
+    except (paramiko.SSHException, OSError, OverflowError) as error:  # the last: of a port beyond 65535
         client.close()
         raise _refused(error, f"{where}: {target}", number, user or "yours", known) from error
     return client
@@ -91,4 +94,16 @@ def _configured(name: str) -> dict[str, str]:
     path = Path("~/.ssh/config").expanduser()
     if not path.is_file():
         return {}
-    return dict(paramiko.SSHConfig.from_path(str(path)).lookup(name).items())
+    with _readable(path):
+        return dict(paramiko.SSHConfig.from_path(str(path)).lookup(name).items())
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """What is wrong with a file of ~/.ssh, as SshRefused."""
+    try:
+        yield
+    except (paramiko.SSHException, paramiko.hostkeys.InvalidHostKey, OSError, ValueError) as error:
+        what = error.args[0] if error.args else error
+        raise SshRefused(f"{path} can't be used: {what}", hint="mend that line; `ssh -G HOST` reads the file, too") \
+            from error
