@@ -18,7 +18,7 @@ import pytest
 from deploy import client, rollout, serving, smoke
 from deploy.backends import BACKENDS
 from deploy.errors import DeployError, ServerError
-from deploy.render.kubernetes import manifests, role
+from deploy.render.kubernetes import labels, manifests, role
 from deploy.render.kubernetes.roles import RoleVerb
 from deploy.repository import Repository
 from deploy.rollout.configs import ConfigFile, find, serving_of
@@ -200,7 +200,7 @@ def test_each_command_runs_with_the_rights_of_its_role_through_the_api_server(
 
     with may("up", without="services"), pytest.raises(ServerError, match="may not patch services") as e:
         serving.up(spec)
-    assert e.value.id == "kubernetes-forbidden"
+    assert e.value.id == "kubernetes-forbidden" and not place.cluster.list(("v1", "ConfigMap"), labels(spec))
     with may("up"):
         up = serving.up(spec)
     assert up.endpoint.host == "127.0.0.1"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -39,6 +39,7 @@ class KubernetesServer(Scoped):
         self._site: Site | None = connect() if found is not None else None
         self._reach = Reach(options.part.reach)
         self._detached = self._started = found is not None
+        self._own, self._applied = found is None, list[Object]()
         self._workload, self._pods = found, list[Pod]()
 
     @property
@@ -79,7 +80,8 @@ class KubernetesServer(Scoped):
             self.apply()
             self._await_first()
         except BaseException:
-            self.stop(0)
+            with suppress(DeployError):  # what went wrong first is what is told
+                self.stop(0)
             raise
         return self.endpoint
 
@@ -90,6 +92,7 @@ class KubernetesServer(Scoped):
             if (one["kind"], one["metadata"]["name"]) != ("ConfigMap", site.config):
                 self._progress(f"applying {one['kind']} {one['metadata']['name']}")
                 site.cluster.apply(one, force=force)
+            self._applied.append(one)  # the config store has written the ConfigMap
 
     def _await_first(self) -> None:
         """Until one pod's server runs, or has run and ended."""
@@ -136,14 +139,19 @@ class KubernetesServer(Scoped):
         if site is None:
             return
         self._reach.close()
-        for one in site.objects():
+        for one in self._ours(site):
             if one["kind"] not in _LAST:
                 site.cluster.delete(one)
         seconds = round(max(0.0, grace))
         self._await_gone(site, seconds)
-        for one in site.objects():  # what pods read goes last
+        for one in self._ours(site):  # what pods read goes last
             site.cluster.delete(one)
         self._workload, self._pods = None, []
+
+    def _ours(self, site: Site) -> Iterable[Object]:
+        """What this process has applied, by name: who may apply needn't be allowed to look for more. Of a server that
+        was found, everything with our labels."""
+        return list(self._applied) if self._own else site.objects()
 
     def _await_gone(self, site: Site, seconds: int) -> None:
         """Until no server runs. A pod that isn't leaving yet has an owner that would make another one in its place."""

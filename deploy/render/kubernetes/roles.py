@@ -116,7 +116,7 @@ def _apply(objects: list[Manifest]) -> Iterator[PolicyRule]:
     for one in objects:
         names.setdefault(one["kind"], []).append(one["metadata"]["name"])
     for kind, own in names.items():
-        yield PolicyRule(*_RESOURCES[kind], ("get", "patch"), tuple(own))
+        yield PolicyRule(*_RESOURCES[kind], ("get", "patch", "delete"), tuple(own))  # a start that fails leaves nothing
         yield PolicyRule(*_RESOURCES[kind], ("create",))
 
 
