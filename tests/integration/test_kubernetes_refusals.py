@@ -142,6 +142,8 @@ def test_who_may_not_is_told_which_rule_would_do(spec: Spec, place: Namespace, t
     with monkeypatch.context() as patch:
         patch.setenv("KUBECONFIG", str(place.account([], tmp_path)))
         with pytest.raises(ServerError, match=r"may not get deployments in namespace") as e:
+            serving.status(spec)
+        with pytest.raises(ServerError, match="may not get leases"):  # the lock comes first
             serving.up(spec)
     assert e.value.id == "kubernetes-forbidden"
     assert '{apiGroups: ["apps"], resources: ["deployments"], verbs: ["get"]}' in e.value.hint
