@@ -102,11 +102,14 @@ def _each(spec: Spec, servers: Sequence[Spec], names: tuple[str, ...], junit: Pa
 
 
 def _of_spec(spec: Spec, names: tuple[str, ...], progress: Progress) -> SmokeReport:
-    from deploy import serving, smoke
+    from deploy import backends, serving, smoke
     from deploy.errors import ServerError
+    from deploy.serving import snapshot
 
     models, server = _chosen(serving.as_known_good(spec), names), serving.find(spec)
     if server is None or not server.alive():
+        if not backends.preferred(spec).capabilities.starts:
+            snapshot.running_server(spec)
         raise ServerError(f"{spec.name} isn't running",
                           hint="start it with `tfs up`, or name a server with --rest-url and --grpc", id="not-running")
     return smoke.smoke_test(server.endpoint, models, smoke.source_of(spec, models), smoke.settings_of(spec), progress)

@@ -138,6 +138,8 @@ def known_good_of(spec: Spec, model: ServedModel) -> Serving:
     """What the server would start with. Raises RolloutError if no release has changed anything since the spec."""
     serving = started_from(Ledger(spec.state_dir).read(), model)
     if serving is None:
+        if not backends.preferred(spec).capabilities.starts:
+            running_server(spec)
         raise RolloutError(f"{spec.name} isn't running, and would start {model.name} as {spec.path.name} says: "
                            "there is nothing to go back to", hint="edit the file, or start it: tfs up",
                            id="config-unreadable")

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from deploy import rollout, serving
 from deploy.backends.remote import endpoint_of
 from deploy.backends.remote_config import RemoteConfig
+from deploy.cli.app import app
 from deploy.errors import DigestMismatch, ServerError, SpecError
 from deploy.render.configs import MODELS
 from deploy.repository import Repository
@@ -174,8 +176,11 @@ def test_it_is_neither_started_nor_stopped(there: Elsewhere, tmp_path: Path) -> 
         serving.logs(spec)
     there.kill()
     where = f"doesn't answer at 127.0.0.1:{there.grpc}; it is started by somebody else"
-    with pytest.raises(ServerError, match=where):
-        serving.up(spec)
+    for attempt in (serving.up, lambda spec: rollout.roll_back(spec, "m"), rollout.watch, rollout.repair):
+        with pytest.raises(ServerError, match=where):
+            attempt(spec)
+    done = CliRunner().invoke(app, ["smoke", "--spec", str(spec.path)])
+    assert isinstance(done.exception, ServerError) and where in done.exception.message
     assert where in serving.status(spec).problems[0] and where in ready(spec).why
     likely = diagnosis.diagnose(spec).most_likely
     assert likely is not None and where in likely.cause
