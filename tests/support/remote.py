@@ -36,7 +36,11 @@ class Elsewhere:
                                       {"stable": version} if labels else {}))
         self.file.write_text(to_text(models_config(served, {m.name: m.base_path for m in served})))
         (place / "monitoring.config").write_text("prometheus_config { enable: true }")
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
 
     def start(self, *flags: str) -> None:
         flags += (*self._flags, "--tfs_fail_on_taken_port=true")
