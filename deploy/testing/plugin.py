@@ -1,7 +1,6 @@
 """The pytest plugin: fixtures that serve models, and `pytest --tfs serving.yaml`, where each smoke check is a test.
 
-pytest loads this in every session of an environment that has the toolkit, so nothing else is imported before somebody
-uses it.
+pytest loads this in every session, so nothing else is imported before somebody uses it.
 """
 
 from __future__ import annotations
@@ -222,10 +221,8 @@ def tfs_server(pytestconfig: pytest.Config, tfs_source: object) -> Iterator[Serv
     yaml = isinstance(tfs_source, str | Path) and Path(tfs_source).suffix in (".yaml", ".yml")
     if yaml and _scope("", pytestconfig) == "session":  # shared by all workers, and ended with the run
         from deploy.testing.sources import readable
-
-        yield session.serve(readable(
-            str(tfs_source), lambda why: pytest.fail.Exception(why, pytrace=False), pytestconfig.getoption(
-                "--tfs-server")))
+        yield session.serve(readable(str(tfs_source), lambda why: pytest.fail.Exception(why, pytrace=False),
+                                     pytestconfig.getoption("--tfs-server")))
         return
     with _serving(pytestconfig, tfs_source) as server:
         yield server
