@@ -63,9 +63,9 @@ def four(tmp_path: Path) -> Iterator[Spec]:
 
 @contextmanager
 def running(spec: Spec) -> Iterator[Spec]:
-    started = fleet.everywhere(spec.members, lambda one, _: serving.up(one))
-    assert all(result.error is None for result in started), started
     try:
+        started = fleet.everywhere(spec.members, lambda one, _: serving.up(one))
+        assert all(result.error is None for result in started), started
         yield spec
     finally:
         fleet.everywhere(load_spec(spec.path).members, lambda one, _: serving.down(one))

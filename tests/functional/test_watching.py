@@ -20,7 +20,7 @@ from deploy.rollout.watching import desired, file_drift
 from deploy.serving import Known
 from deploy.spec import Spec, load_spec
 from deploy.state import Ledger
-from deploy.types import All, ServedModel, Serving, Specific, VersionPolicy
+from deploy.types import All, ServedModel, Specific, VersionPolicy
 from tests.functional.test_remote import ONE, TWO, live, published, staged
 from tests.support.remote import Elsewhere, elsewhere
 from tests.support.servers import until
@@ -169,6 +169,7 @@ def test_the_command_tells_what_it_did(there: Elsewhere, spec: Spec) -> None:
 def test_the_loop_goes_on_through_everything(there: Elsewhere, spec: Spec, monkeypatch: pytest.MonkeyPatch,
                                              capsys: pytest.CaptureFixture[str]) -> None:
     """Well; gone; back with its old file; well again."""
+    before = threading.active_count()  # other tests' clients leave threads of theirs in this process
     from deploy.cli import adopting
     from deploy.waiting import Deadline
 
@@ -187,4 +188,4 @@ def test_the_loop_goes_on_through_everything(there: Elsewhere, spec: Spec, monke
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines] == ["serves", "doesn't", "serves", "serves"], lines
     assert "good again: m was served as 1" in lines[2] and live(load_spec(spec.path), "m") == TWO
-    assert not threading.active_count() > 50 and Serving()
+    assert threading.active_count() - before < 20
