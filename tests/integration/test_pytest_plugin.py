@@ -167,7 +167,8 @@ def test_a_broken_spec_is_one_error_in_one_sentence(project: Project) -> None:
 
 
 def test_one_of_several_servers(project: Project) -> None:
-    project.write("serving.yaml", SPEC + "servers: [{name: a}, {name: b, server: {grpc_port: 8510, rest_port: 8511}}]\n")
+    own = "{grpc_port: 8510, rest_port: 8511}"
+    project.write("serving.yaml", f"{SPEC}servers: [{{name: a}}, {{name: b, server: {own}}}]\n")
     output = project.pytest("--tfs", "serving.yaml", code=2)
     assert "1 error" in output and "name it: --tfs-server, one of a, b" in output and "Traceback" not in output
     assert "has no server 'c'; it has a, b" in project.pytest("--tfs", "serving.yaml", "--tfs-server=c", code=2)
