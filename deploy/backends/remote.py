@@ -175,13 +175,15 @@ class RemoteBackend:
 
     def stage(self, spec: Spec, versions: Sequence[StoredVersion], progress: Progress) -> None:
         """Into the directory that the server looks into, as far as tfs can write there: read back, if they are there
-        already."""
+        already. What is there of another tool, as in a server that was adopted, can't be compared, and stays."""
         place = part_of(spec).stage
         if place is None:
             return
         target = repository.Repository(place)
         for version in versions:
             self._check_name(spec, version)
+            if version.find_manifest() is None and version.mv.version in target.numbered(version.mv.name):
+                continue
             repository.pull(version.repository, target, version.mv, verify=True, step=progress)
 
     def _check_name(self, spec: Spec, version: StoredVersion) -> None:
