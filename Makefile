@@ -100,15 +100,16 @@ check: $(READY) ## lint, types, architecture, generated files
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 	@$(MAKE) configs
-	@git diff --exit-code --stat -- serving_configs docs/cli.md docs/api.md docs/troubleshooting.md || { echo "generated files are out of date: commit what 'make configs' wrote" >&2; exit 1; }
+	@git diff --exit-code --stat -- serving_configs docs/cli.md docs/api.md docs/troubleshooting.md docs/rooms.svg || { echo "generated files are out of date: commit what 'make configs' wrote" >&2; exit 1; }
 
-configs: $(READY) ## regenerate serving_configs/generated, the JSON Schema, docs/cli.md, docs/api.md and docs/troubleshooting.md
+configs: $(READY) ## regenerate serving_configs/generated, the JSON Schema, docs/cli.md, docs/api.md, docs/troubleshooting.md, docs/rooms.svg
 	@for spec in serving_configs/samples/*.yaml; do \
 	  $(TFS) configure --spec $$spec --out serving_configs/generated/$$(basename $$spec .yaml) > /dev/null; done
 	@$(TFS) schema > serving_configs/serving.schema.json
 	@$(BIN)/python docs/cli_reference.py > docs/cli.md
 	@$(BIN)/python docs/api_reference.py > docs/api.md
 	@$(BIN)/python docs/troubleshooting_reference.py > docs/troubleshooting.md
+	@$(BIN)/python docs/rooms.py > docs/rooms.svg
 
 docs: $(READY) ## write the docs as a site into .cache/site; a link that leads nowhere is an error
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/site/mkdocs.yml $(ARGS)
