@@ -19,7 +19,7 @@ WORDS = {
     "spec": "serving.yaml as values", "locks": "who works here", "waiting": "deadlines", "types": "small values",
     "naming": "allowed names", "addresses": "s3://, oci://, ...", "files": "read without trust",
     "extras": "pip extras", "version": "one number", "errors": "one tree"}
-COLOURS = (("state", "#0f9d58"), ("readiness", "#4285f4"), ("errors", "#5f6b7a"))  # up to this room; cli and ui aside
+COLOURS = (("signing", "#0f9d58"), ("readiness", "#4285f4"), ("errors", "#5f6b7a"))  # up to this room; cli and ui aside
 WIDTH, STEP, BOX, GAP = 1190, 72, 150, 16
 
 
@@ -40,7 +40,7 @@ def drawn(rooms: list[list[str]]) -> Iterator[str]:
     last = {room: number for number, floor in enumerate(rooms) for room in floor}
     for number, floor in enumerate(rooms):
         y, wide = STEP * number + 20, len(floor) * (BOX + GAP) - GAP
-        colour = "#ff8f00" if number < 2 else next(c for room, c in COLOURS if number < last[room] or room == "errors")
+        colour = "#ff8f00" if number < 2 else next(c for room, c in COLOURS if number <= last[room])
         if number:
             yield (f'<line x1="{WIDTH / 2:g}" y1="{y - 18}" x2="{WIDTH / 2:g}" y2="{y - 8}" stroke="#8a94a6" '
                    'stroke-width="1.8" marker-end="url(#a)"/>')
