@@ -103,7 +103,7 @@ def fleet_plan(spec: Spec, model: str, version: int, only: Collection[str] | Non
         return rollout.plan_rollout(one, model, version, allow_breaking=allow_breaking, progress=progress).to_json()
 
     with steps(f"plan of {model}", quiet=quiet) as progress:
-        members = [member for member in spec.members if only is None or member.short_name in only]
+        members = fleet.those_of(spec, only)
         results = fleet.everywhere(members, plan, progress=progress, at_once=8)
     servers: dict[str, Any] = {}
     for result in results:

@@ -1,6 +1,7 @@
 from .context import FleetReleased as FleetReleased
 from .driver import FleetOutcome as FleetOutcome
 from .members import select_servers as select_servers
+from .members import those_of as those_of
 from .parallel import ServerResult as ServerResult
 from .parallel import everywhere as everywhere
 from .policy import size as size

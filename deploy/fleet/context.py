@@ -13,13 +13,13 @@ from deploy.errors import RolloutError
 from deploy.fleet.driver import FleetDriver, FleetOutcome
 from deploy.fleet.policy import size
 from deploy.fleet.server import FleetServer
-from deploy.fleet.shared import LOCK_LOST, fleet_ledger
+from deploy.fleet.shared import fleet_ledger
 from deploy.locks import whoami
 from deploy.rollout.goals import model_of
 from deploy.spec import Spec
 from deploy.state import FleetRelease, Ledger, fleet_releases
 from deploy.state import fleet_release as recorded
-from deploy.state.ledger import Line, utc_now
+from deploy.state.ledger import Line, append_if_possible
 from deploy.state.release import Kind, entry
 from deploy.types import Serving
 
@@ -97,13 +97,7 @@ class FleetContext:
 
     def _written(self, event: str, fields: Mapping[str, Any], *, back: bool) -> Line:
         """The line as the ledger has it. On the way back it may be lost: a full disk doesn't keep the label."""
-        try:
-            return self.ledger.append(event, **fields)
-        except RolloutError as e:
-            if e.id == LOCK_LOST or not back:
-                raise
-            self.progress(e.message)
-            return {"at": utc_now().isoformat(timespec="milliseconds"), "event": event, **fields}
+        return append_if_possible(self.ledger, event, lenient=back, tell=self.progress, **fields)
 
     def undo(self, release: FleetRelease, reason: str) -> FleetReleased:
         if not release.undoing:

@@ -36,12 +36,11 @@ from deploy.fleet.policy import (
     next_action,
 )
 from deploy.fleet.server import FleetServer
-from deploy.fleet.shared import LOCK_LOST
 from deploy.rollout import Unfinished
 from deploy.spec import Spec
 from deploy.state import FleetRelease, Ledger
 from deploy.state import fleet_release as recorded
-from deploy.state.ledger import Line, current_listener, listening
+from deploy.state.ledger import LOCK_LOST, Line, append_if_possible, current_listener, listening
 from deploy.waiting import Deadline
 
 LOOKS, STAGES, BAKES = 32, 8, 256  # servers at a time; those that bake mostly wait
@@ -243,13 +242,8 @@ class FleetDriver:
 
     def _note(self, event: str, **fields: Any) -> None:
         """Into the ledger. On the way back a ledger that can't be written stops nobody."""
-        try:
-            line = self._ledger.append(event, release=self._release.id, **fields)
-        except RolloutError as e:
-            if e.id == LOCK_LOST or not (self._goal.backward or event == "fleet_undo"):
-                raise
-            self._progress(e.message)
-            line = {"at": "", "event": event, "release": self._release.id, **fields}
+        line = append_if_possible(self._ledger, event, lenient=self._goal.backward or event == "fleet_undo",
+                                  tell=self._progress, release=self._release.id, **fields)
         self._release = recorded.after(self._release, line)
 
 
@@ -274,5 +268,3 @@ def _reason(result: ServerResult[Any]) -> str:
     if isinstance(result.error, DeployError):
         return result.error.message
     return "interrupted" if result.interrupted else str(result.error or "")
-
-

@@ -29,6 +29,11 @@ def select_servers(spec: Spec, servers: Collection[str] = (), groups: Collection
                  if member.short_name in servers or not set(groups).isdisjoint(member.groups))
 
 
+def those_of(spec: Spec, only: Collection[str] | None) -> tuple[Spec, ...]:
+    """The servers of these short names; all of them for None."""
+    return tuple(member for member in spec.members if only is None or member.short_name in only)
+
+
 def _check(name: str, known: Collection[str], kind: str, others: Collection[str], spec: Spec) -> None:
     """others: the names of the other kind, which people mix up with this one."""
     if name in known:

@@ -10,6 +10,7 @@ from deploy.backends.base import silent
 from deploy.errors import DeployError, LockHeld, SpecError
 from deploy.fleet.context import FleetReleased, fleet_context, latest_open, portable
 from deploy.fleet.driver import FleetOutcome
+from deploy.fleet.members import those_of
 from deploy.fleet.parallel import LOOKING, everywhere
 from deploy.fleet.policy import waves_of
 from deploy.fleet.server import FleetServer, ServerView
@@ -44,7 +45,7 @@ def roll_out(spec: Spec, model: str, to: int, *, pause_before: Sequence[str] = (
             if (unfinished.model, unfinished.kind, unfinished.version) != (model, "rollout", to):
                 raise _held(unfinished)
             return context.go_on(unfinished)
-        members = [member for member in spec.members if only is None or member.short_name in only]
+        members = those_of(spec, only)
         views = _views(members, model, progress)
         served = {name: view.live for name, view in views.items() if view.live is not None}
         if len(served) == len(views) and all(
@@ -73,7 +74,7 @@ def roll_back(spec: Spec, model: str, to: int | None = None, *, only: Collection
                 raise _held(unfinished)
             return context.go_on(unfinished) if unfinished.kind == "rollback" else context.undo(
                 unfinished, note or "rolled back")
-        members = [member for member in spec.members if only is None or member.short_name in only]
+        members = those_of(spec, only)
         views = _views(members, model, progress)
         home, unknown = _homes(members, model, to, progress)
         waves = (tuple(member.short_name for member in members),)

@@ -32,7 +32,6 @@ from deploy.state.ledger import FILE, Line
 
 RENEW = 10.0  # seconds between two renewals
 STALE = 90.0  # seconds without one after which a holder that can't be seen from here is taken for dead
-LOCK_LOST = "lock-lost"  # id of the error
 _MOST = 4096  # bytes of a lock
 _MOST_LEDGER = 1 << 28
 _NUMBER = re.compile(r"[1-9][0-9]{0,14}")

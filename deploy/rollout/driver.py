@@ -36,6 +36,7 @@ from deploy.rollout.actions import (
 from deploy.rollout.live_server import LiveServer, confirm
 from deploy.rollout.policy import known_good, next_action, next_config, promoted, trial_of
 from deploy.state import Ledger, Release
+from deploy.state.ledger import append_if_possible
 from deploy.types import Serving
 from deploy.waiting import Deadline
 
@@ -229,12 +230,8 @@ class Driver:
 
     def _note(self, event: str, **fields: Any) -> None:
         """Into the ledger. On the way back a ledger that can't be written (a full disk) stops nobody."""
-        try:
-            self._ledger.append(event, release=self._release.id, **fields)
-        except RolloutError as e:
-            if not self._at.lenient:
-                raise
-            self._tell(e.message)
+        append_if_possible(self._ledger, event, lenient=self._at.lenient, tell=self._tell, release=self._release.id,
+                           **fields)
 
 
 def _grown(before: int | None, after: int | None) -> dict[str, int]:

@@ -43,7 +43,7 @@ from deploy.serving.snapshot import running_server
 from deploy.signing import receipts
 from deploy.spec import Spec
 from deploy.state import Ledger, Release, releases
-from deploy.state.ledger import Line
+from deploy.state.ledger import Line, append_if_possible
 from deploy.state.release import Kind, after
 from deploy.types import ModelVersion, Serving
 
@@ -210,14 +210,9 @@ def _go_on(context: RolloutContext, release: Release, undo: str, progress: Progr
 
 def _written(ledger: Ledger, release: Release, line: Line, *, back: bool, progress: Progress) -> Line:
     """The line as the ledger has it. On the way back it may be lost: a full disk doesn't keep the label."""
-    event, fields = line["event"], {k: v for k, v in line.items() if k != "event"}
-    try:
-        return ledger.append(event, release=release.id, **fields)
-    except RolloutError as e:
-        if not (back or release.undoing or release.kind == "rollback"):
-            raise
-        progress(e.message)
-        return {"at": "", **line}
+    fields = {k: v for k, v in line.items() if k != "event"}
+    lenient = back or bool(release.undoing) or release.kind == "rollback"
+    return append_if_possible(ledger, line["event"], lenient=lenient, tell=progress, release=release.id, **fields)
 
 
 def _drive(context: RolloutContext, release: Release, goal: Goal, progress: Progress,

@@ -17,6 +17,7 @@ from deploy import files
 from deploy.errors import RolloutError
 
 FILE = "ledger.jsonl"
+LOCK_LOST = "lock-lost"  # id of the error of a ledger whose lock somebody else has by now
 _MOST = 1 << 28  # bytes; a release writes about two thousand
 Line = dict[str, Any]
 
@@ -111,6 +112,19 @@ class Ledger:
             if line is not None:
                 lines.append(line)
         return lines
+
+
+def append_if_possible(ledger: Ledger, event: str, *, lenient: bool, tell: Callable[[str], None], **fields: Any
+                       ) -> Line:
+    """As `ledger.append`. lenient: on the way back what can't be written (a full disk) is told, and stops nobody: the
+    line is given as it would have been written. A lock that is lost stops everybody."""
+    try:
+        return ledger.append(event, **fields)
+    except RolloutError as e:
+        if e.id == LOCK_LOST or not lenient:
+            raise
+        tell(e.message)
+        return {"at": utc_now().isoformat(timespec="milliseconds"), "event": event, **fields}
 
 
 class _Serving(msgspec.Struct):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,13 +26,7 @@ def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
 
 @pytest.fixture
 def home(ssh: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home directory with the server's key and ours, to be spoilt."""
-    home = tmp_path / "home"
-    subprocess.run(["cp", "-r", str(ssh.home), str(home)], check=True)
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    monkeypatch.setenv("TFS_STORE_DEADLINE", "10")
-    return home
+    return ssh.home_of_its_own(tmp_path / "home", monkeypatch)
 
 
 @pytest.fixture

@@ -31,13 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
 
 @pytest.fixture
 def home(server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home directory with the server's key and ours, to be spoilt."""
-    home = tmp_path / "home"
-    subprocess.run(["cp", "-r", str(server.home), str(home)], check=True)
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    monkeypatch.setenv("TFS_STORE_DEADLINE", "10")
-    return home
+    return server.home_of_its_own(tmp_path / "home", monkeypatch)
 
 
 def refused(address: str) -> RepositoryError:

@@ -116,7 +116,7 @@ class Load:
                     self.answers[float(value)] += 1
             except DeployError as e:
                 self.failed.append(f"{time.strftime('%X')} {protocol}: {e.message}")
-            time.sleep(0.05)
+            self.over.wait(0.05)
 
 
 @contextmanager

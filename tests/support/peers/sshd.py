@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import getpass
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from tests.support.peers import free_ports, program, running
 
@@ -20,6 +23,14 @@ class SshServer:
     port: int
     home: Path
     data: Path
+
+    def home_of_its_own(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A copy of the home directory, to be spoilt, which is HOME from now on."""
+        shutil.copytree(self.home, home)
+        monkeypatch.setenv("HOME", str(home))
+        monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+        monkeypatch.setenv("TFS_STORE_DEADLINE", "10")
+        return home
 
 
 @contextmanager
