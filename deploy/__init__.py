@@ -5,6 +5,6 @@ stub `__init__.pyi` beside this file, and resolved on first use: `import deploy`
 Docker, gRPC or requests. Modules keep their names: `deploy.export` is a room, `deploy.export_model` the verb.
 """
 
-import lazy_loader
+from deploy import lazy
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

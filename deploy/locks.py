@@ -20,15 +20,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import lazy_loader
-
-from deploy import files
+from deploy import files, lazy
 from deploy.errors import LockHeld, ServerError
 
 if TYPE_CHECKING:
     import psutil
 else:
-    psutil = lazy_loader.load("psutil")  # 30 ms, and a listing needs no lock
+    psutil = lazy.load("psutil")  # 30 ms, and a listing needs no lock
 
 FILE = "lock"
 _MOST = 4096  # bytes of a file that names an owner

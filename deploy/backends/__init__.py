@@ -28,6 +28,6 @@
 Whoever asks a server something asks its backend's capabilities, and never what kind it is.
 """
 
-import lazy_loader
+from deploy import lazy
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

@@ -18,6 +18,6 @@ Everything is read as data: no TensorFlow, nothing is run, memory doesn't grow w
     keras_archives  rules about Keras files; keras_members: what stands in them
 """
 
-import lazy_loader
+from deploy import lazy
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

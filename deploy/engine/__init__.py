@@ -17,6 +17,6 @@ a file of requests.
 The library is opened by the first call that needs it (0.2 s), with local symbol visibility.
 """
 
-import lazy_loader
+from deploy import lazy
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

@@ -21,6 +21,6 @@ before. On the way:
     failures      exceptions of the user's code in one sentence; quiet: TensorFlow without its chatter
 """
 
-import lazy_loader
+from deploy import lazy
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

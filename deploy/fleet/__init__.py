@@ -11,6 +11,6 @@
     running      roll_out, roll_back, go_on, abort, history: releases from the caller's side
 """
 
-import lazy_loader
+from deploy import lazy
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

@@ -10,6 +10,6 @@
 What is known of a whole version, its goldens with it, is `deploy.repository.VersionFacts`.
 """
 
-import lazy_loader
+from deploy import lazy
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

@@ -9,6 +9,6 @@ Tables for a terminal are drawn in `cli`. Names are resolved on first use: a pag
 checks.
 """
 
-import lazy_loader
+from deploy import lazy
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

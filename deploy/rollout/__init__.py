@@ -19,6 +19,6 @@
     canary       a version on trial, judged beside the one that it replaces; the report, also as an HTML page
 """
 
-import lazy_loader
+from deploy import lazy
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

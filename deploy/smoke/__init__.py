@@ -9,6 +9,6 @@
     report       what was found, one check at a time; `deploy.report.junit` and the command line write it down
 """
 
-import lazy_loader
+from deploy import lazy
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

@@ -16,6 +16,6 @@
 Names are resolved on first use: pytest loads the plugin in every session, and most of them need nothing of this.
 """
 
-import lazy_loader
+from deploy import lazy
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

@@ -18,6 +18,6 @@ Our messages stand in a proto package of their own and have the numbers and type
 loaded in one process. Nothing here imports TensorFlow, gRPC or a network library.
 """
 
-import lazy_loader
+from deploy import lazy
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

@@ -15,6 +15,6 @@
     refusals     the one place where what it says, or what keeps us from asking it, becomes our errors
 """
 
-import lazy_loader
+from deploy import lazy
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

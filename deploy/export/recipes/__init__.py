@@ -13,6 +13,6 @@ imported when they are applied.
     parsing  `image-bytes(scale=-1..1)`, as the command line has it -> a recipe
 """
 
-import lazy_loader
+from deploy import lazy
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)

@@ -12,6 +12,6 @@
 A new kind is a module with a `SOURCE`, a line in `table`, and a row in docs/exporting.md, which a test runs.
 """
 
-import lazy_loader
+from deploy import lazy
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)
