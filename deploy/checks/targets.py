@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -110,7 +110,7 @@ class Target:
 @functools.cache
 def versions() -> tuple[str, ...]:
     """The versions that there are op lists of, ascending: `2.20`."""
-    return tuple(sorted((path.stem for path in LISTS.glob("[0-9]*.txt")), key=_key))
+    return tuple(sorted((path.stem for path in LISTS.glob("[0-9]*.txt")), key=version_key))
 
 
 def of_version(text: str, *, libraries: frozenset[str] = OFFICIAL, gpu: bool = False) -> Target:
@@ -173,14 +173,15 @@ def installed() -> str | None:
 
 def nearest(version: str) -> str:
     """The newest list that isn't newer than `version`, else the oldest one."""
-    return max((v for v in versions() if _key(v) <= _key(version)), key=_key, default=versions()[0])
+    not_newer = [v for v in versions() if version_key(v) <= version_key(version)]
+    return not_newer[-1] if not_newer else versions()[0]
 
 
 @functools.cache
 def grown(version: str) -> frozenset[str]:
     """The ops of a version that have more attributes in a later one."""
     known = op_list(nearest(version)).ops
-    later = [op_list(v).ops for v in versions() if _key(v) > _key(version)]
+    later = [op_list(v).ops for v in versions() if version_key(v) > version_key(version)]
     return frozenset(op for ops in later for op in ops.keys() & known.keys() if ops[op] - known[op])
 
 
@@ -206,9 +207,9 @@ def kernels(target: Target) -> Kernels:
 @functools.cache
 def op_list(version: str) -> OpList:
     """The list of one version of `versions()`."""
-    head, body, able = (LISTS / f"{version}.txt").read_text().split("\n\n")
-    facts = dict(line.split(" ", 1) for line in head.splitlines())
-    lines = [line.split() for line in body.splitlines()]
+    head, body, able = read(LISTS / f"{version}.txt")
+    facts = dict(line.split(" ", 1) for line in head)
+    lines = [line.split() for line in body]
     ops = {name.rstrip("!"): frozenset(attribute.lstrip("&") for attribute in attributes)
            for name, *attributes in lines}
     callers = frozenset(name.rstrip("!") for name, *attributes in lines if any(a.startswith("&") for a in attributes))
@@ -217,9 +218,20 @@ def op_list(version: str) -> OpList:
                   _kernels(able), int(facts["xla_call_module"]))
 
 
-def _kernels(text: str) -> Mapping[str, Mapping[str, Mapping[str, frozenset[str]]]]:
+def read(path: Path) -> list[list[str]]:
+    """The three sections of a list: facts, ops, kernels. One that is `like` another says what it adds and lacks."""
+    like, _, text = path.read_text().partition("\n")
+    if not like.startswith("like "):
+        return [section.splitlines() for section in f"{like}\n{text}".split("\n\n")]
+    base = read(path.with_name(f"{like.split()[1]}.txt"))
+    changes = [section.splitlines() for section in text.split("\n\n")]
+    return [[line for line in lines if f"-{line}" not in {*changed}] + [line[1:] for line in changed if line[:1] == "+"]
+            for lines, changed in zip(base, changes, strict=True)]
+
+
+def _kernels(lines: Iterable[str]) -> Mapping[str, Mapping[str, Mapping[str, frozenset[str]]]]:
     by_device: dict[str, dict[str, Mapping[str, frozenset[str]]]] = {"CPU": {}, "GPU": {}}
-    for line in text.splitlines():
+    for line in lines:
         op, device, *limits = line.split(" ")
         by_device[device][op] = {name: frozenset(types.split(","))
                              for name, types in (limit.split("=") for limit in limits)} if limits else {}
@@ -232,5 +244,5 @@ def text_ops() -> frozenset[str]:
     return frozenset(line.split()[0].rstrip("!") for line in (LISTS / f"{TEXT}.txt").read_text().splitlines())
 
 
-def _key(version: str) -> tuple[int, ...]:
+def version_key(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,18 @@ def test_servers_of_different_versions_are_all_looked_at(tmp_path: Path) -> None
     assert "DecodeWebP isn't in TensorFlow Serving 2.19" in unknown.message
     with pytest.raises(CheckFailed, match="DecodeWebP"):
         checks.gate(new, further=[old])(path)
+
+
+def test_a_newer_list_leaves_the_others_what_they_say(tmp_path: Path) -> None:
+    """Lists of older releases are differences from the newest."""
+    shutil.copytree(targets.LISTS, tmp_path, dirs_exist_ok=True)
+    before = {path.name: [sorted(section) for section in targets.read(path)] for path in tmp_path.glob("[0-9]*.txt")}
+    newest = targets.versions()[-1]
+    text = (tmp_path / f"{newest}.txt").read_text()
+    assert text.startswith("tensorflow ")
+    (tmp_path / "9.10.txt").write_text(text.replace("\nAbs T\n", "\nAbs T fast\nAbsolutely T\n"))
+    make_oplist.shorten(tmp_path)
+    assert (tmp_path / f"{newest}.txt").read_text() == "like 9.10\n\n\n-Abs T fast\n-Absolutely T\n+Abs T\n\n\n"
+    after = {path.name: [sorted(section) for section in targets.read(path)] for path in tmp_path.glob("[0-9]*.txt")}
+    assert "Absolutely T" in after.pop("9.10.txt")[1]
+    assert after == before

@@ -9,6 +9,8 @@ Take the wheel `tensorflow`: that of `tensorflow-cpu` lacks most kernels of GPUs
 The file is text: lines `key values`, an empty line, then one line for each op: its name, a `!` behind it if it is
 stateful, and its attributes' names; an attribute that names functions has an `&`. After another empty line, one line
 for each op and device that has kernels: `Abs CPU T=float32,float64`; attributes that aren't named may be of any type.
+Releases are much alike: only the newest list is written out, an older one begins with `like 2.21` and has the lines
+that it lacks (`-`) and has (`+`).
 Nothing is imported from the wheel: its shared library answers (TF_GetAllOpList, TF_GetAllRegisteredKernels), its header
 tells the graph versions, and TFLite's generated schema the builtin operators.
 
@@ -26,7 +28,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from deploy.checks import policy
+from deploy.checks import policy, targets
 from deploy.engine.library import Library, find
 from deploy.wire.dtypes import dtype_from_number
 from deploy.wire.model_pb2 import KernelDef, KernelList, OpDef, OpList
@@ -58,8 +60,22 @@ def main() -> None:
     kernels = _kernels(_registered(library, package), {op.name for op in ops})
     path.write_text("\n".join((f"tensorflow {version}", *_graph_versions(package), _xla_module(package),
                                *_tflite(package), "", *_lines(ops), "", *kernels)) + "\n")
+    shorten(HERE)
     sys.stdout.write(f"{path}: {len(ops)} ops, {path.stat().st_size} bytes\n"
                      f"{policy.add(ops)} new ops in {policy.FILE}\n")
+
+
+def shorten(directory: Path) -> None:
+    """Lists of a directory but the newest are written as their differences from it."""
+    paths = sorted(directory.glob("[0-9]*.txt"), key=lambda path: targets.version_key(path.stem))
+    lists = {path: targets.read(path) for path in paths}
+    newest, base = lists.popitem()
+    newest.write_text("\n\n".join("\n".join(lines) for lines in base) + "\n")
+    for path, sections in lists.items():
+        changes = ("\n".join((*(f"-{line}" for line in theirs if line not in {*ours}),
+                              *(f"+{line}" for line in ours if line not in {*theirs})))
+                   for ours, theirs in zip(sections, base, strict=True))
+        path.write_text(f"like {newest.stem}\n" + "\n\n".join(changes) + "\n")
 
 
 def _lines(ops: Iterable[OpDef]) -> list[str]:
