@@ -209,6 +209,8 @@ def test_each_command_runs_with_the_rights_of_its_role_through_the_api_server(
         assert ready(spec).ready
     with may("status", without="pods/portforward"):
         assert "doesn't answer" in ready(spec).why
+    with may("doctor", without="pods/portforward"):
+        assert any(c.rule == "forwarding" and "may not" in c.cause for c in diagnose(spec).causes), diagnose(spec)
     with may("logs"):
         assert serving.logs(spec, 5)
     with may("doctor"):

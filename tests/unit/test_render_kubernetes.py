@@ -299,6 +299,7 @@ def test_watch_pods_are_not_behind_the_services() -> None:
     job = found["CronJob/serving-watch"]["spec"]["jobTemplate"]["spec"]["template"]
     assert not found["Service/serving-rest"]["spec"]["selector"].items() <= job["metadata"]["labels"].items()
     assert job["spec"]["containers"][0]["args"] == ["watch", "--spec=/etc/tfs-spec/serving.yaml"]
+    assert {"name": "TFS_IN_CLUSTER", "value": "1"} in job["spec"]["containers"][0]["env"]
     assert found["ConfigMap/serving-spec"]["data"] == {"serving.yaml": "models: []"}
     assert found["RoleBinding/serving-watch"]["subjects"][0]["namespace"] == "ml"
 

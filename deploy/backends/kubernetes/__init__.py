@@ -5,6 +5,7 @@
     options      what is applied, and what can be read back from it
     reaching     where a pod is asked: at its own address, or through the API server
     forwarding   ports of pods on this machine, through the API server
+    streams      websockets into pods, with limits: a port, a command
     pods         what the API says of workloads and pods, as values
     faults       what keeps pods from serving, with cause and fix
     site         one server's objects: its workload, pods, logs, events

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,15 +19,24 @@ from deploy import extras
 from deploy.backends.kubernetes.refusals import refusal, translated
 from deploy.errors import BackendMissing, ServerError
 from deploy.spec import KubernetesPart
+from deploy.waiting import Deadline
 
 if TYPE_CHECKING:
     from kubernetes.client import Configuration
 
 Object = dict[str, Any]  # as the API has it
 MANAGER = "tfs-deploy"  # who sets fields, as server-side apply calls it
-_TIMEOUT = 30.0  # seconds for one request
+_TIMEOUT = 30.0  # seconds in which something has to come
+_WHOLE = 60.0  # seconds for one answer
+_MOST_ANSWER = 64 << 20  # bytes of one answer
+MOST_TEXT = 4 << 20  # bytes of a log
+_CHUNK = 1 << 16
 _PAGE = 500  # objects in one answer
+_MOST_PAGES = 200
+_AGAIN = 3  # times that a list is begun again
+_EXPIRED = 410  # a list changed so much meanwhile that it can't be gone on with
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_HERE = "TFS_IN_CLUSTER"  # 1: this pod is in the spec's cluster, whatever operators elsewhere call that
 # What is asked most, so that the API server needn't be asked where it is
 _PATHS = {("v1", "ConfigMap"): "configmaps", ("v1", "Service"): "services", ("v1", "Pod"): "pods",
           ("v1", "Event"): "events", ("v1", "Secret"): "secrets", ("apps/v1", "Deployment"): "deployments",
@@ -68,14 +77,25 @@ class Cluster:
             query["fieldSelector"] = ",".join(f"{k}={v}" for k, v in fields.items())
         return sorted(self._pages(kind, query), key=lambda o: str(o["metadata"]["name"]))
 
-    def _pages(self, kind: tuple[str, str], query: dict[str, str]) -> Iterator[Object]:
-        while True:
-            answer = self.request("GET", self.path(kind), f"list {self.plural(kind)}", query=query)
-            yield from answer.get("items") or ()
-            more = answer["metadata"].get("continue")
+    def _pages(self, kind: tuple[str, str], query: dict[str, str]) -> Sequence[Object]:
+        objects: Sequence[Object] = ()
+        more, begun = "", 0
+        for _ in range(_MOST_PAGES):
+            page = {**query, **({"continue": more} if more else {})}
+            try:
+                answer = self.request("GET", self.path(kind), f"list {self.plural(kind)}", query=page)
+            except ServerError as e:
+                if e.details.get("status") != _EXPIRED or not more or begun == _AGAIN:
+                    raise
+                objects, more, begun = (), "", begun + 1  # from the beginning
+                continue
+            objects = (*objects, *(answer.get("items") or ()))
+            more = answer["metadata"].get("continue") or ""
             if not more:
-                return
-            query = {**query, "continue": more}
+                return objects
+        raise ServerError(f"can't list {self.plural(kind)}: the cluster at {self.where} has more than "
+                          f"{_MOST_PAGES * _PAGE} of them", id="kubernetes-answer",
+                          hint="use a namespace of its own (server/kubernetes/namespace)")
 
     def apply(self, manifest: Object, *, force: bool = False) -> Object:
         """Server-side apply: our fields are as the manifest says, those of others stay. force: take theirs over.
@@ -140,7 +160,7 @@ class Cluster:
 
     def text(self, path: str, doing: str, query: Mapping[str, str]) -> str:
         """What isn't JSON: a log. Raises as `request`."""
-        status, body = self._ask("GET", path, query=query, doing=doing)
+        status, body = self._ask("GET", path, query=query, doing=doing, most=2 * MOST_TEXT)
         if status >= 300:
             raise refusal(doing, status, body, self.where)
         return body.decode(errors="replace")
@@ -158,15 +178,34 @@ class Cluster:
         return answer
 
     def _ask(self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Object | None = None,
-             content_type: str = "application/json", doing: str = "") -> tuple[int, bytes]:
+             content_type: str = "application/json", doing: str = "", most: int = _MOST_ANSWER) -> tuple[int, bytes]:
+        doing = doing or f"ask for {path}"
         url = self.configuration.host + path + (f"?{urlencode(query)}" if query else "")
-        with translated(doing or f"ask for {path}", self.where):
+        with translated(doing, self.where):
             headers = {"accept": "application/json, */*", **self.authorization()}
             if body is not None:
                 headers["content-type"] = content_type
             answer = self._connections().request(method, url, headers=headers, timeout=_TIMEOUT, retries=False,
-                                                 body=json.dumps(body).encode() if body is not None else None)
-            return int(answer.status), bytes(answer.data)
+                                                 body=json.dumps(body).encode() if body is not None else None,
+                                                 preload_content=False)
+            return int(answer.status), self._whole(answer, doing, most)
+
+    def _whole(self, answer: Any, doing: str, most: int) -> bytes:
+        """The body. Raises ServerError if it is too long, TimeoutError if it doesn't come to its end."""
+        data, deadline = bytearray(), Deadline(_WHOLE)
+        try:
+            for chunk in answer.stream(_CHUNK):
+                data += chunk
+                if len(data) > most:
+                    raise ServerError(f"can't {doing}: the cluster at {self.where} answers with more than {most} "
+                                      "bytes", id="kubernetes-answer")
+                if deadline.over:
+                    raise TimeoutError(f"its answer hasn't ended after {_WHOLE:g} s")
+            answer.release_conn()
+        except BaseException:
+            answer.close()
+            raise
+        return bytes(data)
 
     def authorization(self) -> dict[str, str]:
         """The headers of who is asking; a token that ends is made anew."""
@@ -187,7 +226,8 @@ def connect(part: KubernetesPart) -> Cluster:
     from kubernetes.client import Configuration
 
     configuration, file = Configuration(), os.environ.get("KUBECONFIG")
-    inside = part.context is None and not _exists(file) and "KUBERNETES_SERVICE_HOST" in os.environ
+    ours = part.context is None or os.environ.get(_HERE) == "1"  # a context may be another cluster
+    inside = ours and not _exists(file) and "KUBERNETES_SERVICE_HOST" in os.environ
     try:
         with translated("use the cluster", file or "the kubeconfig"):
             namespace = _load_account(configuration) if inside else _load_file(configuration, file, part.context)
@@ -215,8 +255,10 @@ def _load_file(configuration: Configuration, file: str | None, context: str | No
     from kubernetes import config
 
     if not _exists(file):
+        here = f", or set {_HERE}=1 if context {context} is the cluster of this pod"
         raise BackendMissing(f"there is no kubeconfig: {file or '~/.kube/config'} doesn't exist",
-                             hint="name it in KUBECONFIG", id="kubernetes-config")
+                             hint="name it in KUBECONFIG" + (here if "KUBERNETES_SERVICE_HOST" in os.environ else ""),
+                             id="kubernetes-config")
     name = file or str(Path("~/.kube/config").expanduser())
     config.load_kube_config(name, context=context, client_configuration=configuration)
     contexts, current = config.list_kube_config_contexts(name)

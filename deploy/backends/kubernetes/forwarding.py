@@ -6,31 +6,61 @@ import socket
 import threading
 import weakref
 from contextlib import suppress
-from typing import Any
-from urllib.parse import quote
+from dataclasses import dataclass, field
 
 from deploy.backends.kubernetes.cluster import Cluster
 from deploy.backends.kubernetes.refusals import translated
+from deploy.backends.kubernetes.streams import forward, opened
 from deploy.errors import DeployError
 
 MOST_CONNECTIONS = 64  # at a time, for one port; those beyond it are closed at once
-_CHUNK = 1 << 16  # bytes
-_CONNECT = 10.0  # seconds until the API server has to have let a connection through
+
+
+@dataclass(frozen=True, slots=True)
+class _Port:
+    """Of a pod. failures: what was wrong with the last connection."""
+
+    cluster: Cluster
+    pod: str
+    number: int
+    failures: list[str] = field(default_factory=list)
+
+    def serve(self, here: socket.socket) -> None:
+        """Until one side ends."""
+        doing, why = f"forward port {self.number} of pod {self.pod}", ""
+        path = f"{self.cluster.path(('v1', 'Pod'), self.pod)}/portforward?ports={self.number}"
+        try:
+            there = opened(self.cluster, path, doing)
+            try:
+                with translated(doing, self.cluster.where):
+                    why = forward(here, there)
+            finally:
+                there.shutdown()
+            self.failures[:] = [f"can't {doing}: {' '.join(why.split())}"] if why else []
+        except DeployError as e:  # closed: the client says that nobody answers
+            self.failures[:] = [e.message]
 
 
 class Forward:
     """Listens on a free port of 127.0.0.1 until it is closed, or nobody has it any more.
 
-    A connection that the API server or the pod refuses is closed: whoever made it sees a server that doesn't answer.
+    A connection that the API server or the pod refuses is closed: whoever made it sees a server that doesn't answer;
+    `why` says what was wrong with the last one.
     """
 
     def __init__(self, cluster: Cluster, pod: str, port: int) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
-        accepting = threading.Thread(target=_accept, args=(self._listener, cluster, pod, port), daemon=True,
+        self._to = _Port(cluster, pod, port)
+        accepting = threading.Thread(target=_accept, args=(self._listener, self._to), daemon=True,
                                      name=f"port {port} of {pod}")
         self._close = weakref.finalize(self, _end, self._listener)
         accepting.start()
+
+    @property
+    def why(self) -> str:
+        """Why the last connection came to nothing; "" if it didn't."""
+        return "".join(self._to.failures)
 
     def close(self) -> None:
         """No further connections; those that are open stay."""
@@ -43,7 +73,7 @@ def _end(listener: socket.socket) -> None:
     listener.close()
 
 
-def _accept(listener: socket.socket, cluster: Cluster, pod: str, port: int) -> None:
+def _accept(listener: socket.socket, to: _Port) -> None:
     free = threading.BoundedSemaphore(MOST_CONNECTIONS)
     with suppress(OSError):  # closed
         while True:
@@ -51,38 +81,12 @@ def _accept(listener: socket.socket, cluster: Cluster, pod: str, port: int) -> N
             if not free.acquire(blocking=False):
                 connection.close()
                 continue
-            threading.Thread(target=_serve, args=(connection, cluster, pod, port, free), daemon=True).start()
+            threading.Thread(target=_serve, args=(connection, to, free), daemon=True).start()
 
 
-def _serve(here: socket.socket, cluster: Cluster, pod: str, port: int, free: threading.BoundedSemaphore) -> None:
+def _serve(connection: socket.socket, to: _Port, free: threading.BoundedSemaphore) -> None:
     try:
-        there = _open(cluster, pod, port)
-        back = threading.Thread(target=_pump, args=(there, here), daemon=True)
-        back.start()
-        _pump(here, there)
-        back.join()
-    except (DeployError, OSError):
-        pass  # closed: the client says that nobody answers
+        to.serve(connection)
     finally:
-        here.close()
+        connection.close()
         free.release()
-
-
-def _open(cluster: Cluster, pod: str, port: int) -> Any:
-    """A socket whose other end is the pod's port."""
-    from kubernetes.stream.ws_client import PortForward, create_websocket, get_websocket_url
-
-    path = f"{cluster.path(('v1', 'Pod'), pod)}/portforward?ports={quote(str(port))}"
-    headers = {"sec-websocket-protocol": "v4.channel.k8s.io", **cluster.authorization()}
-    with translated(f"forward port {port} of pod {pod}", cluster.where):
-        opened = create_websocket(cluster.configuration, get_websocket_url(cluster.configuration.host + path), headers)
-        opened.settimeout(None)
-        return PortForward(opened, [port]).socket(port)
-
-
-def _pump(source: Any, target: Any) -> None:
-    with suppress(OSError, ValueError):
-        while data := source.recv(_CHUNK):
-            target.sendall(data)
-    with suppress(OSError, ValueError):
-        target.shutdown(socket.SHUT_WR)

@@ -32,6 +32,11 @@ class Reach:
         grpc, rest = self._forwards[pod.uid]
         return Endpoint("127.0.0.1", grpc.port, rest.port)
 
+    @property
+    def why(self) -> str:
+        """Why a pod can't be reached through the API server; "" as far as nothing is known."""
+        return next((f.why for forwards in self._forwards.values() for f in forwards if f.why), "")
+
     def close(self) -> None:
         """End all that is forwarded."""
         for forwards in self._forwards.values():

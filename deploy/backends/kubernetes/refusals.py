@@ -94,6 +94,11 @@ def translated(doing: str, where: str) -> Iterator[None]:
         raise BackendMissing(f"can't {doing}: the kubeconfig can't be used: {e}", id="kubernetes-config",
                              hint="see `kubectl config get-contexts`; KUBECONFIG names the file, "
                                   "server/kubernetes/context the context") from e
+    except websocket.WebSocketBadStatusException as e:
+        raise refusal(doing, e.status_code, e.resp_body or b"", where) from e
+    except (websocket.WebSocketTimeoutException, websocket.WebSocketConnectionClosedException,
+            websocket.WebSocketAddressException) as e:
+        raise unreachable(doing, where, e) from e
     except websocket.WebSocketException as e:
         raise ServerError(f"can't {doing} at {where}: {e}", id="kubernetes-refused") from e
     except (urllib3.exceptions.HTTPError, OSError) as e:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from deploy.backends.base import Inspected, MemoryUse, Progress, Replica, Scoped, described, reachable, silent
+from deploy.backends.base import Fault, Inspected, MemoryUse, Progress, Replica, Scoped, described, reachable, silent
 from deploy.backends.kubernetes.options import KubernetesOptions, Object, argv_of
 from deploy.backends.kubernetes.pods import Pod, Workload, workload_of
 from deploy.backends.kubernetes.reaching import Reach
@@ -19,6 +19,8 @@ from deploy.types import Endpoint
 from deploy.waiting import Deadline, poll
 
 _GONE = 120.0  # seconds more than their grace until pods have to be gone
+_FORWARDING = ("give who asks the right to pods/portforward (tfs configure --rbac status), or run tfs where pods are "
+               "reached at their own addresses")
 _LOOK = 1.0  # seconds for a connection to a pod
 _LAST = ("ConfigMap", "Secret", "ServiceAccount", *(kind for _, kind in RIGHTS))  # pods need them, or we do
 _TAIL = 40  # lines of a log as evidence
@@ -132,7 +134,8 @@ class KubernetesServer(Scoped):
                                     "faults": [{"cause": f.cause, "fix": f.fix, "seen": f.seen} for f in faults]})
 
     def _faults(self, workload: Workload | None) -> tuple[Any, ...]:
-        return self._on_site().faults(workload, self._pods, self.options.memory)
+        denied = Fault("forwarding", why, _FORWARDING, why, weight=50) if (why := self._reach.why) else None
+        return (*self._on_site().faults(workload, self._pods, self.options.memory), *filter(None, [denied]))
 
     def stop(self, grace: float = 10.0) -> None:
         site = self._site
@@ -243,7 +246,7 @@ class KubernetesServer(Scoped):
                          address=pod.address if pod else "", faults=self._faults(workload))
 
     def missing(self, paths: Sequence[str]) -> list[str]:
-        """Asked in one pod. Who may not run a command there learns of nothing missing."""
+        """Asked in one pod. Who may not run a command there, or finds no shell, learns of nothing missing."""
         pods = self._running()
         if not pods:
             return list(paths)
@@ -251,7 +254,7 @@ class KubernetesServer(Scoped):
             text = self._on_site().execute(pods[0].name, "sh", "-c", 'for p; do [ -e "$p" ] || echo "$p"; done', "sh",
                                            *paths)
         except ServerError as e:
-            if "403" in e.message or e.id == "kubernetes-forbidden":
+            if e.id in ("kubernetes-forbidden", "kubernetes-exec"):
                 return []
             raise
         absent = set(text.splitlines())

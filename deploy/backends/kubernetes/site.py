@@ -6,17 +6,16 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote, urlencode
 
 import psutil
 
 from deploy.backends.base import Fault
-from deploy.backends.kubernetes.cluster import Cluster, Object
+from deploy.backends.kubernetes import streams
+from deploy.backends.kubernetes.cluster import MOST_TEXT, Cluster, Object
 from deploy.backends.kubernetes.faults import events_of, faults_of
 from deploy.backends.kubernetes.options import WORKLOADS
 from deploy.backends.kubernetes.pods import Pod, Workload, pod_of
-from deploy.backends.kubernetes.refusals import translated
 from deploy.errors import ServerError
 from deploy.render.kubernetes import SERVER
 
@@ -78,23 +77,17 @@ class Site:
     def log(self, pod: str, tail: int, *, previous: bool = False) -> str:
         """The last lines of the server in a pod, or of its run before; "" if there are none or we may not."""
         path = f"{self.cluster.path(POD, pod)}/log"
-        query = {"container": SERVER, "tailLines": str(tail), **({"previous": "true"} if previous else {})}
+        query = {"container": SERVER, "tailLines": str(tail), "limitBytes": str(MOST_TEXT),
+                 **({"previous": "true"} if previous else {})}
         with suppress(ServerError):
             return self.cluster.text(path, f"read the log of pod {pod}", query).rstrip("\n")
         return ""
 
     def execute(self, pod: str, *command: str) -> str:
-        """What a command in a pod prints. Raises ServerError."""
-        from kubernetes.stream.ws_client import STDOUT_CHANNEL, WSClient, get_websocket_url
-
-        cluster, query = self.cluster, [("container", SERVER), ("stdout", "1"), ("stderr", "1")]
-        path = f"{cluster.path(POD, pod)}/exec?{urlencode([*query, *(('command', word) for word in command)])}"
-        headers = {"sec-websocket-protocol": "v4.channel.k8s.io", **cluster.authorization()}
-        with translated(f"run {command[0]} in pod {pod}", cluster.where):
-            client: Any = WSClient(cluster.configuration, get_websocket_url(cluster.configuration.host + path), headers,
-                                   capture_all=True)
-            client.run_forever(timeout=_EXEC)
-            return str(client.read_channel(STDOUT_CHANNEL))
+        """What a command in a pod prints. Raises ServerError, also if it fails."""
+        query = [("container", SERVER), ("stdout", "1"), ("stderr", "1"), *(("command", word) for word in command)]
+        return streams.output(self.cluster, f"{self.cluster.path(POD, pod)}/exec?{urlencode(query)}",
+                              f"run {command[0]} in pod {pod}", seconds=_EXEC)
 
     def objects(self) -> Iterator[Object]:
         """Everything that carries our labels. Kinds that the cluster doesn't know, or shows to nobody, have none."""

@@ -39,7 +39,7 @@ def _pod(spec: Spec, account: str) -> dict[str, Any]:
     mounts: list[dict[str, Any]] = [{"name": "spec", "mountPath": _SPEC, "readOnly": True},
                                     {"name": "state", "mountPath": _STATE}]
     container = tool_container(spec, "watch", ["watch", f"--spec={_SPEC}/{spec.path.name}"],
-                               env={"TFS_STATE_DIR": _STATE}, mounts=mounts)
+                               env={"TFS_STATE_DIR": _STATE, "TFS_IN_CLUSTER": "1"}, mounts=mounts)
     pulls = part_of(spec).pull_secrets
     return {
         "serviceAccountName": account, "automountServiceAccountToken": True, "enableServiceLinks": False,

@@ -1,0 +1,40 @@
+"""Which cluster is meant: that of a kubeconfig, or the one that this is a pod of. Nobody is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from kubernetes import config
+
+from deploy.backends.kubernetes import cluster
+from deploy.backends.kubernetes.cluster import connect
+from deploy.errors import BackendMissing
+from deploy.spec import KubernetesPart
+
+
+@pytest.fixture
+def in_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a service account, and without a kubeconfig."""
+    (tmp_path / "namespace").write_text("ml\n")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.setattr(cluster, "_ACCOUNT", tmp_path)
+    monkeypatch.setattr(config, "load_incluster_config", lambda client_configuration: None)
+
+
+@pytest.mark.usefixtures("in_a_pod")
+def test_a_pod_uses_its_own_cluster() -> None:
+    found = connect(KubernetesPart())
+    assert found.inside and found.namespace == "ml"
+
+
+@pytest.mark.usefixtures("in_a_pod")
+def test_a_context_may_be_another_cluster_than_that_of_the_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = KubernetesPart(context="prod", namespace="x")
+    with pytest.raises(BackendMissing, match="there is no kubeconfig") as e:
+        connect(part)
+    assert "TFS_IN_CLUSTER=1 if context prod is the cluster of this pod" in e.value.hint
+    monkeypatch.setenv("TFS_IN_CLUSTER", "1")
+    found = connect(part)
+    assert found.inside and found.namespace == "x"
