@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from deploy.backends.kubernetes.forwarding import Forward
+from deploy.backends.kubernetes.forwarding import Forward, connected
 from deploy.backends.kubernetes.pods import Pod
 from deploy.backends.kubernetes.site import Site, on_this_machine
+from deploy.errors import DeployError
 from deploy.render.configs import GRPC_PORT, REST_PORT
 from deploy.types import Endpoint
 
@@ -24,7 +25,7 @@ class Reach:
 
     def endpoint(self, site: Site, pod: Pod) -> Endpoint:
         """Of a pod that runs."""
-        if self._how == "pods" or (self._how == "auto" and (site.cluster.inside or on_this_machine(pod.host))):
+        if self._direct(site, pod):
             return Endpoint(pod.address, GRPC_PORT, REST_PORT)
         if pod.uid not in self._forwards:
             self._forwards[pod.uid] = (Forward(site.cluster, pod.name, GRPC_PORT),
@@ -32,10 +33,18 @@ class Reach:
         grpc, rest = self._forwards[pod.uid]
         return Endpoint("127.0.0.1", grpc.port, rest.port)
 
-    @property
-    def why(self) -> str:
-        """Why a pod can't be reached through the API server; "" as far as nothing is known."""
-        return next((f.why for forwards in self._forwards.values() for f in forwards if f.why), "")
+    def _direct(self, site: Site, pod: Pod) -> bool:
+        return self._how == "pods" or (self._how == "auto" and (site.cluster.inside or on_this_machine(pod.host)))
+
+    def refused(self, site: Site, pod: Pod) -> str:
+        """Why the API server lets no connection through to a pod; "" if it does, or isn't asked to."""
+        if self._direct(site, pod):
+            return ""
+        try:
+            connected(site.cluster, pod.name, REST_PORT).shutdown()
+        except DeployError as e:
+            return e.message
+        return ""
 
     def close(self) -> None:
         """End all that is forwarded."""

@@ -134,8 +134,7 @@ class KubernetesServer(Scoped):
                                     "faults": [{"cause": f.cause, "fix": f.fix, "seen": f.seen} for f in faults]})
 
     def _faults(self, workload: Workload | None) -> tuple[Any, ...]:
-        denied = Fault("forwarding", why, _FORWARDING, why, weight=50) if (why := self._reach.why) else None
-        return (*self._on_site().faults(workload, self._pods, self.options.memory), *filter(None, [denied]))
+        return self._on_site().faults(workload, self._pods, self.options.memory)
 
     def stop(self, grace: float = 10.0) -> None:
         site = self._site
@@ -240,10 +239,13 @@ class KubernetesServer(Scoped):
     def inspect(self, tail: int) -> Inspected:
         running, workload = bool(self._running()), self._look()
         pod = next(iter(self._pods), None)
+        first = next((p for p in self._pods if p.running), None)
+        why = self._reach.refused(self._on_site(), first) if first else ""
+        denied = [Fault("forwarding", why, _FORWARDING, why, weight=50)] if why else []
         return Inspected(self.name, self.argv, running, self.returncode(), self.logs(tail), image=self.options.image,
                          state=pod.state if pod else "", out_of_memory=any(
                              p.ended is not None and p.ended.reason == "OOMKilled" for p in self._pods),
-                         address=pod.address if pod else "", faults=self._faults(workload))
+                         address=pod.address if pod else "", faults=(*self._faults(workload), *denied))
 
     def missing(self, paths: Sequence[str]) -> list[str]:
         """Asked in one pod. Who may not run a command there, or finds no shell, learns of nothing missing."""

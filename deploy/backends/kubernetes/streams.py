@@ -20,6 +20,7 @@ CONNECT = 10.0  # seconds until the API server has to have let a connection thro
 MOST_OUTPUT = 1 << 20  # bytes that a command in a pod may print
 _CHUNK = 1 << 16  # bytes
 _HELD = 1 << 20  # bytes in one direction that wait for their reader
+_CAME = select.POLLIN | select.POLLHUP | select.POLLERR
 _PROTOCOL = "v4.channel.k8s.io"  # a message's first byte is its channel
 _STDOUT, _STDERR, _ERROR = 1, 2, 3  # of a command; a port's channels are 0 and, for what failed, 1
 
@@ -101,10 +102,10 @@ def _require_success(doing: str, status: bytes, stderr: bytes) -> None:
     raise ServerError(f"can't {doing}: {why}{f' ({said})' if said else ''}", id="kubernetes-exec")
 
 
-def forward(here: socket.socket, there: Any) -> str:
+def forward(here: socket.socket, there: Any) -> None:
     """Pass on what comes from each side until one of them ends; there: a websocket to a port of a pod.
 
-    Returns what the API server says is wrong, "" if nothing is.
+    Raises OSError.
     """
     there.settimeout(None)
     here.setblocking(True)
@@ -115,25 +116,23 @@ def forward(here: socket.socket, there: Any) -> str:
         theirs = (select.POLLIN if len(down) < _HELD else 0) | (select.POLLOUT if up else 0)
         poll.register(here, mine)
         poll.register(there.sock, theirs)
-        ready = dict(poll.poll(0 if theirs & select.POLLIN and _buffered(there) else None))
+        unread = bool(theirs & select.POLLIN) and _buffered(there)
+        ready = dict(poll.poll(0 if unread else None))
         of_here, of_there = ready.get(here.fileno(), 0), ready.get(there.sock.fileno(), 0)
-        if (of_there & (select.POLLIN | select.POLLHUP | select.POLLERR)) or (theirs & select.POLLIN and
-                                                                              _buffered(there)):
-            end, why = _received(there, down, greeted)
-            if end:
-                with suppress(OSError):
-                    here.sendall(down)
-                return why
+        if (unread or of_there & _CAME) and not _received(there, down, greeted):
+            with suppress(OSError):
+                here.sendall(down)
+            return
         try:
-            if of_here & (select.POLLIN | select.POLLHUP | select.POLLERR):
+            if of_here & _CAME:
                 data = here.recv(_CHUNK)
                 if not data:
-                    return ""
+                    return
                 up += _framed(data)
             if of_here & select.POLLOUT:
                 del down[:here.send(down)]
         except OSError:  # the client is gone: nobody is left to tell
-            return ""
+            return
         if of_there & select.POLLOUT:
             del up[:there.sock.send(bytes(up[:_CHUNK]))]
 
@@ -149,22 +148,21 @@ def _framed(data: bytes) -> bytes:
     return bytes(websocket.ABNF.create_frame(b"\0" + data, websocket.ABNF.OPCODE_BINARY).format())
 
 
-def _received(connection: Any, down: bytearray, greeted: set[int]) -> tuple[bool, str]:
-    """Take one message; whether it was the last, and what it says is wrong. Each channel's first names the port."""
+def _received(connection: Any, down: bytearray, greeted: set[int]) -> bool:
+    """Take one message; False if it was the last. Each channel's first names the port; channel 1 says what is wrong."""
     import websocket
 
     try:
         code, frame = connection.recv_data_frame(True)
     except (websocket.WebSocketException, OSError):
-        return True, ""
+        return False
     if code == websocket.ABNF.OPCODE_CLOSE:
-        return True, ""
+        return False
     if code == websocket.ABNF.OPCODE_BINARY and frame.data:
         channel, data = frame.data[0], frame.data[1:]
-        if channel not in greeted:
-            greeted.add(channel)
-        elif channel == 0:
+        if channel in greeted and channel:
+            return False
+        if channel in greeted:
             down += data
-        else:
-            return True, data.decode(errors="replace")
-    return False, ""
+        greeted.add(channel)
+    return True
