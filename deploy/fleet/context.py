@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from deploy import rollout
 from deploy.backends import Progress
-from deploy.errors import RolloutError
+from deploy.errors import DeployError, RolloutError
 from deploy.fleet.driver import FleetDriver, FleetOutcome
+from deploy.fleet.parallel import ServerResult, everywhere
 from deploy.fleet.policy import size
-from deploy.fleet.server import FleetServer
+from deploy.fleet.server import FleetServer, ServerView
 from deploy.fleet.shared import fleet_ledger
 from deploy.locks import whoami
 from deploy.rollout.goals import model_of
 from deploy.spec import Spec
 from deploy.state import FleetRelease, Ledger, fleet_releases
 from deploy.state import fleet_release as recorded
-from deploy.state.ledger import Line, append_if_possible
+from deploy.state.ledger import append_if_possible
+from deploy.state.lines import Line
 from deploy.state.release import Kind, entry
 from deploy.types import Serving
 
+T = TypeVar("T")
 _KEPT = ("soak", "hold", "canary", "compare")  # of rollout: an open release keeps what it began with
 _NOTHING = "nothing to do: all servers serve it like that already"
 
@@ -64,6 +66,35 @@ class FleetContext:
     model: str
     ledger: Ledger
     progress: Progress
+    servers: Mapping[str, FleetServer]
+    """All that the spec has now, by short name."""
+
+    def views(self, names: Collection[str]) -> dict[str, ServerView]:
+        """Some servers as they are now. Raises what keeps one from being looked at."""
+        results = self._everywhere(names, lambda server: server.look())
+        for result in results:
+            if result.error is not None:
+                raise result.error
+        return {result.server: result.value for result in results if result.value is not None}
+
+    def homes(self, names: Collection[str], to: int | None) -> tuple[dict[str, int], dict[str, str]]:
+        """The version that each server goes back to; and of those of which it isn't known, why. Raises RolloutError if
+        it is known of none."""
+        results = self._everywhere(names, lambda server: server.goes_back_to(to))
+        homes = {result.server: result.value for result in results if result.value is not None}
+        for result in results:
+            if result.error is not None and not (homes and isinstance(result.error, DeployError)):
+                raise result.error
+        return homes, {result.server: result.error.message for result in results
+                       if isinstance(result.error, DeployError)}
+
+    def _everywhere(self, names: Collection[str], verb: Callable[[FleetServer], T]) -> tuple[ServerResult[T], ...]:
+        """Raises KeyboardInterrupt if one was interrupted."""
+        results = everywhere([self.servers[name].spec for name in names],
+                             lambda one, _: verb(self.servers[one.short_name]), progress=self.progress)
+        if any(result.interrupted for result in results):
+            raise KeyboardInterrupt
+        return results
 
     def open_release(self) -> FleetRelease | None:
         return latest_open(fleet_releases(self.ledger.read()))
@@ -117,26 +148,26 @@ class FleetContext:
         """The release with the servers that joined since it began, in its last wave."""
         known = {name for wave in release.waves for name in wave}
         joins = release.kind == "rollout" and not release.undoing and not release.options.get("some")
-        for member in self.spec.members if joins else ():
-            view = FleetServer(member, release.model).view() if member.short_name not in known else None
-            if view is not None and view.before is not None:
-                self.progress(f"{member.short_name} joined since the release began")
+        for name in [name for name in self.servers if name not in known] if joins else ():
+            before = self.servers[name].look().before
+            if before is not None:
+                self.progress(f"{name} joined since the release began")
                 release = recorded.after(release, self.ledger.append(
-                    "fleet_join", release=release.id, server=member.short_name, before=view.before.to_json()))
+                    "fleet_join", release=release.id, server=name, before=before.to_json()))
         return release
 
     def drive(self, release: FleetRelease, *, asked_to_undo: bool = False) -> FleetReleased:
         allow = str(release.options.get("allow_breaking", ""))
         kept = {name: release.options.get(name) for name in _KEPT}
-        servers = [FleetServer(rollout.adjusted(member, **kept), release.model, allow_breaking=allow)
-                   for member in self.spec.members]
+        for server in self.servers.values():
+            server.adjust(allow, **kept)
         part, within = self.spec.rollout, {name for wave in release.waves for name in wave}
-        driver = FleetDriver([server for server in servers if server.name in within], self.ledger, release,
-                             most_unavailable=size(part.max_unavailable, len(servers)), patience=part.patience,
-                             progress=self.progress)
+        servers = [server for server in self.servers.values() if server.name in within]
+        driver = FleetDriver(servers, self.ledger, release, progress=self.progress, patience=part.patience,
+                             most_unavailable=size(part.max_unavailable, len(self.servers)))
         ended = driver.run()
         if ended.outcome == "done" and not release.options.get("some") and len(set(release.home.values())) < 2:
-            self._remember(next((server for server in servers if server.name in within - ended.missing.keys()), None),
+            self._remember(next((server for server in servers if server.name not in ended.missing), None),
                            back=release.kind == "rollback")
         released = FleetReleased(driver.release, ended)
         _raise_if_incomplete(released, driver.release, asked_to_undo=asked_to_undo)
@@ -144,7 +175,7 @@ class FleetContext:
 
     def _remember(self, server: FleetServer | None, *, back: bool) -> None:
         """What all of them serve now, for those that join later."""
-        live = server.view().live if server is not None else None
+        live = server.look().live if server is not None else None
         if server is not None and live is not None:
             self._written("fleet_known_good", {"model": self.model, "serving": live.to_json(), "entry": portable(
                 entry(model_of(server.spec, self.model)))}, back=back)
@@ -170,8 +201,13 @@ def _but(ended: FleetOutcome) -> str:
 @contextmanager
 def fleet_context(spec: Spec, model: str, kind: Kind, progress: Progress) -> Iterator[FleetContext]:
     model_of(spec, model)
+    servers = {member.short_name: FleetServer(member, model) for member in spec.members}
     with fleet_ledger(spec, f"{kind} of {model}") as ledger:
-        yield FleetContext(spec, model, ledger, progress)
+        try:
+            yield FleetContext(spec, model, ledger, progress, servers)
+        finally:
+            for server in servers.values():
+                server.close()
 
 
 def latest_open(releases: Sequence[FleetRelease]) -> FleetRelease | None:

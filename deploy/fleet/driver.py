@@ -40,10 +40,12 @@ from deploy.rollout import Unfinished
 from deploy.spec import Spec
 from deploy.state import FleetRelease, Ledger
 from deploy.state import fleet_release as recorded
-from deploy.state.ledger import LOCK_LOST, Line, append_if_possible, current_listener, listening
+from deploy.state.ledger import LOCK_LOST, append_if_possible, current_listener, listening
+from deploy.state.lines import Line
 from deploy.waiting import Deadline
 
 LOOKS, STAGES, BAKES = 32, 8, 256  # servers at a time; those that bake mostly wait
+MOST_KEPT = 256  # servers whose connections are kept from one step to the next: each takes two or three files
 MOST_CHANGES = 3  # of one server in one run
 RESUME = "run the same rollout again, or with --resume; or undo it: tfs rollout MODEL --abort"
 
@@ -81,6 +83,7 @@ class FleetDriver:
         self._waits = False
         self._members: dict[str, MemberState] = {}
         self._stale, self._staged, self._sent = set(self._servers), set[str](), set[str]()
+        self._looked = set[str]()  # just now
         self._looked_at_all, self._ending, self._trouble = False, False, ""
         self._changes = Counter[str]()
 
@@ -123,7 +126,7 @@ class FleetDriver:
             self._note("fleet_pause", wave=action.wave)
             return FleetOutcome("paused", wave=action.wave)
         elif isinstance(action, FleetEnd | FinishServers) and not self._looked_at_all:
-            self._stale = set(self._servers)  # a server of an early wave may have been started again meanwhile
+            self._stale = set(self._servers) - self._looked  # one of an early wave may have been started again since
             self._looked_at_all = True
         elif isinstance(action, FleetEnd):
             self._ending = True
@@ -137,6 +140,7 @@ class FleetDriver:
         """At the servers whose state may be another one than it was."""
         if not self._stale:
             return
+        self._looked = set(self._stale)
         names = [name for name in self._servers if name in self._stale]
         release, staged = self._release, frozenset(self._staged)
         results = self._everywhere(names, lambda server, _: server.state(release, server.name in staged), LOOKS)
@@ -160,7 +164,7 @@ class FleetDriver:
                 self._members[name] = replace(self._members[name], failed=(
                     f"version {self._release.version} was brought to it {MOST_CHANGES} times, and it doesn't keep it"))
                 return True
-            before = None if name in self._release.before else self._servers[name].view().before
+            before = None if name in self._release.before else self._servers[name].look().before
             if before is not None:  # it was away when the release began
                 self._note("fleet_join", server=name, before=before.to_json())
         return False
@@ -173,7 +177,7 @@ class FleetDriver:
         release, began = self._release, time.monotonic()
         verb: Callable[[FleetServer, Progress], None] = {
             "stage": lambda server, tell: server.stage(release.version, tell),
-            "change": lambda server, tell: server.change(release.version, f"{release.id} of all servers", tell),
+            "change": lambda server, tell: server.change(release.version, f"{release.id} of all servers", wave, tell),
             "bake": lambda server, tell: server.go_on(tell),
             "finish": lambda server, tell: server.go_on(tell),
             "home": lambda server, tell: server.send_home(release, tell)}[do]
@@ -199,7 +203,7 @@ class FleetDriver:
 
         def one(spec: Spec, tell: Progress) -> Any:
             server = by_name[spec.name]
-            with listening_for(server.name):
+            with listening_for(server.name), server.kept(connected=len(servers) <= MOST_KEPT):
                 return verb(server, tell)
 
         results = everywhere([servers[name].spec for name in names], one, progress=self._progress, at_once=at_once,

@@ -7,13 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 
 from deploy.backends import Progress
 from deploy.backends.base import silent
-from deploy.errors import DeployError, LockHeld, SpecError
+from deploy.errors import LockHeld, SpecError
 from deploy.fleet.context import FleetReleased, fleet_context, latest_open, portable
 from deploy.fleet.driver import FleetOutcome
 from deploy.fleet.members import those_of
-from deploy.fleet.parallel import LOOKING, everywhere
 from deploy.fleet.policy import waves_of
-from deploy.fleet.server import FleetServer, ServerView
+from deploy.fleet.server import ServerView
 from deploy.fleet.shared import read_ledger
 from deploy.naming import check_version
 from deploy.rollout.freezing import refuse_frozen
@@ -45,13 +44,13 @@ def roll_out(spec: Spec, model: str, to: int, *, pause_before: Sequence[str] = (
             if (unfinished.model, unfinished.kind, unfinished.version) != (model, "rollout", to):
                 raise _held(unfinished)
             return context.go_on(unfinished)
-        members = those_of(spec, only)
-        views = _views(members, model, progress)
+        names = [member.short_name for member in those_of(spec, only)]
+        views = context.views(names)
         served = {name: view.live for name, view in views.items() if view.live is not None}
         if len(served) == len(views) and all(
                 view.own is None and current(served[name], spec.rollout.label) == to for name, view in views.items()):
             return FleetReleased(None, FleetOutcome("done"))
-        waves = waves_of([member.short_name for member in members], spec.rollout.waves)
+        waves = waves_of(names, spec.rollout.waves)
         release = context.begin("rollout", to, waves, _before(views), note=note or despite_freeze,
                                 pauses=_pauses(pause_before, len(waves)), allow_breaking=allow_breaking,
                                 some=only is not None)
@@ -74,12 +73,11 @@ def roll_back(spec: Spec, model: str, to: int | None = None, *, only: Collection
                 raise _held(unfinished)
             return context.go_on(unfinished) if unfinished.kind == "rollback" else context.undo(
                 unfinished, note or "rolled back")
-        members = those_of(spec, only)
-        views = _views(members, model, progress)
-        home, unknown = _homes(members, model, to, progress)
-        waves = (tuple(member.short_name for member in members),)
-        return context.drive(context.begin("rollback", max(home.values()), waves, _before(views), note=note, home=home,
-                                           unknown=unknown, some=only is not None))
+        names = [member.short_name for member in those_of(spec, only)]
+        views = context.views(names)
+        home, unknown = context.homes(names, to)
+        return context.drive(context.begin("rollback", max(home.values()), (tuple(names),), _before(views), note=note,
+                                           home=home, unknown=unknown, some=only is not None))
 
 
 def go_on(spec: Spec, model: str, *, approve: bool = True, progress: Progress = silent) -> FleetReleased:
@@ -127,35 +125,8 @@ def inherit(fleet: Spec, member: Spec) -> None:
             ledger.append("known_good", model=model.name, serving=last["serving"], spec=entry(model))
 
 
-def _views(members: Sequence[Spec], model: str, progress: Progress) -> dict[str, ServerView]:
-    """Each server as it is now. Raises what keeps one from being looked at."""
-    results = everywhere(members, lambda member, _: FleetServer(member, model).view(), progress=progress,
-                         at_once=LOOKING)
-    for result in results:
-        if result.error is not None:
-            raise result.error
-        if result.interrupted:
-            raise KeyboardInterrupt
-    return {result.server: result.value for result in results if result.value is not None}
-
-
 def _before(views: Mapping[str, ServerView]) -> dict[str, Serving]:
     return {name: view.before for name, view in views.items() if view.before is not None}
-
-
-def _homes(members: Sequence[Spec], model: str, to: int | None, progress: Progress
-           ) -> tuple[dict[str, int], dict[str, str]]:
-    """The version that each server goes back to; and of those of which it isn't known, why. Raises RolloutError if
-    it is known of none."""
-    results = everywhere(members, lambda member, _: FleetServer(member, model).goes_back_to(to), progress=progress)
-    if any(result.interrupted for result in results):
-        raise KeyboardInterrupt
-    homes = {result.server: result.value for result in results if result.value is not None}
-    for result in results:
-        if result.error is not None and not (homes and isinstance(result.error, DeployError)):
-            raise result.error
-    return homes, {result.server: result.error.message for result in results
-                   if isinstance(result.error, DeployError)}
 
 
 def _pauses(before: Collection[str], waves: int) -> frozenset[int]:

@@ -6,7 +6,10 @@ unloaded.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -14,11 +17,11 @@ from deploy import rollout
 from deploy.backends import Progress
 from deploy.errors import ClientError, RolloutError, ServerError
 from deploy.fleet.policy import MemberState, ReleaseStage
-from deploy.rollout.context import known_good_of, rollout_context
+from deploy.rollout.context import ServerSession, known_good_of, rollout_context
 from deploy.rollout.goals import current, model_of
 from deploy.rollout.plan import backward_goal, strategy_of
 from deploy.spec import Spec
-from deploy.state import FleetRelease, Ledger, Release, releases, started_from
+from deploy.state import FleetRelease, Release, releases, started_from
 from deploy.types import Serving
 
 _PATIENCE = 2.0  # seconds for a server that is only looked at
@@ -43,19 +46,47 @@ class ServerView:
 class FleetServer:
     """One server of a release. spec: its own."""
 
-    def __init__(self, spec: Spec, model: str, *, allow_breaking: str = "") -> None:
-        self.spec, self.model, self.name, self._allow = spec, model, spec.short_name, allow_breaking
+    def __init__(self, spec: Spec, model: str) -> None:
+        self.spec, self.model, self.name, self._allow = spec, model, spec.short_name, ""
+        self._session = ServerSession(spec)
+        self._seen: ServerView | None = None
+
+    def adjust(self, allow_breaking: str, **rollout_part: Any) -> None:
+        """What a release began with, whatever the spec says now. See rollout.adjusted."""
+        spec = rollout.adjusted(self.spec, **rollout_part)
+        if spec != self.spec:
+            self.spec, self._seen = spec, None
+        self._allow = allow_breaking
+
+    def close(self) -> None:
+        """Let go of its connections."""
+        self._session.disconnect()
+
+    @contextmanager
+    def kept(self, *, connected: bool) -> Iterator[None]:
+        """One step of the release. connected: whether connections are kept for the next one."""
+        try:
+            yield
+        finally:
+            self._session.ledger.forget()
+            if not connected:
+                self.close()
 
     # -- looking
 
-    def view(self) -> ServerView:
-        """Look once. Raises RolloutError if its ledger can't be read."""
-        own = next((r for r in reversed(releases(Ledger(self.spec.state_dir).read(), self.model)) if r.open), None)
+    def look(self) -> ServerView:
+        """As it is now. Raises RolloutError if its ledger can't be read."""
+        own = self._own()
         try:
-            with rollout_context(self._impatient, self.model) as context:
-                return ServerView(context.live(), own)
+            with rollout_context(self._impatient, self.model, self._session) as context:
+                self._seen = ServerView(context.live(), own)
         except (ClientError, ServerError) as e:
-            return ServerView(None, own, e.message)
+            self._session.disconnect()
+            self._seen = ServerView(None, own, e.message)
+        return self._seen
+
+    def _own(self) -> Release | None:
+        return next((r for r in reversed(releases(self._session.ledger.read(), self.model)) if r.open), None)
 
     @property
     def _impatient(self) -> Spec:
@@ -64,8 +95,9 @@ class FleetServer:
             part, patience=min(_PATIENCE, part.patience)))
 
     def state(self, release: FleetRelease, staged: bool) -> MemberState:
-        """How far it is in a release. staged: whether this run has staged the version there."""
-        view = self.view()
+        """How far it is in a release: as it was seen last, if that was at the end of what was done to it last, and
+        nobody has asked since; else as it is now. staged: whether this run has staged the version there."""
+        view, self._seen = self._seen or self.look(), None
         return MemberState(self._stage(view, release, staged), self._home(view, release), view.away)
 
     def _home(self, view: ServerView, release: FleetRelease) -> bool:
@@ -78,7 +110,7 @@ class FleetServer:
             home = current(before, self.spec.rollout.label)
         if home is None:
             return True
-        serving = view.live or started_from(Ledger(self.spec.state_dir).read(), model_of(self.spec, self.model))
+        serving = view.live or started_from(self._session.ledger.read(), model_of(self.spec, self.model))
         there = serving is not None and current(serving, self.spec.rollout.label) == home
         extra = release.kind == "rollout" and view.live is not None and before is not None and (
             view.live.versions != before.versions)
@@ -100,47 +132,55 @@ class FleetServer:
     def goes_back_to(self, to: int | None) -> int:
         """The version that a rollback leads to; of a server that doesn't answer, by its ledger. Raises RolloutError if
         that isn't known."""
-        live = self.view().live or known_good_of(self.spec, model_of(self.spec, self.model))
-        return backward_goal(strategy_of(self.spec), self.model, to)(Ledger(self.spec.state_dir), live).version
+        live = self.look().live or known_good_of(self.spec, model_of(self.spec, self.model))
+        return backward_goal(strategy_of(self.spec), self.model, to)(self._session.ledger, live).version
 
     # -- doing; each raises DeployError, and then the server is as it was, or its own release is open
 
     def stage(self, version: int, progress: Progress) -> None:
         """Have the version there, verified, and look at everything that would forbid the release."""
-        view = self.view()
-        if view.own is not None:
-            if view.own.kind == "rollout" and view.own.version == version:
+        own, self._seen = self._own(), None
+        if own is not None:
+            if own.kind == "rollout" and own.version == version:
                 return  # begun by an earlier run, and gone on with later
-            raise RolloutError(f"release {view.own.id} of {self.model} to version {view.own.version} is open there",
+            raise RolloutError(f"release {own.id} of {self.model} to version {own.version} is open there",
                                hint=f"finish it: tfs rollout {self.model} --server {self.name} --continue; or undo it: "
                                     f"tfs rollout {self.model} --server {self.name} --abort", id="release-open")
-        rollout.plan_rollout(self.spec, self.model, version, allow_breaking=self._allow,
-                             progress=progress).raise_if_forbidden()
+        plan = rollout.plan_rollout(self.spec, self.model, version, allow_breaking=self._allow, progress=progress,
+                                    session=self._session)
+        plan.raise_if_forbidden()
+        self._seen = ServerView(plan.goal.before)
 
-    def change(self, version: int, note: str, progress: Progress) -> None:
+    def change(self, version: int, note: str, wave: int, progress: Progress) -> None:
         """Load and test it, up to where it would be watched."""
-        steps = strategy_of(self.spec).steps
+        self._session.brief = wave > 1
+        self._seen, steps = None, strategy_of(self.spec).steps
         watch = next(step for step in ("bake_before", "promote") if step in steps)
-        rollout.roll_out(self.spec, self.model, version, pause_before=(watch, _UNLOAD), note=note,
-                         allow_breaking=self._allow, despite_freeze=note, progress=progress)
+        released = rollout.roll_out(self.spec, self.model, version, pause_before=(watch, _UNLOAD), note=note,
+                                    allow_breaking=self._allow, despite_freeze=note, progress=progress,
+                                    session=self._session)
+        if released.ended.outcome == "paused":
+            self._seen = ServerView(released.live, released.release)
 
     def go_on(self, progress: Progress) -> None:
         """From one pause to the next, or the end."""
-        rollout.go_on(self.spec, self.model, progress=progress)
+        self._seen = None
+        rollout.go_on(self.spec, self.model, progress=progress, session=self._session)
 
     def send_home(self, release: FleetRelease, progress: Progress) -> None:
         """Back to what it served before the release; of a rollback, to the version that was settled when it began."""
-        spec, view = self._impatient, self.view()
+        spec, view = self._impatient, self.look()
         reason = release.undoing or release.note or "rolled back with the other servers"
         if view.own is not None:
-            rollout.abort(spec, self.model, reason, progress=progress)
-            view = self.view()
+            rollout.abort(spec, self.model, reason, progress=progress, session=self._session)
+            view = self.look()
         home = release.home.get(self.name) if release.kind == "rollback" else current(
             release.before[self.name], spec.rollout.label)
         if home is None or (view.live is not None and current(view.live, spec.rollout.label) == home):
             return
-        default = self._default_way_back()
-        rollout.roll_back(spec, self.model, None if default == home else home, note=reason, progress=progress)
+        self._seen, default = None, self._default_way_back()
+        rollout.roll_back(spec, self.model, None if default == home else home, note=reason, progress=progress,
+                          session=self._session)
 
     def _default_way_back(self) -> int | None:
         try:

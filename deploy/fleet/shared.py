@@ -28,7 +28,8 @@ from deploy.repository.stores.addresses import open_store
 from deploy.spec import KubernetesPart, Spec
 from deploy.spec.constraints import CLUSTER
 from deploy.state import Ledger
-from deploy.state.ledger import FILE, Line
+from deploy.state.ledger import FILE
+from deploy.state.lines import Line
 
 RENEW = 10.0  # seconds between two renewals
 STALE = 90.0  # seconds without one after which a holder that can't be seen from here is taken for dead

@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from deploy.waiting import Clock
 
 
@@ -31,7 +29,14 @@ class Timings:
 
     def percentiles(self, percents: Sequence[float]) -> list[float]:
         """Several at once, which takes as long as one."""
-        return list(map(float, np.percentile(self.seconds, percents))) if self.seconds else [0.0] * len(percents)
+        ordered = sorted(self.seconds) or [0.0]
+        return [_between(ordered, (len(ordered) - 1) * percent / 100) for percent in percents]
+
+
+def _between(ordered: Sequence[float], at: float) -> float:
+    """The value at a place between two of them."""
+    low = ordered[int(at)]
+    return low + (ordered[min(int(at) + 1, len(ordered) - 1)] - low) * (at - int(at))
 
 
 def timed(call: Callable[[], object], repeats: int, clock: Clock = time) -> Timings:

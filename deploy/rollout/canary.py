@@ -30,9 +30,11 @@ from deploy.wire.dtypes import Array, Arrays
 
 _MOST = 2000  # requests for the latencies, on each side
 _SLACK = 0.002  # seconds of median latency that nobody is blamed for
+_FEW, _SOME, _ENOUGH = 4, 16, 64  # timed requests of a side: show that all is well; that it plainly isn't; settle it
 _PATIENCE, _PAUSE = 1.0, 0.05  # seconds; a server with all threads at work says so at once
 _OWN = (Rejected, BadReply, BadRequest)  # the model's affair; without a connection there is nothing to compare
 
+_PERCENTS = (50, 90, 99)
 _SHOWN = 20  # requests that were refused
 
 
@@ -46,7 +48,8 @@ class CanarySide:
 
     def to_json(self) -> dict[str, Any]:
         return {"ref": self.ref, "errors": list(self.errors), "timed": len(self.timings),
-                "seconds": {f"p{p}": round(self.timings.percentile(p), 6) for p in (50, 90, 99)}}
+                "seconds": {f"p{p}": round(value, 6)
+                            for p, value in zip(_PERCENTS, self.timings.percentiles(_PERCENTS), strict=True)}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +97,14 @@ class CanaryReport:
 
 def judge(client: Predictor, current: ModelRef, candidate: ModelRef, requests: Sequence[Golden], *,
           limits: ComparePart, tolerances: Tolerances | None = None, timeout: float = 30.0,
-          clock: Clock = time) -> CanaryReport:
+          clock: Clock = time, brief: bool = False) -> CanaryReport:
     """Send every request to both, compare the answers, and hold the differences against the limits.
 
-    tolerances: for the report's count of answers that differ at all; they refuse nothing.
+    Both are asked in turns, so that what else keeps the machine busy keeps both waiting. By chance it may hit one of
+    them more often: if the candidate seems slow, both are timed again and again until it is clear.
+
+    tolerances: for the report's count of answers that differ at all; they refuse nothing. brief: whether a few timed
+    requests are enough as long as the candidate doesn't seem slow: where many servers are asked about one version.
     Never raises for what the model answers. Raises Unreachable or TimedOut for a server that doesn't.
     """
     began = clock.monotonic()
@@ -107,15 +114,24 @@ def judge(client: Predictor, current: ModelRef, candidate: ModelRef, requests: S
         one, other = _both(sides, request, swapped=bool(number % 2))
         if not isinstance(one, str):  # what was refused before may well be answered now
             pairs.append(AnswerPair(request.signature, one, other))
-    rounds = min(limits.repeats, max(1, _MOST // max(1, len(requests))))
-    for turn in range(rounds - 1):
-        for request in requests:
-            for side in sides if turn % 2 else reversed(sides):
-                side.time(request)
+    count = max(1, len(requests))
+    turns, few, enough = min(limits.repeats, max(1, _MOST // count)) - 1, -(-_FEW // count), -(-_ENOUGH // count)
+    done = _time(sides, requests, 0, min(few, turns) if brief else turns)
+    while done < enough and _unclear(*(side.result() for side in sides), limits):
+        done = _time(sides, requests, done, max(done, turns, few))
     before, after = (side.result() for side in sides)
     drift = measure(pairs, tolerances or {})
     problems = (*_problems(before, after, drift, limits, len(requests)), *_far_apart(pairs, limits))
     return CanaryReport(before, after, len(requests), drift, problems, clock.monotonic() - began)
+
+
+def _time(sides: tuple[_Asked, _Asked], requests: Sequence[Golden], done: int, turns: int) -> int:
+    """So many turns more. done: those before; returned with these."""
+    for turn in range(done, done + turns):
+        for request in requests:
+            for side in sides if turn % 2 else reversed(sides):
+                side.time(request)
+    return done + turns
 
 
 def _both(sides: tuple[_Asked, _Asked], request: Golden, *, swapped: bool) -> tuple[Arrays | str, Arrays | str]:
@@ -197,11 +213,26 @@ def _problems(before: CanarySide, after: CanarySide, drift: AnswerDrift, limits:
                             f"{limits.flips:.0%} allowed")
         if output.nan_after - output.nan_before > limits.nan:
             problems.append(f"{where} has {output.nan_after:.1%} NaN, {output.nan_before:.1%} before")
-    slow, usual = after.timings.median, before.timings.median
-    if slow - usual > _SLACK and slow > limits.latency * usual:
+    if _slow(before, after, limits):
+        slow, usual = after.timings.median, before.timings.median
         problems.append(f"the median request takes {slow * 1e3:.1f} ms, {usual * 1e3:.1f} ms before; "
                         f"{limits.latency:g} times that is allowed")
     return problems
+
+
+def _slow(before: CanarySide, after: CanarySide, limits: ComparePart) -> bool:
+    return _longer(before.timings.median, after.timings.median, limits)
+
+
+def _unclear(before: CanarySide, after: CanarySide, limits: ComparePart) -> bool:
+    """Whether the candidate may be slow, and it may be chance: some took long, but not nearly all."""
+    (quick, usual, long), (fast, median, _) = (side.timings.percentiles((25, 50, 75)) for side in (before, after))
+    slow = _longer(quick, fast, limits) or _longer(usual, median, limits)
+    return slow and not (len(after.timings) >= _SOME and _longer(long, fast, limits))
+
+
+def _longer(before: float, after: float, limits: ComparePart) -> bool:
+    return after - before > _SLACK and after > limits.latency * before
 
 
 def report_page(report: CanaryReport, title: str = "") -> str:
@@ -210,7 +241,7 @@ def report_page(report: CanaryReport, title: str = "") -> str:
     curves = html.percentiles([(side.ref, side.timings.percentiles(range(100))) for side in sides],
                              lambda seconds: f"{seconds * 1e3:.1f} ms")
     latencies = html.table(("", "requests", "p50 ms", "p90 ms", "p99 ms"), [
-        (side.ref, len(side.timings), *(f"{side.timings.percentile(p) * 1e3:.2f}" for p in (50, 90, 99)))
+        (side.ref, len(side.timings), *(f"{value * 1e3:.2f}" for value in side.timings.percentiles(_PERCENTS)))
         for side in sides])
     return html.page(title or f"{report.after.ref} beside {report.before.ref}", [
         html.verdict(report.ok, "within the limits" if report.ok else "outside the limits", report.summary),

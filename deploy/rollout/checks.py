@@ -78,7 +78,7 @@ class _Checks:
         current = trial.current
         (report,) = self._context.each(lambda connected: canary.judge(
             connected, current, trial.candidate, requests, limits=limits, timeout=self._context.spec.smoke.timeout,
-            tolerances=facts.tolerances if facts else {}), most=1)
+            tolerances=facts.tolerances if facts else {}, brief=self._context.brief), most=1)
         where = self._keep(trial, report)
         report.raise_if_refused()
         return f"{report.summary} ({where})"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from deploy.backends import ConfigStore
-from deploy.errors import RolloutError, ServerError
+from deploy.errors import RolloutError, ServerError, SpecError
 from deploy.render.configs import MODELS
 from deploy.types import Serving, Specific
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.model_config import policy_of, set_served
 from deploy.wire.text import from_text, to_text
 
+_CACHED = 1 << 14  # characters of a file that is kept as it was parsed
 _WRITTEN = "start the server with `tfs up`, which writes it"
 
 
@@ -18,7 +21,6 @@ class ConfigFile:
 
     def __init__(self, store: ConfigStore) -> None:
         self._store = store
-        self._last = "", "", pb.ModelServerConfig()  # the text that was read last, parsed: that takes long
 
     @property
     def exists(self) -> bool:
@@ -61,20 +63,25 @@ class ConfigFile:
         if text is None:
             raise RolloutError(f"can't read the server's config file {path}: it isn't there", hint=_WRITTEN,
                                id="config-unreadable")
-        last, comments, parsed = self._last
-        if text != last:
-            comments = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
-            parsed = from_text(text, pb.ModelServerConfig, path)
-            self._last = text, comments, parsed
-        config = pb.ModelServerConfig()
-        config.CopyFrom(parsed)
-        return comments, config
+        comments = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
+        try:
+            parsed = _parsed(text) if len(text) <= _CACHED else _parsed.__wrapped__(text)
+        except SpecError as e:
+            raise SpecError(e.message, path=path, hint=e.hint, id=e.id, details=e.details) from None
+        return comments, pb.ModelServerConfig.FromString(parsed)
 
     def _text(self) -> str | None:
         try:
             return self._store.read(MODELS)
         except ServerError as e:
             raise RolloutError(e.message, hint=e.hint or _WRITTEN, id=_id(e)) from None
+
+
+@lru_cache(256)
+def _parsed(text: str) -> bytes:
+    """The text as a message. It is read again and again while nothing changes it, mostly the same for many servers, and
+    parsing takes long."""
+    return from_text(text, pb.ModelServerConfig, "").SerializeToString()
 
 
 def _id(error: ServerError) -> str:

@@ -3,8 +3,8 @@ server is down, what it starts from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -25,7 +25,7 @@ from deploy.serving.snapshot import running_server
 from deploy.spec import Spec
 from deploy.state import Ledger, Release, releases, started_from
 from deploy.state.release import Outcome, entry
-from deploy.types import ServedModel, Serving, Specific
+from deploy.types import Endpoint, ServedModel, Serving, Specific, VersionStatus
 from deploy.waiting import Deadline, poll
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ _GOING = 3.0  # seconds until a replica that was ended is known to be gone
 
 @dataclass(frozen=True, slots=True)
 class RolloutContext:
-    """Everything that a release of one model works with. model: as the spec's file says."""
+    """Everything that a release of one model works with. model: as the spec's file says. brief: see ServerSession."""
 
     spec: Spec
     model: ServedModel
@@ -43,6 +43,7 @@ class RolloutContext:
     clients: Callable[[], Sequence[Client]]
     live_server: LiveServer
     ledger: Ledger
+    brief: bool = False
 
     @property
     def client(self) -> Client:
@@ -80,20 +81,18 @@ class RolloutContext:
         """What the config file names."""
         return configs.serving_of(configs.find(self.live_server.file.read(), self.model.name))
 
-    def live(self) -> Serving:
-        """What is served of the model now."""
+    def live(self, statuses: Mapping[int, VersionStatus] | None = None) -> Serving:
+        """What is served of the model now. statuses: if the server was asked for them just now."""
         part, known_good = self.spec.rollout, self.known_good
         names = {part.label, *filter(None, [part.canary_label]), *self.model.labels, *self.named().labels,
                  *(known_good.labels if known_good else ())}
-        loaded = {v for v, s in self.live_server.statuses().items() if s.serving}
+        loaded = {v for v, s in (self.live_server.statuses() if statuses is None else statuses).items() if s.serving}
         return Serving(frozenset(loaded), {k: v for k, v in self.live_server.labels(names).items() if v in loaded})
-
 
     def settled(self, version: int, progress: Progress) -> Serving:
         """What is served of the model once the server has loaded what it is loading: the goal of a release of this
         version can be taken from it. Raises NotReady after rollout/load_timeout."""
-        settle(self.live_server, self.named(), version, progress)
-        return self.live()
+        return self.live(settle(self.live_server, self.named(), version, progress))
 
 
 def running(spec: Spec) -> bool:
@@ -102,9 +101,39 @@ def running(spec: Spec) -> bool:
     return server is not None and server.alive()
 
 
+class ServerSession:
+    """What several operations on one server keep from one to the next: its connections, and its ledger as it was read.
+
+    For one thread at a time; disconnect it in the end. brief: other servers have been asked about the same version at
+    length, so that a few latencies are enough where they are good.
+    """
+
+    def __init__(self, spec: Spec, *, brief: bool = False) -> None:
+        self.brief = brief
+        self.ledger, self._timeout = Ledger(spec.state_dir), spec.smoke.timeout
+        self._at: Endpoint | None = None
+        self._client: Client | None = None
+
+    def client(self, endpoint: Endpoint) -> Client:
+        """Connected to where the server answers now."""
+        if self._client is None or self._at != endpoint:
+            self.disconnect()
+            self._at, self._client = endpoint, client.connect(endpoint, timeout=self._timeout)
+        return self._client
+
+    def disconnect(self) -> None:
+        """Let go of a server that doesn't answer: the next operation connects anew, and at once."""
+        kept, self._client = self._client, None
+        if kept is not None:
+            kept.close()
+
+
 @contextmanager
-def rollout_context(spec: Spec, name: str) -> Iterator[RolloutContext]:
-    """Raises SpecError for an unknown model, ServerError if the server doesn't run."""
+def rollout_context(spec: Spec, name: str, session: ServerSession | None = None) -> Iterator[RolloutContext]:
+    """session: what is kept for later operations; else nothing is.
+
+    Raises SpecError for an unknown model, ServerError if the server doesn't run.
+    """
     model, server = model_of(spec, name), running_server(spec)
     part, can = spec.rollout, backends.backend_of(server).capabilities
 
@@ -117,19 +146,22 @@ def rollout_context(spec: Spec, name: str) -> Iterator[RolloutContext]:
         return not restarts and not server.alive()
 
     timeouts = Timeouts(reload=part.reload_timeout, load=part.load_timeout, patience=part.patience)
-    connect, file = partial(client.connect, timeout=spec.smoke.timeout), ConfigFile(backends.config(spec, server))
+    file, kept = ConfigFile(backends.config(spec, server)), session or ServerSession(spec)
     with ExitStack() as stack:
+        if session is None:
+            stack.callback(kept.disconnect)
         if can.replicas:
-            several = LiveReplicas(name, file, server.replicas, connect, timeouts=timeouts)
+            several = LiveReplicas(name, file, server.replicas, partial(client.connect, timeout=spec.smoke.timeout),
+                                   timeouts=timeouts)
             stack.callback(several.close)
-            yield RolloutContext(spec, model, server, several.clients, several, Ledger(spec.state_dir))
+            yield RolloutContext(spec, model, server, several.clients, several, kept.ledger, kept.brief)
             return
-        connected = stack.enter_context(closing(connect(server.endpoint)))
+        connected = kept.client(server.endpoint)
         assert connected.rpc is not None
         live_server = LiveServer(
             name, connected.rpc, file, others=[connected.rest] if connected.rest else [], memory=memory, gone=gone,
             instance=server.instance, timeouts=timeouts)
-        yield RolloutContext(spec, model, server, lambda: [connected], live_server, Ledger(spec.state_dir))
+        yield RolloutContext(spec, model, server, lambda: [connected], live_server, kept.ledger, kept.brief)
 
 
 # -- while the server is down, perhaps because of the very version that was rolled out: what it starts from

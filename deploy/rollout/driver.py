@@ -17,6 +17,7 @@ from typing import Any
 from deploy.errors import ClientError, DeployError, Rejected, RolloutError, TimedOut, Unreachable
 from deploy.rollout.actions import (
     Abort,
+    Action,
     Change,
     Checks,
     DropLabel,
@@ -33,7 +34,7 @@ from deploy.rollout.actions import (
     sentence,
     to_json,
 )
-from deploy.rollout.live_server import LiveServer, confirm
+from deploy.rollout.live_server import LiveServer, Shown, confirm
 from deploy.rollout.policy import known_good, next_action, next_config, promoted, trial_of
 from deploy.state import Ledger, Release
 from deploy.state.ledger import append_if_possible
@@ -65,6 +66,9 @@ class Driver:
         server.tell = progress
         self._at = RolloutProgress.of(release, goal, known_good)
         self._waiting: Deadline | None = None
+        self._shown = Shown()  # just now, so that it needn't be asked again
+        self.live: Serving | None = None
+        """What was served when it looked last."""
 
     def run(self) -> RolloutOutcome:
         """Until it is done, undone or paused.
@@ -92,7 +96,8 @@ class Driver:
         goal, instance = self._at.goal, self._server.instance()
         names = {goal.label, *goal.before.labels, *goal.to.labels, *([goal.canary] if goal.canary else [])}
         names |= {*self._release.goal.labels, *filter(None, (self._release.options.get("canary"),))}
-        statuses = self._server.statuses()
+        shown, self._shown = self._shown if instance == self._at.instance else Shown(), Shown()
+        statuses = self._server.statuses() if shown.statuses is None else shown.statuses
         before, self._at = self._at, self._at.on(instance, statuses)
         if before.restarted(instance) and before.trouble is None:
             self._at = replace(self._at, configured=None)
@@ -101,7 +106,11 @@ class Driver:
         if again := sorted(before.passed - self._at.passed):
             self._tell("asking again what passed before the server was started again, or the version unloaded: "
                        f"{', '.join(again)}")
-        return self._at.observed(statuses, self._server.labels(names))
+        labels = {**self._server.labels(names - shown.labels.keys()),
+                  **{k: v for k, v in shown.labels.items() if v is not None}}
+        observed = self._at.observed(statuses, labels)
+        self.live = Serving(observed.loaded, {k: v for k, v in observed.labels.items() if v in observed.loaded})
+        return observed
 
     # -- one turn
 
@@ -119,7 +128,7 @@ class Driver:
         if isinstance(action, (LoadVersion, PointLabel, DropLabel, UnloadVersion)):
             self._change(action, observed)
         elif isinstance(action, RunCheck):
-            self._check(action.name, observed)
+            self._check_all(action, observed)
         elif isinstance(action, Wait):
             self._wait(action)
         elif isinstance(action, Abort):
@@ -172,12 +181,22 @@ class Driver:
             reason = e.details.get("server") or e.message
             raise RolloutError(f"the server refused `{what}`: {reason}", hint=REFUSED, id="reload-refused") from e
         self._at = replace(self._at, configured=config.versions)
-        confirm(server, change)
+        self._shown = confirm(server, change)
         seconds = round(server.clock.monotonic() - began, 3)
         grown = _grown(memory, server.memory()) if isinstance(change, LoadVersion) else {}
         if isinstance(change, LoadVersion):
             self._at = replace(self._at, confirmed=self._at.confirmed | {change.version})
         self._note("confirm", action=to_json(change), seconds=seconds, **grown)
+
+    def _check_all(self, action: Action, observed: Observed) -> None:
+        """This check and those that come directly after it: they ask by themselves for what they are about. What the
+        server is like after the last one is what counts."""
+        while isinstance(action, RunCheck):
+            self._check(action.name, observed)
+            if self._server.instance() != self._at.instance:
+                return
+            observed = replace(observed, passed=self._at.passed)
+            action = next_action(observed, self._at.goal)
 
     def _check(self, name: str, observed: Observed) -> None:
         trial = trial_of(self._server.model, observed, self._at.goal)

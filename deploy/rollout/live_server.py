@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from deploy.waiting import Clock, Deadline, poll
 from deploy.wire import serving_pb2 as pb
 
 T = TypeVar("T")
+_RECENT = 1.0  # seconds for which an answer is good enough before anything is changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class LiveServer:
         self.clock: Clock = clock or time
         self.memory, self.instance, self._gone = memory, instance, gone
         self._control, self._others = control, others
+        self._last: tuple[float, dict[int, VersionStatus]] = float("-inf"), {}
 
     tell: Callable[[str], None] = staticmethod(lambda _: None)
     lenient = False
@@ -74,7 +76,14 @@ class LiveServer:
 
     def statuses(self) -> dict[int, VersionStatus]:
         """By version; none for a model that the server doesn't know. Waits a while for a server that is away."""
-        return {s.version: s for s in self._patiently(self._statuses)}
+        statuses = {s.version: s for s in self._patiently(self._statuses)}
+        self._last = self.clock.monotonic(), statuses
+        return statuses
+
+    def recent_statuses(self) -> dict[int, VersionStatus]:
+        """As they were a moment ago, if somebody asked then; else as `statuses`."""
+        at, statuses = self._last
+        return statuses if self.clock.monotonic() - at < _RECENT else self.statuses()
 
     def labels(self, names: Iterable[str]) -> dict[str, int]:
         """The versions that these labels resolve to over gRPC; without those that resolve to none."""
@@ -123,17 +132,26 @@ class LiveServer:
             isinstance(e, Unreachable | TimedOut) and not self._gone()))
 
 
-def confirm(server: LiveServer, change: Change) -> None:
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a server has just shown. statuses: by version, None if it wasn't asked for them. labels: versions that those
+    resolve to that it was asked for, None for one that resolves to nothing."""
+
+    statuses: dict[int, VersionStatus] | None = None
+    labels: Mapping[str, int | None] = field(default_factory=dict)
+
+
+def confirm(server: LiveServer, change: Change) -> Shown:
     """Wait until the server shows it. Raises RolloutError after the time for loading, ClientError.
 
     Returns as well for a version that failed to load: the policy has the words for that.
     """
-    state = ""
+    state, last = "", Shown()
 
     def shown() -> bool | None:
-        nonlocal state
-        done, state = (_label(server, change) if isinstance(change, (PointLabel, DropLabel)) else
-                       _version(server, change))
+        nonlocal state, last
+        done, state, last = (_label(server, change) if isinstance(change, (PointLabel, DropLabel)) else
+                             _version(server, change))
         return True if done else None
 
     deadline = server.deadline(server.timeouts.load)
@@ -141,47 +159,56 @@ def confirm(server: LiveServer, change: Change) -> None:
         raise RolloutError(f"`{sentence(change, server.model)}` isn't done after {deadline.waited:.0f} s: {state}",
                            hint="see the server's log: tfs logs; if it only needs longer, raise rollout/load_timeout",
                            id="load-timeout")
+    return last
 
 
-def settle(server: LiveServer, named: Serving, version: int, progress: Callable[[str], None]) -> None:
-    """Wait until the server has loaded what it is loading, or given up on it: see `policy.unsettled`.
+def settle(server: LiveServer, named: Serving, version: int, progress: Callable[[str], None]
+           ) -> dict[int, VersionStatus]:
+    """Wait until the server has loaded what it is loading, or given up on it: see `policy.unsettled`. The states then.
 
     Raises NotReady after the time for loading, ClientError.
     """
     coming: dict[int, VersionState] = {}
 
-    def settled() -> bool | None:
+    def settled() -> dict[int, VersionStatus] | None:
         nonlocal coming
-        before, coming = coming, unsettled(server.statuses(), named, version)
+        statuses = server.statuses()
+        before, coming = coming, unsettled(statuses, named, version)
         if coming and coming != before:
             progress(f"waiting until the server has loaded {_states(server.model, coming)}")
-        return None if coming else True
+        return None if coming else statuses
 
     deadline = server.deadline(server.timeouts.load)
-    if not poll(settled, deadline):
+    statuses = poll(settled, deadline)
+    if statuses is None:
         raise NotReady(f"what is served of {server.model} isn't settled: the server has been loading "
                        f"{_states(server.model, coming)} for {deadline.waited:.0f} s and more; nothing was changed",
                        hint="see why: tfs logs; wait and run it again; or, if nobody wants that version, go back to "
                             "what the config file names: tfs repair",
                        details={"loading": {str(v): s.name for v, s in coming.items()}}, id="reload-unsettled")
+    return statuses
 
 
 def _states(model: str, states: Mapping[int, VersionState]) -> str:
     return ", ".join(f"{model}/{v} (it is {s.name})" for v, s in states.items())
 
 
-def _label(server: LiveServer, change: PointLabel | DropLabel) -> tuple[bool, str]:
+def _label(server: LiveServer, change: PointLabel | DropLabel) -> tuple[bool, str, Shown]:
     wanted = change.version if isinstance(change, PointLabel) else None
     versions = server.resolved(change.label)
-    return versions == {wanted}, f"it resolves to {' and '.join(str(v or 'nothing') for v in versions)}"
+    state = f"it resolves to {' and '.join(str(v or 'nothing') for v in versions)}"
+    return versions == {wanted}, state, Shown(labels={change.label: wanted})
 
 
-def _version(server: LiveServer, change: LoadVersion | UnloadVersion) -> tuple[bool, str]:
-    status = server.statuses().get(change.version)
+def _version(server: LiveServer, change: LoadVersion | UnloadVersion) -> tuple[bool, str, Shown]:
+    statuses = server.statuses()
+    status = statuses.get(change.version)
     state = f"it is {status.state.name}" if status else "the server doesn't know it"
     if isinstance(change, UnloadVersion):
-        return status is None or status.state is VersionState.END, state
-    return status is not None and (status.serving or status.failed), state
+        done = status is None or status.state is VersionState.END
+    else:
+        done = status is not None and (status.serving or status.failed)
+    return done, state, Shown(statuses)
 
 
 def patiently(ask: Callable[[], T], deadline: Deadline, passing: Callable[[ClientError], bool] = busy, *,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from deploy.state import Release
-from deploy.state.ledger import Line
+from deploy.state.lines import Line
 from deploy.types import Serving, VersionState, VersionStatus
 
 _OVER = VersionState.END

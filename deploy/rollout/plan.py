@@ -24,7 +24,7 @@ from deploy.rollout.actions import (
     sentence,
 )
 from deploy.rollout.checks import BAKE_TIMES
-from deploy.rollout.context import RolloutContext, rollout_context
+from deploy.rollout.context import RolloutContext, ServerSession, rollout_context
 from deploy.rollout.goals import Strategy, backward, current, forward
 from deploy.rollout.policy import next_action, next_config
 from deploy.rollout.preflight import Findings
@@ -112,12 +112,12 @@ def _available(version: int) -> VersionStatus:
 
 
 def plan_rollout(spec: Spec, model: str, to: int, *, pause_before: Sequence[str] = (), allow_breaking: str = "",
-                 progress: Progress | None = None) -> RolloutPlan:
+                 progress: Progress | None = None, session: ServerSession | None = None) -> RolloutPlan:
     """What `roll_out` would do, and what forbids it. Nothing is changed. Raises as `roll_out` does before it changes
     anything; what the plan itself forbids is among its findings."""
     check_version(to)
     strategy = strategy_of(spec, pause_before)
-    with locked(spec.state_dir, f"plan of {model}"), rollout_context(spec, model) as context:
+    with locked(spec.state_dir, f"plan of {model}"), rollout_context(spec, model, session) as context:
         live = context.settled(to, progress or silent)
         return make_plan(context, "rollout", forward(live, to, strategy), allow_breaking, progress or silent)
 

@@ -218,7 +218,7 @@ def _measured(context: RolloutContext) -> Iterator[int]:
 
 
 def _statuses(context: RolloutContext, goal: Goal, findings: Findings) -> None:
-    for version, status in context.live_server.statuses().items():
+    for version, status in context.live_server.recent_statuses().items():
         if version in goal.to.versions and status.failed:
             raise RolloutError(f"version {version} failed to load before: {status.error}",
                                hint=PERMANENTLY_FAILED, id="permanently-failed")

@@ -18,6 +18,7 @@ from deploy.rollout.actions import Goal, RolloutOutcome
 from deploy.rollout.checks import BAKE_TIMES, checks
 from deploy.rollout.context import (
     RolloutContext,
+    ServerSession,
     finish_offline,
     known_good_of,
     roll_back_offline,
@@ -43,18 +44,22 @@ from deploy.serving.snapshot import running_server
 from deploy.signing import receipts
 from deploy.spec import Spec
 from deploy.state import Ledger, Release, releases
-from deploy.state.ledger import Line, append_if_possible
+from deploy.state.ledger import append_if_possible
+from deploy.state.lines import Line
 from deploy.state.release import Kind, after
 from deploy.types import ModelVersion, Serving
 
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """How a release ended: done, undone (only by `abort`), or paused before `step`; or None: nothing was to do."""
+    """How a release ended: done, undone (only by `abort`), or paused before `step`; or None: nothing was to do.
+
+    live: what was served of the model when it was looked at last."""
 
     release: Release | None
     ended: RolloutOutcome
     plan: RolloutPlan | None = None
+    live: Serving | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {"outcome": self.ended.outcome, "step": self.ended.step,
@@ -77,13 +82,13 @@ class Released:
 
 def roll_out(spec: Spec, model: str, to: int, *, pause_before: Sequence[str] = (), allow_breaking: str = "",
              despite_freeze: str = "", note: str = "", progress: Progress | None = None,
-             planned: Callable[[RolloutPlan], None] | None = None) -> Released:
+             planned: Callable[[RolloutPlan], None] | None = None, session: ServerSession | None = None) -> Released:
     """Replace what is served of a model by version `to`, step by step, so that nobody notices; or change nothing.
 
     A release to the same version that a crash or a pause left open is gone on with. A server that is still loading
     versions is waited for (rollout/load_timeout; then NotReady): what isn't loaded yet isn't taken for unwanted.
     planned: gets the plan before anything is changed. pause_before: steps that wait for `go_on` (see Strategy.steps).
-    despite_freeze: why it can't wait for the end of a freeze window (rollout/freeze).
+    despite_freeze: why it can't wait for the end of a freeze window (rollout/freeze). session: see ServerSession.
 
     Raises LockHeld (5) if another release is open, SpecError, RepositoryError, ServerError or ClientError before
     anything is changed, RolloutError (8) if the version wasn't good enough: then everything is as it was.
@@ -96,11 +101,11 @@ def roll_out(spec: Spec, model: str, to: int, *, pause_before: Sequence[str] = (
         return forward(live, to, strategy)
 
     return _release(spec, model, "rollout", goal, settled_for=to, allow_breaking=allow_breaking,
-                    note=note or despite_freeze, progress=progress or silent, planned=planned)
+                    note=note or despite_freeze, progress=progress or silent, planned=planned, session=session)
 
 
 def roll_back(spec: Spec, model: str, to: int | None = None, *, note: str = "", progress: Progress | None = None,
-              planned: Callable[[RolloutPlan], None] | None = None) -> Released:
+              planned: Callable[[RolloutPlan], None] | None = None, session: ServerSession | None = None) -> Released:
     """Go back to what was served before the version that is served now; or to version `to`.
 
     The label first, then the bad version goes. At once while the old version is still loaded, whatever else the server
@@ -111,8 +116,8 @@ def roll_back(spec: Spec, model: str, to: int | None = None, *, note: str = "", 
     open_one = _open(Ledger(spec.state_dir))
     if open_one is not None and open_one.model == model and to is None:
         if open_one.kind == "rollback" and not open_one.undoing:  # undone, it would bring back what was left
-            return _finish_rollback(spec, model, progress or silent)
-        return abort(spec, model, note or "rolled back", progress=progress)
+            return _finish_rollback(spec, model, progress or silent, session)
+        return abort(spec, model, note or "rolled back", progress=progress, session=session)
     goal = backward_goal(strategy_of(spec), model, to)
     if not running(spec):
         with backends.changing(spec, f"rollback of {model}"):
@@ -120,30 +125,32 @@ def roll_back(spec: Spec, model: str, to: int | None = None, *, note: str = "", 
             aim = goal(Ledger(spec.state_dir), known_good_of(spec, served))
             return Released(roll_back_offline(spec, served, aim, note), RolloutOutcome("done"))
     return _release(spec, model, "rollback", goal, settled_for=to, note=note, progress=progress or silent,
-                    planned=planned)
+                    planned=planned, session=session)
 
 
-def go_on(spec: Spec, model: str, *, approve: bool = True, progress: Progress | None = None) -> Released:
+def go_on(spec: Spec, model: str, *, approve: bool = True, progress: Progress | None = None,
+          session: ServerSession | None = None) -> Released:
     """Go on with a release that is open; one that waits only if that is approved. Raises RolloutError if none is."""
-    return _resume(spec, model, "", progress or silent, approve=approve)
+    return _resume(spec, model, "", progress or silent, session, approve=approve)
 
 
-def abort(spec: Spec, model: str, reason: str = "aborted", *, progress: Progress | None = None) -> Released:
+def abort(spec: Spec, model: str, reason: str = "aborted", *, progress: Progress | None = None,
+          session: ServerSession | None = None) -> Released:
     """Undo a release that is open; if the server is down, it starts with what was served before. Raises RolloutError
     if none is open."""
     if not running(spec):
         with backends.changing(spec, f"rollback of {model}"):
             undone = undo_offline(spec, model_of(spec, model), _required(Ledger(spec.state_dir), model), reason)
             return Released(undone, RolloutOutcome("undone", undone.reason))
-    return _resume(spec, model, reason, progress or silent)
+    return _resume(spec, model, reason, progress or silent, session)
 
 
-def _finish_rollback(spec: Spec, model: str, progress: Progress) -> Released:
+def _finish_rollback(spec: Spec, model: str, progress: Progress, session: ServerSession | None) -> Released:
     if not running(spec):
         with backends.changing(spec, f"rollback of {model}"):
             open_one = _required(Ledger(spec.state_dir), model)
             return Released(finish_offline(spec, model_of(spec, model), open_one), RolloutOutcome("done"))
-    return _resume(spec, model, "", progress)
+    return _resume(spec, model, "", progress, session)
 
 
 def repair(spec: Spec, *, progress: Progress | None = None) -> None:
@@ -160,10 +167,11 @@ def repair(spec: Spec, *, progress: Progress | None = None) -> None:
 
 
 def _release(spec: Spec, model: str, kind: Kind, goal_for: GoalFor, *, settled_for: int | None, note: str,
-             progress: Progress, planned: Callable[[RolloutPlan], None] | None, allow_breaking: str = "") -> Released:
+             progress: Progress, planned: Callable[[RolloutPlan], None] | None, allow_breaking: str = "",
+             session: ServerSession | None = None) -> Released:
     """settled_for: the version of a goal that is taken from what is live, which has to be known then; None for one from
     the ledger, which waits for nobody: traffic goes back at once."""
-    with backends.changing(spec, f"{kind} of {model}"), rollout_context(spec, model) as context:
+    with backends.changing(spec, f"{kind} of {model}"), rollout_context(spec, model, session) as context:
         unfinished = _open(context.ledger)
         if unfinished is not None:
             goal = goal_of(unfinished)
@@ -188,8 +196,9 @@ def _release(spec: Spec, model: str, kind: Kind, goal_for: GoalFor, *, settled_f
         return _drive(context, release, goal, progress, plan)
 
 
-def _resume(spec: Spec, model: str, undo: str, progress: Progress, *, approve: bool = False) -> Released:
-    with backends.changing(spec, f"rollout of {model}"), rollout_context(spec, model) as context:
+def _resume(spec: Spec, model: str, undo: str, progress: Progress, session: ServerSession | None, *,
+            approve: bool = False) -> Released:
+    with backends.changing(spec, f"rollout of {model}"), rollout_context(spec, model, session) as context:
         return _go_on(context, _required(context.ledger, model), undo, progress, approve=approve)
 
 
@@ -227,7 +236,7 @@ def _drive(context: RolloutContext, release: Release, goal: Goal, progress: Prog
     if ended.outcome == "undone" and not asked_to_undo:
         raise RolloutError(f"{release.model} is served as before, {release.before}: {ended.reason}", hint=ended.hint,
                            id="release-undone", details={**ended.details, "release": release.id, "outcome": "undone"})
-    return Released(recorded, ended, plan)
+    return Released(recorded, ended, plan, driver.live)
 
 
 def _leave_receipts(context: RolloutContext, release: Release, lines: Sequence[Line], progress: Progress) -> None:

@@ -25,7 +25,7 @@ from deploy.savedmodel import placement
 from deploy.serving import mirrored
 from deploy.spec import Spec
 from deploy.state import Ledger, started_from
-from deploy.state.ledger import Line
+from deploy.state.lines import Line
 from deploy.state.release import entry
 from deploy.types import ServedModel, Specific
 from deploy.wire.model_config import select

@@ -15,7 +15,7 @@ from deploy.errors import ClientError, DeployError, ServerError
 from deploy.readiness import Desired, Gap, Snapshot, not_answering, not_running
 from deploy.spec import Spec
 from deploy.state import Release, releases
-from deploy.state.ledger import Line
+from deploy.state.lines import Line
 from deploy.types import Endpoint, ModelRef
 
 ASK = 5.0

@@ -26,7 +26,7 @@ from deploy.serving.snapshot import Connect, Controls, all_connected, open_relea
 from deploy.serving.start_record import forget_start, remember_failure, remember_start
 from deploy.spec import Spec
 from deploy.state import Ledger
-from deploy.state.ledger import Line
+from deploy.state.lines import Line
 from deploy.types import Endpoint, ModelRef, VersionState
 from deploy.waiting import Deadline, poll
 

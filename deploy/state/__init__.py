@@ -1,7 +1,8 @@
 """What a server's state directory remembers between commands: what was released, and what is known to be good.
 
-    ledger     append-only JSON lines; a line that a crash tore is passed over, an older release's read in today's words
+    ledger     append-only JSON lines; a line that a crash tore is passed over
     release    the ledger's lines as releases; what a restart may rely on
+    lines      what each kind of line has; those of older releases in today's words
     fleet_release   the same of a ledger of many servers
 """
 

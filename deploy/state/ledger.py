@@ -7,19 +7,20 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
 
 from deploy import files
 from deploy.errors import RolloutError
+from deploy.state.lines import Line, parsed
 
 FILE = "ledger.jsonl"
 LOCK_LOST = "lock-lost"  # id of the error of a ledger whose lock somebody else has by now
 _MOST = 1 << 28  # bytes; a release writes about two thousand
-Line = dict[str, Any]
 
 
 def utc_now() -> datetime:
@@ -44,14 +45,31 @@ def current_listener() -> Callable[[Line], None] | None:
     return _listener.get()
 
 
+_Identity = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Lines as they were read last, and the file that they were in, as it was then."""
+
+    file: _Identity | None = None
+    lines: tuple[Line, ...] = ()
+
+    @staticmethod
+    def identity(status: os.stat_result) -> _Identity:
+        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 class Ledger:
     """What happened to a server's models. Whoever appends holds the server's lock.
 
-    now: the wall clock, for the lines' `at`.
+    What was read is kept, and read again once the file is another one than it was. now: the wall clock, for the lines'
+    `at`.
     """
 
     def __init__(self, state_dir: Path, *, now: Callable[[], datetime] = utc_now) -> None:
         self.path, self._now = state_dir / FILE, now
+        self._known = _Known()
 
     def append(self, event: str, **fields: Any) -> Line:
         """Write one line and sync it. Raises RolloutError if it can't be written: then it doesn't count."""
@@ -71,18 +89,31 @@ class Ledger:
         fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK,
                      0o644)
         try:
-            files.check_regular(os.fstat(fd), self.path)
-            size = os.fstat(fd).st_size
+            before = os.fstat(fd)
+            files.check_regular(before, self.path)
+            size = before.st_size
             if size and os.pread(fd, 1, size - 1) != b"\n":  # torn by a crash: the next line stands for itself
                 data = b"\n" + data
             written = os.write(fd, data)
             if written != len(data):
                 os.write(fd, data[written:])  # raises what is wrong: no space left
             os.fsync(fd)
+            self._known = self._known_after(data, before, os.fstat(fd))
         finally:
             os.close(fd)
         if new:
             _sync(self.path.parent)
+
+    def _known_after(self, data: bytes, before: os.stat_result, now: os.stat_result) -> _Known:
+        """What is known of the file once a line was added."""
+        if self._known.file != _Known.identity(before) or now.st_size != before.st_size + len(data):
+            return _Known()
+        line = parsed(data.strip())
+        return _Known(_Known.identity(now), (*self._known.lines, *([line] if line is not None else [])))
+
+    def forget(self) -> None:
+        """Keep nothing of what was read."""
+        self._known = _Known()
 
     def read(self) -> list[Line]:
         """All whole lines, oldest first; none if there is no ledger.
@@ -91,6 +122,9 @@ class Ledger:
         what is known to be good, so it isn't passed over.
         """
         try:
+            now = _Known.identity(self.path.stat(follow_symlinks=False))
+            if now == self._known.file:
+                return list(self._known.lines)
             data = files.read_bytes(self.path, _MOST, follow=False)
         except (FileNotFoundError, NotADirectoryError):
             return []
@@ -98,13 +132,15 @@ class Ledger:
             raise RolloutError(f"can't read the ledger {self.path}: {files.reason(e)}",
                                hint="it is a file that tfs writes; move away what lies there",
                                id="ledger-unusable") from e
-        return self._lines(data)
+        lines = self._lines(data)
+        self._known = _Known(now, tuple(lines))
+        return lines
 
     def _lines(self, data: bytes) -> list[Line]:
         lines = []
         for number, text in enumerate(data.split(b"\n"), 1):
             try:
-                line = _parsed(text)
+                line = parsed(text)
             except msgspec.ValidationError as e:
                 raise RolloutError(f"line {number} of the ledger {self.path} is damaged: {e}",
                                    hint="restore the file, or remove that line if what it tells is of no use",
@@ -125,138 +161,6 @@ def append_if_possible(ledger: Ledger, event: str, *, lenient: bool, tell: Calla
             raise
         tell(e.message)
         return {"at": utc_now().isoformat(timespec="milliseconds"), "event": event, **fields}
-
-
-class _Serving(msgspec.Struct):
-    versions: list[int]
-    labels: dict[str, int]
-
-
-class _Event(msgspec.Struct):
-    at: Annotated[datetime, msgspec.Meta(tz=True)]
-    release: str | None = None
-
-
-class _Begin(_Event, kw_only=True):
-    release: str
-    model: str
-    kind: Literal["rollout", "rollback"]
-    version: int
-    before: _Serving
-    goal: _Serving
-    by: dict[str, Any]
-    note: str = ""
-    options: dict[str, Any] = {}
-
-
-class _Passed(_Event, kw_only=True):
-    check: str
-
-
-class _Pause(_Event, kw_only=True):
-    before: str
-
-
-class _Go(_Event, kw_only=True):
-    by: dict[str, Any]
-    steps: list[str] = []
-
-
-class _Undo(_Event, kw_only=True):
-    reason: str
-
-
-class _End(_Event, kw_only=True):
-    outcome: Literal["done", "undone"]
-    reason: str = ""
-
-
-class _KnownGood(_Event, kw_only=True):
-    model: str
-    serving: _Serving
-
-
-class _FleetBegin(_Event, kw_only=True):
-    release: str
-    model: str
-    kind: Literal["rollout", "rollback"]
-    version: int
-    waves: list[list[str]]
-    before: dict[str, _Serving]
-    by: dict[str, Any]
-    home: dict[str, int] = {}
-    note: str = ""
-    options: dict[str, Any] = {}
-    pauses: list[int] = []
-
-
-class _FleetJoin(_Event, kw_only=True):
-    server: str
-    before: _Serving
-
-
-class _FleetApply(_Event, kw_only=True):
-    do: str
-    servers: list[str]
-
-
-class _FleetPause(_Event, kw_only=True):
-    wave: int
-
-
-class _FleetGo(_Event, kw_only=True):
-    by: dict[str, Any]
-    waves: list[int] = []
-
-
-class _FleetEnd(_End, kw_only=True):
-    missing: list[str] = []
-
-
-_EVENTS: dict[str, type[_Event]] = {
-    "begin": _Begin, "passed": _Passed, "pause": _Pause, "go": _Go, "undo": _Undo, "end": _End,
-    "known_good": _KnownGood, "started": _KnownGood, "fleet_begin": _FleetBegin, "fleet_join": _FleetJoin,
-    "fleet_apply": _FleetApply, "fleet_pause": _FleetPause, "fleet_go": _FleetGo, "fleet_undo": _Undo,
-    "fleet_end": _FleetEnd, "fleet_known_good": _KnownGood}
-
-_RENAMED = {"proven": "known_good", "soak": "bake_before", "hold": "bake_after"}
-"""Events and checks by the names that lines of earlier releases have."""
-
-
-def _parsed(text: bytes) -> Line | None:
-    """A line, or None for one that was torn. Raises msgspec.ValidationError for a whole one with wrong fields."""
-    try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(line, dict) or "event" not in line:
-        return None
-    line = _renamed(line)
-    event = line["event"]
-    msgspec.convert(line, _EVENTS.get(event, _Event) if isinstance(event, str) else _Named)
-    return line
-
-
-def _renamed(line: Line) -> Line:
-    """A line of any release in today's words: `known_good` was called `proven`, bake times `soak` and `hold`."""
-    changed = {"event": _today(line["event"])}
-    for field in ("check", "before", "steps"):
-        if isinstance(line.get(field), str | list):
-            changed[field] = _today(line[field])
-    if isinstance(options := line.get("options"), dict):
-        changed["options"] = {_today(name): _today(value) if name in ("trial", "after", "pauses") else value
-                              for name, value in options.items()}
-    return {**line, **changed}
-
-
-def _today(name: Any) -> Any:
-    if isinstance(name, list):
-        return [_today(part) for part in name]
-    return _RENAMED.get(name, name) if isinstance(name, str) else name
-
-
-class _Named(_Event, kw_only=True):
-    event: str
 
 
 def _sync(directory: Path) -> None:

@@ -24,7 +24,8 @@ from deploy.locks import Owner
 from deploy.repository.stores.addresses import open_store
 from deploy.rollout.goals import current
 from deploy.spec import Spec, load_spec
-from deploy.state.ledger import Line, listening
+from deploy.state.ledger import listening
+from deploy.state.lines import Line
 from deploy.types import ModelRef, VersionState
 from deploy.waiting import Deadline, poll
 from tests.support.repository import savedmodel

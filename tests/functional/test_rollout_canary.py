@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,42 @@ def test_a_slow_canary() -> None:
 
     report = judged(slow, latency=1.5)
     assert "the median request takes" in report.problems[0]
+
+
+class Loaded:
+    """Answers in `seconds`, on a machine that lets every third request wait, for up to a quarter of a second."""
+
+    def __init__(self, seed: int, seconds: Mapping[ModelRef, float], share: float = 0.35) -> None:
+        self.clock, self.calls = FakeClock(), 0
+        self._seconds, self._share, self._random = seconds, share, random.Random(seed)
+
+    def predict(self, ref: ModelRef, inputs: Any, **_: object) -> Any:
+        self.calls += 1
+        busy = self._random.random() < self._share
+        self.clock.sleep(self._seconds[ref] + (min(0.25, self._random.expovariate(1 / 0.05)) if busy else 0.0))
+        return {"y": inputs["x"]}
+
+
+def trial_on(loaded: Loaded, *, brief: bool = False) -> canary.CanaryReport:
+    return canary.judge(loaded, *VERSIONS, REQUESTS, limits=ComparePart(), clock=loaded.clock, brief=brief)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("brief", "refused"), [(False, 0.95), (True, 0.85)])
+def test_a_loaded_machine_is_not_the_versions_fault_and_a_slow_version_is_slow_on_it(brief: bool, refused: float
+                                                                                     ) -> None:
+    before, after = VERSIONS
+    seeds = range(500)
+    for seed in seeds:
+        assert trial_on(Loaded(seed, {before: 0.004, after: 0.004}), brief=brief).ok, seed
+    trials = [trial_on(Loaded(seed, {before: 0.004, after: 0.02}), brief=brief).ok for seed in seeds]
+    assert trials.count(False) > refused * len(seeds), "of the others the first few requests didn't show it, by chance"
+
+
+@pytest.mark.parametrize(("brief", "slower", "calls"), [(False, 1, 5), (True, 1, 3), (False, 5, 9), (True, 5, 13)])
+def test_both_are_asked_as_often_as_it_takes(brief: bool, slower: int, calls: int) -> None:
+    quiet = Loaded(0, {VERSIONS[0]: 0.1, VERSIONS[1]: 0.1 * slower}, share=0)
+    assert trial_on(quiet, brief=brief).ok is (slower == 1)
+    assert quiet.calls == calls * len(REQUESTS) * len(VERSIONS)
 
 
 class Answering:

@@ -12,7 +12,7 @@ from typing import Any
 from deploy import fleet
 from deploy.spec import load_spec
 from deploy.state import Ledger
-from deploy.state.ledger import Line
+from deploy.state.lines import Line
 
 
 def arm(number: int) -> None:

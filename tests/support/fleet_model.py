@@ -27,7 +27,7 @@ class ModelledServer(FleetServer):
     def stage(self, version: int, progress: Progress) -> None:
         self.calls += 1
 
-    def change(self, version: int, note: str, progress: Progress) -> None:
+    def change(self, version: int, note: str, wave: int, progress: Progress) -> None:
         self.calls, self._at = self.calls + 1, ReleaseStage.TRIAL
 
     def go_on(self, progress: Progress) -> None:

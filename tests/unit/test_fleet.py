@@ -151,4 +151,4 @@ def test_a_release_asks_each_server_as_often_however_many_there_are(tmp_path: Pa
         ended = release(fleet_of(count), tmp_path / str(count), share)
         assert ended.outcome.outcome == "done"
         calls.add(ended.calls / count)
-    assert calls == {10}
+    assert max(calls) < 9.5 and max(calls) - min(calls) < 0.1
