@@ -117,7 +117,7 @@ def judge(client: Predictor, current: ModelRef, candidate: ModelRef, requests: S
     count = max(1, len(requests))
     turns, few, enough = min(limits.repeats, max(1, _MOST // count)) - 1, -(-_FEW // count), -(-_ENOUGH // count)
     done = _time(sides, requests, 0, min(few, turns) if brief else turns)
-    while done < enough and _unclear(*(side.result() for side in sides), limits):
+    while done < enough and _unclear(sides[0].result(), sides[1].result(), limits):
         done = _time(sides, requests, done, max(done, turns, few))
     before, after = (side.result() for side in sides)
     drift = measure(pairs, tolerances or {})

@@ -165,7 +165,7 @@ def test_the_tool_and_a_server_are_killed_in_the_middle(five: tuple[Spec, Elsewh
         os.kill(server.describe()["pid"], signal.SIGKILL)
         tool.kill()
         tool.wait()
-        assert serving.status(p1).running is False
+        assert poll(lambda: None if serving.status(p1).running else True, Deadline(10))
         assert all(labels["stable"] in (1, 2) for _, labels in live(spec).values())
         load.endpoints["p1"] = serving.up(p1).endpoint
         done = tfs(spec, "rollout", "m", "--to", "2")
