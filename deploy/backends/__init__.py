@@ -9,6 +9,7 @@
     record             run.json: how another process finds it
     remote             remote: a server that somebody else starts, known by its addresses
     remote_config      the config file of such a server, here and where it reads it
+    verified_copies    which copies on such a server's machine needn't be read again
     container          container: a Docker engine
     container_server   one container that can do as little as possible besides serving
     container_files    how it gets its files: by mounts, or by volumes where its engine sees other files

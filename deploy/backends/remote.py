@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from deploy import backends, render, repository
 from deploy.backends.backend import Capabilities, ConfigStore, Launch, Surroundings
 from deploy.backends.base import Inspected, MemoryUse, Progress, Replica, Scoped, Server, described, silent
+from deploy.backends.verified_copies import VerifiedCopies
 from deploy.errors import ServerError, SpecError
 from deploy.render import Layout
 from deploy.render.configs import MODELS
@@ -174,17 +175,24 @@ class RemoteBackend:
         return Launch(files, RemoteOptions(spec.name, part_of(spec), layout))
 
     def stage(self, spec: Spec, versions: Sequence[StoredVersion], progress: Progress) -> None:
-        """Into the directory that the server looks into, as far as tfs can write there: read back, if they are there
-        already. What is there of another tool, as in a server that was adopted, can't be compared, and stays."""
+        """Into the directory that the server looks into, as far as tfs can write there. What is there already is read
+        back once, and again when its sizes or times are others. What is there of another tool, as in a server that was
+        adopted, can't be compared, and stays."""
         place = part_of(spec).stage
         if place is None:
             return
-        target = repository.Repository(place)
+        target, verified = repository.Repository(place), VerifiedCopies(spec.state_dir)
         for version in versions:
             self._check_name(spec, version)
-            if version.find_manifest() is None and version.mv.version in target.numbered(version.mv.name):
+            manifest, there = version.find_manifest(), version.mv.version in target.numbered(version.mv.name)
+            if manifest is None and there:
                 continue
-            repository.pull(version.repository, target, version.mv, verify=True, step=progress)
+            known = there and manifest is not None and verified.unchanged(target, manifest)
+            if there and not known:
+                progress(f"reading {version.mv} back from {target.store}")
+            repository.pull(version.repository, target, version.mv, verify=not known, step=progress)
+            if manifest is not None and not known:
+                verified.remember(target, manifest)
 
     def _check_name(self, spec: Spec, version: StoredVersion) -> None:
         """That the store's directory is the one where the server looks."""

@@ -16,7 +16,8 @@ from deploy.backends.remote_config import RemoteConfig
 from deploy.cli.app import app
 from deploy.errors import DigestMismatch, ServerError, SpecError
 from deploy.render.configs import MODELS
-from deploy.repository import Repository
+from deploy.repository import Manifest, Repository
+from deploy.repository.copying import Progress
 from deploy.rollout.configs import ConfigFile
 from deploy.serving.doctor import diagnosis
 from deploy.serving.ready import ready
@@ -164,6 +165,46 @@ def test_a_copy_that_was_damaged_there_stops_the_release(there: Elsewhere, tmp_p
     with pytest.raises(DigestMismatch, match="isn't what its manifest says"):
         rollout.roll_out(spec, "m", 2)
     assert live(spec) == ONE and not rollout.history(spec) and ours.versions("m") == [2]
+
+
+@pytest.fixture
+def read_back(monkeypatch: pytest.MonkeyPatch) -> list[ModelVersion]:
+    """The copies that were read from beginning to end."""
+    read, verify = list[ModelVersion](), Repository.verify
+
+    def counted(repository: Repository, mv: ModelVersion, *, progress: Progress | None = None) -> Manifest:
+        read.append(mv)
+        return verify(repository, mv, progress=progress)
+
+    monkeypatch.setattr(Repository, "verify", counted)
+    return read
+
+
+def test_what_was_verified_there_is_not_read_again(there: Elsewhere, tmp_path: Path, read_back: list[ModelVersion]
+                                                   ) -> None:
+    published(tmp_path / "ops" / "models", 2, weights=5000)
+    spec = there.spec(tmp_path / "ops", staged(there))
+    serving.up(spec)
+    assert rollout.plan_rollout(spec, "m", 2).ok and rollout.plan_rollout(spec, "m", 2).ok
+    rollout.roll_out(spec, "m", 2)
+    assert live(spec) == TWO and not read_back, "it was compared with its manifest on the way"
+
+
+def test_what_changed_there_or_was_forgotten_here_is_read_once(there: Elsewhere, tmp_path: Path,
+                                                               read_back: list[ModelVersion]) -> None:
+    published(tmp_path / "ops" / "models", 2, weights=5000)
+    spec = there.spec(tmp_path / "ops", staged(there))
+    serving.up(spec)
+    rollout.plan_rollout(spec, "m", 2)
+    (there.models / "m" / "2" / "assets" / "weights.bin").touch()
+    assert rollout.plan_rollout(spec, "m", 2).ok and rollout.plan_rollout(spec, "m", 2).ok
+    assert read_back == [ModelVersion("m", 2)]
+    for text in ("", "{", '{"a": 1}', '["a"]'):
+        (spec.state_dir / "verified.json").write_text(text)
+        assert rollout.plan_rollout(spec, "m", 2).ok
+    assert read_back == [ModelVersion("m", 2)] * 5
+    (there.models / "m" / "2" / "assets" / "more").write_text("")
+    assert [p.id for p in rollout.plan_rollout(spec, "m", 2).findings.problems] == [DigestMismatch.id]
 
 
 # -- what isn't ours

@@ -86,9 +86,7 @@ class SftpStore(RemoteStore):
                 thread = threading.get_ident()
                 if thread not in held:
                     held[thread] = self._sftp().open(path, "rb")
-                held[thread].seek(start)
-                held[thread].prefetch(end, max_concurrent_requests=64) if start == 0 and end == size else None
-                return held[thread].read(end - start)
+                return b"".join(held[thread].readv([(start, end - start)]))  # all its requests at once
 
         return open_ranged(size, fetch)
 
