@@ -22,6 +22,7 @@ from deploy.savedmodel import diff
 from deploy.serving import ResolvedModel, preflight
 from deploy.serving.preflight import number
 from deploy.serving.resolving import check_flags, check_signed
+from deploy.serving.taking_over import check_named
 from deploy.types import ModelRef, Serving, Specific
 
 _BYTES_PER_FILE_BYTE = 1.2  # TF Serving's own estimate of what a model needs
@@ -69,6 +70,8 @@ def check(context: RolloutContext, goal: Goal, *, allow_breaking: str = "",
             findings.problems.append(e)
 
     attempt("reading the config file", lambda: _config(context, findings))
+    attempt("looking for models that nobody has named", lambda: findings.notes.extend(check_named(
+        context.spec, context.client, context.live_server.file.read())))
     attempt("looking at the server's flags", lambda: _flags(context))
     attempt("looking for it in the repository", lambda: _fetched(context, goal, progress))
     stored, only_there = versions_of(context.model), _only_there(context, goal)

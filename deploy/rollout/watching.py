@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from deploy import backends, client
 from deploy.backends import Progress, Server, silent
+from deploy.client import Client
 from deploy.client.failures import answers_no
 from deploy.client.interfaces import Control, ReloadControl
 from deploy.errors import DeployError, Rejected, RolloutError
@@ -25,6 +26,7 @@ from deploy.rollout.configs import ConfigFile
 from deploy.rollout.policy import PERMANENTLY_FAILED
 from deploy.rollout.restoring import restore
 from deploy.serving.snapshot import running_server
+from deploy.serving.taking_over import check_named
 from deploy.spec import Spec
 from deploy.state import Ledger, releases
 from deploy.state.release import proven
@@ -84,8 +86,9 @@ def mend(spec: Spec, server: Server, ledger: Ledger, *, always: bool = False, pr
     for sentence in drift:
         progress(sentence)
     _check_paths(server, wanted)
+    _each(spec, server, lambda _, one: check_named(spec, one, wanted))
     file.write(wanted)
-    _each(spec, server, lambda _, one: restore(one, file, Deadline(part.load_timeout),
+    _each(spec, server, lambda _, one: restore(_rpc(one), file, Deadline(part.load_timeout),
                                                reload_timeout=part.reload_timeout, progress=progress))
     left = _live_drift(spec, server, wanted)
     if left:
@@ -139,10 +142,10 @@ def _live_drift(spec: Spec, server: Server, wanted: pb.ModelServerConfig) -> tup
     sentences: list[str] = []
     several = backends.backend_of(server).capabilities.replicas
 
-    def look(replica: str, control: ReloadControl) -> None:
+    def look(replica: str, one: Client) -> None:
         for entry in filter(configs.pinned, wanted.model_config_list.config):
             serving = configs.serving_of(entry)
-            live = _live(spec, control, entry.name, serving)
+            live = _live(spec, _rpc(one), entry.name, serving)
             if live != serving:
                 sentences.append(f"{entry.name} was served as {live}, not {serving}{f' ({replica})' * several}")
 
@@ -150,16 +153,20 @@ def _live_drift(spec: Spec, server: Server, wanted: pb.ModelServerConfig) -> tup
     return tuple(sentences)
 
 
-def _each(spec: Spec, server: Server, ask: Callable[[str, ReloadControl], None]) -> None:
+def _each(spec: Spec, server: Server, ask: Callable[[str, Client], object]) -> None:
     """Ask every replica, but for those that go meanwhile. Raises DeployError."""
     for replica in server.replicas():
         with closing(client.connect(replica.endpoint, timeout=spec.smoke.timeout)) as connected:
-            assert connected.rpc is not None
             try:
-                ask(replica.name, connected.rpc)
+                ask(replica.name, connected)
             except DeployError:
                 if replica in server.replicas():
                     raise
+
+
+def _rpc(connected: Client) -> ReloadControl:
+    assert connected.rpc is not None
+    return connected.rpc
 
 
 def _live(spec: Spec, control: ReloadControl, model: str, wanted: Serving) -> Serving:

@@ -1,6 +1,7 @@
 """Use cases around one running server: up, status, ready, logs, down, plan, doctor, and images that carry their models.
 
     adopting, adoption   a server that somebody else started becomes a spec, from what can be known of it
+    taking_over    what is kept for such a server to be told, and what that would unload
     planning, certificates   what would be started
     mirrored       what a server needs of a repository that is elsewhere
     preflight      what keeps a server from starting: flags, files that its user can't read

@@ -12,11 +12,12 @@ import yaml
 
 from deploy import backends, client, render
 from deploy.backends.remote import endpoint_of
-from deploy.errors import ServerError, SpecError
+from deploy.errors import SpecError
 from deploy.locks import locked, whoami
 from deploy.render.configs import MODELS
 from deploy.serving.adoption import AdoptedModel, check_protocols, from_answers, from_config
 from deploy.serving.drift import read_config
+from deploy.serving.taking_over import missing_file
 from deploy.spec import ModelSpec, Monitoring, RemotePart, ServerPart, Spec, SpecFile, parse
 from deploy.spec.remote import checked_remote
 from deploy.state import Ledger
@@ -98,9 +99,7 @@ def _config(part: RemotePart, path: Path) -> config_pb2.ModelServerConfig:
     store = backends.remote_config.RemoteConfig(path.parent / ".tfs-none", part.config_file, labels=True)
     config = read_config(store)
     if config is None:
-        raise ServerError(f"the server's config file {part.config_file} isn't there",
-                          hint="name the file that its --model_config_file names, as it is seen from here",
-                          id="config-unreadable")
+        raise missing_file(part.config_file)
     if not config.model_config_list.config:
         raise SpecError(f"{part.config_file} names no model", id="config-unreadable",
                         hint="a server without models can be adopted when it has one")

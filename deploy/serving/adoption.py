@@ -82,7 +82,7 @@ def from_answers(client: Client, named: Mapping[str, str | None], labels: Iterab
     Raises SpecError where a model or a base path stays unknown; NotReady, ClientError.
     """
     seen = _Metrics.of(client)
-    bases = {name: base or seen.base_of(name, _live(client, name)) for name, base in named.items()}
+    bases = {name: base or seen.base_of(name, versions_served(client, name)) for name, base in named.items()}
     for name, base in seen.others(client, bases):
         notes.append(f"{name} wasn't named: it is served, and the server's metrics show it in {base}")
         bases[name] = base
@@ -102,6 +102,28 @@ def from_answers(client: Client, named: Mapping[str, str | None], labels: Iterab
         notes.append("the server shows no metrics: a model that wasn't named here would be gone with the first release")
     notes.append("labels can't be listed, and a release sets all of them: asked for were "
                  f"{', '.join(sorted({*labels, *USUAL_LABELS}))}; name others with --label")
+
+
+@dataclass(frozen=True, slots=True)
+class Unnamed:
+    """What metrics say of models that aren't named. known: whether there are any. served: model -> base path, None:
+    unknown. notes: what was loaded once, in sentences."""
+
+    known: bool
+    served: Mapping[str, str | None]
+    notes: tuple[str, ...]
+
+
+def unnamed(client: Client, named: Mapping[str, str | None]) -> Unnamed:
+    """What a server serves beside what is named. named: model -> base path. Raises ClientError."""
+    metrics = _Metrics.of(client)
+    served = dict(metrics.others(client, named))
+    return Unnamed(metrics.known, served, tuple(metrics.unclaimed(filter(None, [*named.values(), *served.values()]))))
+
+
+def versions_served(client: Client, name: str) -> frozenset[int]:
+    """The versions of a model that are AVAILABLE. Raises ClientError."""
+    return frozenset(s.version for s in _statuses(client, name) if s.serving)
 
 
 def _model(client: Client, name: str, base_path: str, labels: Iterable[str], policy: VersionPolicy | None
@@ -138,10 +160,6 @@ def _statuses(client: Client, name: str) -> Sequence[VersionStatus]:
                         f"{sorted(serving[0]) or 'nothing'} there, and as {sorted(serving[-1]) or 'nothing'} here",
                         hint="give the gRPC and the REST address of one server", id="bad-address")
     return answers[0][1]
-
-
-def _live(client: Client, name: str) -> frozenset[int]:
-    return frozenset(s.version for s in _statuses(client, name) if s.serving)
 
 
 def _resolved(client: Client, name: str, labels: Iterable[str], versions: frozenset[int]) -> dict[str, int]:
@@ -193,7 +211,7 @@ class _Metrics:
     def others(self, client: Client, named: Mapping[str, str | None]) -> Iterator[tuple[str, str | None]]:
         """Models that are served and weren't named."""
         for name in sorted({PurePosixPath(base).name for base in self.loaded} | self.asked):
-            versions = _live(client, name) if name not in named else frozenset()
+            versions = versions_served(client, name) if name not in named else frozenset()
             if versions and self.base_of(name, versions) not in {base for base in named.values() if base}:
                 yield name, self.base_of(name, versions)
 

@@ -24,6 +24,7 @@ from deploy.serving.planning import CONFIG_LABEL, choose_backend, digest, make
 from deploy.serving.resolving import ResolvedModel, as_known_good, differences, note_start, stored, wanted
 from deploy.serving.snapshot import Connect, Controls, all_connected, open_release, running_server
 from deploy.serving.start_record import forget_start, remember_failure, remember_start
+from deploy.serving.taking_over import take_over
 from deploy.spec import Spec
 from deploy.state import Ledger
 from deploy.state.lines import Line
@@ -91,18 +92,8 @@ def up(spec: Spec, *, progress: Progress | None = None, connect: Connect = snaps
         why = "it is running already, with this configuration"
         if not backends.backend_of(server).capabilities.starts:
             why = "it was started by somebody else"
-            _take_over(spec, known_good, models, lines)
+            take_over(spec, server, known_good, models, lines, progress=progress)
         return RunningServer(server.endpoint, server, server.kind, why, deadline.waited, models, already=True)
-
-
-def _take_over(spec: Spec, known_good: Spec, models: tuple[ResolvedModel, ...], lines: Sequence[Line]) -> None:
-    """Keep what somebody else's server, which is ready, is to be told when anything changes: the first time."""
-    backend = backends.preferred(spec)
-    store = backend.config(spec)
-    if read_config(store) is None:
-        store.write(backend.plan(known_good, labels={}).files)
-    if not any(line["event"] in ("started", "known_good") for line in lines):
-        note_start(spec, [model for model in models if not model.unknown], lines)
 
 
 def _running(spec: Spec) -> Server | None:

@@ -40,6 +40,8 @@ class RemotePart(Struct, frozen=True):
     stage: Annotated[str | None, Meta(
         description="where versions are copied to before the server is told: its directory of models as tfs can "
                     "write it, a path here or an address such as ssh://user@host/path")] = None
+    unload: Annotated[tuple[str, ...], Meta(
+        description="models that it serves, that this file doesn't have, and that the next change may unload")] = ()
     tls: Annotated[RemoteTls | None, Meta(description="TLS on the gRPC port")] = None
 
 

@@ -10,21 +10,24 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from deploy import rollout, serving
+from deploy import client, rollout, serving
 from deploy.backends.remote import endpoint_of
 from deploy.backends.remote_config import RemoteConfig
 from deploy.cli.app import app
 from deploy.errors import DigestMismatch, ServerError, SpecError
+from deploy.render import models_config
 from deploy.render.configs import MODELS
 from deploy.repository import Manifest, Repository
 from deploy.repository.copying import Progress
 from deploy.rollout.configs import ConfigFile
+from deploy.serving.adoption import versions_served
 from deploy.serving.doctor import diagnosis
 from deploy.serving.ready import ready
 from deploy.spec import RemotePart, RemoteTls, Spec, parse
-from deploy.types import ModelVersion, Serving, Tls
+from deploy.types import ModelVersion, ServedModel, Serving, Specific, Tls
 from tests.support.remote import Elsewhere, elsewhere
 from tests.support.repository import savedmodel
+from tests.support.servers import until
 
 ONE, TWO = Serving(frozenset({1}), {"stable": 1}), Serving(frozenset({2}), {"stable": 2})
 GONE = "a restart of this server undoes what was released since it was adopted"
@@ -36,12 +39,12 @@ def there(tmp_path: Path) -> Iterator[Elsewhere]:
         yield server
 
 
-def published(directory: Path, *versions: int, **size: int) -> Repository:
+def published(directory: Path, *versions: int, weights: int = 0) -> Repository:
     """A repository of ours with these versions of m."""
     repository = Repository(directory)
     directory.mkdir(parents=True, exist_ok=True)
     for version in versions:
-        tree = savedmodel(directory.parent / "made" / str(version), **size)
+        tree = savedmodel(directory.parent / "made" / str(version), weights=weights)
         repository.publish(tree, "m", version)
     return repository
 
@@ -205,6 +208,84 @@ def test_what_changed_there_or_was_forgotten_here_is_read_once(there: Elsewhere,
     assert read_back == [ModelVersion("m", 2)] * 5
     (there.models / "m" / "2" / "assets" / "more").write_text("")
     assert [p.id for p in rollout.plan_rollout(spec, "m", 2).findings.problems] == [DigestMismatch.id]
+
+
+# -- models that the spec doesn't have
+
+OF_TWO = "[{name: m, versions: [1], labels: {stable: 1}}, {name: n, versions: [1], labels: {stable: 1}}]"
+
+
+def serves(there: Elsewhere, name: str) -> list[int]:
+    with client.connect(f"127.0.0.1:{there.grpc}") as connected:
+        return sorted(versions_served(connected, name))
+
+
+def test_a_model_that_the_spec_does_not_have_is_not_dropped(tmp_path: Path) -> None:
+    with elsewhere(tmp_path / "there", {"m": 1, "n": 1}) as there:
+        published(tmp_path / "ops" / "models", 2)
+        spec = there.spec(tmp_path / "ops", staged(there))
+        with pytest.raises(SpecError, match="^models: the server serves n as well, which serving.yaml doesn't") as e:
+            serving.up(spec)
+        assert e.value.id == "unnamed-model" and f"base path there is {there.models}/n" in e.value.hint
+        assert not (spec.state_dir / "config" / MODELS).exists()
+        both = there.spec(tmp_path / "ops", staged(there), models=OF_TWO)
+        serving.up(both)
+        rollout.roll_out(both, "m", 2)
+        assert live(both) == TWO and serves(there, "n") == [1]
+
+
+def test_a_model_that_others_have_added_since(tmp_path: Path) -> None:
+    """Told to the server, and written nowhere: the next change would unload it."""
+    with elsewhere(tmp_path / "there") as there:
+        published(tmp_path / "ops" / "models", 2)
+        savedmodel(there.models / "n" / "1")
+        spec = there.spec(tmp_path / "ops", f"{staged(there)}, config_file: {there.file}")
+        serving.up(spec)
+        models = [ServedModel(name, str(there.models / name), Specific((1,)), {"stable": 1}) for name in ("m", "n")]
+        with client.connect(f"127.0.0.1:{there.grpc}") as connected:
+            connected.reload(models_config(models, {m.name: m.base_path for m in models}))
+            until(lambda: serves(there, "n") == [1], "n is loaded")
+        problems = rollout.plan_rollout(spec, "m", 2).findings.problems
+        assert problems[0].id == "unnamed-model" and serves(there, "n") == [1]
+        both = there.spec(tmp_path / "ops", f"{staged(there)}, config_file: {there.file}", models=OF_TWO)
+        problems = rollout.plan_rollout(both, "m", 2).findings.problems
+        assert str(problems[0]) == ("n is served, and isn't among what the server is told when anything changes: it "
+                                    "would be unloaded; take it over: tfs up")
+        serving.up(both)
+        assert "name: \"n\"" in there.file.read_text() and "version_labels" in there.file.read_text()
+        rollout.roll_out(both, "m", 2)
+        assert live(both) == TWO and live(both, "n") == ONE
+        there.restart()
+        assert live(both) == TWO and live(both, "n") == ONE
+
+
+def test_a_model_that_may_go_goes(tmp_path: Path) -> None:
+    with elsewhere(tmp_path / "there", {"m": 1, "n": 1}) as there:
+        published(tmp_path / "ops" / "models", 2)
+        spec = there.spec(tmp_path / "ops", f"{staged(there)}, unload: [n]")
+        serving.up(spec)
+        rollout.roll_out(spec, "m", 2)
+        assert live(spec) == TWO and serves(there, "n") == []
+
+
+def test_where_nobody_can_see_other_models_the_plan_says_so(tmp_path: Path) -> None:
+    with elsewhere(tmp_path / "there", {"m": 1}, monitoring=False) as there:
+        published(tmp_path / "ops" / "models", 2)
+        sentences = list[str]()
+        spec = there.spec(tmp_path / "ops", staged(there))
+        serving.up(spec, progress=sentences.append)
+        note = "a model that the spec doesn't have can't be seen, and the first release unloads it"
+        assert any(note in s for s in sentences)
+        assert any(note in n for n in rollout.plan_rollout(spec, "m", 2).findings.notes)
+
+
+def test_a_config_file_that_is_not_there_is_not_made(there: Elsewhere, tmp_path: Path) -> None:
+    """It is a wrong path: the server has one."""
+    published(tmp_path / "ops" / "models", 2)
+    spec = there.spec(tmp_path / "ops", f"{staged(there)}, config_file: {there.place}/other.config")
+    with pytest.raises(ServerError, match=r"other.config isn't there"):
+        serving.up(spec)
+    assert not (there.place / "other.config").exists()
 
 
 # -- what isn't ours
