@@ -19,7 +19,7 @@ from deploy.serving import adoption
 from deploy.serving.drift import read_config
 from deploy.serving.resolving import ResolvedModel, note_start
 from deploy.spec import Spec
-from deploy.state.ledger import Line
+from deploy.state.lines import Line
 from deploy.wire import config_pb2
 from deploy.wire.text import to_text
 
