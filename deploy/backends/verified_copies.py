@@ -9,12 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from deploy import files, render
 from deploy.errors import ServerError
-from deploy.repository import Manifest, Repository, failures
+from deploy.repository import failures
+
+if TYPE_CHECKING:
+    from deploy.repository import Manifest, Repository
 
 FILE = "verified.json"
 _MOST_BYTES = 1 << 20
