@@ -1,4 +1,5 @@
 from . import certificates as certificates
+from . import taking_over as taking_over
 from .adopting import Adopted as Adopted
 from .adopting import Known as Known
 from .adopting import adopt as adopt

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from deploy import backends, client
+from deploy import backends, client, serving
 from deploy.backends import Progress, Server, silent
 from deploy.backends.base import endpoint_json
 from deploy.backends.process_server import uninterrupted
@@ -24,7 +24,6 @@ from deploy.serving.planning import CONFIG_LABEL, choose_backend, digest, make
 from deploy.serving.resolving import ResolvedModel, as_known_good, differences, note_start, stored, wanted
 from deploy.serving.snapshot import Connect, Controls, all_connected, open_release, running_server
 from deploy.serving.start_record import forget_start, remember_failure, remember_start
-from deploy.serving.taking_over import take_over
 from deploy.spec import Spec
 from deploy.state import Ledger
 from deploy.state.lines import Line
@@ -92,7 +91,7 @@ def up(spec: Spec, *, progress: Progress | None = None, connect: Connect = snaps
         why = "it is running already, with this configuration"
         if not backends.backend_of(server).capabilities.starts:
             why = "it was started by somebody else"
-            take_over(spec, server, known_good, models, lines, progress=progress)
+            serving.taking_over.take_over(spec, server, known_good, models, lines, progress=progress)
         return RunningServer(server.endpoint, server, server.kind, why, deadline.waited, models, already=True)
 
 
