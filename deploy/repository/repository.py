@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 
 from deploy.errors import RepositoryError, VersionExists, VersionNotFound
-from deploy.naming import check_name, check_version, is_name
+from deploy.naming import check_name, check_version
 from deploy.repository import failures, listing, outlines, survey, versions
 from deploy.repository.copying import Progress
 from deploy.repository.manifest import DEFAULT, Manifest, hasher
@@ -60,8 +59,7 @@ class Repository:
     def models(self) -> list[str]:
         """Models that have a version, sorted."""
         with self._reading():
-            names = [listing.last(item) for item in self.store.list() if item.prefix]
-            models = [name for name in names if is_name(name) and self.numbered(name)]
+            models = [name for name in listing.model_names(self.store) if self.numbered(name)]
         root = self.store.local_path("")
         if not models and root is not None and (advice := placement.not_a_repository(root)):
             raise RepositoryError(f"{root} is no model repository", hint=advice, id="not-a-repository")
@@ -213,14 +211,12 @@ class Repository:
 
     def entries(self, model: str | None = None) -> list[VersionEntry]:
         """All versions (of one model), for a listing. A version with a damaged manifest is listed with its error."""
-        chosen = self.models() if model is None else [check_name(model)]
         with self._reading():
-            there = [(f"{name}/{spelling}", ModelVersion(name, number)) for name in chosen
-                     for number, spelling in self.numbered(name).items()]
-            if self.local:
-                return [versions.entry(self.store, *one) for one in there]
-            with ThreadPoolExecutor(listing.AT_ONCE, "tfs-list") as pool:
-                return list(pool.map(lambda one: versions.entry(self.store, *one), there))
+            if model is not None:
+                chosen = [check_name(model)]
+            else:  # where manifests show what is there, they are read anyway
+                chosen = self.models() if self.store.only_whole else listing.model_names(self.store)
+            return versions.entries(self.store, chosen)
 
     def attach(self, mv: ModelVersion, attachment: Attachment) -> None:
         """Keep a signature or a receipt of a version that is there. Raises VersionNotFound, RepositoryError."""

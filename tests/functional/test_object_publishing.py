@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -17,6 +19,7 @@ from deploy.errors import RepositoryError, VersionExists
 from deploy.repository import Repository
 from deploy.repository.failures import Refused
 from deploy.repository.naming import MANIFEST_FILE
+from deploy.repository.stores import Item
 from deploy.repository.stores.addresses import open_store
 from deploy.repository.stores.conditional import MemoryStore
 from deploy.types import ModelVersion
@@ -60,6 +63,41 @@ def test_what_arrived_is_used_by_the_next(source: Path) -> None:
     assert len(store.sent) == len(set(store.sent)) == 42, "nothing was sent twice"
     assert Repository(store).verify(ModelVersion("m", 1)) and Repository(store).clean(older_than=0) == []
     assert not [item.name for item in store.list(".tfs", deep=True) if "plan" in item.name]
+
+
+class Counting(MemoryStore):
+    """Counts what is asked of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lists, self.gets = 0, 0
+
+    def list(self, prefix: str = "", *, deep: bool = False) -> Iterator[Item]:
+        self.lists += 1
+        return super().list(prefix, deep=deep)
+
+    def open(self, name: str) -> BinaryIO:
+        self.gets += 1
+        return super().open(name)
+
+
+def test_a_listing_asks_once_for_each_version(source: Path) -> None:
+    store = Counting()
+    repo = Repository(store)
+    for _ in range(3):
+        repo.publish(source, "m")
+    for name in ("m/007/", "m/7/", "m/8/"):  # the canonical spelling counts; 8 isn't there: its manifest is missing
+        store.put(f"{name}saved_model.pb", b"")
+        if "8" not in name:
+            store.put(f"{name}{MANIFEST_FILE}", b"damaged")
+    store.put("other/1/saved_model.pb", b"")
+    store.lists = store.gets = 0
+    entries = repo.entries()
+    assert [(one.mv.version, one.path.rpartition("/")[2]) for one in entries] == [
+        (1, "1"), (2, "2"), (3, "3"), (7, "7")]
+    assert all(one.digest for one in entries[:3]) and "JSON" in entries[3].error
+    assert (store.lists, store.gets) == (5, 7), "models, versions of each, sizes of the damaged; each manifest once"
+    assert repo.entries("m") == entries and repo.entries("other") == [] and repo.versions("m") == [1, 2, 3, 7]
 
 
 def test_another_content_gets_another_number(source: Path, tmp_path: Path) -> None:
