@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from obstore.store import AzureStore, S3Store
@@ -56,7 +57,7 @@ _S3_PERMISSIONS = {"list": "s3:ListBucket", "get": "s3:GetObject", "put": "s3:Pu
 
 def _s3(address: Address) -> ObjectService:
     unsigned = os.environ.get("AWS_SKIP_SIGNATURE", "").lower() == "true"
-    profile = None if unsigned else _AwsProfile()
+    profile = None if unsigned else _EnvironmentKeys.find() or _AwsProfile()
     region = _first("AWS_REGION", "AWS_DEFAULT_REGION") or (profile and profile.region) or "us-east-1"
     endpoint = _first("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") or (profile and profile.endpoint) or ""
     if profile is not None and not profile.found:
@@ -70,6 +71,33 @@ def _s3(address: Address) -> ObjectService:
                     retry_config=_retries(), credential_provider=profile)
     return ObjectService(store, "bucket", endpoint or f"https://s3.{region}.amazonaws.com", "NoSuchBucket",
                    profile.caller if profile is not None else lambda: "nobody (AWS_SKIP_SIGNATURE)", _S3_PERMISSIONS)
+
+
+class _EnvironmentKeys:
+    """Keys from the environment, where no file may say more: botocore takes these first, and takes a second to load."""
+
+    found, region, endpoint = True, "", ""
+
+    def __init__(self, key: str, secret: str) -> None:
+        self._key, self._secret = key, secret
+
+    @classmethod
+    def find(cls) -> _EnvironmentKeys | None:
+        """None where it takes botocore to say: a profile, a file of settings, keys that expire."""
+        key, secret = _first("AWS_ACCESS_KEY_ID"), _first("AWS_SECRET_ACCESS_KEY")
+        more = _first("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CREDENTIAL_EXPIRATION")
+        settings = (_first("AWS_CONFIG_FILE") or "~/.aws/config",
+                    _first("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials")
+        if not (key and secret) or more or any(Path(path).expanduser().is_file() for path in settings):
+            return None
+        return cls(key, secret)
+
+    def caller(self) -> str:
+        return f"access key {self._key}"
+
+    def __call__(self) -> S3Credential:
+        return {"access_key_id": self._key, "secret_access_key": self._secret,
+                "token": _first("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN") or None, "expires_at": None}
 
 
 class _AwsProfile:
