@@ -12,13 +12,12 @@ import getpass
 import json
 import os
 import socket
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from deploy import files, lazy
 from deploy.errors import LockHeld, ServerError
@@ -215,37 +214,3 @@ def _held(holder: Owner | None, state_dir: Path) -> LockHeld:
     by, since, why = (holder.by, holder.since, holder.why) if holder else ("unknown",) * 3
     return LockHeld(f"another operation holds the lock of {state_dir.name!r}: `{why}` by {by}, since {since}", by=by,
                     since=since, why=why, hint="wait until it is done, or stop that process", id="state-directory")
-
-
-class Renewable(Protocol):
-    """A lock that others see from other machines, and may take when it isn't renewed for a while."""
-
-    def renew(self) -> bool:
-        """Whether it is ours still. Raises OSError or ServerError if nobody can say."""
-
-    def let_go(self) -> None: ...
-
-
-@contextmanager
-def renewed(lock: Renewable, every: float) -> Iterator[threading.Event]:
-    """Renew a lock that was taken, and let it go at the end. every: seconds. Yields what is set once somebody else
-    has it."""
-    end, lost = threading.Event(), threading.Event()
-
-    def renew() -> None:
-        while not end.wait(every):
-            with suppress(OSError, ServerError):
-                if not lock.renew():
-                    lost.set()
-                    return
-
-    renewing = threading.Thread(target=renew, name="lock", daemon=True)
-    renewing.start()
-    try:
-        yield lost
-    finally:
-        end.set()
-        renewing.join(every)
-        if not lost.is_set():
-            with suppress(OSError, ServerError):
-                lock.let_go()

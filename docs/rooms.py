@@ -16,7 +16,8 @@ WORDS = {
     "state": "ledger, releases", "checks": "the gate", "repository": "versions at rest",
     "goldens": "requests and answers", "engine": "TensorFlow's C API", "render": "config files, manifests",
     "net": "HTTP, SSH", "savedmodel": "a model as data", "readiness": "one pure rule", "wire": "the serving protocol",
-    "spec": "serving.yaml as values", "locks": "who works here", "waiting": "deadlines", "types": "small values",
+    "spec": "serving.yaml as values", "locks": "who works here", "leases": "locks seen elsewhere",
+    "waiting": "deadlines", "types": "small values",
     "naming": "allowed names", "addresses": "s3://, oci://, ...", "files": "read without trust",
     "extras": "pip extras", "version": "one number", "lazy": "names on first use", "errors": "one tree"}
 COLOURS = (("signing", "#0f9d58"), ("readiness", "#4285f4"), ("errors", "#5f6b7a"))  # up to this room; cli and ui aside

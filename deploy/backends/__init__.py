@@ -2,7 +2,6 @@
 
     backend            the protocol: capabilities, plan, config store, find, logs; the config store on this machine
     registry           all kinds, and the questions that go to each of them: find, logs, config
-    exclusive          one operator at a time, wherever the others are
     base               one server: start, look at, stop; what is told of it
     process            process and embedded: child processes of this machine
     process_server     one child process that may outlive us
@@ -23,6 +22,7 @@
     docker_host        where the engine is: as the spec says, or as the docker CLI finds it
     inspecting         any container or image, ours or not, looked at from outside
     images             images built on the engine
+    shared_place       where all operators of some servers see their lock, ledgers, and what servers are told
     kubernetes/        pods in a cluster
     ports              which ports are free, and who has those that aren't
 

@@ -5,6 +5,7 @@ from . import ports as ports
 from . import process_server as process_server
 from . import record as record
 from . import remote_config as remote_config
+from . import shared_place as shared_place
 from . import swarm_server as swarm_server
 from .backend import Backend as Backend
 from .backend import Capabilities as Capabilities
@@ -15,7 +16,6 @@ from .base import Progress as Progress
 from .base import Replica as Replica
 from .base import Server as Server
 from .base import silent as silent
-from .exclusive import changing as changing
 from .registry import AUTO as AUTO
 from .registry import BACKENDS as BACKENDS
 from .registry import backend_of as backend_of

@@ -228,7 +228,7 @@ class RemoteBackend:
 
     def config(self, spec: Spec) -> ConfigStore:
         there, labels = part_of(spec).config_file, spec.server.labels_at_start
-        return backends.remote_config.RemoteConfig(spec.state_dir / "config", there, labels=labels)
+        return backends.remote_config.config_of(spec, there, labels=labels)
 
     def surroundings(self, spec: Spec) -> Surroundings:
         return Surroundings()

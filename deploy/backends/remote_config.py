@@ -14,10 +14,12 @@ from pathlib import Path
 from deploy import render
 from deploy.addresses import Address
 from deploy.backends.backend import LocalConfig
+from deploy.backends.shared_place import SharedPlace, place_of
 from deploy.errors import DeployError, ServerError, SpecError
 from deploy.render.configs import MODELS
 from deploy.repository import failures
 from deploy.repository.stores.addresses import open_store
+from deploy.spec import Spec
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.text import from_text, to_text
 
@@ -30,11 +32,12 @@ class RemoteConfig(LocalConfig):
     """See backend.ConfigStore.
 
     directory: on this machine. there: the server's own file, a path or an address; None: none that tfs can write.
-    labels: whether the server starts with labels in its file.
+    labels: whether the server starts with labels in its file. before: a directory that counts for what isn't there.
     """
 
-    def __init__(self, directory: Path, there: str | None, *, labels: bool) -> None:
+    def __init__(self, directory: Path, there: str | None, *, labels: bool, before: Path | None = None) -> None:
         super().__init__(directory)
+        self._before = None if before is None else LocalConfig(before)
         self._there, self._labels = None if there is None else _File(there), labels
 
     @property
@@ -57,7 +60,7 @@ class RemoteConfig(LocalConfig):
     def read(self, name: str) -> str | None:
         ours = super().read(name)
         if self._there is None:
-            return ours
+            return self._before.read(name) if ours is None and self._before is not None else ours
         there = self._there.read(name)
         return ours if ours is not None and there == self._copy(name, ours) else there
 
@@ -76,6 +79,44 @@ class RemoteConfig(LocalConfig):
             entry.version_labels.clear()
         comments = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
         return comments + to_text(config)
+
+
+class _SharedConfig(RemoteConfig):
+    """Of a server that reads no file that tfs can write: what it is told, where all operators see it."""
+
+    def __init__(self, spec: Spec, place: SharedPlace, *, labels: bool) -> None:
+        super().__init__(spec.state_dir / "config", None, labels=labels)
+        self._name, self._shared = spec.name, place
+
+    @property
+    def place(self) -> str:
+        return str(self._shared)
+
+    def path(self, name: str) -> str:
+        return f"{self._name}.{name} in {self._shared}"
+
+    def read(self, name: str) -> str | None:
+        try:
+            text = self._shared.read(f"{self._name}.{name}")
+        except (OSError, DeployError) as e:
+            raise ServerError(f"can't read {self.path(name)}: {e}", id="config-unreadable") from e
+        return text.decode(errors="replace") if text else super().read(name)
+
+    def write(self, files: Mapping[str, str], secrets: Mapping[str, str] | None = None) -> None:
+        super().write({}, secrets)
+        for name, text in files.items():
+            try:
+                self._shared.write(f"{self._name}.{name}", text.encode())
+            except (OSError, DeployError) as e:
+                raise ServerError(f"can't write {self.path(name)}: {e}", id="config-unreadable") from e
+
+
+def config_of(spec: Spec, there: str | None, *, labels: bool) -> RemoteConfig:
+    """The config store of a remote server. there, labels: see RemoteConfig."""
+    here, place = spec.state_dir / "config", None if there is not None else place_of(spec)
+    if isinstance(place, Path):
+        return RemoteConfig(place / spec.name / "config", None, labels=labels, before=here)
+    return RemoteConfig(here, there, labels=labels) if place is None else _SharedConfig(spec, place, labels=labels)
 
 
 class _File:

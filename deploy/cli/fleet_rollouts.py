@@ -39,14 +39,14 @@ def one_or_several(spec: Spec, chosen: ChosenServers) -> tuple[Spec, tuple[str, 
     return (servers[0], None) if len(servers) == 1 else (spec, tuple(server.short_name for server in servers))
 
 
-def refuse_while_all_are_released(path: Path, spec: Spec, model: str, version: int) -> None:
-    """Raises LockHeld if a release of the model to another version is open of all servers of the file, and the spec is
-    that of one of them."""
+def refuse_while_all_are_released(path: Path, spec: Spec, model: str, version: int | None = None) -> None:
+    """Raises LockHeld if the spec is that of one server of the file, which takes part in a release of several that is
+    open, to another version than this."""
     from deploy import fleet
     from deploy.spec import load_spec
 
     if spec.fleet:
-        fleet.refuse_beside(load_spec(path), model, version)
+        fleet.refuse_beside(load_spec(path), model, spec.short_name, version)
 
 
 def adjusted(spec: Spec, **changes: Any) -> Spec:
@@ -67,7 +67,7 @@ def release_verbs(spec: Spec, only: Collection[str] | None, planned: Callable[[R
 
     if spec.servers:
         return SimpleNamespace(roll_out=partial(fleet.roll_out, only=only), roll_back=partial(
-            fleet.roll_back, only=only), go_on=fleet.go_on, abort=fleet.abort)
+            fleet.roll_back, only=only), go_on=partial(fleet.go_on, only=only), abort=partial(fleet.abort, only=only))
     return SimpleNamespace(roll_out=partial(rollout.roll_out, planned=planned), roll_back=partial(
         rollout.roll_back, planned=planned), go_on=rollout.go_on, abort=rollout.abort)
 

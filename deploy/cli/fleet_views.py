@@ -47,9 +47,10 @@ UP: FleetView[RunningServer] = FleetView(
     ("at", ">seconds", "models"), _up_row, lambda running: running.to_json(),
     lambda results: counted(results, "up", lambda _: True))
 
-DOWN: FleetView[bool] = FleetView(
-    (), lambda stopped: ("stopped" if stopped else "wasn't running", ""), lambda stopped: {"stopped": stopped},
-    lambda results: counted(results, "stopped", lambda _: True))
+DOWN: FleetView[str] = FleetView(
+    (), lambda state: (state, ""), lambda state: {"stopped": state == "stopped", "ours": state != "stays"},
+    lambda results: counted(results, "stopped", lambda state: state != "stays"),
+    notes=lambda state: ["it is somebody else's, and isn't stopped by tfs"] if state == "stays" else [])
 
 REPAIRED: FleetView[bool] = FleetView(
     (), lambda _: (_good("repaired"), ""), lambda _: {"repaired": True},

@@ -155,7 +155,7 @@ def look() -> Overview:
 def _of_spec(spec: Spec, path: Path) -> Overview:
     from deploy import serving
     from deploy.serving import start_record
-    from deploy.state import Ledger, releases
+    from deploy.state import ledger_of, releases
     from deploy.types import Specific
 
     place = str(spec.repository) if spec.remote is None else str(spec.remote)
@@ -172,7 +172,7 @@ def _of_spec(spec: Spec, path: Path) -> Overview:
         models=tuple(m.name for m in spec.models), served=served, unexported=unexported,
         **_server(server), failed=str(failure.get("message", "")) if failure else "",
         servers={one.short_name: start_record.started(one) for one in spec.servers},
-        release=next((r for one in (spec, *spec.servers) for r in releases(Ledger(one.state_dir).read()) if r.open),
+        release=next((r for one in (spec, *spec.servers) for r in releases(ledger_of(one).read()) if r.open),
                      None))
 
 

@@ -115,12 +115,12 @@ def _rollout(app: click.Group) -> None:
         verbs = release_verbs(spec, only, planned=_announce(quiet=as_json or events))
         with steps(f"rollout of {model}", quiet=as_json or events) as progress, _stop_signal(), event_stream(
                 wanted=events):
+            refuse_while_all_are_released(spec_path, spec, model, check_version(to) if to else None)
             if abort:
                 done = verbs.abort(spec, model, note or "aborted", progress=progress)
             elif go_on or resume:
                 done = verbs.go_on(spec, model, approve=go_on, progress=progress)
             else:
-                refuse_while_all_are_released(spec_path, spec, model, check_version(to))
                 done = verbs.roll_out(spec, model, check_version(to), pause_before=pause_before, note=note,
                                       allow_breaking=allow_breaking, despite_freeze=despite_freeze, progress=progress)
         _tell_done(done, as_json=as_json, events=events)
@@ -171,6 +171,7 @@ def _rollback(app: click.Group) -> None:
         verbs = release_verbs(spec, only, planned=_announce(quiet=as_json or events))
         with steps(f"rollback of {model}", quiet=as_json or events) as progress, _stop_signal(), event_stream(
                 wanted=events):
+            refuse_while_all_are_released(spec_path, spec, model)
             done = verbs.roll_back(spec, model, version, note=note, progress=progress)
         _tell_done(done, as_json=as_json, events=events)
 

@@ -23,6 +23,7 @@ from deploy.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from deploy.fleet import ServerResult
     from deploy.serving import RunningServer
     from deploy.spec import Spec
 
@@ -142,14 +143,27 @@ def _down(app: click.Group) -> None:
         if servers := several(spec, chosen):
             from deploy.cli.fleet_views import DOWN
 
-            results = on_each(servers, lambda one, progress: serving.down(one, volumes=volumes, progress=progress),
-                              quiet=as_json, changing=True)
-            tell_each(spec, results, DOWN, as_json)
+            tell_each(spec, _down_each(servers, volumes=volumes, quiet=as_json), DOWN, as_json)
             return
         with steps(f"stopping {spec.name}", quiet=as_json) as progress:
             stopped = serving.down(spec, volumes=volumes, progress=progress if volumes else None)
         tell({"name": spec.name, "stopped": stopped}, as_json,
              lambda: f"{spec.name} is stopped" if stopped else f"{spec.name} wasn't running")
+
+
+def _down_each(servers: Sequence[Spec], *, volumes: bool, quiet: bool) -> tuple[ServerResult[str], ...]:
+    """Those that somebody else starts stay, beside others that are ours."""
+    from deploy import backends, serving
+    from deploy.backends import Progress
+
+    ours = {one.name for one in servers if backends.preferred(one).capabilities.starts}
+
+    def stopped(one: Spec, progress: Progress) -> str:
+        if ours and one.name not in ours:
+            return "stays"
+        return "stopped" if serving.down(one, volumes=volumes, progress=progress) else "wasn't running"
+
+    return on_each(servers, stopped, quiet=quiet, changing=True)
 
 
 def _end_leftovers(*, quiet: bool) -> list[str]:

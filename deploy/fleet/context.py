@@ -8,18 +8,17 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from deploy.backends import Progress
-from deploy.errors import DeployError, RolloutError
+from deploy.errors import DeployError, LockHeld, RolloutError
 from deploy.fleet.driver import FleetDriver, FleetOutcome
 from deploy.fleet.parallel import ServerResult, everywhere
 from deploy.fleet.policy import size
 from deploy.fleet.server import FleetServer, ServerView
-from deploy.fleet.shared import fleet_ledger
 from deploy.locks import whoami
 from deploy.rollout.goals import model_of
 from deploy.spec import Spec
-from deploy.state import FleetRelease, Ledger, fleet_releases
+from deploy.state import FleetRelease, Ledger, changing_all, fleet_releases
 from deploy.state import fleet_release as recorded
-from deploy.state.ledger import append_if_possible
+from deploy.state.ledger import append_if_possible, portable
 from deploy.state.lines import Line
 from deploy.state.release import Kind, entry
 from deploy.types import Serving
@@ -99,10 +98,13 @@ class FleetContext:
     def open_release(self) -> FleetRelease | None:
         return latest_open(fleet_releases(self.ledger.read()))
 
-    def required(self) -> FleetRelease:
+    def required(self, only: Collection[str] | None) -> FleetRelease:
+        """The one that is open, if it is about these servers; only None: whichever it is about."""
         release = self.open_release()
         if release is None or release.model != self.model:
             raise RolloutError(f"no release of {self.model} is open", hint="see tfs history", id="no-open-release")
+        if only is not None and not is_about(release, only):
+            raise held(release)
         return release
 
     def begin(self, kind: Kind, version: int, waves: tuple[tuple[str, ...], ...], before: Mapping[str, Serving], *,
@@ -146,9 +148,8 @@ class FleetContext:
 
     def _with_joined(self, release: FleetRelease) -> FleetRelease:
         """The release with the servers that joined since it began, in its last wave."""
-        known = {name for wave in release.waves for name in wave}
-        joins = release.kind == "rollout" and not release.undoing and not release.options.get("some")
-        for name in [name for name in self.servers if name not in known] if joins else ():
+        joins = release.kind == "rollout" and not release.undoing and not release.some
+        for name in [name for name in self.servers if name not in release.servers] if joins else ():
             before = self.servers[name].look().before
             if before is not None:
                 self.progress(f"{name} joined since the release began")
@@ -161,12 +162,12 @@ class FleetContext:
         kept = {name: release.options.get(name) for name in _KEPT}
         for server in self.servers.values():
             server.adjust(allow, **kept)
-        part, within = self.spec.rollout, {name for wave in release.waves for name in wave}
+        part, within = self.spec.rollout, release.servers
         servers = [server for server in self.servers.values() if server.name in within]
         driver = FleetDriver(servers, self.ledger, release, progress=self.progress, patience=part.patience,
                              most_unavailable=size(part.max_unavailable, len(self.servers)))
         ended = driver.run()
-        if ended.outcome == "done" and not release.options.get("some") and len(set(release.home.values())) < 2:
+        if ended.outcome == "done" and not release.some and len(set(release.home.values())) < 2:
             self._remember(next((server for server in servers if server.name not in ended.missing), None),
                            back=release.kind == "rollback")
         released = FleetReleased(driver.release, ended)
@@ -201,8 +202,8 @@ def _but(ended: FleetOutcome) -> str:
 @contextmanager
 def fleet_context(spec: Spec, model: str, kind: Kind, progress: Progress) -> Iterator[FleetContext]:
     model_of(spec, model)
-    servers = {member.short_name: FleetServer(member, model) for member in spec.members}
-    with fleet_ledger(spec, f"{kind} of {model}") as ledger:
+    with changing_all(spec, f"{kind} of {model}", progress) as ledger:
+        servers = {member.short_name: FleetServer(member, model) for member in spec.members}
         try:
             yield FleetContext(spec, model, ledger, progress, servers)
         finally:
@@ -210,13 +211,25 @@ def fleet_context(spec: Spec, model: str, kind: Kind, progress: Progress) -> Ite
                 server.close()
 
 
+def is_about(release: FleetRelease, only: Collection[str] | None) -> bool:
+    """Whether it is about exactly these servers; None: all of them."""
+    return not release.some if only is None else release.some and release.servers == set(only)
+
+
+def held(release: FleetRelease) -> LockHeld:
+    """That another one is open."""
+    by, what = str(release.by.get("by", "unknown")), f"{release.kind} of {release.model} to {release.version}"
+    state = f"waits before wave {release.paused}" if release.paused else "was not finished"
+    names = [name for wave in release.waves for name in wave]
+    whom, option = (", ".join(names), f" --server {','.join(names)}") if release.some else ("all servers", "")
+    return LockHeld(f"release {release.id} of {whom} ({what}), begun by {by} at {release.began}, {state}", by=by,
+                    since=release.began, why=what,
+                    hint=f"finish it: tfs rollout {release.model}{option} --continue; or undo it: tfs rollout "
+                         f"{release.model}{option} --abort", id="release-open")
+
+
 def latest_open(releases: Sequence[FleetRelease]) -> FleetRelease | None:
     return next((release for release in reversed(releases) if release.open), None)
-
-
-def portable(spec_entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What the spec says of a model, without the place where one server has it."""
-    return {name: value for name, value in spec_entry.items() if name != "base_path"}
 
 
 def _versions(versions: Collection[int]) -> str:

@@ -36,11 +36,12 @@ from deploy.fleet.policy import (
     next_action,
 )
 from deploy.fleet.server import FleetServer
+from deploy.leases import LOST
 from deploy.rollout import Unfinished
 from deploy.spec import Spec
 from deploy.state import FleetRelease, Ledger
 from deploy.state import fleet_release as recorded
-from deploy.state.ledger import LOCK_LOST, append_if_possible, current_listener, listening
+from deploy.state.ledger import append_if_possible, current_listener, listening
 from deploy.state.lines import Line
 from deploy.waiting import Deadline
 
@@ -96,7 +97,7 @@ class FleetDriver:
             except KeyboardInterrupt:
                 self._interrupted()
             except RolloutError as e:  # what is done can't be written down
-                if self._goal.backward or self._ending or e.id == LOCK_LOST:
+                if self._goal.backward or self._ending or e.id == LOST:
                     raise
                 self._trouble = e.message
         return outcome

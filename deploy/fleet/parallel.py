@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
@@ -47,7 +48,7 @@ def everywhere(servers: Sequence[Spec], verb: Callable[[Spec, Progress], T], *, 
     locks.load()
     run = _Run(servers, verb, progress, stop or threading.Event())
     for number in range(min(at_once, len(servers))):
-        threading.Thread(target=run.work, name=f"fleet-{number}", daemon=True).start()
+        threading.Thread(target=copy_context().run, args=(run.work,), name=f"fleet-{number}", daemon=True).start()
     try:
         run.wait()
     except KeyboardInterrupt:

@@ -7,18 +7,19 @@ from collections.abc import Collection, Mapping, Sequence
 
 from deploy.backends import Progress
 from deploy.backends.base import silent
-from deploy.errors import LockHeld, SpecError
-from deploy.fleet.context import FleetReleased, fleet_context, latest_open, portable
+from deploy.errors import SpecError
+from deploy.fleet.context import FleetReleased, fleet_context, held, is_about, latest_open
 from deploy.fleet.driver import FleetOutcome
 from deploy.fleet.members import those_of
 from deploy.fleet.policy import waves_of
 from deploy.fleet.server import ServerView
-from deploy.fleet.shared import read_ledger
 from deploy.naming import check_version
 from deploy.rollout.freezing import refuse_frozen
 from deploy.rollout.goals import current, model_of
 from deploy.spec import Spec
-from deploy.state import FleetRelease, Ledger, fleet_releases
+from deploy.state import FleetRelease, changing, fleet_releases, ledger_of
+from deploy.state.ledger import portable
+from deploy.state.lines import Line
 from deploy.state.release import entry
 from deploy.types import Serving
 
@@ -41,8 +42,9 @@ def roll_out(spec: Spec, model: str, to: int, *, pause_before: Sequence[str] = (
     with fleet_context(spec, model, "rollout", progress) as context:
         unfinished = context.open_release()
         if unfinished is not None:
-            if (unfinished.model, unfinished.kind, unfinished.version) != (model, "rollout", to):
-                raise _held(unfinished)
+            if (unfinished.model, unfinished.kind, unfinished.version) != (model, "rollout", to) or not is_about(
+                    unfinished, only):
+                raise held(unfinished)
             return context.go_on(unfinished)
         names = [member.short_name for member in those_of(spec, only)]
         views = context.views(names)
@@ -69,8 +71,8 @@ def roll_back(spec: Spec, model: str, to: int | None = None, *, only: Collection
     with fleet_context(spec, model, "rollback", progress) as context:
         unfinished = context.open_release()
         if unfinished is not None:
-            if unfinished.model != model or to is not None:
-                raise _held(unfinished)
+            if unfinished.model != model or to is not None or not is_about(unfinished, only):
+                raise held(unfinished)
             return context.go_on(unfinished) if unfinished.kind == "rollback" else context.undo(
                 unfinished, note or "rolled back")
         names = [member.short_name for member in those_of(spec, only)]
@@ -80,43 +82,51 @@ def roll_back(spec: Spec, model: str, to: int | None = None, *, only: Collection
                                            home=home, unknown=unknown, some=only is not None))
 
 
-def go_on(spec: Spec, model: str, *, approve: bool = True, progress: Progress = silent) -> FleetReleased:
-    """Go on with a release that is open; one that waits only if that is approved. Raises RolloutError if none is."""
+def go_on(spec: Spec, model: str, *, approve: bool = True, only: Collection[str] | None = None,
+          progress: Progress = silent) -> FleetReleased:
+    """Go on with a release that is open; one that waits only if that is approved. only: the short names of the servers
+    that it has to be about. Raises RolloutError if none is open, LockHeld if it is about others."""
     with fleet_context(spec, model, "rollout", progress) as context:
-        return context.go_on(context.required(), approve=approve)
+        return context.go_on(context.required(only), approve=approve)
 
 
-def abort(spec: Spec, model: str, reason: str = "aborted", *, progress: Progress = silent) -> FleetReleased:
-    """Undo a release that is open, on all servers. Raises RolloutError if none is."""
+def abort(spec: Spec, model: str, reason: str = "aborted", *, only: Collection[str] | None = None,
+          progress: Progress = silent) -> FleetReleased:
+    """Undo a release that is open, on all its servers. only: as in `go_on`. Raises as `go_on`."""
     with fleet_context(spec, model, "rollback", progress) as context:
-        return context.undo(context.required(), reason)
+        return context.undo(context.required(only), reason)
 
 
 def history(spec: Spec, model: str | None = None) -> list[FleetRelease]:
     """All releases of the fleet, oldest first. Raises RolloutError if the ledger can't be read."""
     if model is not None:
         model_of(spec, model)
-    return fleet_releases(read_ledger(spec), model)
+    return fleet_releases(ledger_of(spec).read(), model)
 
 
 def unfinished(spec: Spec) -> FleetRelease | None:
     """The release of the fleet that is open. Raises RolloutError if the ledger can't be read."""
-    return latest_open(fleet_releases(read_ledger(spec)))
+    return latest_open(fleet_releases(ledger_of(spec).read()))
 
 
-def refuse_beside(spec: Spec, model: str, version: int) -> None:
-    """Raises LockHeld if the model is being released to another version on all servers of the spec: one of them alone
-    would be taken back by it."""
+def refuse_beside(spec: Spec, model: str, server: str, version: int | None = None) -> None:
+    """Raises LockHeld if a release of the model is open that the server, by its short name, takes part in: what is
+    done to it alone would be taken back by that. version: but for a release to that one."""
     release = unfinished(spec)
-    if release is not None and release.model == model and release.version != version:
-        raise _held(release)
+    if release is not None and release.model == model and release.version != version and server in release.servers:
+        raise held(release)
 
 
 def inherit(fleet: Spec, member: Spec) -> None:
     """Let a server that is new in the fleet start with what the others serve since the last release, not with what the
     spec says. Whoever calls is about to start it. Raises RolloutError."""
-    lines = read_ledger(fleet)
-    ledger = Ledger(member.state_dir)
+    lines = ledger_of(fleet).read()
+    with changing(member, "up"):
+        _inherit(lines, member)
+
+
+def _inherit(lines: Sequence[Line], member: Spec) -> None:
+    ledger = ledger_of(member)
     known = {line.get("model") for line in ledger.read() if line["event"] in ("known_good", "started")}
     for model in member.models:
         last = next((line for line in reversed(lines)
@@ -141,12 +151,3 @@ def _pauses(before: Collection[str], waves: int) -> frozenset[int]:
                             hint="see rollout/waves in the spec", id="wrong-value")
         pauses |= {int(match[1])} if match[1] else set(range(2, waves + 1))
     return frozenset(pauses)
-
-
-def _held(release: FleetRelease) -> LockHeld:
-    by, what = str(release.by.get("by", "unknown")), f"{release.kind} of {release.model} to {release.version}"
-    state = f"waits before wave {release.paused}" if release.paused else "was not finished"
-    return LockHeld(f"release {release.id} of all servers ({what}), begun by {by} at {release.began}, {state}", by=by,
-                    since=release.began, why=what,
-                    hint=f"finish it: tfs rollout {release.model} --continue; or undo it: tfs rollout {release.model} "
-                         "--abort", id="release-open")

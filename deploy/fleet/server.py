@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from deploy import rollout
-from deploy.backends import Progress
+from deploy.backends import Progress, preferred
 from deploy.errors import ClientError, RolloutError, ServerError
 from deploy.fleet.policy import MemberState, ReleaseStage
 from deploy.rollout.context import ServerSession, known_good_of, rollout_context
@@ -22,7 +22,7 @@ from deploy.rollout.goals import current, model_of
 from deploy.rollout.plan import backward_goal, strategy_of
 from deploy.spec import Spec
 from deploy.state import FleetRelease, Release, releases, started_from
-from deploy.types import Serving
+from deploy.types import Serving, Specific
 
 _PATIENCE = 2.0  # seconds for a server that is only looked at
 _UNLOAD = "unload"
@@ -110,7 +110,7 @@ class FleetServer:
             home = current(before, self.spec.rollout.label)
         if home is None:
             return True
-        serving = view.live or started_from(self._session.ledger.read(), model_of(self.spec, self.model))
+        serving = view.live or self._start()
         there = serving is not None and current(serving, self.spec.rollout.label) == home
         extra = release.kind == "rollout" and view.live is not None and before is not None and (
             view.live.versions != before.versions)
@@ -132,8 +132,24 @@ class FleetServer:
     def goes_back_to(self, to: int | None) -> int:
         """The version that a rollback leads to; of a server that doesn't answer, by its ledger. Raises RolloutError if
         that isn't known."""
-        live = self.look().live or known_good_of(self.spec, model_of(self.spec, self.model))
+        live = self.look().live
+        if live is None and (start := self._start()) is not None and not self._was_released():
+            version = current(start, self.spec.rollout.label)
+            if version is not None and to in (None, version):
+                return version  # nothing is to go back from
+        live = live or known_good_of(self.spec, model_of(self.spec, self.model))
         return backward_goal(strategy_of(self.spec), self.model, to)(self._session.ledger, live).version
+
+    def _start(self) -> Serving | None:
+        """What it starts with, if we start it and that is known."""
+        model = model_of(self.spec, self.model)
+        serving = started_from(self._session.ledger.read(), model)
+        if serving is None and isinstance(model.versions, Specific) and preferred(self.spec).capabilities.starts:
+            return Serving(frozenset(model.versions.versions), model.labels)
+        return serving
+
+    def _was_released(self) -> bool:
+        return bool(releases(self._session.ledger.read(), self.model))
 
     # -- doing; each raises DeployError, and then the server is as it was, or its own release is open
 

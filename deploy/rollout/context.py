@@ -23,7 +23,7 @@ from deploy.rollout.live_server import LiveServer, Timeouts, settle
 from deploy.rollout.replicas import LiveReplicas
 from deploy.serving.snapshot import running_server
 from deploy.spec import Spec
-from deploy.state import Ledger, Release, releases, started_from
+from deploy.state import Ledger, Release, ledger_of, releases, started_from
 from deploy.state.release import Outcome, entry
 from deploy.types import Endpoint, ServedModel, Serving, Specific, VersionStatus
 from deploy.waiting import Deadline, poll
@@ -110,7 +110,7 @@ class ServerSession:
 
     def __init__(self, spec: Spec, *, brief: bool = False) -> None:
         self.brief = brief
-        self.ledger, self._timeout = Ledger(spec.state_dir), spec.smoke.timeout
+        self.ledger, self._timeout = ledger_of(spec), spec.smoke.timeout
         self._at: Endpoint | None = None
         self._client: Client | None = None
 
@@ -168,7 +168,7 @@ def rollout_context(spec: Spec, name: str, session: ServerSession | None = None)
 
 def known_good_of(spec: Spec, model: ServedModel) -> Serving:
     """What the server would start with. Raises RolloutError if no release has changed anything since the spec."""
-    serving = started_from(Ledger(spec.state_dir).read(), model)
+    serving = started_from(ledger_of(spec).read(), model)
     if serving is None:
         if not backends.preferred(spec).capabilities.starts:
             running_server(spec)
@@ -186,14 +186,14 @@ def _down_reason(spec: Spec) -> str:
 def roll_back_offline(spec: Spec, model: ServedModel, goal: Goal, note: str) -> Release:
     """Let the next start serve the goal. Whoever calls holds the lock. Raises RepositoryError, RolloutError."""
     _verify(spec, model, goal.to)
-    release = begin(Ledger(spec.state_dir), model.name, "rollback", goal, note=note, spec=entry(model))
+    release = begin(ledger_of(spec), model.name, "rollback", goal, note=note, spec=entry(model))
     return _settle(spec, model, release, goal.to, outcome="done", reason=_down_reason(spec))
 
 
 def undo_offline(spec: Spec, model: ServedModel, release: Release, reason: str) -> Release:
     """Let the next start serve what was served before an open release. As `roll_back_offline`."""
     _verify(spec, model, release.before)
-    Ledger(spec.state_dir).append("undo", release=release.id, reason=reason)
+    ledger_of(spec).append("undo", release=release.id, reason=reason)
     return _settle(spec, model, release, release.before, outcome="undone", reason=f"{reason}; the server was down")
 
 
@@ -211,7 +211,7 @@ def _verify(spec: Spec, model: ServedModel, served: Serving) -> None:
 
 def _settle(spec: Spec, model: ServedModel, release: Release, serving: Serving, *, outcome: Outcome, reason: str
             ) -> Release:
-    file, ledger = ConfigFile(backends.config(spec)), Ledger(spec.state_dir)
+    file, ledger = ConfigFile(backends.config(spec)), ledger_of(spec)
     if file.exists:  # a container starts again by itself from this file
         file.change(model.name, serving)
     ledger.append("known_good", release=release.id, model=model.name, serving=serving.to_json(), spec=entry(model))

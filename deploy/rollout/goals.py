@@ -10,7 +10,7 @@ from deploy.errors import RolloutError, SpecError
 from deploy.locks import whoami
 from deploy.rollout.actions import Goal
 from deploy.spec import Spec
-from deploy.state import Ledger, Release, releases
+from deploy.state import Ledger, Release, ledger_of, releases
 from deploy.state.ledger import utc_now
 from deploy.state.release import Kind
 from deploy.types import ServedModel, Serving
@@ -67,7 +67,7 @@ def begin(ledger: Ledger, model: str, kind: Kind, goal: Goal, *, note: str = "",
 
     A rollback's may be lost: on a full disk, too, traffic gets back to a good version.
     """
-    number = 1 + sum(line["event"] == "begin" for line in ledger.read())
+    number = 1 + max((int(r.id[1:]) for r in releases(ledger.read()) if r.id[1:].isdecimal()), default=0)
     fields = {"release": f"r{number}", "model": model, "kind": kind, "version": goal.version,
               "before": goal.before.to_json(), "goal": goal.to.to_json(), "by": whoami(), "note": note,
               "options": {**_options(goal), **(settings or {})}, "spec": dict(spec or {})}
@@ -92,7 +92,7 @@ def history(spec: Spec, model: str | None = None) -> list[Release]:
     """All releases, oldest first. Raises RolloutError if the ledger can't be read."""
     if model is not None:
         model_of(spec, model)
-    return releases(Ledger(spec.state_dir).read(), model)
+    return releases(ledger_of(spec).read(), model)
 
 
 def model_of(spec: Spec, name: str) -> ServedModel:

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from deploy import backends
 from deploy.backends.base import Progress, silent
 from deploy.errors import DeployError, LockHeld, RolloutError
 from deploy.locks import whoami
@@ -43,7 +42,7 @@ from deploy.rollout.watching import mend
 from deploy.serving.snapshot import running_server
 from deploy.signing import receipts
 from deploy.spec import Spec
-from deploy.state import Ledger, Release, releases
+from deploy.state import Ledger, Release, changing, ledger_of, releases
 from deploy.state.ledger import append_if_possible
 from deploy.state.lines import Line
 from deploy.state.release import Kind, after
@@ -113,16 +112,16 @@ def roll_back(spec: Spec, model: str, to: int | None = None, *, note: str = "", 
     open is undone, a rollback gone on with. If the server is down, it starts with the earlier state. Raises as
     `roll_out`.
     """
-    open_one = _open(Ledger(spec.state_dir))
+    open_one = _open(ledger_of(spec))
     if open_one is not None and open_one.model == model and to is None:
         if open_one.kind == "rollback" and not open_one.undoing:  # undone, it would bring back what was left
             return _finish_rollback(spec, model, progress or silent, session)
         return abort(spec, model, note or "rolled back", progress=progress, session=session)
     goal = backward_goal(strategy_of(spec), model, to)
     if not running(spec):
-        with backends.changing(spec, f"rollback of {model}"):
+        with changing(spec, f"rollback of {model}", release=True):
             served = model_of(spec, model)
-            aim = goal(Ledger(spec.state_dir), known_good_of(spec, served))
+            aim = goal(ledger_of(spec), known_good_of(spec, served))
             return Released(roll_back_offline(spec, served, aim, note), RolloutOutcome("done"))
     return _release(spec, model, "rollback", goal, settled_for=to, note=note, progress=progress or silent,
                     planned=planned, session=session)
@@ -139,16 +138,16 @@ def abort(spec: Spec, model: str, reason: str = "aborted", *, progress: Progress
     """Undo a release that is open; if the server is down, it starts with what was served before. Raises RolloutError
     if none is open."""
     if not running(spec):
-        with backends.changing(spec, f"rollback of {model}"):
-            undone = undo_offline(spec, model_of(spec, model), _required(Ledger(spec.state_dir), model), reason)
+        with changing(spec, f"rollback of {model}", release=True):
+            undone = undo_offline(spec, model_of(spec, model), _required(ledger_of(spec), model), reason)
             return Released(undone, RolloutOutcome("undone", undone.reason))
     return _resume(spec, model, reason, progress or silent, session)
 
 
 def _finish_rollback(spec: Spec, model: str, progress: Progress, session: ServerSession | None) -> Released:
     if not running(spec):
-        with backends.changing(spec, f"rollback of {model}"):
-            open_one = _required(Ledger(spec.state_dir), model)
+        with changing(spec, f"rollback of {model}", release=True):
+            open_one = _required(ledger_of(spec), model)
             return Released(finish_offline(spec, model_of(spec, model), open_one), RolloutOutcome("done"))
     return _resume(spec, model, "", progress, session)
 
@@ -158,8 +157,8 @@ def repair(spec: Spec, *, progress: Progress | None = None) -> None:
 
     Raises LockHeld while a release is open, ServerError if the server doesn't run, RolloutError if it can't be done.
     """
-    with backends.changing(spec, "repair"):
-        ledger = Ledger(spec.state_dir)
+    with changing(spec, "repair", release=True):
+        ledger = ledger_of(spec)
         unfinished = _open(ledger)
         if unfinished is not None:
             raise _held(unfinished)
@@ -171,7 +170,7 @@ def _release(spec: Spec, model: str, kind: Kind, goal_for: GoalFor, *, settled_f
              session: ServerSession | None = None) -> Released:
     """settled_for: the version of a goal that is taken from what is live, which has to be known then; None for one from
     the ledger, which waits for nobody: traffic goes back at once."""
-    with backends.changing(spec, f"{kind} of {model}"), rollout_context(spec, model, session) as context:
+    with changing(spec, f"{kind} of {model}", release=True), rollout_context(spec, model, session) as context:
         unfinished = _open(context.ledger)
         if unfinished is not None:
             goal = goal_of(unfinished)
@@ -198,7 +197,7 @@ def _release(spec: Spec, model: str, kind: Kind, goal_for: GoalFor, *, settled_f
 
 def _resume(spec: Spec, model: str, undo: str, progress: Progress, session: ServerSession | None, *,
             approve: bool = False) -> Released:
-    with backends.changing(spec, f"rollout of {model}"), rollout_context(spec, model, session) as context:
+    with changing(spec, f"rollout of {model}", release=True), rollout_context(spec, model, session) as context:
         return _go_on(context, _required(context.ledger, model), undo, progress, approve=approve)
 
 

@@ -17,6 +17,7 @@ from deploy.client import Client
 from deploy.client.failures import answers_no
 from deploy.client.interfaces import Control, ReloadControl
 from deploy.errors import DeployError, Rejected, RolloutError
+from deploy.leases import check_held
 from deploy.locks import whoami
 from deploy.readiness import unserved
 from deploy.render import models_config
@@ -28,7 +29,7 @@ from deploy.rollout.restoring import restore
 from deploy.serving.snapshot import running_server
 from deploy.serving.taking_over import check_named
 from deploy.spec import Spec
-from deploy.state import Ledger, releases
+from deploy.state import Ledger, changing, ledger_of, releases
 from deploy.state.release import proven
 from deploy.types import ModelRef, ServedModel, Serving, Specific, VersionStatus
 from deploy.waiting import Deadline, poll
@@ -62,8 +63,8 @@ def watch(spec: Spec, *, progress: Progress | None = None) -> Watched:
     Raises LockHeld if it is being changed, ServerError if it doesn't run, RolloutError if it can't be done, and
     ClientError.
     """
-    with backends.changing(spec, "watch"):
-        ledger = Ledger(spec.state_dir)
+    with changing(spec, "watch"):
+        ledger = ledger_of(spec)
         lines = ledger.read()
         unfinished = next((r for r in reversed(releases(lines)) if r.open), None)
         if unfinished is not None:
@@ -87,6 +88,7 @@ def mend(spec: Spec, server: Server, ledger: Ledger, *, always: bool = False, pr
         progress(sentence)
     _check_paths(server, wanted)
     _each(spec, server, lambda _, one: check_named(spec, one, wanted))
+    check_held()
     file.write(wanted)
     _each(spec, server, lambda _, one: restore(_rpc(one), file, Deadline(part.load_timeout),
                                                reload_timeout=part.reload_timeout, progress=progress))

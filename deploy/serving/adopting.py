@@ -13,14 +13,14 @@ import yaml
 from deploy import backends, client, render
 from deploy.backends.remote import endpoint_of
 from deploy.errors import SpecError
-from deploy.locks import locked, whoami
+from deploy.locks import whoami
 from deploy.render.configs import MODELS
 from deploy.serving.adoption import AdoptedModel, check_protocols, from_answers, from_config
 from deploy.serving.drift import read_config
 from deploy.serving.taking_over import missing_file
 from deploy.spec import ModelSpec, Monitoring, RemotePart, ServerPart, Spec, SpecFile, parse
 from deploy.spec.remote import checked_remote
-from deploy.state import Ledger
+from deploy.state import changing, ledger_of
 from deploy.state.release import entry
 from deploy.types import All, Specific, VersionPolicy
 from deploy.wire import config_pb2
@@ -178,8 +178,8 @@ def _notes(spec: Spec, models: Sequence[AdoptedModel], known: Known) -> list[str
 def _keep(spec: Spec, models: Sequence[AdoptedModel], *, replace: bool) -> None:
     """The first lines of the ledger, and what the server is told when anything changes. Raises SpecError where another
     ledger is kept."""
-    with locked(spec.state_dir, "adopt"):
-        ledger = Ledger(spec.state_dir)
+    with changing(spec, "adopt"):
+        ledger = ledger_of(spec)
         if ledger.read() and not replace:
             raise SpecError(f"{spec.state_dir} remembers a server of this name already",
                             hint="give this one another name (--name), or go on from here: --force", id="spec-exists")

@@ -20,7 +20,7 @@ from deploy.serving.resolving import as_known_good, elsewhere, resolved
 from deploy.serving.snapshot import Connect, absent, all_connected, look, open_release, pending, protocol_of
 from deploy.serving.start_record import changes
 from deploy.spec import Spec
-from deploy.state import Ledger, Release, started_from
+from deploy.state import Release, ledger_of, started_from
 from deploy.types import ServedModel, Serving, Specific, VersionState, VersionStatus
 from deploy.wire import config_pb2
 from deploy.wire.flags import FLAGS, parse
@@ -185,7 +185,7 @@ class _Site:
 
     @classmethod
     def of(cls, spec: Spec, server: Server | None) -> _Site:
-        lines = Ledger(spec.state_dir).read()
+        lines = ledger_of(spec).read()
         site, store = cls(spec, as_known_good(spec, lines), lines, None), backends.config(spec, server)
         site.notes = tuple(filter(None, [store.lost_on_restart]))
         try:

@@ -30,7 +30,7 @@ from deploy.repository import versions_of
 from deploy.serving.resolving import resolved
 from deploy.serving.snapshot import absent, look, open_release, pending, replicas_of
 from deploy.spec import Spec
-from deploy.state import Ledger
+from deploy.state import ledger_of
 from deploy.types import Endpoint, ModelRef, ModelVersion, ServedModel, Serving
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def ready(spec: Spec, *, timeout: float = 5.0) -> ReadyAnswer:
 
 def expected_of(spec: Spec) -> list[Desired]:
     """What the spec wants now, with what rollouts have made known good since. Raises RepositoryError or SpecError."""
-    lines = Ledger(spec.state_dir).read()
+    lines = ledger_of(spec).read()
     known_good = serving.as_known_good(spec, lines)
     return [resolved(known_good, i).desired(open_release(lines, model.name))
             for i, model in enumerate(known_good.models)]

@@ -24,7 +24,7 @@ from deploy.repository import ModelVersions, StoredVersion, versions_of
 from deploy.savedmodel import placement
 from deploy.serving import mirrored
 from deploy.spec import Spec
-from deploy.state import Ledger, started_from
+from deploy.state import ledger_of, started_from
 from deploy.state.lines import Line
 from deploy.state.release import entry
 from deploy.types import ServedModel, Specific
@@ -196,7 +196,7 @@ def as_known_good(spec: Spec, lines: Sequence[Line] | None = None) -> Spec:
     Raises RolloutError if the ledger can't be read.
     """
     if lines is None:
-        lines = Ledger(spec.state_dir).read()
+        lines = ledger_of(spec).read()
     models = []
     for model in spec.models:
         known_good = started_from(lines, model)
@@ -214,7 +214,7 @@ def differences(spec: Spec, known_good: Spec) -> list[str]:
 
 def note_start(spec: Spec, models: Iterable[ResolvedModel], lines: Sequence[Line]) -> None:
     """Write down what a server was started with. lines: the ledger's. Raises RolloutError if that can't be written."""
-    ledger, by_name = Ledger(spec.state_dir), {model.name: model for model in spec.models}
+    ledger, by_name = ledger_of(spec), {model.name: model for model in spec.models}
     for wanted in models:
         model = by_name[wanted.name]
         source = "spec" if started_from(lines, model) is None else "ledger"

@@ -20,7 +20,7 @@ from deploy.locks import locked
 from deploy.repository import Repository, VersionEntry
 from deploy.serving.observe import ModelStatus, status
 from deploy.spec import Spec
-from deploy.state import Ledger, releases
+from deploy.state import ledger_of, releases
 from deploy.types import ModelVersion, ServedModel
 from deploy.wire.model_config import select
 
@@ -180,7 +180,7 @@ def _seen(served: ModelStatus) -> Iterable[tuple[int, str]]:
 
 def _history(spec: Spec, model: ServedModel) -> Iterable[tuple[int, str]]:
     """What a rollback would go back to, and what an open release is about."""
-    past = releases(Ledger(spec.state_dir).read(), model.name)
+    past = releases(ledger_of(spec).read(), model.name)
     for release in past[-1:]:
         yield from ((version, "what a rollback goes back to") for version in release.before.versions)
     for release in past:

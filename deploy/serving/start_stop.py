@@ -25,7 +25,7 @@ from deploy.serving.resolving import ResolvedModel, as_known_good, differences, 
 from deploy.serving.snapshot import Connect, Controls, all_connected, open_release, running_server
 from deploy.serving.start_record import forget_start, remember_failure, remember_start
 from deploy.spec import Spec
-from deploy.state import Ledger
+from deploy.state import changing, ledger_of
 from deploy.state.lines import Line
 from deploy.types import Endpoint, ModelRef, VersionState
 from deploy.waiting import Deadline, poll
@@ -67,11 +67,11 @@ def up(spec: Spec, *, progress: Progress | None = None, connect: Connect = snaps
     Whatever it raises, KeyboardInterrupt included, nothing that it started is left.
     """
     progress = progress or silent
-    with backends.changing(spec, "up"):
+    with changing(spec, "up"):
         deadline = Deadline(spec.server.start_timeout)
         server = _running(spec)
         try:
-            lines = Ledger(spec.state_dir).read()
+            lines = ledger_of(spec).read()
             known_good = as_known_good(spec, lines)
             for difference in differences(spec, known_good) if server is None else ():
                 progress(difference)
@@ -172,7 +172,7 @@ def down(spec: Spec, *, volumes: bool = False, progress: Progress | None = None,
     if not backends.preferred(spec).capabilities.starts:
         raise ServerError(f"{spec.name} is somebody else's: tfs hasn't started it, and doesn't stop it", id="not-ours",
                           hint="stop it where it runs; to let go of it, remove the spec and its state")
-    with backends.changing(spec, "down"):
+    with changing(spec, "down"):
         server = _alive(spec, certain=True)
         if server is not None:
             _stop(spec, server, progress or silent, connect)

@@ -1,9 +1,10 @@
-"""What a server's state directory remembers between commands: what was released, and what is known to be good.
+"""What is remembered of a server between commands: what was released, what is known to be good; and who may change it.
 
     ledger     append-only JSON lines; a line that a crash tore is passed over
     release    the ledger's lines as releases; what a restart may rely on
     lines      what each kind of line has; those of older releases in today's words
     fleet_release   the same of a ledger of many servers
+    exclusive  one operator at a time, wherever the others are; which ledger a server has
 """
 
 from deploy import lazy

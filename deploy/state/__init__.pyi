@@ -1,3 +1,6 @@
+from .exclusive import changing as changing
+from .exclusive import changing_all as changing_all
+from .exclusive import ledger_of as ledger_of
 from .fleet_release import FleetRelease as FleetRelease
 from .fleet_release import fleet_releases as fleet_releases
 from .ledger import Ledger as Ledger

@@ -54,6 +54,16 @@ class FleetRelease:
         """Neither done nor undone: under way, paused, or left by a crash."""
         return self.outcome == "open"
 
+    @property
+    def servers(self) -> frozenset[str]:
+        """Those that it is about."""
+        return frozenset(name for wave in self.waves for name in wave)
+
+    @property
+    def some(self) -> bool:
+        """Whether it is about some of the servers only: none joins it later."""
+        return bool(self.options.get("some"))
+
     def to_json(self) -> dict[str, Any]:
         return {"id": self.id, "model": self.model, "kind": self.kind, "version": self.version,
                 "waves": [list(wave) for wave in self.waves],

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -16,10 +16,10 @@ import msgspec
 
 from deploy import files
 from deploy.errors import RolloutError
+from deploy.leases import LOST, check_held
 from deploy.state.lines import Line, parsed
 
 FILE = "ledger.jsonl"
-LOCK_LOST = "lock-lost"  # id of the error of a ledger whose lock somebody else has by now
 _MOST = 1 << 28  # bytes; a release writes about two thousand
 
 
@@ -64,20 +64,28 @@ class Ledger:
     """What happened to a server's models. Whoever appends holds the server's lock.
 
     What was read is kept, and read again once the file is another one than it was. now: the wall clock, for the lines'
-    `at`.
+    `at`. shared: operators on several machines read it. before: the directory of the one that is gone on with, if there
+    is none yet.
     """
 
-    def __init__(self, state_dir: Path, *, now: Callable[[], datetime] = utc_now) -> None:
-        self.path, self._now = state_dir / FILE, now
+    def __init__(self, state_dir: Path, *, now: Callable[[], datetime] = utc_now, shared: bool = False,
+                 before: Path | None = None) -> None:
+        self.path, self._now, self._shared = state_dir / FILE, now, shared
+        self._before = before / FILE if before else None
+        self.where = str(self.path)  # for people
         self._known = _Known()
 
     def append(self, event: str, **fields: Any) -> Line:
-        """Write one line and sync it. Raises RolloutError if it can't be written: then it doesn't count."""
+        """Write one line and sync it. Raises RolloutError if it can't be written: then it doesn't count; or if the lock
+        under which this is done is lost."""
+        check_held()
+        if self._shared and "spec" in fields:
+            fields["spec"] = portable(fields["spec"])
         line: Line = {"at": self._now().isoformat(timespec="milliseconds"), "event": event, **fields}
         try:
             self._write(json.dumps(line, ensure_ascii=False, default=str).encode() + b"\n")
         except OSError as e:
-            raise RolloutError(f"can't write the ledger {self.path}: {e.strerror or e}",
+            raise RolloutError(f"can't write the ledger {self.where}: {e.strerror or e}",
                                hint="make room, or check who owns the directory", id="ledger-unusable") from e
         if (listener := current_listener()) is not None:
             listener(line)
@@ -85,6 +93,7 @@ class Ledger:
 
     def _write(self, data: bytes) -> None:
         new = not self.path.exists()
+        data = self._old() + data if new else data
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK,
                      0o644)
@@ -127,14 +136,20 @@ class Ledger:
                 return list(self._known.lines)
             data = files.read_bytes(self.path, _MOST, follow=False)
         except (FileNotFoundError, NotADirectoryError):
-            return []
+            return self._lines(self._old())
         except OSError as e:
-            raise RolloutError(f"can't read the ledger {self.path}: {files.reason(e)}",
+            raise RolloutError(f"can't read the ledger {self.where}: {files.reason(e)}",
                                hint="it is a file that tfs writes; move away what lies there",
                                id="ledger-unusable") from e
         lines = self._lines(data)
         self._known = _Known(now, tuple(lines))
         return lines
+
+    def _old(self) -> bytes:
+        """The one that is gone on with."""
+        with suppress(OSError):
+            return files.read_bytes(self._before, _MOST, follow=False) if self._before else b""
+        return b""
 
     def _lines(self, data: bytes) -> list[Line]:
         lines = []
@@ -142,12 +157,17 @@ class Ledger:
             try:
                 line = parsed(text)
             except msgspec.ValidationError as e:
-                raise RolloutError(f"line {number} of the ledger {self.path} is damaged: {e}",
+                raise RolloutError(f"line {number} of the ledger {self.where} is damaged: {e}",
                                    hint="restore the file, or remove that line if what it tells is of no use",
                                    id="ledger-damaged") from None
             if line is not None:
                 lines.append(line)
         return lines
+
+
+def portable(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What the spec says of a model, without the place where one machine has it."""
+    return {name: value for name, value in entry.items() if name != "base_path"}
 
 
 def append_if_possible(ledger: Ledger, event: str, *, lenient: bool, tell: Callable[[str], None], **fields: Any
@@ -157,7 +177,7 @@ def append_if_possible(ledger: Ledger, event: str, *, lenient: bool, tell: Calla
     try:
         return ledger.append(event, **fields)
     except RolloutError as e:
-        if e.id == LOCK_LOST or not lenient:
+        if e.id == LOST or not lenient:
             raise
         tell(e.message)
         return {"at": utc_now().isoformat(timespec="milliseconds"), "event": event, **fields}

@@ -11,11 +11,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from deploy.errors import RolloutError
+from deploy.state.ledger import portable
 from deploy.types import ServedModel, Serving, Specific
 
 Line = Mapping[str, Any]
@@ -137,9 +140,50 @@ def started_from(lines: Iterable[Line], model: ServedModel) -> Serving | None:
     """
     last = next((line for line in reversed(list(lines))
                  if line["event"] in ("known_good", "started") and line.get("model") == model.name), None)
-    if last is None or last.get("source") == "spec" or last.get("spec") != entry(model):
+    if last is None or last.get("source") == "spec" or not _says(last.get("spec"), model):
         return None
     try:
         return Serving.from_json(last["serving"])
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def _says(written: object, model: ServedModel) -> bool:
+    """Whether the spec's entry for the model is the one that was written down; in a ledger of several machines without
+    the place where one of them has it."""
+    return written in (now := entry(model), portable(now))
+
+
+def shortened(text: bytes, most: int, where: str) -> bytes:
+    """A ledger's text in at most so many bytes: what counts of it stays, and of the rest the last half.
+
+    What counts is what is known to be good of each model, and whatever belongs to an open release. Raises RolloutError
+    if that is too much. where: the ledger, for people.
+    """
+    if len(text) <= most:
+        return text
+    lines = [(raw, _fields(raw)) for raw in text.splitlines(keepends=True)]
+    ended = {line.get("release") for _, line in lines if line.get("event") in ("end", "fleet_end")}
+    last = {(line["event"], line.get("model")): number for number, (_, line) in enumerate(lines)
+            if line.get("event") in ("known_good", "proven", "started", "fleet_known_good")}
+    counts = {*last.values(), *(number for number, (_, line) in enumerate(lines)
+                                if "release" in line and line["release"] not in ended)}
+    size = sum(len(lines[number][0]) for number in counts)
+    if size > most:
+        raise RolloutError(f"what counts of the ledger {where} is {size:,} bytes, and {most:,} are kept there",
+                           hint="end the release that is open: tfs rollout MODEL --abort", id="ledger-unusable")
+    for number in range(len(lines) - 1, -1, -1):
+        if number not in counts:
+            size += len(lines[number][0])
+            if size > max(most // 2, len(lines[-1][0])):
+                break
+            counts.add(number)
+    return b"".join(lines[number][0] for number in sorted(counts))
+
+
+def _fields(raw: bytes) -> Line:
+    try:
+        line = json.loads(raw)
+    except (ValueError, RecursionError):
+        return {}
+    return line if isinstance(line, dict) else {}

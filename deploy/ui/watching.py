@@ -17,7 +17,7 @@ from deploy import serving
 from deploy.errors import DeployError
 from deploy.locks import holder
 from deploy.spec import Spec, load_spec
-from deploy.state import Ledger, releases
+from deploy.state import ledger_of, releases
 from deploy.state.ledger import FILE as LEDGER
 from deploy.ui.metrics import MetricsHistory
 
@@ -190,7 +190,7 @@ def view_of(spec: Spec) -> dict[str, Any]:
                             "monitoring": bool(spec.server.monitoring and spec.server.monitoring.enable),
                             "label": spec.rollout.label, "canary": spec.rollout.canary_label}
     try:
-        view["releases"] = [r.to_json() for r in releases(Ledger(spec.state_dir).read())[-MOST_RELEASES:]]
+        view["releases"] = [r.to_json() for r in releases(ledger_of(spec).read())[-MOST_RELEASES:]]
         status = serving.status(spec)
         view["status"] = status.to_json()
         for model, data in zip(status.models, view["status"]["models"], strict=True):

@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 
 from deploy import serving
 from deploy.errors import BackendMissing, DeployError, LockHeld, ServerError, SpecError, VersionNotFound
-from deploy.state import Ledger, releases
+from deploy.state import ledger_of, releases
 from deploy.ui.actions import ActionRequest, Actions, rollback_plan
 from deploy.ui.answers import answers
 from deploy.ui.guarding import Guard
@@ -51,7 +51,7 @@ class Pages:
 
     def release(self, request: Request) -> Any:
         spec, ident = self._watcher(request).spec, request.path_params["release"]
-        lines = Ledger(spec.state_dir).read()
+        lines = ledger_of(spec).read()
         for release in releases(lines):
             if release.id == ident:
                 return {**release.to_json(), "options": dict(release.options),

@@ -5,21 +5,22 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Iterator
+from contextvars import Context
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from deploy import fleet, rollout, serving
+from deploy import fleet, leases, rollout, serving
+from deploy.backends import silent
 from deploy.cli.app import app
 from deploy.errors import LockHeld, RolloutError
 from deploy.fleet.driver import FleetDriver
 from deploy.fleet.policy import MemberState, ReleaseStage
 from deploy.fleet.server import FleetServer
-from deploy.fleet.shared import fleet_ledger, read_ledger
 from deploy.spec import Spec, load_spec
-from deploy.state import Ledger
+from deploy.state import Ledger, changing_all, ledger_of
 from tests.functional.test_fleet_releases import NAMES, everywhere, kill, publish, running, served, written
 
 
@@ -66,9 +67,9 @@ def test_a_rollback_tells_which_server_knows_nothing_to_go_back_to(three: Spec) 
 
 def test_a_release_of_some_servers_is_not_what_all_of_them_serve(three: Spec) -> None:
     fleet.roll_out(three, "m", 2, only=["a"])
-    assert not [line for line in read_ledger(three) if line["event"] == "fleet_known_good"]
+    assert not [line for line in ledger_of(three).read() if line["event"] == "fleet_known_good"]
     fleet.roll_out(three, "m", 2)
-    assert [line for line in read_ledger(three) if line["event"] == "fleet_known_good"]
+    assert [line for line in ledger_of(three).read() if line["event"] == "fleet_known_good"]
 
 
 def test_a_release_that_a_server_has_begun_by_itself_is_undone_to_what_was_before_it(three: Spec) -> None:
@@ -139,7 +140,7 @@ def unwritable(monkeypatch: pytest.MonkeyPatch, after: str = "", nth: int = 0) -
 def test_a_damaged_line_is_named(tmp_path: Path, line: dict[str, object]) -> None:
     publish(tmp_path, 1)
     spec = written(tmp_path, NAMES)
-    with fleet_ledger(spec, "test") as ledger:
+    with changing_all(spec, "test", silent) as ledger:
         ledger.append("fleet_begin", release="f1", model="m", kind="rollout", version=2, waves=[["a"]], before={},
                       by={})
         ledger.append(**line)
@@ -151,13 +152,13 @@ def test_who_reads_a_shared_ledger_takes_no_line_from_who_writes_it(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(tmp_path, 1)
     spec = shared(written(tmp_path, NAMES), "memory:readers")
-    with fleet_ledger(spec, "rollout of m") as ledger:
+    with changing_all(spec, "rollout of m", silent) as ledger:
         ledger.append("first")
         with monkeypatch.context() as patch:  # it has read just before the line was written
-            patch.setattr("deploy.fleet.shared._StoreLock.read", lambda _: b"")
-            assert read_ledger(spec) == []
+            patch.setattr("deploy.backends.shared_place._StorePlace.read", lambda *_: b"")
+            assert Context().run(lambda: ledger_of(spec).read()) == []
         ledger.append("second")
-    assert [line["event"] for line in read_ledger(spec)] == ["first", "second"]
+    assert [line["event"] for line in ledger_of(spec).read()] == ["first", "second"]
 
 
 def test_who_has_lost_the_lock_leaves_the_servers_to_who_has_it(three: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +167,8 @@ def test_who_has_lost_the_lock_leaves_the_servers_to_who_has_it(three: Spec, mon
     look = FleetDriver._look
 
     def taken_over(self: FleetDriver) -> None:
-        self._ledger._lost.set()  # type: ignore[attr-defined]
+        for lease in leases._held.get():
+            lease.taken_over = True
         look(self)
 
     monkeypatch.setattr(FleetDriver, "_look", taken_over)
@@ -191,3 +193,48 @@ def test_a_server_alone_is_not_released_to_another_version_while_all_are(three: 
     fleet.roll_out(three, "m", 2, pause_before=["wave:2"])
     result = CliRunner().invoke(app, ["rollout", "m", "--to", "3", "--server", "a", "--spec", str(three.path)])
     assert isinstance(result.exception, LockHeld) and "release f1 of all servers" in result.exception.message
+
+
+# -- releases of some of the servers
+
+def invoked(spec: Spec, *args: str) -> Any:
+    return CliRunner().invoke(app, [*args, "--spec", str(spec.path)])
+
+
+def test_a_release_of_all_joins_none_of_some(three: Spec) -> None:
+    fleet.roll_out(three, "m", 2, only=["a", "b"], pause_before=["wave:2"])
+    with pytest.raises(LockHeld, match=r"release f1 of a, b \(rollout of m to 2\), .* waits before wave 2") as e:
+        fleet.roll_out(three, "m", 2)
+    assert "tfs rollout m --server a,b --continue" in str(e.value)
+    with pytest.raises(LockHeld, match="release f1 of a, b"):
+        fleet.roll_out(three, "m", 2, only=["b", "c"])
+    assert fleet.roll_out(three, "m", 2, only=["b", "a"]).ended.wave == 2, "the same: it is gone on with"
+    assert served(three)["c"] == ([1], {"stable": 1})
+
+
+def test_to_go_on_with_some_is_not_to_go_on_with_all(three: Spec) -> None:
+    fleet.roll_out(three, "m", 2, pause_before=["wave:2"])
+    for args in (["--continue"], ["--abort"]):
+        result = invoked(three, "rollout", "m", "--server", "a,b", *args)
+        assert isinstance(result.exception, LockHeld), result.output
+        assert "release f1 of all servers" in result.exception.message
+        result = invoked(three, "rollout", "m", "--server", "a", *args)
+        assert isinstance(result.exception, LockHeld), result.output
+        assert "release f1 of all servers" in result.exception.message
+    result = invoked(three, "rollback", "m", "--server", "a")
+    assert isinstance(result.exception, LockHeld), result.output
+    assert fleet.abort(three, "m").ended.outcome == "undone"
+    fleet.roll_out(three, "m", 2, only=["a", "b"], pause_before=["wave:2"])
+    done = invoked(three, "rollout", "m", "--server", "a,b", "--continue", "--json")
+    assert done.exit_code == 0 and served(three) == everywhere(2, "ab") | everywhere(1, "c")
+    fleet.roll_out(three, "m", 3, only=["a", "b"], pause_before=["wave:2"])
+    assert invoked(three, "rollout", "m", "--to", "2", "--server", "c", "--json").exit_code == 0, "not one of those"
+
+
+def test_a_server_that_is_down_and_never_had_a_release_is_where_a_rollback_leads(three: Spec) -> None:
+    fleet.roll_out(three, "m", 2, only=["a", "b"])
+    kill(three.members[2])
+    back = fleet.roll_back(three, "m")
+    assert back.ended.outcome == "done" and not back.ended.missing
+    serving.up(three.members[2])
+    assert served(three) == everywhere(1, "abc")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,13 +15,12 @@ import numpy as np
 import pytest
 
 from deploy import Repository, client, fleet, goldens, rollout, serving
+from deploy.backends import silent
 from deploy.errors import ClientError, LockHeld, RolloutError, ServerError, SpecError
-from deploy.fleet.shared import STALE, fleet_ledger, read_ledger
 from deploy.goldens import Golden
-from deploy.locks import Owner
-from deploy.repository.stores.addresses import open_store
 from deploy.rollout.goals import current
 from deploy.spec import Spec, load_spec
+from deploy.state import changing_all, ledger_of
 from deploy.state.ledger import listening
 from deploy.state.lines import Line
 from deploy.types import ModelRef, VersionState
@@ -98,7 +95,7 @@ def everywhere(version: int, names: str = NAMES) -> dict[str, tuple[list[int], d
 
 
 def steps(spec: Spec) -> list[tuple[str, str]]:
-    return [(line["do"], "".join(line["servers"])) for line in read_ledger(spec) if line["event"] == "fleet_apply"]
+    return [(line["do"], "".join(line["servers"])) for line in ledger_of(spec).read() if line["event"] == "fleet_apply"]
 
 
 def test_waves_and_back(four: Spec) -> None:
@@ -282,7 +279,7 @@ def test_a_server_killed_at_any_point_keeps_nobody_from_the_end(tmp_path: Path) 
 
 
 def test_two_operators(four: Spec) -> None:
-    with fleet_ledger(four, "rollout of m"), pytest.raises(LockHeld, match="rollout of m"):
+    with changing_all(four, "rollout of m", silent), pytest.raises(LockHeld, match="rollout of m"):
         fleet.roll_out(four, "m", 2)
 
 
@@ -295,26 +292,12 @@ def test_the_lock_and_the_ledger_are_where_all_operators_see_them(four: Spec, wh
     fleet.roll_out(spec, "m", 2, pause_before=["wave:2"])
     shutil.rmtree(spec.state_dir)
     assert fleet.history(spec)[0].paused == 2
-    with fleet_ledger(spec, "rollout of m"):
+    with changing_all(spec, "rollout of m", silent):
         shutil.rmtree(spec.state_dir)
-        with pytest.raises(LockHeld, match="rollout of m"), fleet_ledger(spec, "another"):
+        with pytest.raises(LockHeld, match="rollout of m"), changing_all(spec, "another", silent):
             pass
     assert fleet.go_on(spec, "m").ended.outcome == "done"
     assert served(spec) == everywhere(2)
-
-
-def test_the_lock_of_a_holder_on_another_machine_that_is_dead_is_taken_over(
-        four: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
-    four.path.write_text(four.path.read_text().replace("patience: 1", "patience: 1, lock: 'memory:dead'"))
-    spec, store = load_spec(four.path), open_store("memory:dead")
-    other = Owner("ops@elsewhere (process 7)", "elsewhere", 7, 0.0, "2026-11-01T00:00:00+00:00", "rollout of m")
-    store.put("serving.lock.4", json.dumps({**other.to_json(), "held": True}).encode())
-    with pytest.raises(LockHeld, match=r"ops@elsewhere.*memory:dead"), fleet_ledger(spec, "rollback of m"):
-        pass
-    now = time.time
-    monkeypatch.setattr("deploy.fleet.shared.time.time", lambda: now() + STALE + 1)
-    with fleet_ledger(spec, "rollback of m"):
-        assert [item.name for item in store.list("")] == ["serving.lock.5"]
 
 
 def kill(member: Spec) -> None:

@@ -22,8 +22,8 @@ import yaml
 
 from deploy import Repository, client, fleet, serving
 from deploy.errors import DeployError
-from deploy.fleet.shared import read_ledger
 from deploy.spec import Spec, load_spec
+from deploy.state import ledger_of
 from deploy.types import Endpoint
 from deploy.waiting import Deadline, poll
 from tests.support.remote import Elsewhere, elsewhere
@@ -179,4 +179,4 @@ def test_the_tool_and_a_server_are_killed_in_the_middle(five: tuple[Spec, Elsewh
 
 def changing(spec: Spec, name: str) -> bool:
     return any(line["event"] == "fleet_apply" and line["do"] == "change" and name in line["servers"]
-               for line in read_ledger(spec))
+               for line in ledger_of(spec).read())

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from deploy import leases
+from deploy.backends import silent
 from deploy.backends.kubernetes.lease import LEASE, KubernetesLease
 from deploy.errors import LockHeld, RolloutError, SpecError
-from deploy.fleet.shared import fleet_ledger, read_ledger
 from deploy.spec import Spec, parse
+from deploy.state import changing_all, ledger_of
 from deploy.waiting import Deadline, poll
 from tests.support.peers.kubernetes import Namespace, namespace
 
@@ -29,19 +31,19 @@ def spec_in(place: Namespace, directory: Path) -> Spec:
 
 def test_one_operator_at_a_time_and_all_see_the_same_ledger(place: Namespace, tmp_path: Path) -> None:
     spec = spec_in(place, tmp_path)
-    with fleet_ledger(spec, "rollout of m") as ledger:
+    with changing_all(spec, "rollout of m", silent) as ledger:
         ledger.append("fleet_known_good", model="m", serving={"versions": [1], "labels": {}})
         other = spec_in(place, tmp_path / "elsewhere")
         with pytest.raises(LockHeld, match=r"holds the lock of these servers, Lease ops in namespace"), \
-                fleet_ledger(other, "rollback of m"):
+                changing_all(other, "rollback of m", silent):
             pass
     lease = place.cluster.get(LEASE, "ops")
     assert lease is not None and lease["spec"]["holderIdentity"] == ""
     shutil.rmtree(spec.state_dir)
-    assert [line["event"] for line in read_ledger(spec)] == ["fleet_known_good"]
-    with fleet_ledger(spec, "rollback of m") as ledger:
+    assert [line["event"] for line in ledger_of(spec).read()] == ["fleet_known_good"]
+    with changing_all(spec, "rollback of m", silent) as ledger:
         ledger.append("fleet_known_good", model="m", serving={"versions": [2], "labels": {}})
-    assert len(read_ledger(spec_in(place, tmp_path / "elsewhere"))) == 2
+    assert len(ledger_of(spec_in(place, tmp_path / "elsewhere")).read()) == 2
 
 
 def test_a_holder_that_is_dead_gives_way_and_is_told(place: Namespace, tmp_path: Path) -> None:
@@ -51,7 +53,7 @@ def test_a_holder_that_is_dead_gives_way_and_is_told(place: Namespace, tmp_path:
 
     def taken() -> bool | None:
         try:
-            with fleet_ledger(spec, "rollback of m"):
+            with changing_all(spec, "rollback of m", silent):
                 return True
         except LockHeld:
             return None
@@ -59,8 +61,9 @@ def test_a_holder_that_is_dead_gives_way_and_is_told(place: Namespace, tmp_path:
     assert taken() is None
     assert poll(taken, Deadline(10))
     assert not dead.renew()
-    with fleet_ledger(spec, "rollout of m") as ledger:
-        ledger._lost.set()  # type: ignore[attr-defined]
+    with changing_all(spec, "rollout of m", silent) as ledger:
+        for lease in leases._held.get():
+            lease.taken_over = True
         with pytest.raises(RolloutError, match="somebody else has taken the lock"):
             ledger.append("fleet_known_good", model="m", serving={"versions": [1], "labels": {}})
 

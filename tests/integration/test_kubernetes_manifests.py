@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from deploy import backends, rollout, serving
+from deploy import rollout, serving
 from deploy.backends.kubernetes.cluster import MANAGER
 from deploy.backends.kubernetes.lease import LEASE
 from deploy.errors import LockHeld
@@ -22,6 +22,7 @@ from deploy.render.kubernetes import SpecTexts, manifests
 from deploy.repository import Repository, pull
 from deploy.serving.ready import ready
 from deploy.spec import KubernetesPart, MirrorPart, ModelsPart, ServicePart, Spec
+from deploy.state import changing
 from deploy.types import ModelVersion
 from tests.support.manifests import PARTS, kubernetes_spec
 from tests.support.peers.kubernetes import VERSION, Namespace, namespace
@@ -117,9 +118,9 @@ def test_operators_on_two_machines_see_each_other(place: Namespace, repository: 
     here, there = (served(place, tmp_path / name, ModelsPart(host_path=str(repository.root)))
                    for name in ("here", "there"))
     taken = pytest.raises(LockHeld, match="holds the lock of these servers, Lease half-plus in namespace")
-    with backends.changing(here, "rollout of half"), taken:
+    with changing(here, "rollout of half"), taken:
         serving.up(there)
-    with backends.changing(there, "up"):
+    with changing(there, "up"):
         pass
     gone = f"somebody@{socket.gethostname()} (process {2**22 - 1})"
     lease = place.cluster.get(LEASE, "half-plus")
@@ -130,5 +131,5 @@ def test_operators_on_two_machines_see_each_other(place: Namespace, repository: 
         spec = {**lease["spec"], "holderIdentity": holder, "renewTime": now}
         place.cluster.request("PUT", place.cluster.path(LEASE, "half-plus"), "write it", body={**lease, "spec": spec})
         refused = nullcontext() if free else pytest.raises(LockHeld, match="somebody@elsewhere")
-        with refused, backends.changing(here, "up"):
+        with refused, changing(here, "up"):
             pass

@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 import yaml
 
-from deploy import extras
+from deploy import extras, leases
 from deploy.backends.kubernetes.refusals import refusal, translated
 from deploy.errors import BackendMissing, ServerError
 from deploy.spec import KubernetesPart
@@ -57,6 +60,7 @@ class Cluster:
     inside: bool = False
     _pool: Any = field(default=None, repr=False)
     _kinds: dict[str, dict[str, tuple[str, bool]]] = field(default_factory=dict, repr=False)
+    _clock: tuple[datetime, float] | None = field(default=None, repr=False)  # its time, and when that was asked
 
     # -- objects
 
@@ -188,6 +192,7 @@ class Cluster:
             answer = self._connections().request(method, url, headers=headers, timeout=_TIMEOUT, retries=False,
                                                  body=json.dumps(body).encode() if body is not None else None,
                                                  preload_content=False)
+            self._set_clock(answer.headers.get("date"))
             return int(answer.status), self._whole(answer, doing, most)
 
     def _whole(self, answer: Any, doing: str, most: int) -> bytes:
@@ -206,6 +211,17 @@ class Cluster:
             answer.close()
             raise
         return bytes(data)
+
+    def time(self) -> datetime:
+        """By the clock of the API server, to a second, as its last answer has said; before any, by ours."""
+        if self._clock is None:
+            return datetime.now(timezone.utc)
+        date, asked = self._clock
+        return date + timedelta(seconds=leases.now() - asked)
+
+    def _set_clock(self, date: str | None) -> None:
+        with suppress(TypeError, ValueError):
+            self._clock = parsedate_to_datetime(date or ""), leases.now()
 
     def authorization(self) -> dict[str, str]:
         """The headers of who is asking; a token that ends is made anew."""

@@ -1,23 +1,26 @@
-"""A lock and a text that all who use a cluster see: a Lease (coordination.k8s.io/v1) and a ConfigMap beside it."""
+"""A lock that all who use a cluster see, a Lease (coordination.k8s.io/v1), and texts in ConfigMaps. The time is the API
+server's: what the clocks of two operators' machines show doesn't matter."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 
 import psutil
 
+from deploy import leases
 from deploy.backends.kubernetes.cluster import Cluster, Object, connect
 from deploy.errors import LockHeld, ServerError
-from deploy.locks import Owner, renewed
+from deploy.leases import HeldLease
+from deploy.locks import Owner
 from deploy.render.kubernetes import labels, object_name, part_of
 from deploy.spec import Spec
 
 LEASE, MAP = ("coordination.k8s.io/v1", "Lease"), ("v1", "ConfigMap")
-MOST_BYTES = 900_000  # of the text; Kubernetes lets a ConfigMap have 1 MiB
 _KEY = "ledger.jsonl"
 _SECONDS = 30.0  # without renewal, until others may change a server
 _OWNER = re.compile(r"@(?P<host>\S+) \(process (?P<pid>\d+)\)$")  # see locks.Owner
@@ -42,7 +45,8 @@ class KubernetesLease:
     def take(self) -> None:
         """Raises LockHeld if somebody has it."""
         lease = self._cluster.get(LEASE, self._name)
-        if lease is not None and (holder := _holder(lease)) and not _over(lease) and not ended_here(holder):
+        over = lease is None or _over(lease, self._cluster.time())
+        if lease is not None and (holder := _holder(lease)) and not over and not ended_here(holder):
             raise LockHeld(f"{holder} holds the lock of these servers, {self}", by=holder,
                            since=str(lease["spec"].get("acquireTime", "")),
                            hint=f"wait until it is done; a holder that is dead gives way after {self._seconds} s")
@@ -63,7 +67,7 @@ class KubernetesLease:
 
     def _put(self, before: Object | None, holder: str) -> bool:
         """False if it was changed since it was read."""
-        now = _micro(datetime.now(timezone.utc))
+        now = _micro(self._cluster.time())
         spec = dict((before or {}).get("spec") or {})
         acquired = spec.get("acquireTime", now) if spec.get("holderIdentity") == holder else now
         changes = spec.get("leaseTransitions", 0) + (spec.get("holderIdentity") != holder and bool(holder))
@@ -82,28 +86,34 @@ class KubernetesLease:
             raise
         return True
 
-    # -- the text
 
-    def read(self) -> bytes:
-        """What was written last; nothing if nothing was."""
-        one = self._cluster.get(MAP, self._name)
-        return str(((one or {}).get("data") or {}).get(_KEY, "")).encode()
+# -- a text beside it
 
-    def write(self, text: bytes) -> None:
-        """Keep this; of too much the last lines."""
-        kept = text if len(text) <= MOST_BYTES else text[-MOST_BYTES:].partition(b"\n")[2]
-        self._cluster.apply({"apiVersion": MAP[0], "kind": MAP[1], "metadata": {"name": self._name},
-                             "data": {_KEY: kept.decode()}})
+def read_text(cluster: Cluster, name: str) -> bytes:
+    """What a ConfigMap of ours keeps; nothing if it isn't there. Raises ServerError."""
+    one = cluster.get(MAP, name)
+    return str(((one or {}).get("data") or {}).get(_KEY, "")).encode()
+
+
+def write_text(cluster: Cluster, name: str, text: bytes) -> None:
+    """At most 1 MiB. Raises ServerError."""
+    cluster.apply({"apiVersion": MAP[0], "kind": MAP[1], "metadata": {"name": name}, "data": {_KEY: text.decode()}})
+
+
+def map_name(first: str, server: str) -> str:
+    """Of the ConfigMap for one of several servers: names that differ in what Kubernetes doesn't allow stay apart."""
+    allowed = re.sub(r"[^a-z0-9]+", "-", server.lower()).strip("-")[:100]
+    return f"{first}-{allowed}-{hashlib.sha256(server.encode()).hexdigest()[:6]}"
 
 
 @contextmanager
-def held(spec: Spec, why: str) -> Iterator[None]:
+def held(spec: Spec, why: str) -> Iterator[HeldLease]:
     """Keep others on other machines, and in the cluster, from changing the spec's server. Raises LockHeld as well."""
     name = object_name(spec)
-    lease = KubernetesLease(connect(part_of(spec)), name, why, _SECONDS, labels(spec))
+    lease, taken = KubernetesLease(connect(part_of(spec)), name, why, _SECONDS, labels(spec)), leases.now()
     lease.take()
-    with renewed(lease, _SECONDS / 3):
-        yield
+    with leases.renewed(lease, every=_SECONDS / 3, limit=_SECONDS * 2 / 3, taken=taken) as held_lease:
+        yield held_lease
 
 
 def ended_here(holder: str) -> bool:
@@ -116,11 +126,11 @@ def _holder(lease: Object) -> str:
     return str((lease.get("spec") or {}).get("holderIdentity") or "")
 
 
-def _over(lease: Object) -> bool:
+def _over(lease: Object, now: datetime) -> bool:
     spec = lease.get("spec") or {}
     try:
         renewed = datetime.fromisoformat(str(spec["renewTime"]).replace("Z", "+00:00"))
-        return datetime.now(timezone.utc) - renewed > timedelta(seconds=float(spec.get("leaseDurationSeconds") or 0))
+        return now - renewed > timedelta(seconds=float(spec.get("leaseDurationSeconds") or 0))
     except (KeyError, ValueError, TypeError):
         return True
 

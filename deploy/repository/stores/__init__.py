@@ -5,6 +5,7 @@
     addresses     from a path or an address (`s3://bucket/models`) to its store
     removal       what was removed by conditional writes, and how it comes back
     claimed       a stage whose number is claimed before anything is sent
+    owned         names that one process gets, and who that is
     claims        who may write under a number, and what dead publishers left; sending: the files on their way
     conditional   publishing by conditional writes, for every store that knows no rename; one in memory, for tests
     objects, object_options   S3 and Azure: obstore's stores, and how they are reached

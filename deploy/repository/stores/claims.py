@@ -9,9 +9,7 @@ A claim stays beside its version, and after it: a number isn't given twice.
 
 from __future__ import annotations
 
-import json
 import re
-import secrets
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,9 +19,8 @@ from deploy.errors import RepositoryError
 from deploy.locks import Owner
 from deploy.repository import naming
 from deploy.repository.manifest import FileRecord, Manifest, load
-from deploy.repository.stores import Item, Store, removal
+from deploy.repository.stores import Item, Store, owned, removal
 
-_MOST = 4096  # bytes of a claim
 _NAME = re.compile(r"([1-9][0-9]*)(?:\.([1-9][0-9]*))?")
 _PLAN = ".plan"
 
@@ -101,7 +98,7 @@ class NumberClaims:
         """Leave what was sent to whoever publishes the same next."""
         claim = self.all().get(number)
         if claim is not None:
-            self._store.put(self._name(claim), _owner_bytes(_GIVEN_UP))
+            self._store.put(self._name(claim), owned.owner_bytes(_GIVEN_UP))
 
     def withdraw(self, number: int) -> None:
         """Remove the files of a version that isn't there, then the claim: so nobody writes beside what is left."""
@@ -124,23 +121,10 @@ class NumberClaims:
         return list(self._store.list(f"{self._model}/{number}", deep=True))
 
     def _put(self, number: int, generation: int) -> bool:
-        name, data = self._name(NumberClaim(number, generation, 0.0)), _owner_bytes("publish")
-        if self._store.put_if_absent(name, data):
-            return True
-        return self._read(name) == data  # it was written, and the answer got lost
+        return owned.take(self._store, self._name(NumberClaim(number, generation, 0.0)), "publish")
 
     def _owner(self, claim: NumberClaim) -> Owner | None:
-        try:
-            return Owner.from_json(json.loads(self._read(self._name(claim))))
-        except (ValueError, TypeError, KeyError, RecursionError):
-            return None
-
-    def _read(self, name: str) -> bytes:
-        try:
-            with self._store.open(name) as file:
-                return file.read(_MOST)
-        except FileNotFoundError:
-            return b""
+        return owned.owner_of(self._store, self._name(claim))
 
     def _name(self, claim: NumberClaim) -> str:
         generation = f".{claim.generation}" if claim.generation else ""
@@ -148,11 +132,6 @@ class NumberClaims:
 
 
 _GIVEN_UP = "given up"
-
-
-def _owner_bytes(why: str) -> bytes:
-    """This process, and what makes this claim another one than all its others."""
-    return json.dumps({**Owner.here(why).to_json(), "claim": secrets.token_hex(8)}).encode()
 
 
 def shown(store: Store, model: str, number: int) -> bool:
