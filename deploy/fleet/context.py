@@ -18,9 +18,9 @@ from deploy.rollout.goals import model_of
 from deploy.spec import Spec
 from deploy.state import FleetRelease, Ledger, changing_all, fleet_releases
 from deploy.state import fleet_release as recorded
-from deploy.state.ledger import append_if_possible, portable
+from deploy.state.ledger import append_if_possible
 from deploy.state.lines import Line
-from deploy.state.release import Kind, entry
+from deploy.state.release import Kind, entry, portable
 from deploy.types import Serving
 
 T = TypeVar("T")

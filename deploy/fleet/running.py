@@ -18,9 +18,8 @@ from deploy.rollout.freezing import refuse_frozen
 from deploy.rollout.goals import current, model_of
 from deploy.spec import Spec
 from deploy.state import FleetRelease, changing, fleet_releases, ledger_of
-from deploy.state.ledger import portable
 from deploy.state.lines import Line
-from deploy.state.release import entry
+from deploy.state.release import entry, portable
 from deploy.types import Serving
 
 _WAVE = re.compile(r"wave(?::([1-9][0-9]{0,4}))?")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from deploy import files
 from deploy.errors import RolloutError
 from deploy.leases import LOST, check_held
 from deploy.state.lines import Line, parsed
+from deploy.state.release import portable
 
 FILE = "ledger.jsonl"
 _MOST = 1 << 28  # bytes; a release writes about two thousand
@@ -163,11 +164,6 @@ class Ledger:
             if line is not None:
                 lines.append(line)
         return lines
-
-
-def portable(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What the spec says of a model, without the place where one machine has it."""
-    return {name: value for name, value in entry.items() if name != "base_path"}
 
 
 def append_if_possible(ledger: Ledger, event: str, *, lenient: bool, tell: Callable[[str], None], **fields: Any

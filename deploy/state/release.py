@@ -18,7 +18,6 @@ from datetime import datetime
 from typing import Any, Literal
 
 from deploy.errors import RolloutError
-from deploy.state.ledger import portable
 from deploy.types import ServedModel, Serving, Specific
 
 Line = Mapping[str, Any]
@@ -122,6 +121,11 @@ def entry(model: ServedModel) -> dict[str, Any]:
     """What the spec says of a model, as far as it decides what is served: `started_from` compares it."""
     versions = list(model.versions.versions) if isinstance(model.versions, Specific) else repr(model.versions)
     return {"versions": versions, "labels": dict(sorted(model.labels.items())), "base_path": model.base_path}
+
+
+def portable(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What the spec says of a model, without the place where one machine has it."""
+    return {name: value for name, value in entry.items() if name != "base_path"}
 
 
 def proven(lines: Iterable[Line], model: str) -> Serving | None:
