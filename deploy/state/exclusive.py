@@ -15,10 +15,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from deploy.backends import Progress, kubernetes, shared_place
-from deploy.backends.registry import preferred
-from deploy.backends.shared_place import SharedPlace, place_of
+from deploy import backends
 from deploy.errors import LockHeld, RepositoryError, RolloutError, ServerError
 from deploy.leases import HeldLease, under
 from deploy.locks import Owner, locked
@@ -27,6 +26,10 @@ from deploy.state.ledger import FILE, Ledger
 from deploy.state.lines import Line
 from deploy.state.release import shortened
 from deploy.waiting import Deadline, poll
+
+if TYPE_CHECKING:
+    from deploy.backends import Progress
+    from deploy.backends.shared_place import SharedPlace
 
 _WAIT = 10.0  # seconds that a release of all waits for a server that somebody looks after: tfs watch, a plan
 
@@ -80,7 +83,7 @@ def ledger_of(spec: Spec) -> Ledger:
     if spec.rollout.lock is None:
         return Ledger(spec.state_dir)
     holding = _inside.get().get(_key(spec))
-    place = holding.place if holding else place_of(spec)
+    place = holding.place if holding else backends.shared_place.place_of(spec)
     assert place is not None
     if isinstance(place, Path):
         return Ledger(place / spec.name, shared=True, before=spec.state_dir)
@@ -123,12 +126,12 @@ def _own_lock(spec: Spec, why: str) -> Iterator[None]:
 
 
 def _lease(spec: Spec, why: str) -> AbstractContextManager[None]:
-    if not preferred(spec).capabilities.leases:
+    if not backends.preferred(spec).capabilities.leases:
         return nullcontext()
     key = f"lease {spec.state_dir}"
 
     def make(holding: _Holding) -> None:
-        holding.lease = holding.stack.enter_context(kubernetes.lease.held(spec, why))
+        holding.lease = holding.stack.enter_context(backends.kubernetes.lease.held(spec, why))
 
     return _together(key, why, make, alone=False)
 
@@ -136,12 +139,12 @@ def _lease(spec: Spec, why: str) -> AbstractContextManager[None]:
 def _servers_lock(spec: Spec, why: str, *, alone: bool = False) -> AbstractContextManager[None]:
     def make(holding: _Holding) -> None:
         name = spec.fleet or spec.name
-        holding.place = place = place_of(spec)
+        holding.place = place = backends.shared_place.place_of(spec)
         if place is None or isinstance(place, Path):
             directory = _all_servers(spec) if place is None else place / name
             holding.stack.enter_context(locked(directory, why))
         else:
-            holding.lease = holding.stack.enter_context(shared_place.held(place, name, why))
+            holding.lease = holding.stack.enter_context(backends.shared_place.held(place, name, why))
 
     return _together(_key(spec), why, make, alone=alone)
 
@@ -215,7 +218,7 @@ class _SharedLedger(Ledger):
     def _write(self, data: bytes) -> None:
         before = self._text() or self._old()
         gap = b"\n" if before and not before.endswith(b"\n") else b""
-        text = shortened(before + gap + data, shared_place.MOST_BYTES, self.where)
+        text = shortened(before + gap + data, backends.shared_place.MOST_BYTES, self.where)
         with self._translated("write"):
             self._place.write(self._name, text)
         if self._texts is not None:
