@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from deploy.errors import ClientError, DeployError, Rejected, RolloutError, TimedOut, Unreachable
+from deploy.errors import BackendMissing, ClientError, DeployError, Rejected, RolloutError, TimedOut, Unreachable
+from deploy.leases import LOST
 from deploy.rollout.actions import (
     Abort,
     Action,
@@ -39,7 +40,7 @@ from deploy.rollout.policy import known_good, next_action, next_config, promoted
 from deploy.state import Ledger, Release
 from deploy.state.ledger import append_if_possible
 from deploy.types import Serving
-from deploy.waiting import Deadline
+from deploy.waiting import Deadline, poll
 
 RESUME = "run the same rollout again, or with --resume; or undo it: tfs rollout MODEL --abort"
 HANGS = ("a configuration names a base path that isn't there: until it is, the server takes no other; put it back, or "
@@ -87,6 +88,8 @@ class Driver:
                     raise Unfinished(f"{self._at.undoing.reason}; interrupted on the way back", hint=RESUME) from None
                 self._at = replace(self._at, interrupted=True, trouble=RolloutError("interrupted"))
             except DeployError as e:
+                if e.id == LOST:  # the servers are somebody else's by now
+                    raise
                 self._failed(e)
         return outcome
 
@@ -156,17 +159,34 @@ class Driver:
         if not serving.versions:
             return
         try:
-            self._server.file.change(self._server.model, serving)
+            self._write_file(serving)
             if serving != self._at.known_good:
                 self._ledger.append("known_good", release=self._release.id, model=self._server.model,
                                     serving=serving.to_json(), spec=self._entry)
             self._at = replace(self._at, known_good=serving, unwritten=None)
         except DeployError as e:
-            if not self._at.lenient:
+            if not self._at.lenient or e.id == LOST:
                 raise
             if self._at.unwritten is None:  # the label goes back all the same
                 self._tell(e.message)
             self._at = replace(self._at, unwritten=e)
+
+    def _write_file(self, serving: Serving) -> None:
+        """Where the file's place may be away for a while it is waited for, but not on the way back: traffic goes first.
+        """
+        server, last = self._server, list[BackendMissing]()
+
+        def written() -> bool | None:
+            try:
+                server.file.change(server.model, serving)
+            except BackendMissing as e:
+                last[:] = [e]
+                return None
+            return True
+
+        patience = 0.0 if self._at.lenient else server.timeouts.patience
+        if not poll(written, server.deadline(patience), first=0.2, most=2.0):
+            raise last[0]
 
     def _change(self, change: Change, observed: Observed) -> None:
         server, config, what = self._server, next_config(observed, change), sentence(change, self._server.model)
@@ -221,8 +241,9 @@ class Driver:
         """Trouble for the policy to see; raised where there is no way back, or none that could be gone."""
         at = self._at
         if at.undoing is not None:
-            raise Unfinished(f"{at.undoing.reason}; and the way back failed: {error.message}", hint=RESUME,
-                             details=error.details) from error
+            why = "" if error.message in at.undoing.reason else f": {error.message}"
+            raise Unfinished(f"{at.undoing.reason}; and the way back failed{why or ' for that reason, too'}",
+                             hint=RESUME, details=error.details) from error
         if isinstance(error, Unreachable | TimedOut) and not self._alive():
             raise Unfinished(f"the server doesn't answer: {error.message}",
                              hint=f"start it, from what is known to be good: tfs up; then {RESUME}") from error
@@ -230,7 +251,8 @@ class Driver:
             raise Unfinished(f"version {at.goal.version} has passed everything and {at.goal.label} stays on it; what "
                              f"was left to do failed: {error.message}", hint=RESUME, details=error.details) from error
         if at.trouble is not None:  # the policy didn't get to see the first one: not even looking works
-            raise Unfinished(f"{at.trouble.message}; and then: {error.message}", hint=RESUME) from error
+            first = "" if error.id and at.trouble.id == error.id else f"{at.trouble.message}; and then: "
+            raise Unfinished(f"{first}{error.message}", hint=RESUME) from error
         self._at = replace(at, trouble=error)
 
     def _alive(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from deploy.errors import NotReady, Rejected, RolloutError, TimedOut
+from deploy.leases import HeldLease, now, under
 from deploy.rollout import CanaryTrial, LiveServer, Strategy, Timeouts, Unfinished, backward, begin, goal_of
 from deploy.rollout.actions import PointLabel
 from deploy.rollout.configs import find, serving_of
@@ -223,6 +224,30 @@ def test_a_rollback_on_a_full_disk_moves_the_label_and_says_what_is_lost(there: 
     with pytest.raises(Unfinished, match=r"1 \(stable -> 1\) is served again, which can't be .*No space left"):
         there.drive(release, goal=goal)
     assert there.live == OLD
+
+
+class Held:
+    """A lock that others see."""
+
+    def renew(self) -> bool:
+        return True
+
+    def let_go(self) -> None: ...
+
+
+def test_who_has_lost_the_lock_leaves_the_server_to_who_has_it(there: Bench) -> None:
+    release = there.begin()
+    lease = HeldLease(Held(), 1000, now())
+
+    def taken_over(_: CanaryTrial) -> str:
+        lease.taken_over = True
+        return ""
+
+    with under(lease), pytest.raises(RolloutError, match="somebody else has taken the lock") as caught:
+        there.drive(release, {**PASSING, "gate": taken_over})
+    assert caught.value.id == "lock-lost" and there.live.versions == {1, 2}, "nothing was undone"
+    there.drive(there.release())
+    assert there.live == there.named == NEW
 
 
 class Refusing:

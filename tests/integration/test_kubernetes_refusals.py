@@ -220,7 +220,11 @@ def no_volume(spec: Spec, place: Namespace) -> Spec:
 
 
 def too_little_memory(spec: Spec, _: Namespace) -> Spec:
-    return changed(spec, resources=Resources(memory="8m"))
+    return changed(spec, resources=Resources(memory="64m"), flags={"fake_memory": 256})
+
+
+def never_ready(spec: Spec, _: Namespace) -> Spec:
+    return changed(spec, probe="http", flags={"fake_unready": "true"})
 
 
 def ends_at_once(spec: Spec, _: Namespace) -> Spec:
@@ -233,6 +237,8 @@ CASES: dict[str, tuple[Callable[[Spec, Namespace], Spec], str, str]] = {
     "a claim without a volume": (no_volume, "volume-pending", "PersistentVolumeClaim unbound is Pending"),
     "an image that isn't there": (lambda spec, _: changed(spec, image="tfs-deploy/nowhere:1"), "image-pull",
                                   "tfs-deploy/nowhere:1"),
+    "too little memory": (too_little_memory, "out-of-memory", "its limit of 64m is too small"),
+    "a probe that fails": (never_ready, "probe", "probe says"),
     "it ends at once": (ends_at_once, "crash-loop", "exit code 3"),
 }
 

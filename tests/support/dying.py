@@ -1,5 +1,5 @@
-"""`python -m tests.support.dying SPEC MODEL VERSION N`: a release of several servers by a process that is killed as
-soon as the N-th line of any ledger is on the disk."""
+"""`python -m tests.support.dying SPEC MODEL VERSION N`: a release, of one server or several, by a process that is
+killed as soon as the N-th line of any ledger is on the disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import threading
 from typing import Any
 
-from deploy import fleet
+from deploy import fleet, rollout
 from deploy.spec import load_spec
 from deploy.state import Ledger
 from deploy.state.lines import Line
@@ -31,4 +31,5 @@ def arm(number: int) -> None:
 
 if __name__ == "__main__":
     arm(int(sys.argv[4]))
-    fleet.roll_out(load_spec(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    spec = load_spec(sys.argv[1])
+    (fleet.roll_out if spec.servers else rollout.roll_out)(spec, sys.argv[2], int(sys.argv[3]))

@@ -3,6 +3,8 @@
 
 Listens on --port and --rest_api_port and says so. Flags that make it misbehave:
   --fake_exit=N        print a last word and exit with N before listening
+  --fake_memory=N      fill N MB of memory first
+  --fake_unready=true  answer HTTP requests with 503
   --fake_deaf=true     ignore SIGTERM
   --fake_child=true    start a child process that would outlive it
 """
@@ -31,6 +33,9 @@ def main(argv: list[str]) -> int:
     if "fake_exit" in flags:
         print("Failed to start server. Error: a fake reason", flush=True)
         return int(flags["fake_exit"])
+    filled = bytearray(int(flags.get("fake_memory", 0)) << 20)
+    filled[::4096] = b"x" * len(filled[::4096])
+    status = b"503 Service Unavailable" if "fake_unready" in flags else b"200 OK"
     if "fake_deaf" in flags:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if "fake_child" in flags:
@@ -43,7 +48,7 @@ def main(argv: list[str]) -> int:
         for s in select.select(sockets, [], [])[0]:
             with s.accept()[0] as connection, contextlib.suppress(OSError):
                 connection.recv(1 << 16)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n")
+                connection.sendall(b"HTTP/1.1 " + status + b"\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n")
 
 
 if __name__ == "__main__":

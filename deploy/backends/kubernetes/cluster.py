@@ -21,6 +21,7 @@ import yaml
 from deploy import extras, leases
 from deploy.backends.kubernetes.refusals import refusal, translated
 from deploy.errors import BackendMissing, ServerError
+from deploy.leases import check_held
 from deploy.spec import KubernetesPart
 from deploy.waiting import Deadline
 
@@ -66,10 +67,9 @@ class Cluster:
 
     def get(self, kind: tuple[str, str], name: str) -> Object | None:
         """The object of this kind (apiVersion, kind) and name; None if it isn't there."""
-        status, body = self._ask("GET", self.path(kind, name))
-        if status == 404:
-            return None
-        return self._object(f"read {kind[1]} {name}", status, body)
+        doing = f"read {kind[1]} {name}"
+        status, body = self._ask("GET", self.path(kind, name), doing=doing)
+        return None if status == 404 else self._object(doing, status, body)
 
     def list(self, kind: tuple[str, str], labels: Mapping[str, str] | None = None, fields: Mapping[str, str] | None =
              None) -> list[Object]:
@@ -114,10 +114,11 @@ class Cluster:
     def delete(self, manifest: Object) -> bool:
         """False if it wasn't there. What it owns goes after it."""
         kind, name = (manifest["apiVersion"], manifest["kind"]), manifest["metadata"]["name"]
-        status, body = self._ask("DELETE", self.path(kind, name), body={"propagationPolicy": "Background"})
+        doing = f"delete {kind[1]} {name}"
+        status, body = self._ask("DELETE", self.path(kind, name), body={"propagationPolicy": "Background"}, doing=doing)
         if status == 404:
             return False
-        self._object(f"delete {kind[1]} {name}", status, body)
+        self._object(doing, status, body)
         return True
 
     def path(self, kind: tuple[str, str], name: str = "", namespace: str | None = None) -> str:
@@ -148,8 +149,9 @@ class Cluster:
     def _kinds_of(self, version: str) -> dict[str, tuple[str, bool]]:
         if version not in self._kinds:
             path = f"/api/{version}" if "/" not in version else f"/apis/{version}"
-            status, body = self._ask("GET", path)
-            answer = {} if status == 404 else self._object(f"ask what {version} has", status, body)
+            doing = f"ask what {version} has"
+            status, body = self._ask("GET", path, doing=doing)
+            answer = {} if status == 404 else self._object(doing, status, body)
             self._kinds[version] = {r["kind"]: (r["name"], bool(r["namespaced"]))
                                     for r in answer.get("resources") or () if "/" not in r["name"]}
         return self._kinds[version]
@@ -181,9 +183,10 @@ class Cluster:
                               id="kubernetes-refused")
         return answer
 
-    def _ask(self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Object | None = None,
-             content_type: str = "application/json", doing: str = "", most: int = _MOST_ANSWER) -> tuple[int, bytes]:
-        doing = doing or f"ask for {path}"
+    def _ask(self, method: str, path: str, *, doing: str, query: Mapping[str, str] | None = None, body: Object | None =
+             None, content_type: str = "application/json", most: int = _MOST_ANSWER) -> tuple[int, bytes]:
+        if method != "GET":
+            check_held()
         url = self.configuration.host + path + (f"?{urlencode(query)}" if query else "")
         with translated(doing, self.where):
             headers = {"accept": "application/json, */*", **self.authorization()}

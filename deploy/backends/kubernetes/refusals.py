@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -108,7 +109,7 @@ def translated(doing: str, where: str) -> Iterator[None]:
 def unreachable(doing: str, where: str, error: BaseException) -> BackendMissing:
     """Why nobody there could be asked: the innermost reason says it best."""
     reason = getattr(error, "reason", None) or error
-    if "CERTIFICATE_VERIFY_FAILED" in str(error) or type(reason).__name__ == "SSLError":
+    if "CERTIFICATE_VERIFY_FAILED" in str(error) or "doesn't match" in str(error):
         return BackendMissing(f"can't {doing}: the cluster at {where} can't prove who it is: {_last(reason)}",
                               hint="is its certificate-authority in the kubeconfig the right one?", id="kubernetes-tls",
                               details={"cluster": where})
@@ -117,6 +118,11 @@ def unreachable(doing: str, where: str, error: BaseException) -> BackendMissing:
 
 
 def _last(error: BaseException) -> str:
-    """`HTTPSConnection(...): Failed to establish a new connection: [Errno 111] Connection refused`: its end."""
-    text = str(error) or type(error).__name__
+    """`HTTPSConnection(...): Failed to establish a new connection: [Errno 111] Connection refused`: its end. Of
+    `('Connection aborted.', ConnectionResetError(104, 'Connection reset by peer'))` the innermost."""
+    while error.args and isinstance(error.args[-1], BaseException):
+        error = error.args[-1]
+    if isinstance(error, ssl.SSLEOFError):
+        return "it ends the connection"
+    text = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
     return text.rpartition("Errno ")[2].partition("] ")[2] or text.rpartition("): ")[2] or text

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
+import threading
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from deploy.backends.kubernetes.cluster import Cluster, Object, connect
 from deploy.errors import DeployError
@@ -77,8 +81,6 @@ class Namespace:
         token = self.create(f"serviceaccounts/{name}/token", {
             "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
             "spec": {"expirationSeconds": 7200}})["status"]["token"]
-        import yaml
-
         config = yaml.safe_load(self.kubeconfig.read_text())
         config["users"][0]["user"] = {"token": token}
         file = directory / f"{name}.kubeconfig"
@@ -99,6 +101,59 @@ def namespace() -> Iterator[Namespace]:
             cluster.request("DELETE", cluster.path(_POD, pod["metadata"]["name"]), "delete a pod",
                             body={"gracePeriodSeconds": 0})
         cluster.request("DELETE", f"{_NAMESPACES}/{name}", "delete the namespace", body={})
+
+
+class Line:
+    """A line between the tool and the API server, which can be cut. kubeconfig: goes through it."""
+
+    def __init__(self, place: Namespace, directory: Path) -> None:
+        config = yaml.safe_load(place.kubeconfig.read_text())
+        cluster = config["clusters"][0]["cluster"]
+        to = urlsplit(cluster["server"])
+        self._to, self._open, self._cut = (str(to.hostname), int(to.port or 443)), set[socket.socket](), False
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        cluster["server"] = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.kubeconfig = directory / "line.kubeconfig"
+        self.kubeconfig.write_text(json.dumps(config))
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """As when the API server is killed: connections end, and new ones are refused at once."""
+        self._cut = True
+        for one in list(self._open):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def mend(self) -> None:
+        self._cut = False
+
+    def close(self) -> None:
+        self.cut()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                here, _ = self._listener.accept()
+                if self._cut:
+                    here.close()
+                    continue
+                there = socket.create_connection(self._to)
+                self._open |= {here, there}
+                for source, target in ((here, there), (there, here)):
+                    threading.Thread(target=self._pass, args=(source, target), daemon=True).start()
+
+    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+        for one in (source, target):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        self._open.discard(source)
+        source.close()
 
 
 def kill_container(pod: Object) -> None:

@@ -54,7 +54,7 @@ def half_spec(place: Namespace, repository: Repository, directory: Path, **part:
     text = {
         "name": "half-plus", "repository": str(repository.root),
         "models": [{"name": "half", "versions": [1], "labels": {"stable": 1}}],
-        "rollout": {"soak": 0.1, "hold": 0.1, "interval": 0.1, "patience": 20},
+        "rollout": {"soak": 0.1, "hold": 0.1, "interval": 0.1, "patience": 4},
         "server": {"backend": "kubernetes", "image": server_image_or_skip(engine_or_skip()), "drain": 1.0,
                    "start_timeout": 90.0, "kubernetes": {
                        "version": VERSION, "namespace": place.name, "replicas": 2, "pull_policy": "Never",
