@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import socket
 from collections.abc import Iterator
@@ -26,8 +25,9 @@ from deploy.state import changing
 from deploy.types import ModelVersion
 from tests.support.manifests import PARTS, kubernetes_spec
 from tests.support.peers.kubernetes import VERSION, Namespace, namespace
+from tests.support.peers.pods import published, tool_image
 from tests.support.peers.stores import moto
-from tests.support.servers import FORCED, engine_or_skip, server_image_or_skip
+from tests.support.servers import engine_or_skip, server_image_or_skip
 from tests.support.serving import spec_at
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.docker]
@@ -63,14 +63,6 @@ def test_a_cluster_takes_every_object(place: Namespace, name: str) -> None:
     assert taken >= 6
 
 
-def tool_image() -> str:
-    image = os.environ.get("TFS_CLI_IMAGE", "tfs-deploy/tfs:ci")
-    if not engine_or_skip().has_image(image):
-        why = f"no image {image}: `make cli-image`, and name it in TFS_CLI_IMAGE"
-        pytest.fail(why) if FORCED else pytest.skip(why)
-    return image
-
-
 def served(place: Namespace, at: Path, source: ModelsPart, top: str = "", **part: Any) -> Spec:
     """half/1 is to be served by two pods."""
     ports = random.sample(range(30100, 32700), 2)
@@ -84,10 +76,7 @@ def served(place: Namespace, at: Path, source: ModelsPart, top: str = "", **part
 @pytest.fixture
 def repository(models: Path, tmp_path: Path) -> Repository:
     """half: 1 and 2."""
-    repository = Repository(tmp_path / "models")
-    for name in ("half_plus_two", "half_plus_three"):
-        repository.publish(models / name, "half")
-    return repository
+    return published(models, tmp_path)
 
 
 @pytest.mark.tensorflow

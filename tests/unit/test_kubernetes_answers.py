@@ -23,6 +23,7 @@ class Answer:
 
     def __init__(self, body: bytes, status: int = 200, parts: int = 1) -> None:
         self.status, self._body, self._parts, self.closed = status, body, parts, False
+        self.headers = dict[str, str]()
 
     def stream(self, _: int) -> Iterator[bytes]:
         for _ in range(self._parts):

@@ -301,6 +301,7 @@ def test_watch_pods_are_not_behind_the_services() -> None:
     assert job["spec"]["containers"][0]["args"] == ["watch", "--spec=/etc/tfs-spec/serving.yaml"]
     assert {"name": "TFS_IN_CLUSTER", "value": "1"} in job["spec"]["containers"][0]["env"]
     assert found["ConfigMap/serving-spec"]["data"] == {"serving.yaml": "models: []"}
+    assert "pods/portforward" not in {r for rule in found["Role/serving-watch"]["rules"] for r in rule["resources"]}
     assert found["RoleBinding/serving-watch"]["subjects"][0]["namespace"] == "ml"
 
 

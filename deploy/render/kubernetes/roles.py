@@ -87,7 +87,8 @@ def _find(spec: Spec) -> Iterator[PolicyRule]:
 def _ask(spec: Spec) -> Iterator[PolicyRule]:
     """What the config files say, and what each pod serves."""
     yield PolicyRule("", "configmaps", ("get",), (config_name(spec),))
-    yield PolicyRule("", "pods/portforward", _FORWARD)
+    if part_of(spec).reach != "pods":
+        yield PolicyRule("", "pods/portforward", _FORWARD)
 
 
 def _lock(spec: Spec) -> Iterator[PolicyRule]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from deploy.render.kubernetes.naming import Manifest, labels, manifest, object_name, part_of
 from deploy.render.kubernetes.roles import bound
 from deploy.render.kubernetes.sources import TOOL_USER, tool_container
@@ -25,7 +27,7 @@ def watchers(spec: Spec, text: str) -> list[Manifest]:
     return [
         manifest(spec, "v1", "ConfigMap", f"{object_name(spec)}-spec", component=_COMPONENT,
                  data={spec.path.name: text}),
-        *bound(spec, "watch", [], name),
+        *bound(_from_inside(spec), "watch", [], name),
         manifest(spec, f"batch/{version}", "CronJob", name, component=_COMPONENT, spec={
             "schedule": watch.schedule, "suspend": watch.suspend, "concurrencyPolicy": "Forbid",
             "successfulJobsHistoryLimit": 1, "failedJobsHistoryLimit": 3,
@@ -33,6 +35,14 @@ def watchers(spec: Spec, text: str) -> list[Manifest]:
                 "backoffLimit": 0, "activeDeadlineSeconds": _MOST_SECONDS,
                 "template": {"metadata": {"labels": labels(spec, _COMPONENT)}, "spec": _pod(spec, name)}}}}),
     ]
+
+
+def _from_inside(spec: Spec) -> Spec:
+    """Its pods are asked at their own addresses there, unless the spec says otherwise: no port is forwarded."""
+    part = part_of(spec)
+    if part.reach != "auto":
+        return spec
+    return replace(spec, server=replace(spec.server, kubernetes=replace(part, reach="pods")))
 
 
 def _pod(spec: Spec, account: str) -> dict[str, Any]:
