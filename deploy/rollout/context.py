@@ -21,6 +21,7 @@ from deploy.rollout.configs import ConfigFile
 from deploy.rollout.goals import begin, model_of
 from deploy.rollout.live_server import LiveServer, Timeouts, settle
 from deploy.rollout.replicas import LiveReplicas
+from deploy.rollout.server_runs import ServerRuns
 from deploy.serving.snapshot import running_server
 from deploy.spec import Spec
 from deploy.state import Ledger, Release, ledger_of, releases, started_from
@@ -158,9 +159,10 @@ def rollout_context(spec: Spec, name: str, session: ServerSession | None = None)
             return
         connected = kept.client(server.endpoint)
         assert connected.rpc is not None
+        instance = server.instance if can.starts else ServerRuns(connected.rest, spec.state_dir).instance
         live_server = LiveServer(
             name, connected.rpc, file, others=[connected.rest] if connected.rest else [], memory=memory, gone=gone,
-            instance=server.instance, timeouts=timeouts)
+            instance=instance, timeouts=timeouts)
         yield RolloutContext(spec, model, server, lambda: [connected], live_server, kept.ledger, kept.brief)
 
 

@@ -104,8 +104,7 @@ class Driver:
         before, self._at = self._at, self._at.on(instance, statuses)
         if before.restarted(instance) and before.trouble is None:
             self._at = replace(self._at, configured=None)
-            raise RolloutError(f"the server was started again meanwhile; version {goal.version} may be the reason",
-                               hint="see tfs doctor and tfs logs, then begin again", id="started-again")
+            raise self._started_again()
         if again := sorted(before.passed - self._at.passed):
             self._tell("asking again what passed before the server was started again, or the version unloaded: "
                        f"{', '.join(again)}")
@@ -253,7 +252,22 @@ class Driver:
         if at.trouble is not None:  # the policy didn't get to see the first one: not even looking works
             first = "" if error.id and at.trouble.id == error.id else f"{at.trouble.message}; and then: "
             raise Unfinished(f"{first}{error.message}", hint=RESUME) from error
-        self._at = replace(at, trouble=error)
+        if error.id != "started-again" and self._restarted():  # what failed says little then
+            self._at = replace(at, trouble=self._started_again(error), configured=None)
+        else:
+            self._at = replace(at, trouble=error)
+
+    def _restarted(self) -> bool:
+        try:
+            return self._at.restarted(self._server.instance())
+        except DeployError:
+            return False
+
+    def _started_again(self, noticed: DeployError | None = None) -> RolloutError:
+        seen = f" (noticed by: {noticed.message})" if noticed else ""
+        return RolloutError(f"the server was started again meanwhile; version {self._at.goal.version} may be the "
+                            f"reason{seen}", hint="see tfs doctor and tfs logs, then begin again", id="started-again",
+                            details=noticed.details if noticed else {})
 
     def _alive(self) -> bool:
         try:

@@ -14,7 +14,7 @@ from deploy import client, rollout, serving
 from deploy.backends.remote import endpoint_of
 from deploy.backends.remote_config import RemoteConfig
 from deploy.cli.app import app
-from deploy.errors import DigestMismatch, ServerError, SpecError
+from deploy.errors import DigestMismatch, RolloutError, ServerError, SpecError
 from deploy.render import models_config
 from deploy.render.configs import MODELS
 from deploy.repository import Manifest, Repository
@@ -208,6 +208,29 @@ def test_what_changed_there_or_was_forgotten_here_is_read_once(there: Elsewhere,
     assert read_back == [ModelVersion("m", 2)] * 5
     (there.models / "m" / "2" / "assets" / "more").write_text("")
     assert [p.id for p in rollout.plan_rollout(spec, "m", 2).findings.problems] == [DigestMismatch.id]
+
+
+@pytest.mark.parametrize("monitoring", [True, False])
+def test_a_server_that_was_started_again_shows_what_it_did_before(tmp_path: Path, *, monitoring: bool) -> None:
+    """Its metrics tell; else what it doesn't serve any more is all that is seen."""
+    with elsewhere(tmp_path / "there", monitoring=monitoring) as there:
+        published(tmp_path / "ops" / "models", 2)
+        spec = there.spec(tmp_path / "ops", f"{staged(there)}, config_file: {there.file}")
+        serving.up(spec)
+
+        def start_again(sentence: str) -> None:
+            if sentence.startswith("confirm: asking") and not restarts:
+                restarts.append(sentence)
+                there.restart()
+
+        restarts = list[str]()
+        with pytest.raises(RolloutError) as e:
+            rollout.roll_out(spec, "m", 2, progress=start_again)
+        told = "the server was started again meanwhile; version 2 may be the reason (noticed by: m@stable resolves to"
+        assert (told in e.value.message) is monitoring and "m@stable resolves to" in e.value.message
+        assert live(spec) == ONE and restarts and rollout.history(spec)[-1].outcome == "undone"
+        rollout.roll_out(spec, "m", 2)
+        assert live(spec) == TWO
 
 
 # -- models that the spec doesn't have
