@@ -9,7 +9,7 @@ from typing import Any
 
 from deploy import backends
 from deploy.backends import Server
-from deploy.errors import DeployError, RepositoryError, ServerError, SpecError, Unreachable
+from deploy.errors import BackendMissing, DeployError, RepositoryError, ServerError, SpecError, Unreachable
 from deploy.readiness import Desired, Gap, Snapshot, closed_ports, gaps
 from deploy.repository import versions_of
 from deploy.serving import snapshot
@@ -18,7 +18,7 @@ from deploy.serving.planning import CONFIG_LABEL
 from deploy.serving.ready import asked_version, golden_of
 from deploy.serving.resolving import as_known_good, elsewhere, resolved
 from deploy.serving.snapshot import Connect, absent, all_connected, look, open_release, pending, protocol_of
-from deploy.serving.start_record import changes
+from deploy.serving.start_record import changes, moved, started_elsewhere
 from deploy.spec import Spec
 from deploy.state import Release, ledger_of, started_from
 from deploy.types import ServedModel, Serving, Specific, VersionState, VersionStatus
@@ -148,7 +148,8 @@ def status(spec: Spec, *, connect: Connect = snapshot.connect) -> ServerStatus:
     desired = [_desired(site, i) for i in range(len(spec.models))]
     if server is None or not facts["running"]:
         models = tuple(_model(site, i, d, []) for i, d in enumerate(desired))
-        gap = absent(spec, server, facts.get("returncode"))
+        gap = _moved(spec) if server is None else None
+        gap = gap or absent(spec, server, facts.get("returncode"))
         return ServerStatus(facts, models, (gap,), drift=_drift(site, models), notes=site.notes)
     site.polls = _polls(server.argv)
     ports, listening = server.endpoint.ports, server.listening()
@@ -163,6 +164,15 @@ def status(spec: Spec, *, connect: Connect = snapshot.connect) -> ServerStatus:
     return ServerStatus(facts, models, tuple(closed),
                         tuple(changes(spec, server.labels.get(CONFIG_LABEL)) if ours else ()), _drift(site, models),
                         site.notes)
+
+
+def _moved(spec: Spec) -> Gap | None:
+    """Why the server isn't where the spec says, if it is somewhere else, or may be."""
+    try:
+        there = started_elsewhere(spec)
+    except BackendMissing as e:
+        return Gap("", str(e), "running", "missing")
+    return None if there is None else Gap("", str(moved(spec, there)), "running", "missing")
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from deploy.client.failures import answers_no
 from deploy.client.interfaces import Asked, Control
 from deploy.errors import ClientError, DeployError, ServerError
 from deploy.readiness import Desired, Gap, Snapshot, not_answering, not_running
+from deploy.serving.start_record import moved, started_elsewhere
 from deploy.spec import Spec
 from deploy.state import Release, releases
 from deploy.state.lines import Line
@@ -133,6 +134,8 @@ def running_server(spec: Spec) -> Server:
     if server is not None and not backends.backend_of(server).capabilities.starts:
         raise ServerError(str(absent(spec, server, None)), id="not-running",
                           hint="see whether the address is right, and have it started where it runs")
+    if server is None and (there := started_elsewhere(spec)) is not None:
+        raise moved(spec, there)
     raise ServerError(f"{spec.name} isn't running", hint="start it: tfs up", id="not-running")
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from deploy import files
-from deploy.backends import find
-from deploy.errors import DeployError, SpecError
+from deploy.backends import find, preferred
+from deploy.errors import BackendMissing, DeployError, ServerError, SpecError
 from deploy.render import write
 from deploy.serving.planning import configuration, digest_of
 from deploy.spec import Spec, bare, parse
@@ -79,6 +79,37 @@ def remember_failure(spec: Spec, error: DeployError) -> None:
 def started(spec: Spec) -> bool:
     """Whether the spec's server was started and not stopped since, as far as that is written down: nothing is asked."""
     return (spec.state_dir / STARTED).is_file()
+
+
+def started_elsewhere(spec: Spec) -> Spec | None:
+    """The spec as it was when its server was started, if that was on another Docker engine than it names now, and the
+    server is there still. None as well for one whose engine doesn't change: nothing is asked then.
+
+    Raises BackendMissing if that engine can't be asked.
+    """
+    before = (_read(spec.state_dir / STARTED) or {}).get("server")
+    if not isinstance(before, dict) or before.get("docker") == spec.server.docker:
+        return None
+    server = msgspec.structs.replace(spec.server, docker=before.get("docker"), docker_tls=before.get("docker_tls"))
+    there = msgspec.structs.replace(spec, server=server)
+    try:
+        left = preferred(there).find(there)
+    except BackendMissing as e:
+        raise BackendMissing(f"{spec.name} was started {_place(there)}, and may run there still, but {e.message}",
+                             hint=f"make that engine answer; if it is gone for good, remove {spec.state_dir / STARTED}",
+                             id="engine-moved") from None
+    return there if left is not None else None
+
+
+def moved(spec: Spec, there: Spec) -> ServerError:
+    """Where the spec's server is, if not where the spec says. there: as `started_elsewhere` found it."""
+    return ServerError(f"{spec.name} is {_place(there)}, where it was started; {spec.path.name} now says it is "
+                       f"{_place(spec)}", hint="tfs down stops it there; then tfs up starts it where the spec says",
+                       id="engine-moved")
+
+
+def _place(spec: Spec) -> str:
+    return f"on {spec.server.docker}" if spec.server.docker else "on the default Docker engine"
 
 
 def failure(spec: Spec) -> Mapping[str, Any] | None:

@@ -23,7 +23,7 @@ from deploy.serving.drift import read_config
 from deploy.serving.planning import CONFIG_LABEL, choose_backend, digest, make
 from deploy.serving.resolving import ResolvedModel, as_known_good, differences, note_start, stored, wanted
 from deploy.serving.snapshot import Connect, Controls, all_connected, open_release, running_server
-from deploy.serving.start_record import forget_start, remember_failure, remember_start
+from deploy.serving.start_record import forget_start, moved, remember_failure, remember_start, started_elsewhere
 from deploy.spec import Spec
 from deploy.state import changing, ledger_of
 from deploy.state.lines import Line
@@ -77,6 +77,8 @@ def up(spec: Spec, *, progress: Progress | None = None, connect: Connect = snaps
                 progress(difference)
             models = wanted(known_good, progress)
             if server is None:
+                if (there := started_elsewhere(spec)) is not None:
+                    raise moved(spec, there)
                 return _start(spec, known_good, models, lines, progress=progress, connect=connect)
             if (backend := backends.backend_of(server)).capabilities.starts:  # it may follow what arrives
                 backend.stage(known_good, stored(known_good, models), progress)
@@ -174,6 +176,9 @@ def down(spec: Spec, *, volumes: bool = False, progress: Progress | None = None,
                           hint="stop it where it runs; to let go of it, remove the spec and its state")
     with changing(spec, "down"):
         server = _alive(spec, certain=True)
+        if server is None and (there := started_elsewhere(spec)) is not None:
+            (progress or silent)(moved(spec, there).message)
+            spec, server = there, _alive(there, certain=True)
         if server is not None:
             _stop(spec, server, progress or silent, connect)
         forget_start(spec)

@@ -128,6 +128,24 @@ def test_an_engine_without_what_servers_need(tmp_path: Path) -> None:
     assert error.id == "engine-too-old" and "1.24" in error.message and "1.25" in error.message
 
 
+def test_a_spec_that_names_another_engine_leaves_no_server_behind(spec: Spec, other: OtherEngine) -> None:
+    """Both engines are real; the server runs on the other machine, and the spec says it is here."""
+    serving.up(spec)
+    here = msgspec.structs.replace(spec, server=msgspec.structs.replace(spec.server, docker=None))
+    where = f"is on {spec.server.docker}, where it was started"
+    assert where in serving.status(here).problems[0] and "tfs down stops it there" in serving.status(here).problems[0]
+    for refused_verb in (lambda: serving.up(here), lambda: rollout.roll_out(here, "m", 2)):
+        with pytest.raises(ServerError, match=where) as e:
+            refused_verb()
+        assert e.value.id == "engine-moved" and len(str(e.value).splitlines()) == 1
+    gone = msgspec.structs.replace(here, server=msgspec.structs.replace(here.server, docker="unix:///nowhere.sock"))
+    assert where in serving.status(gone).problems[0]
+    told = list[str]()
+    assert serving.down(here, progress=told.append) and where in told[0]
+    assert find(spec) is None and not serving.down(here)
+    assert "isn't running" in serving.status(here).problems[0]
+
+
 @pytest.fixture(scope="module")
 def image(other: OtherEngine) -> str:
     return load(other, server_image_or_skip(engine_or_skip()))
