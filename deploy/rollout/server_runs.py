@@ -26,7 +26,7 @@ _SECONDS = 2.0  # for one page
 _MOST_BYTES = 8 << 20
 
 
-class Counters(msgspec.Struct, frozen=True):
+class RunCounters(msgspec.Struct, frozen=True):
     """loads: path of a version -> how often it was loaded, and the microseconds of all that. requests: by their labels.
     started: seconds since the epoch, 0 if the server doesn't tell."""
 
@@ -35,7 +35,7 @@ class Counters(msgspec.Struct, frozen=True):
     started: float = 0.0
 
     @classmethod
-    def of(cls, samples: Iterable[Sample]) -> Counters:
+    def of(cls, samples: Iterable[Sample]) -> RunCounters:
         """What a page says."""
         loads, requests, started = dict[str, tuple[float, float]](), dict[str, float](), 0.0
         for s in samples:
@@ -51,7 +51,7 @@ class Counters(msgspec.Struct, frozen=True):
         return cls(loads, requests, started)
 
 
-def same_run(before: Counters, now: Counters) -> bool:
+def same_run(before: RunCounters, now: RunCounters) -> bool:
     """Whether one run of a server can have counted this, and then that."""
     if before.started and now.started:
         return before.started == now.started
@@ -66,7 +66,7 @@ class _Run(msgspec.Struct, frozen=True):
     """What was seen last. name: of the run."""
 
     name: str
-    counters: Counters
+    counters: RunCounters
 
 
 class ServerRuns:
@@ -89,18 +89,18 @@ class ServerRuns:
             self._write(last)
         return last.name
 
-    def _counters(self) -> Counters | None:
+    def _counters(self) -> RunCounters | None:
         try:
             samples = None if self._rest is None else monitoring.read(self._rest, timeout=_SECONDS)
         except ClientError:
             return None
-        return None if samples is None else Counters.of(samples)
+        return None if samples is None else RunCounters.of(samples)
 
     def _read(self) -> _Run:
         try:
             return msgspec.json.decode(files.read_bytes(self._directory / FILE, _MOST_BYTES), type=_Run)
         except (OSError, msgspec.DecodeError):
-            return _Run(secrets.token_hex(8), Counters())
+            return _Run(secrets.token_hex(8), RunCounters())
 
     def _write(self, run: _Run) -> None:
         try:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from deploy.client.monitoring import parse
-from deploy.rollout.server_runs import Counters, same_run
+from deploy.rollout.server_runs import RunCounters, same_run
 
 ONE, TWO = ("/m/1", (1.0, 900.0)), ("/m/2", (1.0, 700.0))
 
 
-def counters(*loads: tuple[str, tuple[float, float]], ok: float = 0.0, started: float = 0.0) -> Counters:
-    return Counters(dict(loads), {"OK": ok} if ok else {}, started)
+def counters(*loads: tuple[str, tuple[float, float]], ok: float = 0.0, started: float = 0.0) -> RunCounters:
+    return RunCounters(dict(loads), {"OK": ok} if ok else {}, started)
 
 
 @pytest.mark.parametrize(("before", "now", "same"), [
@@ -31,7 +31,7 @@ def counters(*loads: tuple[str, tuple[float, float]], ok: float = 0.0, started: 
     (counters(ONE, started=7.0), counters(ONE, started=8.0), False),
     (counters(ONE), counters(ONE, started=8.0), True),
 ])
-def test_one_run_or_another(before: Counters, now: Counters, same: bool) -> None:
+def test_one_run_or_another(before: RunCounters, now: RunCounters, same: bool) -> None:
     assert same_run(before, now) is same
 
 
@@ -44,5 +44,5 @@ def test_a_page_in_numbers() -> None:
 process_start_time_seconds 1.5e9
 other{model_path="/m/1"} 4
 """
-    assert Counters.of(parse(page)) == Counters(
+    assert RunCounters.of(parse(page)) == RunCounters(
         {"/m/1": (3.0, 900.0)}, {'{"model_name": "m", "status": "OK"}': 3.0}, 1.5e9)
