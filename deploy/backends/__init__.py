@@ -24,6 +24,7 @@
     images             images built on the engine
     shared_place       where all operators of some servers see their lock, ledgers, and what servers are told
     kubernetes/        pods in a cluster
+    replacement        a server that runs gets another configuration: what changes, new replicas for old ones
     ports              which ports are free, and who has those that aren't
 
 Whoever asks a server something asks its backend's capabilities, and never what kind it is.

@@ -38,6 +38,7 @@ class Capabilities:
     starts: we start and stop them; else somebody else does.
     manifests: they are objects of a cluster, which others than us can apply, too.
     leases: who changes one is seen by operators on other machines, by a lock where the server is.
+    replaces: one that runs gets another configuration, at once or by new replicas (see replacement.Replacing).
     """
 
     own_files: bool = False
@@ -52,6 +53,7 @@ class Capabilities:
     starts: bool = True
     manifests: bool = False
     leases: bool = False
+    replaces: bool = False
 
 
 class LaunchOptions(Protocol):

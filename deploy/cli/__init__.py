@@ -5,7 +5,8 @@
     mirrors, retention, signing   pull, mirror: versions that are elsewhere; prune: which may go; sign, verify, bom
     specs, servers, health, doctor, smoke   init, configure; up, logs, down, image; status, ready; and so on
     fleets, fleet_views   a verb on several servers of one spec: one table, JSON by server, the worst exit code
-    rollouts, adopting, ui   rollout, rollback, history, repair; adopt, watch; the page
+    rollouts, history, adopting, ui   rollout, rollback, repair; history; adopt, watch; the page
+    replacing        rollout --replace-pods
     fleet_rollouts   releases of one server or of several; their events as a stream
     explaining   explain: what a message means
     options      options that several commands share, and how commands speak; targets: what a command is about

@@ -57,6 +57,7 @@ def _register() -> None:
         exports,
         goldens,
         health,
+        history,
         inspection,
         mirrors,
         models,
@@ -70,7 +71,7 @@ def _register() -> None:
     )
 
     for family in (exports, models, mirrors, signing, retention, inspection, checks, goldens, diffs, specs, servers,
-                   health, doctor, smoke, rollouts, adopting, ui, explaining):
+                   health, doctor, smoke, rollouts, history, adopting, ui, explaining):
         family.register(app)
     _completion(app)
 

@@ -19,7 +19,6 @@ from deploy.cli.fleet_rollouts import (
     refuse_while_all_are_released,
     release_verbs,
     tell_event,
-    tell_fleet_history,
 )
 from deploy.cli.fleets import on_each, several, tell_each
 from deploy.cli.options import (
@@ -30,38 +29,39 @@ from deploy.cli.options import (
     of_servers,
     spec_option,
     steps,
-    table,
     tell,
 )
-from deploy.cli.signing import receipts_table
+from deploy.cli.replacing import Asked, refuse_options, replace_pods_of
 
 if TYPE_CHECKING:
     from deploy.backends import Progress
     from deploy.fleet import FleetReleased
     from deploy.rollout import Released, RolloutPlan
-    from deploy.signing import Receipt
     from deploy.spec import Spec
-    from deploy.state import Release
 
 _ROLLOUT = """tfs rollout digits --to 4 --plan
 tfs rollout digits --to 4
 tfs rollout digits --to 4 --pause-before promote
-tfs rollout digits --continue"""
+tfs rollout digits --continue
+tfs rollout --replace-pods --plan"""
 
 
 def register(app: click.Group) -> None:
     _rollout(app)
     _rollback(app)
-    _history(app)
     _repair(app)
 
 
 def _rollout(app: click.Group) -> None:
     @command(app, "rollout", example=_ROLLOUT)
-    @click.argument("model")
+    @click.argument("model", required=False, default="")
     @spec_option
     @of_servers
     @click.option("--to", help="The version to serve.")
+    @click.option("--replace-pods", is_flag=True, help="No version: let pods be as the spec says (image, flags, "
+                  "resources), by new ones that are tested before old ones go.")
+    @click.option("--force-conflicts", is_flag=True, help="With --replace-pods: take fields over that another field "
+                  "manager owns.")
     @click.option("--plan", "plan_only", is_flag=True, help="Print what would be done, and what forbids it.")
     @click.option("--resume", is_flag=True, help="Only go on with what a crash left; begin nothing.")
     @click.option("--continue", "go_on", is_flag=True, help="Let a release that waits go on.")
@@ -80,7 +80,7 @@ def _rollout(app: click.Group) -> None:
     def rollout(model: str, spec_path: Path, chosen: ChosenServers, to: str | None, plan_only: bool, resume: bool,
                 go_on: bool, abort: bool, pause_before: tuple[str, ...], allow_breaking: str, canary: bool | None,
                 compare: bool | None, soak: float | None, hold: float | None, despite_freeze: str, events: bool,
-                note: str, as_json: bool) -> None:
+                note: str, replace_pods: bool, force_conflicts: bool, as_json: bool) -> None:
         """Replace the version that is served.
 
         The new version loads beside the old one, gets the label `canary`, is smoke-tested and compared, and watched;
@@ -89,10 +89,21 @@ def _rollout(app: click.Group) -> None:
 
         Of several servers, wave after wave, as rollout/waves says: the next one begins once each server of the one
         before serves what is wanted. If one fails, all go back.
+
+        With --replace-pods (Kubernetes) it is the pods that are replaced, by the same rules: the first new one is
+        tested beside the old ones, and held there for rollout/soak, before the others follow.
         """
         from deploy import rollout
         from deploy.naming import check_version
 
+        if replace_pods or force_conflicts:
+            refuse_options(model or to, pause_before, allow_breaking, canary, resume, events, replace_pods=replace_pods)
+            asked = adjusted(load_spec(spec_path), compare=compare, soak=soak, hold=hold)
+            with _stop_signal():
+                replace_pods_of(asked, chosen, Asked(plan_only, abort, force_conflicts, note, despite_freeze), as_json)
+            return
+        if not model:
+            raise click.UsageError("say which model, and which version: tfs rollout MODEL --to N")
         load = load_spec_or_last if abort else load_spec
         spec, only = one_or_several(load(spec_path), chosen)
         spec = adjusted(spec, canary=canary, compare=compare, soak=soak, hold=hold)
@@ -176,47 +187,6 @@ def _rollback(app: click.Group) -> None:
         _tell_done(done, as_json=as_json, events=events)
 
 
-def _history(app: click.Group) -> None:
-    @command(app, "history", example="tfs history\ntfs history digits --json\ntfs history digits/4")
-    @click.argument("model", required=False, metavar="[MODEL[/VERSION]]")
-    @spec_option
-    @of_servers
-    def history(model: str | None, spec_path: Path, chosen: ChosenServers, as_json: bool) -> None:
-        """List the releases: what, when, by whom, how it ended.
-
-        Of MODEL/VERSION: what was done to that version, wherever it was served, as its receipts say. Of several
-        servers: the releases of all of them; with --server what was done on one.
-        """
-        from deploy import rollout
-
-        spec, only = one_or_several(load_spec(spec_path), chosen)
-        if model is not None and "/" in model:
-            receipts = _receipts(spec, model)
-            tell([r.to_json() for r in receipts], as_json,
-                 lambda: receipts_table(receipts) if receipts else f"no receipts of {model} yet")
-            return
-        if spec.servers:
-            tell_fleet_history(spec, model, only, as_json)
-            return
-        releases = rollout.history(spec, model)
-        tell([r.to_json() for r in releases], as_json, lambda: _releases(releases))
-
-
-def _receipts(spec: Spec, text: str) -> list[Receipt]:
-    """Of a version: where the spec's model has it, or else in the spec's repository."""
-    from deploy.repository import Repository, versions_of
-    from deploy.signing import receipts_of
-    from deploy.types import ModelRef, ModelVersion
-
-    ref = ModelRef.parse(text)
-    assert ref.version is not None, "there is a slash"
-    served = next((versions_of(model) for model in spec.models if model.name == ref.name), None)
-    repository, name = (served.repository, served.name) if served else (Repository(spec.repository), ref.name)
-    if spec.remote is not None and (served is None or repository.root == spec.repository):
-        repository = Repository(spec.remote)
-    return receipts_of(repository, ModelVersion(name, ref.version))
-
-
 def _repair(app: click.Group) -> None:
     @command(app, "repair", example="tfs repair")
     @spec_option
@@ -277,19 +247,3 @@ def _tell_plan(plan: RolloutPlan, as_json: bool) -> None:
     tell(plan.to_json(), as_json, plan.text)
     if not plan.ok:
         raise click.exceptions.Exit(plan.findings.problems[0].exit_code)
-
-
-def _releases(history: list[Release]) -> object:
-    if not history:
-        return "no releases yet"
-    shown = table("", "release", "what", "from", "to", "began", ">seconds", "by", "outcome")
-    for r in history:
-        outcome = f"waits before {r.paused}" if r.paused else r.outcome
-        shown.add_row(r.id, f"{r.kind} of {r.model}", str(r.before), str(r.goal), r.began[:19].replace("T", " "),
-                      "-" if r.seconds is None else f"{r.seconds:.1f}", str(r.by.get("by", "unknown")),
-                      f"{outcome}: {r.reason or r.undoing}" if r.reason or r.undoing else outcome)
-    if not history[-1].lost_on_restart:
-        return shown
-    from rich.console import Group
-
-    return Group(shown, "", f"note: {history[-1].lost_on_restart}")

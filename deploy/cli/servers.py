@@ -44,8 +44,9 @@ def _up(app: click.Group) -> None:
     @overridable
     @click.option("--dry-run", is_flag=True, help="Print what would be run; start nothing.")
     @click.option("--ui", is_flag=True, help="Then show it on a page, as `tfs ui` does, until Ctrl-C.")
+    @click.option("--force-conflicts", is_flag=True, help="Kubernetes: take fields over that others own.")
     def up(spec_path: Path, chosen: ChosenServers, backend: str | None, image: str | None, dry_run: bool, ui: bool,
-           as_json: bool) -> None:
+           force_conflicts: bool, as_json: bool) -> None:
         """Start the server, wait until all is served.
 
         Ready means: exactly the versions and labels that the spec wants, on both ports. The server is stopped again,
@@ -68,7 +69,7 @@ def _up(app: click.Group) -> None:
         if ui:
             require("ui", "tfs up --ui")
         if servers:
-            _up_each(spec, servers, as_json)
+            _up_each(spec, servers, force_conflicts, as_json)
             if ui:
                 show_spec(spec_path, backend, image, chosen, as_json=as_json)
             return
@@ -76,7 +77,7 @@ def _up(app: click.Group) -> None:
         for warning in warnings:
             click.echo(f"warning: {warning}", err=True)
         with steps(f"starting {spec.name}", quiet=as_json) as progress:
-            running = serving.up(spec, progress=progress)
+            running = serving.up(spec, force=force_conflicts, progress=progress)
         stop = "tfs down" if str(spec_path) == _DEFAULT_SPEC else f"tfs down --spec {shlex.quote(str(spec_path))}"
         if not backends.BACKENDS[running.backend].capabilities.starts:
             stop = "where it runs"
@@ -87,7 +88,7 @@ def _up(app: click.Group) -> None:
             show_spec(spec_path, backend, image, chosen, as_json=as_json)
 
 
-def _up_each(spec: Spec, servers: Sequence[Spec], as_json: bool) -> None:
+def _up_each(spec: Spec, servers: Sequence[Spec], force: bool, as_json: bool) -> None:
     from deploy import fleet, serving
     from deploy.backends import Progress
     from deploy.cli.fleet_views import UP
@@ -95,7 +96,7 @@ def _up_each(spec: Spec, servers: Sequence[Spec], as_json: bool) -> None:
     def started(one: Spec, progress: Progress) -> RunningServer:
         if one.fleet:
             fleet.inherit(spec, one)
-        return serving.up(one, progress=progress)
+        return serving.up(one, force=force, progress=progress)
 
     for server in servers:
         for warning in serving.misspelled(server.server.flags):

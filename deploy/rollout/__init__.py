@@ -10,6 +10,10 @@
     server_runs  which run of a server is seen, where only its metrics tell
     replicas     several replicas of a server as one live server
     merging      what several show, as one would; what the ledger says that they have shown
+    replacing    replace_replicas, abort_replacement: another image or other flags, by new replicas for old ones
+    replacing_driver  carries it out
+    replacing_policy  what to do next meanwhile: pure
+    replica_checks    is a new replica as good as those that it replaces?
     restoring    a server brought back to what its config file names
     configs      a model's entry in the file that the server starts from
     freezing     no rollout begins in a freeze window

@@ -20,6 +20,10 @@ from .plan import RolloutPlan as RolloutPlan
 from .plan import plan_rollback as plan_rollback
 from .plan import plan_rollout as plan_rollout
 from .policy import next_action as next_action
+from .replacing import abort_replacement as abort_replacement
+from .replacing import plan_replacement as plan_replacement
+from .replacing import replace_replicas as replace_replicas
+from .replacing_driver import Replaced as Replaced
 from .restoring import restore as restore
 from .running import Released as Released
 from .running import abort as abort

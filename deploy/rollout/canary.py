@@ -97,7 +97,7 @@ class CanaryReport:
 
 def judge(client: Predictor, current: ModelRef, candidate: ModelRef, requests: Sequence[Golden], *,
           limits: ComparePart, tolerances: Tolerances | None = None, timeout: float = 30.0,
-          clock: Clock = time, brief: bool = False) -> CanaryReport:
+          clock: Clock = time, brief: bool = False, beside: Predictor | None = None) -> CanaryReport:
     """Send every request to both, compare the answers, and hold the differences against the limits.
 
     Both are asked in turns, so that what else keeps the machine busy keeps both waiting. By chance it may hit one of
@@ -105,10 +105,11 @@ def judge(client: Predictor, current: ModelRef, candidate: ModelRef, requests: S
 
     tolerances: for the report's count of answers that differ at all; they refuse nothing. brief: whether a few timed
     requests are enough as long as the candidate doesn't seem slow: where many servers are asked about one version.
+    beside: where the candidate is, if not on the client's server.
     Never raises for what the model answers. Raises Unreachable or TimedOut for a server that doesn't.
     """
     began = clock.monotonic()
-    sides = _Asked(client, current, timeout, clock), _Asked(client, candidate, timeout, clock)
+    sides = _Asked(client, current, timeout, clock), _Asked(beside or client, candidate, timeout, clock)
     pairs = []
     for number, request in enumerate(requests):
         one, other = _both(sides, request, swapped=bool(number % 2))

@@ -137,6 +137,8 @@ def rollout_context(spec: Spec, name: str, session: ServerSession | None = None)
     """
     model, server = model_of(spec, name), running_server(spec)
     part, can = spec.rollout, backends.backend_of(server).capabilities
+    if can.replaces and (record := backends.ReplacementRecord.of(server)) is not None:
+        raise record.held(spec.name)
 
     def memory() -> int | None:
         memory = server.memory()

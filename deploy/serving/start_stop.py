@@ -56,12 +56,14 @@ class RunningServer:
                 "models": {m.name: {"versions": sorted(m.versions), "labels": dict(m.labels)} for m in self.models}}
 
 
-def up(spec: Spec, *, progress: Progress | None = None, connect: Connect = snapshot.connect) -> RunningServer:
+def up(spec: Spec, *, force: bool = False, progress: Progress | None = None, connect: Connect = snapshot.connect
+       ) -> RunningServer:
     """Start the spec's server and return when it is ready; from then on it outlives this process.
 
-    One that is running already with the same configuration is returned once it's ready. What rollouts have made known
-    good since the spec was written is started instead of what it says (see known_good). progress: gets a sentence per
-    step. connect: makes the controls that readiness asks.
+    One that is running already with the same configuration is returned once it's ready; in a cluster it first gets
+    what may change without new pods (replicas, autoscaler, Services). force: fields that somebody else owns, too. What
+    rollouts have made known good since the spec was written is started instead of what it says (see known_good).
+    progress: gets a sentence per step. connect: makes the controls that readiness asks.
 
     Raises SpecError, RepositoryError, LockHeld, BackendMissing, PortTaken, StartFailed, NotReady or ServerError.
     Whatever it raises, KeyboardInterrupt included, nothing that it started is left.
@@ -82,6 +84,8 @@ def up(spec: Spec, *, progress: Progress | None = None, connect: Connect = snaps
                 return _start(spec, known_good, models, lines, progress=progress, connect=connect)
             if (backend := backends.backend_of(server)).capabilities.starts:  # it may follow what arrives
                 backend.stage(known_good, stored(known_good, models), progress)
+            if backend.capabilities.replaces:
+                _apply(spec, known_good, models, server, progress, force=force)
         except DeployError as e:
             remember_failure(spec, e)
             raise
@@ -103,10 +107,38 @@ def _running(spec: Spec) -> Server | None:
     if not backends.preferred(spec).capabilities.starts:
         return running_server(spec)
     server = _alive(spec)
-    if server is not None and server.labels.get(CONFIG_LABEL) != digest(spec):
+    if server is not None and not backends.backend_of(server).capabilities.replaces:
+        require_same(spec, server)
+    return server
+
+
+def require_same(spec: Spec, server: Server) -> None:
+    """Raises ServerError for a server that was started with another configuration than the spec's."""
+    if server.labels.get(CONFIG_LABEL) != digest(spec):
         raise ServerError(f"{spec.name} is running already, with another configuration than {spec.path.name} has now",
                           argv=server.argv, hint="stop it first: tfs down", id="other-configuration")
-    return server
+
+
+def _apply(spec: Spec, known_good: Spec, models: tuple[ResolvedModel, ...], server: Server, progress: Progress, *,
+           force: bool) -> None:
+    """Let a server in a cluster have what changes no pod. Raises ServerError if pods would have to be replaced, or it
+    serves other models."""
+    choice = choose_backend(spec, progress)
+    launch = make(choice.backend.prepared(known_good), choice, models, config=digest(spec)).launch
+    replacement = backends.replacement_of(spec, launch, progress)
+    if (record := replacement.record()) is not None:
+        raise record.held(spec.name)
+    change = replacement.change(force=force)
+    if change.replacing:
+        raise ServerError(f"{spec.name} is running already, and {spec.path.name} says something else of its pods: "
+                          f"{change.replacing[0]}", argv=server.argv, id="other-configuration",
+                          details=change.to_json(), hint="replace them, tested and one by one: tfs rollout "
+                          "--replace-pods (--plan shows all of it); or tfs down, then tfs up")
+    require_same(spec, server)
+    for sentence in change.at_once:
+        progress(f"changing {sentence}")
+    if change.at_once:
+        replacement.apply(force=force)
 
 
 def _alive(spec: Spec, *, certain: bool = False) -> Server | None:

@@ -3,6 +3,7 @@
     ledger     append-only JSON lines; a line that a crash tore is passed over
     release    the ledger's lines as releases; what a restart may rely on
     lines      what each kind of line has; those of older releases in today's words
+    replacement     the ledger's lines as replacements of pods
     fleet_release   the same of a ledger of many servers
     exclusive  one operator at a time, wherever the others are; which ledger a server has
 """

@@ -9,6 +9,8 @@
     pods         what the API says of workloads and pods, as values
     faults       what keeps pods from serving, with cause and fix
     site         one server's objects: its workload, pods, logs, events
+    replacing    new pods in the place of old ones, held after the first; and what is changed without that
+    differences  what an apply would change
     staging      versions on their way into pods that mirror a repository
     config_map   the config store: the ConfigMap that the pods mount
     lease        a lock and a text that all who use a cluster see

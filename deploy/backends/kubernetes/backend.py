@@ -11,7 +11,7 @@ from deploy.backends import kubernetes
 from deploy.backends.backend import Capabilities, ConfigStore, Launch, Surroundings
 from deploy.backends.base import Inspected, Progress, Server, silent
 from deploy.backends.kubernetes.options import KubernetesOptions
-from deploy.errors import SpecError
+from deploy.errors import ServerError, SpecError
 from deploy.render import Layout
 from deploy.render.kubernetes import (
     config_files,
@@ -28,6 +28,7 @@ from deploy.spec import Spec
 
 if TYPE_CHECKING:
     from deploy.backends.kubernetes.site import Site
+    from deploy.backends.replacement import Replacement
     from deploy.repository import StoredVersion
 
 
@@ -36,7 +37,8 @@ class KubernetesBackend:
 
     name = "kubernetes"
     capabilities = Capabilities(own_files=True, own_network=True, drains=True, restarts=True, replicas=True,
-                                logs_after_end=True, limits_memory=True, manifests=True, leases=True)
+                                logs_after_end=True, limits_memory=True, manifests=True, leases=True,
+                                replaces=True)
     user: str | None = None  # what pods read isn't on this machine
 
     @property
@@ -85,6 +87,17 @@ class KubernetesBackend:
         options = self.plan(spec, labels={}).options
         assert isinstance(options, KubernetesOptions)
         return kubernetes.server.KubernetesServer(options, lambda: site, found=workload)
+
+    def replacement(self, spec: Spec, launch: Launch, progress: Progress) -> Replacement:
+        """See replacement.Replacing. Raises ServerError if the server doesn't run."""
+        site, options = _site(spec), launch.options
+        assert isinstance(options, KubernetesOptions)
+        workload = site.workload()
+        if workload is None:
+            raise ServerError(f"{spec.name} isn't running", hint="start it: tfs up", id="not-running")
+        found = kubernetes.server.KubernetesServer(options, lambda: site, progress=progress, found=workload)
+        store = kubernetes.config_map.ConfigMapStore(site, labels(spec))
+        return kubernetes.replacing.PodReplacement(site, found, launch.files, store, progress)
 
     def logs(self, spec: Spec, tail: int) -> str | None:
         return None  # they go with the pods, and those that are there are found

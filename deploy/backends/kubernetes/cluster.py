@@ -101,15 +101,17 @@ class Cluster:
                           f"{_MOST_PAGES * _PAGE} of them", id="kubernetes-answer",
                           hint="use a namespace of its own (server/kubernetes/namespace)")
 
-    def apply(self, manifest: Object, *, force: bool = False) -> Object:
+    def apply(self, manifest: Object, *, force: bool = False, dry_run: bool = False, manager: str = MANAGER) -> Object:
         """Server-side apply: our fields are as the manifest says, those of others stay. force: take theirs over.
+        dry_run: only say what the object would be. manager: as whom.
 
         Raises ServerError (kubernetes-conflict) naming fields and owner where they say otherwise.
         """
         kind, name = (manifest["apiVersion"], manifest["kind"]), manifest["metadata"]["name"]
         return self.request("PATCH", self.path(kind, name, manifest["metadata"].get("namespace")),
                             f"apply {kind[1]} {name}", body=manifest, content_type="application/apply-patch+yaml",
-                            query={"fieldManager": MANAGER, **({"force": "true"} if force else {})})
+                            query={"fieldManager": manager, **({"force": "true"} if force else {}),
+                                   **({"dryRun": "All"} if dry_run else {})})
 
     def delete(self, manifest: Object) -> bool:
         """False if it wasn't there. What it owns goes after it."""

@@ -65,7 +65,8 @@ def conflict(doing: str, message: str, told: Mapping[str, Any], details: Mapping
     fields = [str(c.get("field")) for c in causes]
     owner = " and ".join(managers) or "another field manager"
     return ServerError(f"can't {doing}: {owner} has set {', '.join(fields) or 'fields of it'} to another value",
-                       hint="agree with them whose it is: take it out of theirs, or say the same in the spec",
+                       hint="agree with them whose it is: take it out of theirs, say the same in the spec, or take "
+                            "it over: --force-conflicts",
                        id="kubernetes-conflict", details={**details, "managers": managers, "fields": fields})
 
 

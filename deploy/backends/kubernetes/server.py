@@ -13,6 +13,7 @@ from deploy.backends.kubernetes.options import KubernetesOptions, Object, argv_o
 from deploy.backends.kubernetes.pods import Pod, Workload, workload_of
 from deploy.backends.kubernetes.reaching import Reach
 from deploy.backends.kubernetes.site import RIGHTS, Site
+from deploy.backends.replacement import REPLACING
 from deploy.errors import DeployError, ServerError, StartFailed
 from deploy.render.configs import GRPC_PORT, REST_PORT
 from deploy.types import Endpoint
@@ -200,6 +201,11 @@ class KubernetesServer(Scoped):
                              p.restarts, str(p.ended or ""), p.ended is not None and p.ended.reason == "OOMKilled")
                      for p in self._pods if p.running and p.address)
 
+    def pods(self) -> list[tuple[Pod, Replica | None]]:
+        """All of them, those that leave as well; each that runs as a replica. Raises as `replicas`."""
+        by_name = {replica.name: replica for replica in self.replicas()}
+        return [(pod, by_name.get(pod.name)) for pod in self._pods]
+
     def replicas(self) -> tuple[Replica, ...]:
         """All pods whose server runs and that aren't leaving. Raises BackendMissing or ServerError if nobody says."""
         self._look()
@@ -270,6 +276,7 @@ class KubernetesServer(Scoped):
         told = described(self, running=running, since=min((p.since for p in self._pods if p.since), default=None))
         site = self._on_site()
         workload = workload_of(self._workload) if self._workload is not None else None
+        told["labels"].pop(REPLACING, None)  # with a whole pod template in it
         return {**told, "image": self.options.image, "cluster": site.cluster.where,
                 "namespace": site.cluster.namespace, "pods": [
                     {"name": p.name, "state": p.state, "address": p.address, "node": p.node, "restarts": p.restarts}

@@ -108,8 +108,6 @@ def _diagnose() -> Iterator[PolicyRule]:
 def _release(spec: Spec) -> Iterator[PolicyRule]:
     """Keep each proven step."""
     yield PolicyRule("", "configmaps", ("patch",), (config_name(spec),))
-    for kind in ("Deployment", "StatefulSet"):  # --replace-pods
-        yield PolicyRule(*_RESOURCES[kind], ("patch",), (object_name(spec),))
 
 
 def _apply(objects: list[Manifest]) -> Iterator[PolicyRule]:
