@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReplacementRequest:
     """How a replacement was asked for."""
 
     plan_only: bool
@@ -36,7 +36,7 @@ def refuse_options(*versions: object, replace_pods: bool) -> None:
                                "--allow-breaking, --canary, --resume and --events don't go with --replace-pods")
 
 
-def replace_pods_of(spec: Spec, chosen: ChosenServers, asked: Asked, as_json: bool) -> None:
+def replace_pods_of(spec: Spec, chosen: ChosenServers, asked: ReplacementRequest, as_json: bool) -> None:
     """Of one server, or of several, one after the other: the first that goes back ends it."""
     servers = several(spec, chosen)
     if asked.plan_only:
@@ -51,14 +51,14 @@ def replace_pods_of(spec: Spec, chosen: ChosenServers, asked: Asked, as_json: bo
          lambda: "\n".join(each.text() for each in done.values()))
 
 
-def _plan(spec: Spec, asked: Asked, as_json: bool) -> ServerChange:
+def _plan(spec: Spec, asked: ReplacementRequest, as_json: bool) -> ServerChange:
     from deploy import rollout
 
     with steps(f"plan of {spec.name}", quiet=as_json) as progress:
         return rollout.plan_replacement(spec, force=asked.force, progress=progress)
 
 
-def _replace(spec: Spec, asked: Asked, as_json: bool) -> Replaced:
+def _replace(spec: Spec, asked: ReplacementRequest, as_json: bool) -> Replaced:
     from deploy import rollout
 
     with steps(f"pods of {spec.name}", quiet=as_json) as progress:

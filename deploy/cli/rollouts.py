@@ -31,7 +31,7 @@ from deploy.cli.options import (
     steps,
     tell,
 )
-from deploy.cli.replacing import Asked, refuse_options, replace_pods_of
+from deploy.cli.replacing import ReplacementRequest, refuse_options, replace_pods_of
 
 if TYPE_CHECKING:
     from deploy.backends import Progress
@@ -100,7 +100,8 @@ def _rollout(app: click.Group) -> None:
             refuse_options(model or to, pause_before, allow_breaking, canary, resume, events, replace_pods=replace_pods)
             asked = adjusted(load_spec(spec_path), compare=compare, soak=soak, hold=hold)
             with _stop_signal():
-                replace_pods_of(asked, chosen, Asked(plan_only, abort, force_conflicts, note, despite_freeze), as_json)
+                replace_pods_of(asked, chosen, ReplacementRequest(plan_only, abort, force_conflicts, note,
+                                                                  despite_freeze), as_json)
             return
         if not model:
             raise click.UsageError("say which model, and which version: tfs rollout MODEL --to N")
