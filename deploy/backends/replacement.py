@@ -76,8 +76,8 @@ class ReplacementRecord:
 class Generations:
     """The replicas of a server while they are replaced.
 
-    begun: the place has been told. new, old: those that run. wanted: how many there should be. held: no more new ones
-    are made, and no old one goes. all_new,
+    begun: the place has been told. new, old: those that get traffic. wanted: how many there should be. held: no more
+    new ones are made, and no old one goes. all_new,
     all_old: there are as many as wanted, each gets traffic, and none of the other kind is left. pending: what is still
     to come, in half a sentence. trouble: why waiting is of no use.
     """

@@ -123,7 +123,7 @@ class ReplacementDriver:
                 return
             if not isinstance(step, Wait):
                 self._take(step, there)
-                if isinstance(step, GoBack) and last is FinishReplacing:
+                if self._record.undoing and last is FinishReplacing:
                     return
                 patience = Deadline(self._patience)
                 continue

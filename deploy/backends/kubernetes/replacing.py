@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from typing import Any
@@ -32,6 +32,7 @@ _HOLD = 86400  # seconds that a new pod has to be ready before an old one may go
 _MOST_BYTES = 200_000  # of the annotation, by Kubernetes' own limit of 256 KiB for all
 _RELEASES = (MODELS, MIRROR_LIST)  # files that releases write
 _KEPT = frozenset({"ConfigMap", "Secret", "Lease"})  # which have an owner of their own
+_WORDS = 3  # lines of a log
 _NEXT = 60.0  # seconds for the cluster to make the next new pod
 
 
@@ -219,20 +220,24 @@ class PodReplacement:
         ready = {True: sum(p.ready for p, _ in new), False: sum(p.ready for p, _ in old)}
         settled = workload.current and not leaving and workload.total == workload.wanted
         return Generations(
-            tuple(r for _, r in new if r), tuple(r for _, r in old if r), workload.wanted, _is_held(live),
+            tuple(r for p, r in new if r and p.ready), tuple(r for p, r in old if r and p.ready), workload.wanted,
+            _is_held(live),
             begun=bool(new) or (live["metadata"].get("annotations") or {}).get(_FORM) == self.digest,
             all_new=settled and not old and ready[True] >= workload.wanted,
             all_old=settled and not new and ready[False] >= workload.wanted,
             pending=workload.pending([p for p, _ in pairs]) or workload.unready(),
-            trouble="" if record.undoing else self._trouble(workload, {p.name for p, _ in new}))
+            trouble="" if record.undoing else self._trouble(workload, [p for p, _ in new]))
 
-    def _trouble(self, workload: Workload, new: set[str]) -> str:
-        """What keeps a new pod from serving, if waiting doesn't help."""
-        pods = [pod for pod, _ in self._found.pods() if pod.name in new]
-        final = [f for f in self._site.faults(workload, pods, self._options.memory) if f.final]
-        log = next((text for pod in pods if pod.restarts or pod.ended is not None
-                    if (text := self._site.log(pod.name, 5) or self._site.log(pod.name, 5, previous=True))), "")
-        return f"{final[0].cause}{f'; its last words: {log}' if log else ''}" if final else ""
+    def _trouble(self, workload: Workload, new: Sequence[Pod]) -> str:
+        """What keeps a new pod from serving, if waiting doesn't help: a server that has ended once isn't good."""
+        ended = next((pod for pod in new if pod.restarts or pod.ended is not None), None)
+        if ended is not None:
+            name, again = ended.name, bool(ended.restarts)
+            log = self._site.log(name, _WORDS, previous=again) or self._site.log(name, _WORDS)
+            return (f"the server in the new pod {name} ended ({ended.ended or 'it was started again'})"
+                    f"{f'; its last words: {log}' if log else ''}")
+        final = [f for f in self._site.faults(workload, new, self._options.memory) if f.final]
+        return final[0].cause if final else ""
 
     def _wanted(self) -> int:
         return workload_of(self._live()).wanted
