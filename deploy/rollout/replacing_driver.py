@@ -31,6 +31,7 @@ from deploy.state.ledger import append_if_possible
 from deploy.waiting import Deadline
 
 _PAUSE = 0.5  # seconds between two looks
+_TAIL = 20  # lines of a log as evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,7 @@ class ReplacementDriver:
                     raise ServerError(f"pods of {self._spec.name} aren't as before after {patience.waited:.0f} s: "
                                       f"{step.why}", id="replacement-stuck",
                                       hint="see tfs doctor; then tfs rollout --replace-pods --abort again")
+                self._details = {"logs": self._replacement.server.logs(_TAIL)}
                 self._go_back(f"nothing moved for {patience.waited:.0f} s: {step.why}")
                 return
             patience.sleep(_PAUSE)

@@ -142,7 +142,8 @@ def test_other_flags_come_by_new_pods_while_clients_ask(spec: Spec, place: Names
 
 
 @pytest.mark.parametrize(("changes", "why"), [({"image": "tfs-deploy/none:1"}, "tfs-deploy/none:1"),
-                                              ({"flags": {"monitoring_config_file": "/nowhere/m"}}, "nowhere/m")])
+                                              ({"flags": {"enable_batching": True,
+                                                          "batching_parameters_file": "/nowhere/b"}}, "nowhere/b")])
 def test_what_does_not_start_touches_no_old_pod(spec: Spec, place: Namespace, changes: dict[str, Any], why: str
                                                 ) -> None:
     before = pods(place)

@@ -225,7 +225,8 @@ class PodReplacement:
             begun=bool(new) or (live["metadata"].get("annotations") or {}).get(_FORM) == self.digest,
             all_new=settled and not old and ready[True] >= workload.wanted,
             all_old=settled and not new and ready[False] >= workload.wanted,
-            pending=workload.pending([p for p, _ in pairs]) or workload.unready(),
+            pending="; ".join(f"the new pod {p.name}: {p.state}" for p, _ in new if not p.ready)
+            or workload.pending([p for p, _ in pairs]) or workload.unready(),
             trouble="" if record.undoing else self._trouble(workload, [p for p, _ in new]))
 
     def _trouble(self, workload: Workload, new: Sequence[Pod]) -> str:
