@@ -32,7 +32,7 @@ def register(app: click.Group) -> None:
         was done on one.
         """
         from deploy import rollout
-        from deploy.state import Ledger
+        from deploy.state import ledger_of
         from deploy.state.replacement import replacements
 
         spec, only = one_or_several(load_spec(spec_path), chosen)
@@ -45,7 +45,7 @@ def register(app: click.Group) -> None:
             tell_fleet_history(spec, model, only, as_json)
             return
         releases = rollout.history(spec, model)
-        replaced = [] if model else replacements(Ledger(spec.state_dir).read())
+        replaced = [] if model else replacements(ledger_of(spec).read())
         both: list[Release | PodReplacementEntry] = sorted([*releases, *replaced], key=lambda one: one.began)
         tell([one.to_json() for one in both], as_json, lambda: _table(both))
 

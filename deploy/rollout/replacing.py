@@ -17,7 +17,7 @@ from deploy.rollout.freezing import refuse_frozen
 from deploy.rollout.replacing_driver import Replaced, ReplacementDriver, ReplacementPlan
 from deploy.serving import planning, resolving
 from deploy.spec import Spec
-from deploy.state import Ledger, releases
+from deploy.state import changing, ledger_of, releases
 from deploy.state.ledger import utc_now
 from deploy.types import Serving, Specific
 
@@ -40,7 +40,7 @@ def replace_replicas(spec: Spec, *, force: bool = False, note: str = "", despite
     """
     progress = progress or silent
     refuse_frozen(spec.rollout, despite_freeze)
-    with backends.changing(spec, "replacement of pods"):
+    with changing(spec, "replacement of pods", release=True):
         _refuse_open_release(spec)
         plan = _planned(spec, progress)
         record = plan.replacement.record()
@@ -65,7 +65,7 @@ def replace_replicas(spec: Spec, *, force: bool = False, note: str = "", despite
 
 def abort_replacement(spec: Spec, reason: str = "aborted", *, progress: Progress | None = None) -> Replaced:
     """Undo a replacement that is open. Raises RolloutError if none is."""
-    with backends.changing(spec, "replacement of pods"):
+    with changing(spec, "replacement of pods", release=True):
         plan = _planned(spec, progress or silent)
         record = plan.replacement.record()
         if record is None:
@@ -84,7 +84,7 @@ def _planned(spec: Spec, progress: Progress) -> ReplacementPlan:
 
 
 def _begin(spec: Spec, plan: ReplacementPlan, note: str) -> ReplacementRecord:
-    ledger, me = Ledger(spec.state_dir), whoami()
+    ledger, me = ledger_of(spec), whoami()
     number = 1 + sum(line["event"] == "replace_begin" for line in ledger.read())
     record = plan.replacement.prepared(ReplacementRecord(
         f"p{number}", plan.replacement.digest, me["by"], utc_now().isoformat(timespec="seconds"), note))
@@ -95,7 +95,7 @@ def _begin(spec: Spec, plan: ReplacementPlan, note: str) -> ReplacementRecord:
 
 
 def _refuse_open_release(spec: Spec) -> None:
-    unfinished = next((r for r in reversed(releases(Ledger(spec.state_dir).read())) if r.open), None)
+    unfinished = next((r for r in reversed(releases(ledger_of(spec).read())) if r.open), None)
     if unfinished is not None:
         raise LockHeld(f"{unfinished.kind} {unfinished.id} of {unfinished.model} to version {unfinished.version} is "
                        "open, and versions and pods aren't changed at once", by=str(unfinished.by.get("by", "unknown")),

@@ -26,7 +26,7 @@ from deploy.rollout.replacing_policy import (
 from deploy.rollout.replica_checks import ReplicaChecks
 from deploy.serving import resolving, snapshot, startup
 from deploy.spec import Spec
-from deploy.state import Ledger
+from deploy.state import ledger_of
 from deploy.state.ledger import append_if_possible
 from deploy.waiting import Deadline
 
@@ -83,7 +83,7 @@ class ReplacementDriver:
         self._spec, self._plan, self._record, self._progress = spec, plan, record, progress
         self._replacement, self._force = plan.replacement, force
         self._checks = ReplicaChecks(spec, plan.known_good, plan.models, progress)
-        self._ledger, self._proven, self._told_back = Ledger(spec.state_dir), dict[str, str](), False
+        self._ledger, self._proven, self._told_back = ledger_of(spec), dict[str, str](), False
         self._began, self._hint, self._details = Deadline(float("inf")), "", dict[str, Any]()
 
     def run(self, change: ServerChange) -> Replaced:
