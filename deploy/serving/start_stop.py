@@ -16,11 +16,11 @@ from deploy.backends.base import endpoint_json
 from deploy.backends.process_server import uninterrupted
 from deploy.client.failures import busy
 from deploy.client.interfaces import Control, ReloadControl
-from deploy.errors import ClientError, DeployError, Rejected, ServerError, SpecError
+from deploy.errors import ClientError, DeployError, Rejected, ServerError, SpecError, StartFailed
 from deploy.render import models_config
 from deploy.serving import preflight, snapshot, startup
 from deploy.serving.drift import read_config
-from deploy.serving.planning import CONFIG_LABEL, choose_backend, digest, make
+from deploy.serving.planning import CONFIG_LABEL, Choice, choose_backend, digest, make
 from deploy.serving.resolving import ResolvedModel, as_known_good, differences, note_start, stored, wanted
 from deploy.serving.snapshot import Connect, Controls, all_connected, open_release, running_server
 from deploy.serving.start_record import forget_start, moved, remember_failure, remember_start, started_elsewhere
@@ -33,6 +33,8 @@ from deploy.waiting import Deadline, poll
 if TYPE_CHECKING:
     from deploy.client import Client
 
+_TRIES = 3  # to get ports that are free
+_NO_PORT = ("ddress already in use", "Failed to start HTTP", "Failed to BuildAndStart gRPC")  # what a server says without its port
 _HASTY = 0.5  # seconds of grace for a server that never served
 _GRACE = 5.0  # seconds from SIGTERM to SIGKILL, once running requests are done
 _REPLIES = 0.2  # seconds for replies on their way: the model is unloaded before the last one is written
@@ -160,6 +162,26 @@ def _start(spec: Spec, known_good: Spec, models: tuple[ResolvedModel, ...], line
     progress(f"backend {backend.name}: {choice.why}")
     preflight.check_readable(models, backend.user)
     backend.stage(spec, stored(known_good, models), progress)
+    for tried in range(1, _TRIES + 1):
+        try:
+            return _started(spec, known_good, models, lines, choice, progress=progress, connect=connect)
+        except StartFailed as e:
+            if tried == _TRIES or not _lost_port(known_good, e):
+                raise
+        progress("another program took a port that was free before the server had it: another one is taken")
+    raise AssertionError("the last try returns or raises")
+
+
+def _lost_port(spec: Spec, error: StartFailed) -> bool:
+    """Whether the server ended since a port that we chose wasn't free any more: it is chosen before the server has it,
+    and any program that connects to somewhere gets one of the same numbers from the system."""
+    ours = 0 in (spec.server.grpc_port, spec.server.rest_port)
+    return ours and any(words in line for line in error.logs.splitlines() for words in _NO_PORT)
+
+
+def _started(spec: Spec, known_good: Spec, models: tuple[ResolvedModel, ...], lines: Sequence[Line], choice: Choice, *,
+             progress: Progress, connect: Connect) -> RunningServer:
+    backend = choice.backend
     plan = make(backend.prepared(known_good), choice, models, config=digest(spec))
     backend.config(spec).write(plan.launch.files, plan.secrets)
     server, deadline = backend.server(plan.launch, progress), Deadline(spec.server.start_timeout)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from deploy import Repository, client, fleet, goldens, rollout, serving
-from deploy.backends import silent
+from deploy.backends import ports, silent
 from deploy.errors import ClientError, LockHeld, RolloutError, ServerError, SpecError
 from deploy.goldens import Golden
 from deploy.rollout.goals import current
@@ -59,17 +60,10 @@ def four(tmp_path: Path) -> Iterator[Spec]:
         yield spec
 
 
-def up(one: Spec) -> None:
-    try:
-        serving.up(one)
-    except ServerError:  # another program may take a free port between its choice and the start
-        serving.up(one)
-
-
 @contextmanager
 def running(spec: Spec) -> Iterator[Spec]:
     try:
-        started = fleet.everywhere(spec.members, lambda one, _: up(one))
+        started = fleet.everywhere(spec.members, lambda one, _: serving.up(one))
         assert not [result.error for result in started if result.error is not None]
         yield spec
     finally:
@@ -306,3 +300,26 @@ def kill(member: Spec) -> None:
     pid = server.describe()["pid"]
     os.kill(pid, signal.SIGKILL)
     assert poll(lambda: None if server.alive() else True, Deadline(10))
+
+
+@pytest.mark.parametrize("stolen", ["gRPC", "REST"])
+def test_a_free_port_that_another_program_takes_first_is_another_one(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stolen: str) -> None:
+    """On a busy machine: each connection that anybody opens has a number of the same range."""
+    publish(tmp_path, 1)
+    member = written(tmp_path, "a").members[0]
+    pick, tries = ports.pick, list[dict[str, int]]()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        def late(host: str, wanted: Mapping[str, int]) -> dict[str, int]:
+            free = pick(host, wanted)
+            tries.append(free if tries else {**free, stolen: other.getsockname()[1]})
+            return tries[-1]
+
+        monkeypatch.setattr(ports, "pick", late)
+        try:
+            told = list[str]()
+            up = serving.up(member, progress=told.append)
+            assert len(tries) == 2 and up.endpoint.grpc_port == tries[1]["gRPC"]
+            assert any("another program took a port" in sentence for sentence in told)
+        finally:
+            serving.down(member)
