@@ -148,5 +148,9 @@ def _pauses(before: Collection[str], waves: int) -> frozenset[int]:
         if match[1] and not 1 <= int(match[1]) <= waves:
             raise SpecError(f"there is no wave {match[1]}: there are {waves}",
                             hint="see rollout/waves in the spec", id="wrong-value")
+        if not match[1] and waves == 1:
+            raise SpecError("there is one wave, and none before which it could wait",
+                            hint="let rollout/waves have more than one, or wait before it begins: wave:1",
+                            id="wrong-value")
         pauses |= {int(match[1])} if match[1] else set(range(2, waves + 1))
     return frozenset(pauses)

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from deploy.client import Client
 
 _TRIES = 3  # to get ports that are free
-_NO_PORT = ("ddress already in use", "Failed to start HTTP", "Failed to BuildAndStart gRPC")  # what a server says without its port
+# What a server says that can't have a port
+_NO_PORT = ("ddress already in use", "Failed to start HTTP", "Failed to BuildAndStart gRPC")
 _HASTY = 0.5  # seconds of grace for a server that never served
 _GRACE = 5.0  # seconds from SIGTERM to SIGKILL, once running requests are done
 _REPLIES = 0.2  # seconds for replies on their way: the model is unloaded before the last one is written

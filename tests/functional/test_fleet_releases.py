@@ -124,6 +124,14 @@ def test_steps_that_there_are_not(four: Spec, before: str, says: str) -> None:
     assert fleet.history(four) == []
 
 
+def test_one_wave_has_nothing_to_wait_before(four: Spec) -> None:
+    one = written(four.path.parent, NAMES, waves="[100%]")
+    with pytest.raises(SpecError, match="there is one wave, and none before which it could wait"):
+        fleet.roll_out(one, "m", 2, pause_before=["wave"])
+    assert fleet.history(one) == []
+    assert fleet.roll_out(one, "m", 2, pause_before=["wave:1"]).ended.wave == 1
+
+
 def test_a_version_damaged_at_one_server_stops_before_any_is_told(tmp_path: Path) -> None:
     publish(tmp_path, 2)
     shutil.copytree(tmp_path / "models", tmp_path / "models-d")
