@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ class Target:
 @functools.cache
 def versions() -> tuple[str, ...]:
     """The versions that there are op lists of, ascending: `2.20`."""
-    return tuple(sorted((path.stem for path in LISTS.glob("[0-9]*.txt")), key=version_key))
+    return tuple(sorted({path.name.partition(".txt")[0] for path in LISTS.glob("[0-9]*.txt*")}, key=version_key))
 
 
 def of_version(text: str, *, libraries: frozenset[str] = OFFICIAL, gpu: bool = False) -> Target:
@@ -219,8 +220,11 @@ def op_list(version: str) -> OpList:
 
 
 def read(path: Path) -> list[list[str]]:
-    """The three sections of a list: facts, ops, kernels. One that is `like` another says what it adds and lacks."""
-    like, _, text = path.read_text().partition("\n")
+    """The three sections of a list: facts, ops, kernels. One that is `like` another says what it adds and lacks; the
+    newest is whole, and packed."""
+    packed = path.with_name(f"{path.name}.gz")
+    whole = gzip.decompress(packed.read_bytes()).decode() if packed.exists() else path.read_text()
+    like, _, text = whole.partition("\n")
     if not like.startswith("like "):
         return [section.splitlines() for section in f"{like}\n{text}".split("\n\n")]
     base = read(path.with_name(f"{like.split()[1]}.txt"))

@@ -9,8 +9,8 @@ Take the wheel `tensorflow`: that of `tensorflow-cpu` lacks most kernels of GPUs
 The file is text: lines `key values`, an empty line, then one line for each op: its name, a `!` behind it if it is
 stateful, and its attributes' names; an attribute that names functions has an `&`. After another empty line, one line
 for each op and device that has kernels: `Abs CPU T=float32,float64`; attributes that aren't named may be of any type.
-Releases are much alike: only the newest list is written out, an older one begins with `like 2.21` and has the lines
-that it lacks (`-`) and has (`+`).
+Releases are much alike: only the newest list is written out, and packed (`zless 2.21.txt.gz`); an older one begins with
+`like 2.21` and has the lines that it lacks (`-`) and has (`+`).
 Nothing is imported from the wheel: its shared library answers (TF_GetAllOpList, TF_GetAllRegisteredKernels), its header
 tells the graph versions, and TFLite's generated schema the builtin operators.
 
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import gzip
 import os
 import re
 import sys
@@ -61,21 +62,25 @@ def main() -> None:
     path.write_text("\n".join((f"tensorflow {version}", *_graph_versions(package), _xla_module(package),
                                *_tflite(package), "", *_lines(ops), "", *kernels)) + "\n")
     shorten(HERE)
-    sys.stdout.write(f"{path}: {len(ops)} ops, {path.stat().st_size} bytes\n"
+    sys.stdout.write(f"{path}: {len(ops)} ops\n"
                      f"{policy.add(ops)} new ops in {policy.FILE}\n")
 
 
 def shorten(directory: Path) -> None:
-    """Lists of a directory but the newest are written as their differences from it."""
-    paths = sorted(directory.glob("[0-9]*.txt"), key=lambda path: targets.version_key(path.stem))
-    lists = {path: targets.read(path) for path in paths}
+    """Lists of a directory but the newest are written as their differences from it; the newest is packed."""
+    names = {path.name.partition(".txt")[0] for path in directory.glob("[0-9]*.txt*")}
+    lists = {directory / f"{name}.txt": targets.read(directory / f"{name}.txt")
+             for name in sorted(names, key=targets.version_key)}
     newest, base = lists.popitem()
-    newest.write_text("\n\n".join("\n".join(lines) for lines in base) + "\n")
+    text = "\n\n".join("\n".join(lines) for lines in base) + "\n"
+    newest.with_name(f"{newest.name}.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
+    newest.unlink(missing_ok=True)
     for path, sections in lists.items():
         changes = ("\n".join((*(f"-{line}" for line in theirs if line not in {*ours}),
                               *(f"+{line}" for line in ours if line not in {*theirs})))
                    for ours, theirs in zip(sections, base, strict=True))
         path.write_text(f"like {newest.stem}\n" + "\n\n".join(changes) + "\n")
+        path.with_name(f"{path.name}.gz").unlink(missing_ok=True)
 
 
 def _lines(ops: Iterable[OpDef]) -> list[str]:
