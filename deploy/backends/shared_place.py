@@ -28,6 +28,7 @@ from deploy.backends.kubernetes import lease as cluster_leases
 from deploy.errors import LockHeld, ServerError
 from deploy.leases import HeldLease, Renewable
 from deploy.locks import Owner
+from deploy.render.kubernetes.naming import text_name
 from deploy.repository.stores import Store, owned
 from deploy.repository.stores.addresses import open_store
 from deploy.spec import KubernetesPart, Spec
@@ -200,4 +201,4 @@ class _ClusterPlace:
         cluster_leases.write_text(self._cluster, self._map(name), text)
 
     def _map(self, name: str) -> str:
-        return self._name if name == self._whole else cluster_leases.map_name(self._name, name)
+        return self._name if name == self._whole else text_name(self._name, name)

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from deploy.errors import SpecError
 from deploy.render import kubernetes
+from deploy.render.kubernetes.naming import text_name
 from deploy.spec import Spec, parse
 from deploy.types import All, Latest, ModelVersion, ServedModel, Specific
 
@@ -346,6 +348,18 @@ def test_a_role_names_the_objects_that_it_is_for() -> None:
         for rule in kubernetes.role(spec, verb, kubernetes.manifests(spec))["rules"]:
             if {"get", "patch"} & set(rule["verbs"]) and rule["resources"] == ["configmaps"]:
                 assert rule["resourceNames"] == ["serving-config"]
+
+
+def test_who_changes_a_server_may_use_the_lock_that_several_share() -> None:
+    spec = spec_of("models: {pvc: m}, namespace: ml")
+    shared = replace(spec, rollout=replace(spec.rollout, lock="kubernetes:ml/ops"))
+    elsewhere = replace(spec, rollout=replace(spec.rollout, lock="kubernetes:another/ops"))
+    rules = [kubernetes.role(one, "watch", [])["rules"] for one in (spec, elsewhere, shared)]
+    assert rules[0] == rules[1], "a Role is about one namespace"
+    more = [(r["resources"], r["verbs"], r.get("resourceNames")) for r in rules[2] if r not in rules[0]]
+    text = text_name("ops", "serving.ledger.jsonl")
+    assert more == [(["leases"], ["get", "update"], ["ops"]), (["configmaps"], ["get", "patch"], ["ops", text]),
+                    (["configmaps"], ["create"], None)]
 
 
 # -- bad input

@@ -3,7 +3,6 @@ server's: what the clocks of two operators' machines show doesn't matter."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 import socket
 from collections.abc import Iterator, Mapping
@@ -98,12 +97,6 @@ def read_text(cluster: Cluster, name: str) -> bytes:
 def write_text(cluster: Cluster, name: str, text: bytes) -> None:
     """At most 1 MiB. Raises ServerError."""
     cluster.apply({"apiVersion": MAP[0], "kind": MAP[1], "metadata": {"name": name}, "data": {_KEY: text.decode()}})
-
-
-def map_name(first: str, server: str) -> str:
-    """Of the ConfigMap for one of several servers: names that differ in what Kubernetes doesn't allow stay apart."""
-    allowed = re.sub(r"[^a-z0-9]+", "-", server.lower()).strip("-")[:100]
-    return f"{first}-{allowed}-{hashlib.sha256(server.encode()).hexdigest()[:6]}"
 
 
 @contextmanager

@@ -37,6 +37,12 @@ def object_name(spec: Spec) -> str:
     return f"{name[:_MOST - 7].rstrip('-')}-{hashlib.sha256(spec.name.encode()).hexdigest()[:6]}"
 
 
+def text_name(first: str, server: str) -> str:
+    """Of the ConfigMap beside a Lease: names that differ in what Kubernetes doesn't allow stay apart."""
+    allowed = re.sub(r"[^a-z0-9]+", "-", server.lower()).strip("-")[:100]
+    return f"{first}-{allowed}-{hashlib.sha256(server.encode()).hexdigest()[:6]}"
+
+
 def config_name(spec: Spec) -> str:
     """Of the ConfigMap with the server's config files."""
     return f"{object_name(spec)}-config"

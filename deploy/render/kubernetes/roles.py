@@ -6,8 +6,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from deploy.render.kubernetes.naming import Manifest, config_name, manifest, object_name, part_of, tls_secret_name
+from deploy.render.kubernetes.naming import (
+    Manifest,
+    config_name,
+    manifest,
+    object_name,
+    part_of,
+    text_name,
+    tls_secret_name,
+)
 from deploy.spec import Spec
+from deploy.spec.constraints import CLUSTER
 
 RoleVerb = Literal["up", "status", "logs", "doctor", "rollout", "down", "watch"]
 ROLE_VERBS: tuple[RoleVerb, ...] = get_args(RoleVerb)
@@ -95,6 +104,12 @@ def _lock(spec: Spec) -> Iterator[PolicyRule]:
     """The lock that all operators see. An object that isn't there yet has no name for a rule."""
     yield PolicyRule(*_RESOURCES["Lease"], ("get", "update"), (object_name(spec),))
     yield PolicyRule(*_RESOURCES["Lease"], ("create",))
+    namespace, _, name = (spec.rollout.lock or "").removeprefix(CLUSTER).partition("/")
+    if (spec.rollout.lock or "").startswith(CLUSTER) and namespace == (part_of(spec).namespace or namespace):
+        yield PolicyRule(*_RESOURCES["Lease"], ("get", "update"), (name,))
+        texts = (name, text_name(name, f"{spec.name}.ledger.jsonl"))  # of all servers, of this one
+        yield PolicyRule("", "configmaps", ("get", "patch"), texts)
+        yield PolicyRule("", "configmaps", ("create",))  # as server-side apply does the first time
 
 
 def _diagnose() -> Iterator[PolicyRule]:
