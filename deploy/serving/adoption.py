@@ -22,6 +22,7 @@ _LOADS = ":tensorflow:cc:saved_model:load_attempt_count"
 # Where nobody can say which labels there are: those that people use
 USUAL_LABELS = ("stable", "canary", "production", "prod", "current", "latest", "champion", "challenger", "blue",
                 "green")
+_PORTS = "check the address: gRPC is mostly port 8500, REST 8501; behind a proxy its path belongs to it"
 _NO_MODEL = "tfs-adopt-no-such-model"
 _COMING = (VersionState.UNKNOWN, VersionState.START, VersionState.LOADING)
 
@@ -60,10 +61,12 @@ def check_protocols(client: Client) -> None:
         except Rejected as e:
             if not unserved(e) or _NO_MODEL not in str(e.details.get("server")):  # another's 404 names no model
                 raise BadReply(f"{one.endpoint} is no TensorFlow Serving: asked for a model's status it says {e.code}",
-                               endpoint=one.endpoint, hint="check the address: gRPC is mostly port 8500, REST 8501",
-                               id="not-tensorflow-serving") from e
+                               endpoint=one.endpoint, hint=_PORTS, id="not-tensorflow-serving") from e
         except ClientError as e:
             e.message = e.message.removeprefix(f"status of {_NO_MODEL}: ")  # nobody has heard of it
+            if isinstance(e, BadReply) or "Failed parsing HTTP/2" in e.message:
+                raise BadReply(f"{one.endpoint} is no TensorFlow Serving: {e.message}", endpoint=one.endpoint,
+                               hint=_PORTS, id="not-tensorflow-serving") from e
             raise
 
 
@@ -96,6 +99,7 @@ def from_answers(client: Client, named: Mapping[str, str | None], labels: Iterab
                             "name it: a wrong one hangs it, and a model left out is gone",
                             hint=f"--model {name}=/its/base/path, as the server sees it; or name its config file: "
                                  "--config-file", id="base-path-unknown")
+        seen.check_base(name, base, versions_served(client, name))
         yield _model(client, name, base, {*labels, *USUAL_LABELS}, None)
     notes.extend(seen.unclaimed(base for base in bases.values() if base))
     if not seen.known:
@@ -207,6 +211,13 @@ class _Metrics:
         fitting = [base for base, there in self.loaded.items()
                    if PurePosixPath(base).name == name and versions and versions <= there]
         return fitting[0] if len(fitting) == 1 else None
+
+    def check_base(self, name: str, base: str, versions: frozenset[int]) -> None:
+        """Raises SpecError for a base path from which nothing was loaded, where it is clear which one it is."""
+        real = self.base_of(name, versions)
+        if real is not None and base.rstrip("/") not in self.loaded:
+            raise SpecError(f"by its metrics the server has loaded {name} from {real}, and nothing from {base}: a base "
+                            "path that isn't there hangs it", hint=f"--model {name}={real}", id="base-path-unknown")
 
     def others(self, client: Client, named: Mapping[str, str | None]) -> Iterator[tuple[str, str | None]]:
         """Models that are served and weren't named."""

@@ -123,7 +123,7 @@ def test_wrong_addresses_are_told_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(Unreachable, match=r"^no connection to 127\.0\.0\.1:1: "):
         serving.adopt(RemotePart(grpc="127.0.0.1:1"), path)
     with elsewhere(tmp_path / "there") as there, elsewhere(tmp_path / "other", {"m": 2}) as other:
-        with pytest.raises(Unreachable, match="Trying to connect an http1.x server"):
+        with pytest.raises(BadReply, match=f"127.0.0.1:{there.rest} is no TensorFlow Serving: .*http1.x server"):
             serving.adopt(RemotePart(grpc=f"127.0.0.1:{there.rest}"), path)
         with pytest.raises(BadReply, match="it doesn't speak HTTP"):
             serving.adopt(RemotePart(grpc=f"127.0.0.1:{there.grpc}", rest=f"http://127.0.0.1:{there.grpc}"), path)
@@ -140,10 +140,24 @@ def test_wrong_addresses_are_told_in_a_sentence(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_another_web_server_is_no_tensorflow_serving(tmp_path: Path) -> None:
+def test_a_base_path_that_the_server_has_not_loaded_from(tmp_path: Path) -> None:
+    with elsewhere(tmp_path / "there") as there:
+        with pytest.raises(SpecError, match="has loaded m from .*there/models/m, and nothing from /wrong: ") as e:
+            serving.adopt(part(there), tmp_path / "serving.yaml", Known({"m": "/wrong"}))
+        assert e.value.hint == f"--model m={there.models / 'm'}"
+
+
+@pytest.mark.parametrize("page", [None, b"<html>hello</html>", b"{}"])
+def test_another_web_server_is_no_tensorflow_serving(tmp_path: Path, page: bytes | None) -> None:
     class Other(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_error(404)
+            if page is None:
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
 
         def log_message(self, format: str, *args: object) -> None:
             """Nobody reads it."""
@@ -157,6 +171,7 @@ def test_another_web_server_is_no_tensorflow_serving(tmp_path: Path) -> None:
                                          rest=f"http://127.0.0.1:{web.server_address[1]}"),
                               tmp_path / "serving.yaml", Known({"m": str(there.models / "m")}))
             assert e.value.id == "not-tensorflow-serving", e.value
+            assert f"{web.server_address[1]} is no TensorFlow Serving: " in e.value.message
         finally:
             web.shutdown()
             thread.join()
