@@ -49,7 +49,7 @@ class FleetReleased:
         if ended.outcome == "paused":
             return (f"{r.model} waits before wave {ended.wave} of {len(r.waves)} (release {r.id}); go on: "
                     f"tfs rollout {r.model} --continue; or back: tfs rollout {r.model} --abort")
-        what = f"is served as before by {servers}" if ended.outcome == "undone" else (
+        what = f"is as it was before on {servers}" if ended.outcome == "undone" else (
             f"is back on {_versions(r.home.values())} on {servers}" if r.kind == "rollback" else
             f"is served in version {r.version} by {servers}")
         why = f": {ended.reason}" if ended.reason else ""
@@ -185,7 +185,7 @@ class FleetContext:
 def _raise_if_incomplete(released: FleetReleased, release: FleetRelease, *, asked_to_undo: bool) -> None:
     ended = released.ended
     if ended.outcome == "undone" and not asked_to_undo:
-        raise RolloutError(f"{release.model} is served as before by all servers{_but(ended)}: {ended.reason}",
+        raise RolloutError(f"{release.model} is as it was before on all servers{_but(ended)}: {ended.reason}",
                            hint="see the server's own release: tfs history --server NAME; tfs logs --server NAME",
                            id="release-undone", details=released.to_json())
     if ended.missing:

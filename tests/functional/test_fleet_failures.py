@@ -103,7 +103,7 @@ def test_a_server_that_loses_the_version_again_and_again_ends_the_release(
 
 def test_a_full_disk_on_the_way_forward_sends_all_back(three: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
     unwritable(monkeypatch, after="fleet_confirm", nth=2)
-    with pytest.raises(RolloutError, match=r"served as before by all servers: can't write the ledger"):
+    with pytest.raises(RolloutError, match=r"as it was before on all servers: can't write the ledger"):
         fleet.roll_out(three, "m", 2)
     assert served(three) == everywhere(1, "abc")
     monkeypatch.undo()
