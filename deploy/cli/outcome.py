@@ -32,6 +32,7 @@ EVIDENCE = ("said", "logs", "statuses", "differences")
 _OFFERS = ((ServerError, "tfs doctor", True), (SmokeFailed, "tfs doctor", True), (ClientError, "tfs status", True),
            (RolloutError, "tfs history", True), (LockHeld, "tfs status", True),
            (RepositoryError, "tfs repository list", False))
+_BEFORE_A_SPEC = frozenset({"tfs adopt"})  # they write one: what needs it can't help
 _NAMES_A_COMMAND = re.compile(r"\b(tfs|pip install|make|docker) [a-z'\[-]|(?<!\S)--[a-z]")
 
 
@@ -78,7 +79,7 @@ def offer(error: DeployError, words: Sequence[str]) -> str:
         return ""
     verb = _verb(words)
     for kind, command, by_spec in _OFFERS:
-        if isinstance(error, kind) and command != verb:
+        if isinstance(error, kind) and command != verb and not (by_spec and verb in _BEFORE_A_SPEC):
             return command + (_spec_of(words) if by_spec else "")
     if error.details.get("path"):  # in a spec
         return "tfs schema"

@@ -20,6 +20,7 @@ from deploy.errors import DeployError
     (errors.NotReady("m/1 isn't served"), "doctor", "tfs doctor --help"),
     (errors.BackendMissing("no engine", hint="pip install 'tfs-deploy[server]'"), "up", ""),
     (errors.Unreachable("no connection", hint="is it running?"), "smoke", "tfs status"),
+    (errors.Unreachable("no connection", hint="is it running?"), "adopt --grpc h:1", "tfs adopt --help"),
     (errors.RolloutError("given up"), "rollout m --to 2", "tfs history"),
     (errors.VersionNotFound("there is no m/2"), "diff m/1 m/2", "tfs repository list"),
     (errors.VersionNotFound("there is no m/2", hint="see `tfs repository list`"), "diff m/1 m/2", ""),
