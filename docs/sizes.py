@@ -26,6 +26,9 @@ FOR = {
     "gcs": "repositories in Google Cloud Storage",
     "azure": "repositories in Azure Blob Storage",
     "oci": "repositories in OCI registries",
+    "ssh": "repositories, servers' files and Docker hosts over SSH",
+    "kubernetes": "pods in a cluster",
+    "mlflow": "publishing from an MLflow registry",
     "sign": "signatures",
     "ui": "the page of servers and releases",
 }

@@ -44,9 +44,7 @@ def replace_pods_of(spec: Spec, chosen: ChosenServers, asked: ReplacementRequest
         tell({name: plan.to_json() for name, plan in plans.items()} if servers else plans[spec.short_name].to_json(),
              as_json, lambda: "\n".join(_text(plan, f"{name}: " if servers else "") for name, plan in plans.items()))
         return
-    done = dict[str, Replaced]()
-    for one in servers or (spec,):
-        done[one.short_name] = _replace(one, asked, as_json)
+    done = {one.short_name: _replace(one, asked, as_json) for one in servers or (spec,)}
     tell({name: each.to_json() for name, each in done.items()} if servers else done[spec.short_name].to_json(), as_json,
          lambda: "\n".join(each.text() for each in done.values()))
 
