@@ -77,7 +77,7 @@ class Generations:
     """The replicas of a server while they are replaced.
 
     begun: the place has been told. new, old: those that get traffic. wanted: how many there should be. held: no more
-    new ones are made, and no old one goes. all_new,
+    new ones are made, and no old one goes. coming: new ones that get no traffic yet. all_new,
     all_old: there are as many as wanted, each gets traffic, and none of the other kind is left. pending: what is still
     to come, in half a sentence. trouble: why waiting is of no use.
     """
@@ -87,6 +87,7 @@ class Generations:
     wanted: int
     held: bool
     begun: bool = True
+    coming: int = 0
     all_new: bool = False
     all_old: bool = False
     pending: str = ""

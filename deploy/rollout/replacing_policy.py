@@ -101,7 +101,7 @@ def _forward(snapshot: ReplacementSnapshot) -> ReplacementStep:
         if snapshot.proven.get(one.name) != one.instance:
             return Prove(one.name)
     if there.held:
-        if not there.new:
+        if there.coming or not there.new:
             return Wait(there.pending or "no new replica runs yet")
         if BEFORE not in snapshot.baked:
             return Bake(BEFORE)

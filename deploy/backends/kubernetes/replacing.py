@@ -223,6 +223,7 @@ class PodReplacement:
             tuple(r for p, r in new if r and p.ready), tuple(r for p, r in old if r and p.ready), workload.wanted,
             _is_held(live),
             begun=bool(new) or (live["metadata"].get("annotations") or {}).get(_FORM) == self.digest,
+            coming=sum(not p.ready for p, _ in new),
             all_new=settled and not old and ready[True] >= workload.wanted,
             all_old=settled and not new and ready[False] >= workload.wanted,
             pending="; ".join(f"the new pod {p.name}: {p.state}" for p, _ in new if not p.ready)
