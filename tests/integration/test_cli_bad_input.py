@@ -329,9 +329,9 @@ def interrupted(here: Path) -> Iterator[Callable[..., str]]:
                                  start_new_session=True, preexec_fn=_listen_to_ctrl_c,  # noqa: PLW1509 (no threads here)
                                  env={**os.environ, "PYTHONPATH": str(ROOT), **environment})
         left.append(child)
-        until(lambda: child.poll() is not None or seen(), "it gets there", seconds=60)
+        until(lambda: child.poll() is not None or seen(), "it gets there", seconds=180)
         os.killpg(child.pid, signal.SIGINT)
-        _, err = child.communicate(timeout=60)
+        _, err = child.communicate(timeout=180)
         assert child.returncode == 130, err
         return err
 
