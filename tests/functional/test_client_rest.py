@@ -225,7 +225,7 @@ def test_proxies_are_not_for_this_machine(stub: Stub, monkeypatch: pytest.Monkey
     with client.connect(stub.url) as made:
         assert made.status("m") == []
     with RestClient("http://serving.example:80") as far:
-        assert far._transport._session.proxies["http"] == "http://127.0.0.1:1"
+        assert far._transport.proxies["http"] == "http://127.0.0.1:1"
 
 
 def test_nobody_listens_and_somebody_else_listens() -> None:
