@@ -179,8 +179,8 @@ class FleetDriver:
         verb: Callable[[FleetServer, Progress], None] = {
             "stage": lambda server, tell: server.stage(release.version, tell),
             "change": lambda server, tell: server.change(release.version, f"{release.id} of all servers", wave, tell),
-            "bake": lambda server, tell: server.go_on(tell),
-            "finish": lambda server, tell: server.go_on(tell),
+            "bake": lambda server, tell: server.bake(tell),
+            "finish": lambda server, tell: server.finish(tell),
             "home": lambda server, tell: server.send_home(release, tell)}[do]
         results = self._everywhere(names, verb, STAGES if do == "stage" else BAKES)
         failed = {name: _reason(result) for name, result in zip(names, results, strict=True)

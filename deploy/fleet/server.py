@@ -178,10 +178,17 @@ class FleetServer:
         if released.ended.outcome == "paused":
             self._seen = ServerView(released.live, released.release)
 
-    def go_on(self, progress: Progress) -> None:
-        """From one pause to the next, or the end."""
+    def bake(self, progress: Progress) -> None:
+        """Watch it, move the label, watch it again."""
         self._seen = None
         rollout.go_on(self.spec, self.model, progress=progress, session=self._session)
+
+    def finish(self, progress: Progress) -> None:
+        """Unload what was left."""
+        self._seen = None
+        released = rollout.go_on(self.spec, self.model, progress=progress, session=self._session)
+        if released.ended.outcome == "done":
+            self._seen = ServerView(released.live)
 
     def send_home(self, release: FleetRelease, progress: Progress) -> None:
         """Back to what it served before the release; of a rollback, to the version that was settled when it began."""

@@ -224,10 +224,11 @@ class Repository:
         with failures.translated(f"write beside {mv}", str(self.store)):
             self.store.attachments().add(mv, attachment)
 
-    def attachments(self, mv: ModelVersion) -> list[Attachment]:
-        """A version's signatures and receipts, as they are kept, oldest first. Raises RepositoryError."""
+    def attachments(self, mv: ModelVersion, media_type: str | None = None) -> list[Attachment]:
+        """A version's signatures and receipts, as they are kept, oldest first; or those of one type. Raises
+        RepositoryError."""
         with self._reading():
-            return self.store.attachments().of(mv)
+            return self.store.attachments().of(mv, media_type)
 
     def clean(self, older_than: float = 3600.0) -> list[PurePath]:
         """Remove what crashed publishers left; returns the paths.

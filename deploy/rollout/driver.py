@@ -67,7 +67,7 @@ class Driver:
         server.tell = progress
         self._at = RolloutProgress.of(release, goal, known_good)
         self._waiting: Deadline | None = None
-        self._shown = Shown()  # just now, so that it needn't be asked again
+        self._shown = server.recent()  # so that it needn't be asked again
         self.live: Serving | None = None
         """What was served when it looked last."""
 
@@ -99,7 +99,8 @@ class Driver:
         goal, instance = self._at.goal, self._server.instance()
         names = {goal.label, *goal.before.labels, *goal.to.labels, *([goal.canary] if goal.canary else [])}
         names |= {*self._release.goal.labels, *filter(None, (self._release.options.get("canary"),))}
-        shown, self._shown = self._shown if instance == self._at.instance else Shown(), Shown()
+        same = not self._at.looked or instance == self._at.instance
+        shown, self._shown = self._shown if same else Shown(), Shown()
         statuses = self._server.statuses() if shown.statuses is None else shown.statuses
         before, self._at = self._at, self._at.on(instance, statuses)
         if before.restarted(instance) and before.trouble is None:

@@ -38,6 +38,15 @@ class Timeouts:
     patience: float = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a server has just shown. statuses: by version, None if it wasn't asked for them. labels: versions that those
+    resolve to that it was asked for, None for one that resolves to nothing."""
+
+    statuses: dict[int, VersionStatus] | None = None
+    labels: Mapping[str, int | None] = field(default_factory=dict)
+
+
 class LiveServer:
     """One model of one server.
 
@@ -56,6 +65,7 @@ class LiveServer:
         self.memory, self.instance, self._gone = memory, instance, gone
         self._control, self._others = control, others
         self._last: tuple[float, dict[int, VersionStatus]] = float("-inf"), {}
+        self._labels_seen = dict[str, tuple[float, int | None]]()
 
     tell: Callable[[str], None] = staticmethod(lambda _: None)
     lenient = False
@@ -82,14 +92,21 @@ class LiveServer:
 
     def recent_statuses(self) -> dict[int, VersionStatus]:
         """As they were a moment ago, if somebody asked then; else as `statuses`."""
-        at, statuses = self._last
-        return statuses if self.clock.monotonic() - at < _RECENT else self.statuses()
+        statuses = self.recent().statuses
+        return self.statuses() if statuses is None else statuses
+
+    def recent(self) -> Shown:
+        """What it has shown a moment ago."""
+        since, (at, statuses) = self.clock.monotonic() - _RECENT, self._last
+        return Shown(statuses if at > since else None, {
+            name: version for name, (seen, version) in self._labels_seen.items() if seen > since})
 
     def labels(self, names: Iterable[str]) -> dict[str, int]:
         """The versions that these labels resolve to over gRPC; without those that resolve to none."""
         versions: dict[str, int] = {}
         for name in sorted(set(names)):
             version = self._patiently(partial(self._resolve, self._control, name))
+            self._labels_seen[name] = self.clock.monotonic(), version
             if version is not None:
                 versions[name] = version
         return versions
@@ -130,15 +147,6 @@ class LiveServer:
         """What `ask` says, again while the server is away or busy. Raises the last error after `patience` seconds."""
         return patiently(ask, self.deadline(self.timeouts.patience), lambda e: busy(e) or (
             isinstance(e, Unreachable | TimedOut) and not self._gone()))
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What a server has just shown. statuses: by version, None if it wasn't asked for them. labels: versions that those
-    resolve to that it was asked for, None for one that resolves to nothing."""
-
-    statuses: dict[int, VersionStatus] | None = None
-    labels: Mapping[str, int | None] = field(default_factory=dict)
 
 
 def confirm(server: LiveServer, change: Change) -> Shown:

@@ -157,7 +157,7 @@ def signatures_of(repository: Repository, mv: ModelVersion) -> list[SignatureBun
     """All signatures of a version, oldest first, whosever they are. Those that can't be read are left out: anybody who
     can write beside a version may have put them there."""
     bundles = []
-    for attachment in repository.attachments(mv):
+    for attachment in repository.attachments(mv, BUNDLE):
         with suppress(Malformed):
             bundles += _signature(attachment, mv)
     return bundles

@@ -77,13 +77,7 @@ def smoke_test(target: str | Endpoint | Client, wanted: Sequence[ServedModel | s
         server = SmokedServer(connected, settings.timeout)
         tell = _Turns(progress)
         models = [_Model(CheckRun(server, only), model, facts, settings, tell) for model in wanted]
-        with ThreadPoolExecutor(max(1, min(settings.workers, len(models)))) as pool:
-            try:
-                list(pool.map(_Model.check, models))
-            except BaseException:
-                server.gone.update({RPC: "interrupted", REST: "interrupted"})  # the other thread asks nothing more
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        _check_all(models, server, min(settings.workers, len(models)))
         last = CheckRun(server, only)
         check_unknown_model(last)
         latencies = with_warmup([m for model in models for m in model.run.latencies], server,
@@ -96,6 +90,20 @@ def smoke_test(target: str | Endpoint | Client, wanted: Sequence[ServedModel | s
     gone = "; ".join(f"{protocol}: {why}" for protocol, why in server.gone.items())
     return SmokeReport(connected.endpoint, tuple(c for a in asked for c in a.checks),
                   latencies, time.perf_counter() - began, gone)
+
+
+def _check_all(models: Sequence[_Model], server: SmokedServer, workers: int) -> None:
+    if workers < 2:
+        for model in models:
+            model.check()
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            list(pool.map(_Model.check, models))
+        except BaseException:
+            server.gone.update({RPC: "interrupted", REST: "interrupted"})  # the other thread asks nothing more
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def planned_checks(wanted: Sequence[ServedModel | str], source: Source | Repository | None = None

@@ -30,8 +30,11 @@ class ModelledServer(FleetServer):
     def change(self, version: int, note: str, wave: int, progress: Progress) -> None:
         self.calls, self._at = self.calls + 1, ReleaseStage.TRIAL
 
-    def go_on(self, progress: Progress) -> None:
-        self.calls, self._at = self.calls + 1, ReleaseStage(self._at + 1)
+    def bake(self, progress: Progress) -> None:
+        self.calls, self._at = self.calls + 1, ReleaseStage.VERIFIED
+
+    def finish(self, progress: Progress) -> None:
+        self.calls, self._at = self.calls + 1, ReleaseStage.DONE
 
 
 @dataclass(frozen=True)

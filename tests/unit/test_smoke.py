@@ -204,7 +204,7 @@ def test_errors_have_to_come() -> None:
                               "tfs-smoke-no-such-model: unknown model"]
 
 
-@pytest.mark.parametrize("after", range(12))
+@pytest.mark.parametrize("after", range(11))
 def test_a_server_that_goes_away_leaves_a_whole_report(after: int) -> None:
     report = ask(Rpc(after=after), VersionFacts(CONTRACT, [GOLDEN]), {"stable": 1})
     assert not report.ok

@@ -52,8 +52,8 @@ class Attachments(Protocol):
         """Keep it; nothing happens if it is there already."""
         ...
 
-    def of(self, mv: ModelVersion) -> list[Attachment]:
-        """All of a version, oldest first; none for a version that isn't there. Raises Malformed where they are more, or
+    def of(self, mv: ModelVersion, media_type: str | None = None) -> list[Attachment]:
+        """All of a version, or all of one type, oldest first; none for a version that isn't there. Raises Malformed where they are more, or
         bigger, than makes sense."""
         ...
 
@@ -72,13 +72,13 @@ class NamedAttachments:
         name = f"{_place(mv)}/{attachment.digest}{_ENDS[attachment.media_type]}"
         self._store.put_if_absent(name, attachment.data)
 
-    def of(self, mv: ModelVersion) -> list[Attachment]:
-        there = [(item.changed, item.name, media_type) for item in islice(self._store.list(_place(mv)), MOST + 1)
-                 for media_type, end in _ENDS.items() if item.name.endswith(end)]
+    def of(self, mv: ModelVersion, media_type: str | None = None) -> list[Attachment]:
+        there = [(item.changed, item.name, kind) for item in islice(self._store.list(_place(mv)), MOST + 1)
+                 for kind, end in _ENDS.items() if item.name.endswith(end)]
         if len(there) > MOST:
             raise Malformed(f"{mv} in {self._store} has more than {MOST:,} signatures and receipts",
                             hint=f"look what writes into {_place(mv)}")
-        return [Attachment(media_type, self._read(name)) for _, name, media_type in sorted(there)]
+        return [Attachment(kind, self._read(name)) for _, name, kind in sorted(there) if media_type in (None, kind)]
 
     def remove(self, mv: ModelVersion) -> None:
         for item in list(self._store.list(_place(mv), deep=True)):

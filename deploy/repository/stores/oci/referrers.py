@@ -44,9 +44,9 @@ class ImageAttachments:
     def add(self, mv: ModelVersion, attachment: Attachment) -> None:
         attach(*self._subject(mv), attachment.media_type, attachment.data)
 
-    def of(self, mv: ModelVersion) -> list[Attachment]:
+    def of(self, mv: ModelVersion, media_type: str | None = None) -> list[Attachment]:
         try:
-            referrers = attached(*self._subject(mv), {BUNDLE, STATEMENT})
+            referrers = attached(*self._subject(mv), {media_type} if media_type else {BUNDLE, STATEMENT})
         except FileNotFoundError:
             return []
         return [Attachment(referrer.media_type, referrer.data) for referrer in referrers]
