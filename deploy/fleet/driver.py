@@ -38,6 +38,7 @@ from deploy.fleet.policy import (
 from deploy.fleet.server import FleetServer
 from deploy.leases import LOST
 from deploy.rollout import Unfinished
+from deploy.rollout.context import Once
 from deploy.spec import Spec
 from deploy.state import FleetRelease, Ledger
 from deploy.state import fleet_release as recorded
@@ -199,12 +200,12 @@ class FleetDriver:
 
     def _everywhere(self, names: Sequence[str], verb: Callable[[FleetServer, Progress], Any], at_once: int
                     ) -> tuple[ServerResult[Any], ...]:
-        stop, servers, listening_for = threading.Event(), self._servers, _forwarding()
+        stop, servers, listening_for, once = threading.Event(), self._servers, _forwarding(), Once()
         by_name = {servers[name].spec.name: servers[name] for name in names}
 
         def one(spec: Spec, tell: Progress) -> Any:
             server = by_name[spec.name]
-            with listening_for(server.name), server.kept(connected=len(servers) <= MOST_KEPT):
+            with listening_for(server.name), server.kept(once, connected=len(servers) <= MOST_KEPT):
                 return verb(server, tell)
 
         results = everywhere([servers[name].spec for name in names], one, progress=self._progress, at_once=at_once,

@@ -17,7 +17,7 @@ from deploy import rollout
 from deploy.backends import Progress, preferred
 from deploy.errors import ClientError, RolloutError, ServerError
 from deploy.fleet.policy import MemberState, ReleaseStage
-from deploy.rollout.context import ServerSession, known_good_of, rollout_context
+from deploy.rollout.context import Once, ServerSession, known_good_of, rollout_context
 from deploy.rollout.goals import current, model_of
 from deploy.rollout.plan import backward_goal, strategy_of
 from deploy.spec import Spec
@@ -63,12 +63,14 @@ class FleetServer:
         self._session.disconnect()
 
     @contextmanager
-    def kept(self, *, connected: bool) -> Iterator[None]:
-        """One step of the release. connected: whether connections are kept for the next one."""
+    def kept(self, once: Once, *, connected: bool) -> Iterator[None]:
+        """One step of the release. once: of all servers. connected: whether connections are kept for the next one."""
+        self._session.once = once
         try:
             yield
         finally:
             self._session.ledger.forget()
+            self._session.once = Once()
             if not connected:
                 self.close()
 

@@ -60,7 +60,7 @@ class _Checks:
         settings = Settings(timeout=limits.timeout, absolute=limits.absolute, relative=limits.relative, repeats=0)
 
         def ask(connected: Client) -> str:
-            report = smoke.smoke_test(connected, [desired], self._source(desired), settings)
+            report = smoke.smoke_test(connected, [desired], lambda mv: self._facts(mv.version), settings)
             report.raise_if_failed()
             return report.summary
 
@@ -178,11 +178,11 @@ class _Checks:
         return ref.version or self._context.live_server.labels([ref.label or ""]).get(ref.label or "")
 
     def _facts(self, version: int | None) -> VersionFacts | None:
-        tflite = self._context.spec.server.prefers_tflite
-        return versions_of(self._context.model).find_facts(version, tflite=tflite) if version else None
-
-    def _source(self, desired: ServedModel) -> smoke.Source:
-        return smoke.source_of(self._context.spec, [desired])
+        if not version:
+            return None
+        tflite, model = self._context.spec.server.prefers_tflite, self._context.model
+        return self._context.once(("facts", model.base_path, version, tflite),
+                                  lambda: versions_of(model).find_facts(version, tflite=tflite))
 
     def _keep(self, trial: CanaryTrial, report: CanaryReport) -> Path:
         """Write the report as JSON and as a page."""

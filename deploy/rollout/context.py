@@ -3,11 +3,12 @@ server is down, what it starts from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from deploy import backends, client, serving
 from deploy.backends import Server
@@ -36,7 +37,8 @@ _GOING = 3.0  # seconds until a replica that was ended is known to be gone
 
 @dataclass(frozen=True, slots=True)
 class RolloutContext:
-    """Everything that a release of one model works with. model: as the spec's file says. brief: see ServerSession."""
+    """Everything that a release of one model works with. model: as the spec's file says. brief, once: see
+    ServerSession."""
 
     spec: Spec
     model: ServedModel
@@ -44,7 +46,8 @@ class RolloutContext:
     clients: Callable[[], Sequence[Client]]
     live_server: LiveServer
     ledger: Ledger
-    brief: bool = False
+    brief: bool
+    once: Once
 
     @property
     def client(self) -> Client:
@@ -102,15 +105,34 @@ def running(spec: Spec) -> bool:
     return server is not None and server.alive()
 
 
+class Once:
+    """What is looked for in files, by the first who asks; the others get what that one saw. For one step of a release
+    of many servers, which mostly have the same versions: a version is read, and verified, once for all of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen = dict[Hashable, tuple[threading.Lock, list[Any]]]()
+
+    def __call__(self, key: Hashable, look: Callable[[], T]) -> T:
+        """key: names what `look` looks for, with the place. What it raises is nobody else's."""
+        with self._lock:
+            turn, seen = self._seen.setdefault(key, (threading.Lock(), []))
+        with turn:
+            if not seen:
+                seen.append(look())
+            answer: T = seen[0]
+            return answer
+
+
 class ServerSession:
     """What several operations on one server keep from one to the next: its connections, and its ledger as it was read.
 
     For one thread at a time; disconnect it in the end. brief: other servers have been asked about the same version at
-    length, so that a few latencies are enough where they are good.
+    length, so that a few latencies are enough where they are good. once: shared with those that are asked now.
     """
 
     def __init__(self, spec: Spec, *, brief: bool = False) -> None:
-        self.brief = brief
+        self.brief, self.once = brief, Once()
         self.ledger, self._timeout = ledger_of(spec), spec.smoke.timeout
         self._at: Endpoint | None = None
         self._client: Client | None = None
@@ -157,7 +179,7 @@ def rollout_context(spec: Spec, name: str, session: ServerSession | None = None)
             several = LiveReplicas(name, file, server.replicas, partial(client.connect, timeout=spec.smoke.timeout),
                                    timeouts=timeouts)
             stack.callback(several.close)
-            yield RolloutContext(spec, model, server, several.clients, several, kept.ledger, kept.brief)
+            yield RolloutContext(spec, model, server, several.clients, several, kept.ledger, kept.brief, kept.once)
             return
         connected = kept.client(server.endpoint)
         assert connected.rpc is not None
@@ -165,7 +187,7 @@ def rollout_context(spec: Spec, name: str, session: ServerSession | None = None)
         live_server = LiveServer(
             name, connected.rpc, file, others=[connected.rest] if connected.rest else [], memory=memory, gone=gone,
             instance=instance, timeouts=timeouts)
-        yield RolloutContext(spec, model, server, lambda: [connected], live_server, kept.ledger, kept.brief)
+        yield RolloutContext(spec, model, server, lambda: [connected], live_server, kept.ledger, kept.brief, kept.once)
 
 
 # -- while the server is down, perhaps because of the very version that was rolled out: what it starts from

@@ -145,9 +145,11 @@ def _fetched(context: RolloutContext, goal: Goal, progress: Callable[[str], None
 
 
 def _verified(context: RolloutContext, goal: Goal, version: StoredVersion, findings: Findings) -> None:
+    spec = context.spec
     if version.mv.version not in goal.before.versions:  # what is loaded already keeps nobody from going back to it
-        check_signed(context.spec, version)
-    if not version.check():
+        context.once(("signed", str(version.repository.store), version.mv, tuple(spec.signed_by)),
+                     lambda: check_signed(spec, version))
+    if not context.once(("whole", str(version.repository.store), version.mv), version.check):
         findings.notes.append(f"{version} has no manifest: it is whole, but nobody can say whether it was changed")
 
 

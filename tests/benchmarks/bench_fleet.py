@@ -50,9 +50,8 @@ def _status(count: int, rounds: int) -> dict[str, object]:
 
 
 def _release(count: int) -> dict[str, object]:
-    """Bake times are 0, and nobody compares latencies: clients and servers share a machine."""
-    part = {"soak": 0.0, "hold": 0.0, "waves": [1, "25%", "100%"], "max_unavailable": "25%",
-            "compare": {"latency": 1e3}}
+    """Bake times are 0. Latencies are compared, although clients and servers share a machine."""
+    part = {"soak": 0.0, "hold": 0.0, "waves": [1, "25%", "100%"], "max_unavailable": "25%"}
     with tempfile.TemporaryDirectory() as directory, echo_fleet(Path(directory), count, rollout=part) as spec:
         measured("up", "--spec", str(spec))
         began = time.perf_counter()

@@ -53,8 +53,8 @@ class Attachments(Protocol):
         ...
 
     def of(self, mv: ModelVersion, media_type: str | None = None) -> list[Attachment]:
-        """All of a version, or all of one type, oldest first; none for a version that isn't there. Raises Malformed where they are more, or
-        bigger, than makes sense."""
+        """All of a version, or all of one type, oldest first; none for a version that isn't there. Raises Malformed
+        where they are more, or bigger, than makes sense."""
         ...
 
     def remove(self, mv: ModelVersion) -> None:
