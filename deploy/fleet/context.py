@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from deploy.backends import Progress
@@ -15,6 +15,7 @@ from deploy.fleet.policy import size
 from deploy.fleet.server import FleetServer, ServerView
 from deploy.locks import whoami
 from deploy.rollout.goals import model_of
+from deploy.rollout.running import leave_receipts
 from deploy.spec import Spec
 from deploy.state import FleetRelease, Ledger, changing_all, fleet_releases
 from deploy.state import fleet_release as recorded
@@ -170,9 +171,24 @@ class FleetContext:
         if ended.outcome == "done" and not release.some and len(set(release.home.values())) < 2:
             self._remember(next((server for server in servers if server.name not in ended.missing), None),
                            back=release.kind == "rollback")
+        if not driver.release.open:
+            self._leave_receipt(driver.release)
         released = FleetReleased(driver.release, ended)
         _raise_if_incomplete(released, driver.release, asked_to_undo=asked_to_undo)
         return released
+
+    def _leave_receipt(self, release: FleetRelease) -> None:
+        """One beside the version, however many servers there are: with what was found on the first of them."""
+        for name in (name for wave in release.waves for name in wave if name in self.servers):
+            server = self.servers[name]
+            with suppress(RolloutError):  # its ledger can't be read: another one's can
+                if (last := server.last_release(release.version)) is not None:
+                    own, lines = last
+                    told = replace(own, id=release.id, kind=release.kind, note=release.note, began=release.began,
+                                   ended=release.ended, outcome=release.outcome, reason=release.reason, by=release.by)
+                    leave_receipts(server.spec, model_of(server.spec, self.model), own, lines, self.progress,
+                                   of_all=(self.spec.name, told))
+                    return
 
     def _remember(self, server: FleetServer | None, *, back: bool) -> None:
         """What all of them serve now, for those that join later."""

@@ -22,6 +22,7 @@ from deploy.rollout.goals import current, model_of
 from deploy.rollout.plan import backward_goal, strategy_of
 from deploy.spec import Spec
 from deploy.state import FleetRelease, Release, releases, started_from
+from deploy.state.lines import Line
 from deploy.types import Serving, Specific
 
 _PATIENCE = 2.0  # seconds for a server that is only looked at
@@ -48,7 +49,7 @@ class FleetServer:
 
     def __init__(self, spec: Spec, model: str) -> None:
         self.spec, self.model, self.name, self._allow = spec, model, spec.short_name, ""
-        self._session = ServerSession(spec)
+        self._session = ServerSession(spec, receipts=False)
         self._seen: ServerView | None = None
 
     def adjust(self, allow_breaking: str, **rollout_part: Any) -> None:
@@ -149,6 +150,12 @@ class FleetServer:
         if serving is None and isinstance(model.versions, Specific) and preferred(self.spec).capabilities.starts:
             return Serving(frozenset(model.versions.versions), model.labels)
         return serving
+
+    def last_release(self, version: int) -> tuple[Release, list[Line]] | None:
+        """Its own last release of the model to a version, and the lines of its ledger. Raises RolloutError."""
+        lines = self._session.ledger.read()
+        own = next((r for r in reversed(releases(lines, self.model)) if r.version == version), None)
+        return None if own is None else (own, lines)
 
     def _was_released(self) -> bool:
         return bool(releases(self._session.ledger.read(), self.model))

@@ -37,7 +37,7 @@ _GOING = 3.0  # seconds until a replica that was ended is known to be gone
 
 @dataclass(frozen=True, slots=True)
 class RolloutContext:
-    """Everything that a release of one model works with. model: as the spec's file says. brief, once: see
+    """Everything that a release of one model works with. model: as the spec's file says. brief, once, receipts: see
     ServerSession."""
 
     spec: Spec
@@ -48,6 +48,7 @@ class RolloutContext:
     ledger: Ledger
     brief: bool
     once: Once
+    receipts: bool = True
 
     @property
     def client(self) -> Client:
@@ -129,10 +130,11 @@ class ServerSession:
 
     For one thread at a time; disconnect it in the end. brief: other servers have been asked about the same version at
     length, so that a few latencies are enough where they are good. once: shared with those that are asked now.
+    receipts: whether a release that ends is noted beside its version; of several servers, somebody else does it once.
     """
 
-    def __init__(self, spec: Spec, *, brief: bool = False) -> None:
-        self.brief, self.once = brief, Once()
+    def __init__(self, spec: Spec, *, brief: bool = False, receipts: bool = True) -> None:
+        self.brief, self.once, self.receipts = brief, Once(), receipts
         self.ledger, self._timeout = ledger_of(spec), spec.smoke.timeout
         self._at: Endpoint | None = None
         self._client: Client | None = None
@@ -179,7 +181,8 @@ def rollout_context(spec: Spec, name: str, session: ServerSession | None = None)
             several = LiveReplicas(name, file, server.replicas, partial(client.connect, timeout=spec.smoke.timeout),
                                    timeouts=timeouts)
             stack.callback(several.close)
-            yield RolloutContext(spec, model, server, several.clients, several, kept.ledger, kept.brief, kept.once)
+            yield RolloutContext(spec, model, server, several.clients, several, kept.ledger, kept.brief, kept.once,
+                                 kept.receipts)
             return
         connected = kept.client(server.endpoint)
         assert connected.rpc is not None
@@ -187,7 +190,8 @@ def rollout_context(spec: Spec, name: str, session: ServerSession | None = None)
         live_server = LiveServer(
             name, connected.rpc, file, others=[connected.rest] if connected.rest else [], memory=memory, gone=gone,
             instance=instance, timeouts=timeouts)
-        yield RolloutContext(spec, model, server, lambda: [connected], live_server, kept.ledger, kept.brief, kept.once)
+        yield RolloutContext(spec, model, server, lambda: [connected], live_server, kept.ledger, kept.brief, kept.once,
+                             kept.receipts)
 
 
 # -- while the server is down, perhaps because of the very version that was rolled out: what it starts from

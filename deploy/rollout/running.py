@@ -46,7 +46,7 @@ from deploy.state import Ledger, Release, changing, ledger_of, releases
 from deploy.state.ledger import append_if_possible
 from deploy.state.lines import Line
 from deploy.state.release import Kind, after
-from deploy.types import ModelVersion, Serving
+from deploy.types import ModelVersion, ServedModel, Serving
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,26 +230,30 @@ def _drive(context: RolloutContext, release: Release, goal: Goal, progress: Prog
     ended = driver.run()
     lines = context.ledger.read()
     recorded = next((r for r in releases(lines) if r.id == release.id), release)
-    if not recorded.open:
-        _leave_receipts(context, recorded, lines, progress)
+    if not recorded.open and context.receipts:
+        leave_receipts(context.spec, context.model, recorded, lines, progress)
     if ended.outcome == "undone" and not asked_to_undo:
         raise RolloutError(f"{release.model} is served as before, {release.before}: {ended.reason}", hint=ended.hint,
                            id="release-undone", details={**ended.details, "release": release.id, "outcome": "undone"})
     return Released(recorded, ended, plan, driver.live)
 
 
-def _leave_receipts(context: RolloutContext, release: Release, lines: Sequence[Line], progress: Progress) -> None:
-    """Write down beside the version what became of it. A release isn't undone because that can't be written."""
-    stored, spec = versions_of(context.model), context.spec
+def leave_receipts(spec: Spec, model: ServedModel, release: Release, lines: Sequence[Line], progress: Progress, *,
+                   of_all: tuple[str, Release] | None = None) -> None:
+    """Write down beside the version what became of it. A release isn't undone because that can't be written.
+
+    of_all: the name of all servers and their release, of which this was the part of one.
+    """
+    stored = versions_of(model)
     if not stored.here:
         return
     verdicts = {str(line["check"]): str(line.get("found", "")) for line in lines
                 if line["event"] == "passed" and line.get("release") == release.id}
+    name, told = of_all or (spec.name, release)
     remote = spec.remote if stored.repository.root == spec.repository else None
     for place in (stored.repository, *([Repository(remote)] if remote else [])):
         try:
-            receipts.released(place, ModelVersion(stored.name, release.version), release, server=spec.name,
-                              verdicts=verdicts)
+            receipts.released(place, ModelVersion(stored.name, told.version), told, server=name, verdicts=verdicts)
         except DeployError as error:
             progress(f"no receipt in {place.store}: {error.message}")
 

@@ -20,11 +20,12 @@ from deploy.backends import ports, silent
 from deploy.errors import ClientError, LockHeld, RolloutError, ServerError, SpecError
 from deploy.goldens import Golden
 from deploy.rollout.goals import current
+from deploy.signing import receipts_of
 from deploy.spec import Spec, load_spec
 from deploy.state import changing_all, ledger_of
 from deploy.state.ledger import listening
 from deploy.state.lines import Line
-from deploy.types import ModelRef, VersionState
+from deploy.types import ModelRef, ModelVersion, VersionState
 from deploy.waiting import Deadline, poll
 from tests.support.repository import savedmodel
 
@@ -90,6 +91,18 @@ def everywhere(version: int, names: str = NAMES) -> dict[str, tuple[list[int], d
 
 def steps(spec: Spec) -> list[tuple[str, str]]:
     return [(line["do"], "".join(line["servers"])) for line in ledger_of(spec).read() if line["event"] == "fleet_apply"]
+
+
+def test_a_release_of_all_leaves_one_receipt(four: Spec, tmp_path: Path) -> None:
+    """However many servers there are: a version can't have more than a thousand."""
+    fleet.roll_out(four, "m", 2, note="new rows")
+    fleet.roll_back(four, "m")
+    place = Repository(tmp_path / "models")
+    (forth,) = receipts_of(place, ModelVersion("m", 2))
+    (back,) = receipts_of(place, ModelVersion("m", 1))
+    assert forth.kind == back.kind == "rollout"
+    assert forth.result == f"rollout on {four.name} done" and any("gate" in each for each in forth.passed)
+    assert any("new rows" in note for note in forth.notes) and "rollback" in back.result
 
 
 def test_waves_and_back(four: Spec) -> None:
