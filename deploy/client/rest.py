@@ -41,6 +41,12 @@ class Reply:
     body: bytes
 
 
+def load() -> None:
+    """Load now what the first request loads: threads that begin that at the same time find half of a package."""
+    import requests.adapters
+    import requests.utils  # noqa: F401
+
+
 class Transport:
     """Sends requests to one base URL. Thread-safe.
 
