@@ -98,7 +98,7 @@ def load(engine: OtherEngine, image: str = _IMAGE) -> str:
     if not here.has_image(image):
         absent(f"there is no image {image}: .ci/base-image makes it")
     if not there.has_image(image):
-        there.client.images.load(cast("IO[bytes]", here.client.images.get(image).save(named=True)))
+        there.client.images.load(cast("IO[bytes]", here.client.images.get(image).save(named=image)))
     return image
 
 
