@@ -12,11 +12,11 @@ from pathlib import Path
 
 NAMES = {
     "modelserver": {
-        "ai-edge-litert", "backports-strenum", "flatbuffers", "google-crc32c", "hpack", "httptools", "lazy-loader",
+        "ai-edge-litert", "backports-strenum", "flatbuffers", "google-crc32c", "hpack", "httptools",
         "ml-dtypes", "numpy", "orjson", "protobuf", "pysimdjson", "tensorflow", "tensorflow-cpu", "tqdm",
         "typing-extensions", "uvloop"},
     "tfs": {
-        "blake3", "certifi", "charset-normalizer", "click", "docker", "google-crc32c", "grpcio", "idna", "lazy-loader",
+        "blake3", "certifi", "charset-normalizer", "click", "docker", "google-crc32c", "grpcio", "idna",
         "markdown-it-py", "mdurl", "ml-dtypes", "msgspec", "numpy", "orjson", "packaging", "protobuf", "psutil",
         "pygments", "pyyaml", "requests", "rich", "typing-extensions", "urllib3",
         # repositories in object stores and on other machines, signatures
