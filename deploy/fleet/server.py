@@ -20,6 +20,7 @@ from deploy.fleet.policy import MemberState, ReleaseStage
 from deploy.rollout.context import Once, ServerSession, known_good_of, rollout_context
 from deploy.rollout.goals import current, model_of
 from deploy.rollout.plan import backward_goal, strategy_of
+from deploy.serving.snapshot import open_release
 from deploy.spec import Spec
 from deploy.state import FleetRelease, Release, releases, started_from
 from deploy.state.lines import Line
@@ -89,7 +90,7 @@ class FleetServer:
         return self._seen
 
     def _own(self) -> Release | None:
-        return next((r for r in reversed(releases(self._session.ledger.read(), self.model)) if r.open), None)
+        return open_release(self._session.ledger.read(), self.model)
 
     @property
     def _impatient(self) -> Spec:

@@ -16,8 +16,9 @@ from deploy.rollout import configs
 from deploy.rollout.freezing import refuse_frozen
 from deploy.rollout.replacing_driver import Replaced, ReplacementDriver, ReplacementPlan
 from deploy.serving import planning, resolving
+from deploy.serving.snapshot import open_release
 from deploy.spec import Spec
-from deploy.state import changing, ledger_of, releases
+from deploy.state import changing, ledger_of
 from deploy.state.ledger import utc_now
 from deploy.types import Serving, Specific
 
@@ -57,7 +58,7 @@ def replace_replicas(spec: Spec, *, force: bool = False, note: str = "", despite
                 return Replaced(spec.name, "none", change)
             _refuse_other_models(spec, plan)
             plan.await_steady()
-            record = _begin(spec, plan, note or despite_freeze)
+            record = _begin(spec, plan, change, note or despite_freeze)
         else:
             progress(f"going on with replacement {record.id}, begun {record.since} by {record.by}")
         return ReplacementDriver(spec, plan, record, progress, force=force).run(change)
@@ -78,24 +79,21 @@ def abort_replacement(spec: Spec, reason: str = "aborted", *, progress: Progress
 def _planned(spec: Spec, progress: Progress) -> ReplacementPlan:
     known_good = resolving.as_known_good(spec)
     models = resolving.wanted(known_good, progress)
-    choice = planning.choose_backend(spec, progress)
-    launch = planning.make(choice.backend.prepared(known_good), choice, models, config=planning.digest(spec)).launch
-    return ReplacementPlan(backends.replacement_of(spec, launch, progress), models, known_good, progress)
+    return ReplacementPlan(planning.replacement(spec, known_good, models, progress), models, known_good, progress)
 
 
-def _begin(spec: Spec, plan: ReplacementPlan, note: str) -> ReplacementRecord:
+def _begin(spec: Spec, plan: ReplacementPlan, change: ServerChange, note: str) -> ReplacementRecord:
     ledger, me = ledger_of(spec), whoami()
     number = 1 + sum(line["event"] == "replace_begin" for line in ledger.read())
     record = plan.replacement.prepared(ReplacementRecord(
         f"p{number}", plan.replacement.digest, me["by"], utc_now().isoformat(timespec="seconds"), note))
     plan.replacement.write(record)
-    ledger.append("replace_begin", replacement=record.id, by=me, note=note,
-                  change=plan.replacement.change(force=True).to_json())
+    ledger.append("replace_begin", replacement=record.id, by=me, note=note, change=change.to_json())
     return record
 
 
 def _refuse_open_release(spec: Spec) -> None:
-    unfinished = next((r for r in reversed(releases(ledger_of(spec).read())) if r.open), None)
+    unfinished = open_release(ledger_of(spec).read())
     if unfinished is not None:
         raise LockHeld(f"{unfinished.kind} {unfinished.id} of {unfinished.model} to version {unfinished.version} is "
                        "open, and versions and pods aren't changed at once", by=str(unfinished.by.get("by", "unknown")),

@@ -93,7 +93,7 @@ class ReplacementDriver:
             self._go_back("interrupted")
         if self._record.undoing:
             undone = self.undo(self._record.undoing)
-            raise RolloutError(f"{undone.text()}", hint=self._hint, id="replacement-undone",
+            raise RolloutError(undone.text(), hint=self._hint, id="replacement-undone",
                                details={**self._details, "replacement": undone.id, "outcome": "undone"})
         self._replacement.apply(force=self._force)
         self._end("done")

@@ -39,7 +39,7 @@ from deploy.rollout.plan import (
     strategy_of,
 )
 from deploy.rollout.watching import mend
-from deploy.serving.snapshot import running_server
+from deploy.serving.snapshot import open_release, running_server
 from deploy.signing import receipts
 from deploy.spec import Spec
 from deploy.state import Ledger, Release, changing, ledger_of, releases
@@ -259,7 +259,7 @@ def leave_receipts(spec: Spec, model: ServedModel, release: Release, lines: Sequ
 
 
 def _open(ledger: Ledger) -> Release | None:
-    return next((r for r in reversed(releases(ledger.read())) if r.open), None)
+    return open_release(ledger.read())
 
 
 def _required(ledger: Ledger, model: str) -> Release:

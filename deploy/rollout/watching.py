@@ -26,10 +26,10 @@ from deploy.rollout.actions import COMING
 from deploy.rollout.configs import ConfigFile
 from deploy.rollout.policy import PERMANENTLY_FAILED
 from deploy.rollout.restoring import restore
-from deploy.serving.snapshot import running_server
+from deploy.serving.snapshot import open_release, running_server
 from deploy.serving.taking_over import check_named
 from deploy.spec import Spec
-from deploy.state import Ledger, changing, ledger_of, releases
+from deploy.state import Ledger, changing, ledger_of
 from deploy.state.release import proven
 from deploy.types import ModelRef, ServedModel, Serving, Specific, VersionStatus
 from deploy.waiting import Deadline, poll
@@ -66,7 +66,7 @@ def watch(spec: Spec, *, progress: Progress | None = None) -> Watched:
     with changing(spec, "watch"):
         ledger = ledger_of(spec)
         lines = ledger.read()
-        unfinished = next((r for r in reversed(releases(lines)) if r.open), None)
+        unfinished = open_release(lines)
         if unfinished is not None:
             return Watched(spec.name, "release", (
                 f"{unfinished.kind} {unfinished.id} of {unfinished.model} to version {unfinished.version} is open (tfs "

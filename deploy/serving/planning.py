@@ -20,6 +20,7 @@ from deploy.spec import Spec, check_alone
 from deploy.types import Specific
 
 if TYPE_CHECKING:
+    from deploy.backends import Replacement
     from deploy.checks import Target
 
 CONFIG_LABEL = f"{LABEL}.config"
@@ -92,6 +93,14 @@ def choose_backend(spec: Spec, progress: Progress | None = None, *, pull: bool =
             return Choice(backend, why or "; ".join(refusals))
     raise BackendMissing(f"nothing here can serve: {'; and '.join(refusals)}",
                          hint="start Docker, or pip install 'tfs-deploy[server,tensorflow]'")
+
+
+def replacement(spec: Spec, known_good: Spec, models: Iterable[ResolvedModel], progress: Progress) -> Replacement:
+    """The spec's server, which runs, and what it would be started as now. known_good: the spec with what is served.
+    Raises ServerError where a server that runs can't get another configuration."""
+    choice = choose_backend(spec, progress)
+    launch = make(choice.backend.prepared(known_good), choice, models, config=digest(spec)).launch
+    return backends.replacement_of(spec, launch, progress)
 
 
 def make(spec: Spec, choice: Choice, models: Iterable[ResolvedModel] = (), *, config: str | None = None) -> ServerPlan:

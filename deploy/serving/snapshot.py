@@ -139,6 +139,6 @@ def running_server(spec: Spec) -> Server:
     raise ServerError(f"{spec.name} isn't running", hint="start it: tfs up", id="not-running")
 
 
-def open_release(lines: Iterable[Line], model: str) -> Release | None:
-    """The release of a model that isn't finished; None if there is none."""
+def open_release(lines: Iterable[Line], model: str | None = None) -> Release | None:
+    """The release (of a model) that isn't finished; None if there is none."""
     return next((r for r in reversed(releases(lines, model)) if r.open), None)

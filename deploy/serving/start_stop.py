@@ -20,7 +20,7 @@ from deploy.errors import ClientError, DeployError, Rejected, ServerError, SpecE
 from deploy.render import models_config
 from deploy.serving import preflight, snapshot, startup
 from deploy.serving.drift import read_config
-from deploy.serving.planning import CONFIG_LABEL, Choice, choose_backend, digest, make
+from deploy.serving.planning import CONFIG_LABEL, Choice, choose_backend, digest, make, replacement
 from deploy.serving.resolving import ResolvedModel, as_known_good, differences, note_start, stored, wanted
 from deploy.serving.snapshot import Connect, Controls, all_connected, open_release, running_server
 from deploy.serving.start_record import forget_start, moved, remember_failure, remember_start, started_elsewhere
@@ -126,12 +126,10 @@ def _apply(spec: Spec, known_good: Spec, models: tuple[ResolvedModel, ...], serv
            force: bool) -> None:
     """Let a server in a cluster have what changes no pod. Raises ServerError if pods would have to be replaced, or it
     serves other models."""
-    choice = choose_backend(spec, progress)
-    launch = make(choice.backend.prepared(known_good), choice, models, config=digest(spec)).launch
-    replacement = backends.replacement_of(spec, launch, progress)
-    if (record := replacement.record()) is not None:
+    changed = replacement(spec, known_good, models, progress)
+    if (record := changed.record()) is not None:
         raise record.held(spec.name)
-    change = replacement.change(force=force)
+    change = changed.change(force=force)
     if change.replacing:
         raise ServerError(f"{spec.name} is running already, and {spec.path.name} says something else of its pods: "
                           f"{change.replacing[0]}", argv=server.argv, id="other-configuration",
@@ -141,7 +139,7 @@ def _apply(spec: Spec, known_good: Spec, models: tuple[ResolvedModel, ...], serv
     for sentence in change.at_once:
         progress(f"changing {sentence}")
     if change.at_once:
-        replacement.apply(force=force)
+        changed.apply(force=force)
 
 
 def _alive(spec: Spec, *, certain: bool = False) -> Server | None:

@@ -67,9 +67,7 @@ class Release:
     @property
     def seconds(self) -> float | None:
         """How long it took; None while it is open."""
-        if not self.ended:
-            return None
-        return (datetime.fromisoformat(self.ended) - datetime.fromisoformat(self.began)).total_seconds()
+        return seconds_between(self.began, self.ended)
 
     def to_json(self) -> dict[str, Any]:
         return {"id": self.id, "model": self.model, "kind": self.kind, "version": self.version,
@@ -77,6 +75,11 @@ class Release:
                 "began": self.began, "ended": self.ended, "seconds": self.seconds, "note": self.note,
                 "passed": dict(self.passed), "paused": self.paused, "undoing": self.undoing,
                 "outcome": self.outcome, "reason": self.reason, "lost_on_restart": self.lost_on_restart}
+
+
+def seconds_between(began: str, ended: str) -> float | None:
+    """Of two times in ISO 8601; None if the second isn't known yet."""
+    return (datetime.fromisoformat(ended) - datetime.fromisoformat(began)).total_seconds() if ended else None
 
 
 def releases(lines: Iterable[Line], model: str | None = None) -> list[Release]:

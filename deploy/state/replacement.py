@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
-from deploy.state.release import Line, Outcome
+from deploy.state.release import Line, Outcome, seconds_between
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +30,7 @@ class PodReplacementEntry:
     @property
     def seconds(self) -> float | None:
         """How long it took; None while it is open."""
-        if not self.ended:
-            return None
-        return (datetime.fromisoformat(self.ended) - datetime.fromisoformat(self.began)).total_seconds()
+        return seconds_between(self.began, self.ended)
 
     def to_json(self) -> dict[str, Any]:
         return {"id": self.id, "kind": "replacement", "by": self.by, "began": self.began, "ended": self.ended,

@@ -5,28 +5,23 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 
-from deploy import client, rollout, serving, smoke
-from deploy.backends import BACKENDS
+from deploy import rollout, serving, smoke
 from deploy.errors import DeployError, ServerError
 from deploy.render.kubernetes import labels, manifests, role
 from deploy.render.kubernetes.roles import RoleVerb
 from deploy.repository import Repository
-from deploy.rollout.configs import ConfigFile, find, serving_of
 from deploy.serving.doctor.diagnosis import diagnose
 from deploy.serving.ready import ready
 from deploy.spec import KubernetesPart, ModelsPart, Monitoring, ServicePart, Spec
-from deploy.types import Endpoint, Serving
 from tests.support.peers.kubernetes import VERSION, Namespace, kill_container, namespace
+from tests.support.peers.pods import ONE, TWO, each, named, part_of, under_load
 from tests.support.servers import engine_or_skip, server_image_or_skip, until
 from tests.support.serving import spec_at
 
@@ -37,7 +32,6 @@ models:
   - {name: half, versions: [1], labels: {stable: 1}}
 rollout: {soak: 0.2, hold: 0.2, interval: 0.1, patience: 20}
 """
-ONE, TWO = Serving(frozenset({1}), {"stable": 1}), Serving(frozenset({2}), {"stable": 2})
 
 
 @pytest.fixture
@@ -66,71 +60,6 @@ def spec(unstarted: Spec) -> Iterator[Spec]:
     yield unstarted
     with suppress(DeployError):
         serving.down(msgspec.structs.replace(unstarted, server=msgspec.structs.replace(unstarted.server, drain=0.0)))
-
-
-def part_of(spec: Spec) -> KubernetesPart:
-    assert spec.server.kubernetes is not None
-    return spec.server.kubernetes
-
-
-def service(spec: Spec) -> Endpoint:
-    """The Services' ports of each node."""
-    part = part_of(spec).service
-    return Endpoint("127.0.0.1", part.grpc_node_port, part.rest_node_port)
-
-
-def each(spec: Spec) -> list[Serving]:
-    """What each pod serves."""
-    server = serving.find(spec)
-    assert server is not None
-    shown = []
-    for replica in server.replicas():
-        with client.connect(replica.endpoint) as connected:
-            live = frozenset(s.version for s in connected.status("half") if s.serving)
-            shown.append(Serving(live, {"stable": connected.metadata("half@stable").version}))
-    return shown
-
-
-def named(spec: Spec) -> Serving:
-    """What the ConfigMap names."""
-    return serving_of(find(ConfigFile(BACKENDS["kubernetes"].config(spec)).read(), "half"))
-
-
-@dataclass
-class Load:
-    """Clients that ask by label over both protocols through the Services, each request on a new connection."""
-
-    endpoint: Endpoint
-    answers: Counter[float] = field(default_factory=Counter)
-    failed: list[str] = field(default_factory=list)
-    over: threading.Event = field(default_factory=threading.Event)
-
-    def ask(self, protocol: str) -> None:
-        grpc = protocol == "gRPC"
-        one = Endpoint(self.endpoint.host, self.endpoint.grpc_port if grpc else None,
-                       None if grpc else self.endpoint.rest_port)
-        while not self.over.is_set():
-            try:
-                with client.connect(one, timeout=15.0, attempts=1) as connected:
-                    value = connected.predict("half@stable", {"x": np.array([2.0], np.float32)})["y"][0]
-                    self.answers[float(value)] += 1
-            except DeployError as e:
-                self.failed.append(f"{time.strftime('%X')} {protocol}: {e.message}")
-            self.over.wait(0.05)
-
-
-@contextmanager
-def under_load(spec: Spec) -> Iterator[Load]:
-    load = Load(service(spec))
-    threads = [threading.Thread(target=load.ask, args=(protocol,)) for protocol in ("gRPC", "REST")]
-    for thread in threads:
-        thread.start()
-    try:
-        yield load
-    finally:
-        load.over.set()
-        for thread in threads:
-            thread.join()
 
 
 def pods(place: Namespace) -> dict[str, int]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 
-from deploy import client, rollout, serving
+from deploy import rollout, serving
 from deploy.errors import DeployError, LockHeld, RolloutError, ServerError
 from deploy.repository import Repository
 from deploy.rollout.replacing_driver import ReplacementDriver
@@ -21,8 +19,8 @@ from deploy.spec import KubernetesPart, ModelsPart, ServicePart, Spec
 from deploy.spec.server import Resources
 from deploy.state import Ledger
 from deploy.state.replacement import replacements
-from deploy.types import Endpoint
 from tests.support.peers.kubernetes import VERSION, Namespace, namespace
+from tests.support.peers.pods import part_of, under_load
 from tests.support.servers import engine_or_skip, server_image_or_skip
 from tests.support.serving import spec_at
 
@@ -68,8 +66,7 @@ def with_server(spec: Spec, **changes: Any) -> Spec:
 
 
 def with_part(spec: Spec, **changes: Any) -> Spec:
-    assert spec.server.kubernetes is not None
-    return with_server(spec, kubernetes=msgspec.structs.replace(spec.server.kubernetes, **changes))
+    return with_server(spec, kubernetes=msgspec.structs.replace(part_of(spec), **changes))
 
 
 def pods(place: Namespace) -> dict[str, str]:
@@ -81,38 +78,6 @@ def pods(place: Namespace) -> dict[str, str]:
 def with_flag(place: Namespace) -> list[bool]:
     return ["--rest_api_timeout_in_ms=12345" in p["spec"]["containers"][0]["args"] for p in place.pods()
             if not p["metadata"].get("deletionTimestamp")]
-
-
-class Clients:
-    """Ask by label over both protocols, each time on a new connection."""
-
-    def __init__(self, spec: Spec) -> None:
-        part = spec.server.kubernetes
-        assert part is not None
-        grpc, rest = part.service.grpc_node_port, part.service.rest_node_port
-        self.failed, self.answered, self._over = list[str](), 0, threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(Endpoint("127.0.0.1", *ports),))
-                         for ports in ((grpc, None), (None, rest))]
-
-    def _ask(self, endpoint: Endpoint) -> None:
-        while not self._over.is_set():
-            try:
-                with client.connect(endpoint, timeout=15.0, attempts=1) as connected:
-                    connected.predict("half@stable", {"x": np.array([2.0], np.float32)})
-                self.answered += 1
-            except DeployError as e:
-                self.failed.append(e.message)
-            self._over.wait(0.05)
-
-    def __enter__(self) -> Clients:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
 
 
 def test_what_changes_no_pod_is_applied_by_up(spec: Spec, place: Namespace) -> None:
@@ -131,10 +96,10 @@ def test_other_flags_come_by_new_pods_while_clients_ask(spec: Spec, place: Names
     with pytest.raises(ServerError, match=r"args: .*with --rest_api_timeout_in_ms=12345") as refused:
         serving.up(changed)
     assert refused.value.id == "other-configuration" and "--replace-pods" in refused.value.hint
-    with Clients(spec) as clients:
+    with under_load(spec) as load:
         done = rollout.replace_replicas(changed, note="a shorter timeout", progress=told.append)
     assert done.outcome == "done" and with_flag(place) == [True, True] and not before.keys() & pods(place).keys(), told
-    assert not clients.failed and clients.answered > 20, clients.failed
+    assert not load.failed and load.answers.total() > 20, load.failed
     assert any(" beside " in line and "up to 0 apart" in line for line in told), told
     assert serving.up(changed).already and serving.status(changed).ready
     (entry,) = replacements(Ledger(spec.state_dir).read())

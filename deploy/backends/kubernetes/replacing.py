@@ -212,20 +212,19 @@ class PodReplacement:
                 [pod for pod in pods if pod.revision in record.replaced])
 
     def look(self, record: ReplacementRecord) -> Generations:
-        workload, live = workload_of(self._live()), self._live()
-        pairs = self._found.pods()
+        live, pairs = self._live(), self._found.pods()
+        workload = workload_of(live)
         new = [(p, r) for p, r in pairs if p.revision not in record.replaced and not p.leaving]
         old = [(p, r) for p, r in pairs if p.revision in record.replaced and not p.leaving]
         leaving = any(p.leaving for p, _ in pairs)
-        ready = {True: sum(p.ready for p, _ in new), False: sum(p.ready for p, _ in old)}
         settled = workload.current and not leaving and workload.total == workload.wanted
         return Generations(
             tuple(r for p, r in new if r and p.ready), tuple(r for p, r in old if r and p.ready), workload.wanted,
             _is_held(live),
             begun=bool(new) or (live["metadata"].get("annotations") or {}).get(_FORM) == self.digest,
             coming=sum(not p.ready for p, _ in new),
-            all_new=settled and not old and ready[True] >= workload.wanted,
-            all_old=settled and not new and ready[False] >= workload.wanted,
+            all_new=settled and not old and sum(p.ready for p, _ in new) >= workload.wanted,
+            all_old=settled and not new and sum(p.ready for p, _ in old) >= workload.wanted,
             pending="; ".join(f"the new pod {p.name}: {p.state}" for p, _ in new if not p.ready)
             or workload.pending([p for p, _ in pairs]) or workload.unready(),
             trouble="" if record.undoing else self._trouble(workload, [p for p, _ in new]))

@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import os
 import random
+import threading
+import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from deploy import client, serving
@@ -23,7 +27,7 @@ from deploy.render.kubernetes.roles import RoleVerb, bound
 from deploy.repository import Repository
 from deploy.rollout.configs import ConfigFile, find, serving_of
 from deploy.spec import KubernetesPart, Spec, load_spec
-from deploy.types import Serving
+from deploy.types import Endpoint, Serving
 from tests.support.peers.kubernetes import VERSION, Namespace
 from tests.support.servers import FORCED, engine_or_skip, server_image_or_skip, until
 
@@ -96,6 +100,49 @@ def each(spec: Spec) -> list[Serving]:
 def named(spec: Spec) -> Serving:
     """What the ConfigMap names of half."""
     return serving_of(find(ConfigFile(BACKENDS["kubernetes"].config(spec)).read(), "half"))
+
+
+def service(spec: Spec) -> Endpoint:
+    """The Services' ports of each node."""
+    part = part_of(spec).service
+    return Endpoint("127.0.0.1", part.grpc_node_port, part.rest_node_port)
+
+
+@dataclass
+class Load:
+    """Clients that ask by label over both protocols through the Services, each request on a new connection."""
+
+    endpoint: Endpoint
+    answers: Counter[float] = field(default_factory=Counter)
+    failed: list[str] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def ask(self, protocol: str) -> None:
+        grpc = protocol == "gRPC"
+        one = Endpoint(self.endpoint.host, self.endpoint.grpc_port if grpc else None,
+                       None if grpc else self.endpoint.rest_port)
+        while not self.over.is_set():
+            try:
+                with client.connect(one, timeout=15.0, attempts=1) as connected:
+                    value = connected.predict("half@stable", {"x": np.array([2.0], np.float32)})["y"][0]
+                    self.answers[float(value)] += 1
+            except DeployError as e:
+                self.failed.append(f"{time.strftime('%X')} {protocol}: {e.message}")
+            self.over.wait(0.05)
+
+
+@contextmanager
+def under_load(spec: Spec) -> Iterator[Load]:
+    load = Load(service(spec))
+    threads = [threading.Thread(target=load.ask, args=(protocol,)) for protocol in ("gRPC", "REST")]
+    for thread in threads:
+        thread.start()
+    try:
+        yield load
+    finally:
+        load.over.set()
+        for thread in threads:
+            thread.join()
 
 
 @dataclass(frozen=True)
