@@ -27,7 +27,7 @@ from .registry import forget as forget
 from .registry import left as left
 from .registry import logs as logs
 from .registry import preferred as preferred
-from .registry import replacement_of as replacement_of
+from .registry import replacing as replacing
 from .replacement import Generations as Generations
 from .replacement import Replacement as Replacement
 from .replacement import ReplacementRecord as ReplacementRecord

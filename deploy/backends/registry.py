@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
-from deploy.backends.backend import Backend, ConfigStore, Launch
-from deploy.backends.base import Inspected, Progress, Server
+from deploy.backends.backend import Backend, ConfigStore
+from deploy.backends.base import Inspected, Server
 from deploy.backends.container import ContainerBackend
 from deploy.backends.kubernetes.backend import KubernetesBackend
 from deploy.backends.process import EmbeddedBackend, ProcessBackend
@@ -19,7 +19,7 @@ from deploy.spec import Spec, check_alone
 from deploy.types import ServedModel
 
 if TYPE_CHECKING:
-    from deploy.backends.replacement import Replacement, Replacing
+    from deploy.backends.replacement import Replacing
 
 # In the order in which a server is looked for: the quick ones first
 BACKENDS: Mapping[str, Backend] = {b.name: b for b in (
@@ -58,14 +58,13 @@ def find(spec: Spec, *, certain: bool = False) -> Server | None:
     return None
 
 
-def replacement_of(spec: Spec, launch: Launch, progress: Progress) -> Replacement:
-    """The spec's server, which runs, and the configuration that it should have. Raises ServerError where a server that
-    runs can't get another one."""
+def replacing(spec: Spec) -> Replacing:
+    """The backend that the spec names. Raises ServerError where a server that runs can't get another configuration."""
     backend = preferred(spec)
     if not backend.capabilities.replaces:
-        raise ServerError(f"{spec.name} runs as {spec.server.backend}, which has no pods to replace one by one",
+        raise ServerError(f"{spec.name} has no pods to replace one by one: its backend is {spec.server.backend}",
                           id="not-replaced", hint="tfs down, then tfs up; or a fleet, one server after the other")
-    return cast("Replacing", backend).replacement(spec, launch, progress)
+    return cast("Replacing", backend)
 
 
 def logs(spec: Spec, tail: int) -> str | None:

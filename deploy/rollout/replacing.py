@@ -77,6 +77,7 @@ def abort_replacement(spec: Spec, reason: str = "aborted", *, progress: Progress
 
 
 def _planned(spec: Spec, progress: Progress) -> ReplacementPlan:
+    backends.replacing(spec)  # before versions are fetched and ports looked at
     known_good = resolving.as_known_good(spec)
     models = resolving.wanted(known_good, progress)
     return ReplacementPlan(planning.replacement(spec, known_good, models, progress), models, known_good, progress)

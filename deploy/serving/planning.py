@@ -98,9 +98,9 @@ def choose_backend(spec: Spec, progress: Progress | None = None, *, pull: bool =
 def replacement(spec: Spec, known_good: Spec, models: Iterable[ResolvedModel], progress: Progress) -> Replacement:
     """The spec's server, which runs, and what it would be started as now. known_good: the spec with what is served.
     Raises ServerError where a server that runs can't get another configuration."""
-    choice = choose_backend(spec, progress)
+    place, choice = backends.replacing(spec), choose_backend(spec, progress)
     launch = make(choice.backend.prepared(known_good), choice, models, config=digest(spec)).launch
-    return backends.replacement_of(spec, launch, progress)
+    return place.replacement(spec, launch, progress)
 
 
 def make(spec: Spec, choice: Choice, models: Iterable[ResolvedModel] = (), *, config: str | None = None) -> ServerPlan:

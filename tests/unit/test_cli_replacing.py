@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from deploy import rollout
 from deploy.backends import ServerChange
 from deploy.cli.app import app
+from deploy.errors import ServerError
 from deploy.rollout import Replaced
 
 TEXT = """
@@ -65,3 +66,14 @@ def test_several_servers_are_gone_through_one_by_one(spec: Path) -> None:
 @pytest.mark.parametrize("more", [["wine"], ["--to", "2"], ["--canary"], ["--resume"]])
 def test_versions_and_pods_are_not_replaced_at_once(spec: Path, more: list[str]) -> None:
     assert ask("--spec", str(spec), *more)[0] == 2
+
+
+@pytest.mark.parametrize("backend", ["auto", "embedded", "container"])
+@pytest.mark.parametrize("more", [[], ["--plan"], ["--abort"]])
+def test_a_server_without_pods_is_told_so_before_anything_is_looked_at(tmp_path: Path, backend: str, more: list[str]
+                                                                       ) -> None:
+    path = tmp_path / "serving.yaml"
+    path.write_text(f"models: [{{name: wine, versions: [1]}}]\nserver: {{backend: {backend}}}\n")
+    with pytest.raises(ServerError, match=f"has no pods to replace one by one: its backend is {backend}") as refused:
+        CliRunner().invoke(app, ["rollout", "--replace-pods", "--spec", str(path), *more], catch_exceptions=False)
+    assert refused.value.id == "not-replaced" and not (tmp_path / "models").exists()
