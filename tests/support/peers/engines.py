@@ -6,6 +6,7 @@ over TCP with TLS, and over SSH by a real sshd that runs beside it.
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from tests.support.peers import absent, program, running
 from tests.support.peers.sshd import SshServer, sshd
 from tests.support.servers import engine_or_skip
 
+_MADE = itertools.count()  # by this process
 _IMAGE = "tfs-deploy/base:ci"  # small, with Python: what the stand-in server needs
 _SCRIPT = """
 set -e
@@ -67,8 +69,8 @@ def other_engine(place: Path) -> Iterator[OtherEngine]:
         absent("another Docker engine needs a network of its own, which only root can make")
     for name, package in (("dockerd", "docker.io"), ("ip", "iproute2"), ("unshare", "util-linux")):
         program(name, f"apt-get install {package}")
-    number = os.getpid() % 16000
-    gateway, address = (f"10.213.{number // 63 % 250}.{number % 63 * 4 + i}" for i in (1, 2))
+    number = (os.getpid() * 8 + next(_MADE)) % 15750  # an earlier one's containers may hold its network for a while
+    gateway, address = (f"10.213.{number // 63}.{number % 63 * 4 + i}" for i in (1, 2))
     link, script = f"tfs{number}", place / "run.sh"
     _certificates(place / "tls", address)
     script.write_text(_SCRIPT.format(place=place, hidden=place.parent, link=link, address=address, gateway=gateway))
