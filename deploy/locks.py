@@ -12,6 +12,7 @@ import getpass
 import json
 import os
 import socket
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -43,7 +44,7 @@ def load() -> None:
 class Owner:
     """A process that changes something. by: as people read it. created: seconds since the epoch, as psutil tells it.
 
-    since: ISO 8601, UTC. why: the operation.
+    since: ISO 8601, UTC. why: the operation. machine: see `this_machine`; "" if an earlier release wrote it.
     """
 
     by: str
@@ -52,6 +53,7 @@ class Owner:
     created: float
     since: str = ""
     why: str = ""
+    machine: str = ""
 
     def __str__(self) -> str:
         return self.by
@@ -65,21 +67,26 @@ class Owner:
             user = f"uid {os.getuid()}"
         host, pid = socket.gethostname(), os.getpid()
         return cls(f"{user}@{host} (process {pid})", host, pid, psutil.Process().create_time(),
-                   datetime.now(timezone.utc).isoformat(timespec="seconds"), why)
+                   datetime.now(timezone.utc).isoformat(timespec="seconds"), why, this_machine())
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Owner:
         """What `to_json` gave, of this release or an earlier one. Raises KeyError, TypeError, ValueError."""
         return cls(str(data["by"]), str(data["host"]), int(data["pid"]), float(data["created"]),
-                   str(data.get("since", "")), str(data.get("why", "")))
+                   str(data.get("since", "")), str(data.get("why", "")), str(data.get("machine", "")))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @property
     def on_this_host(self) -> bool:
-        """Whether its process can be seen from here."""
-        return self.host == socket.gethostname()
+        """Whether its process can be seen from here. Two machines may have one name: CI runners do."""
+        return self.machine == this_machine() if self.machine else self.host == socket.gethostname()
+
+    @property
+    def before_boot(self) -> bool:
+        """Whether it ran here before this machine was started again, as far as the host's name tells."""
+        return self.host == socket.gethostname() and bool(self.machine) and _boot(self.machine) != _boot(this_machine())
 
     @property
     def alive(self) -> bool:
@@ -91,6 +98,19 @@ class Owner:
             return same_process(process, self.created) and process.status() != psutil.STATUS_ZOMBIE
         except (psutil.Error, ValueError):
             return False
+
+
+def this_machine() -> str:
+    """Where process numbers mean the same processes as here: one start of one kernel, one space of process numbers."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:  # another system than Linux: the name, and an address of its network card
+        return f"{socket.gethostname()}/{uuid.getnode():x} 0"
+
+
+def _boot(machine: str) -> str:
+    return machine.partition(" ")[0]
 
 
 def whoami() -> dict[str, Any]:
@@ -126,7 +146,7 @@ def locked(state_dir: Path, why: str) -> Iterator[None]:
             raise ServerError(f"can't lock {where}: {files.reason(e)}", id="state-directory") from None
         holder = None if taken else _read(fd)
         if taken is False or (holder is not None and holder.alive):
-            raise _held(holder, state_dir)
+            raise _held(holder, state_dir, by_system=taken is False)
         _write(fd, Owner.here(why))
         try:
             yield
@@ -210,7 +230,11 @@ def _write(fd: int, owner: Owner | None) -> None:
             os.pwrite(fd, json.dumps(owner.to_json()).encode(), 0)
 
 
-def _held(holder: Owner | None, state_dir: Path) -> LockHeld:
+def _held(holder: Owner | None, state_dir: Path, *, by_system: bool) -> LockHeld:
+    """by_system: the system says that it is held, so that its process lives."""
+    hint = "wait until it is done, or stop that process"
+    if not by_system and holder is not None and not holder.on_this_host:
+        hint = f"wait until it is done; if nothing of it runs there any more, remove {state_dir / FILE}"
     by, since, why = (holder.by, holder.since, holder.why) if holder else ("unknown",) * 3
     return LockHeld(f"another operation holds the lock of {state_dir.name!r}: `{why}` by {by}, since {since}", by=by,
-                    since=since, why=why, hint="wait until it is done, or stop that process", id="state-directory")
+                    since=since, why=why, hint=hint, id="state-directory")

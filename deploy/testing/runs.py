@@ -97,7 +97,7 @@ class TestRun:
     @property
     def alive(self) -> bool:
         """Whether the owner still runs and hasn't ended its run."""
-        return (self.directory / OWNER).exists() and self.owner.alive
+        return (self.directory / OWNER).exists() and _lives(self.owner)
 
     def remember(self, spec: Spec) -> None:
         """Called before a server is started, so that it is ended whatever happens."""
@@ -133,7 +133,7 @@ class TestRun:
 def leftovers() -> list[TestRun]:
     """Runs whose owner is gone."""
     runs = ((place, TestRun.read(place)) for place in sorted(root().iterdir()) if place.is_dir())
-    return [run for place, run in runs if run is not None and not run.owner.alive]
+    return [run for place, run in runs if run is not None and not _lives(run.owner)]
 
 
 def once_free(operation: Callable[[], T], deadline: Deadline) -> T:
@@ -157,3 +157,8 @@ def _watch(directory: Path) -> None:
     with (directory / "watcher.log").open("wb") as log:
         let_go(subprocess.Popen([sys.executable, "-m", _WATCHER, str(directory)], start_new_session=True,
                                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory))
+
+
+def _lives(owner: Owner) -> bool:
+    """These directories are this machine's: what was begun before it was started again is over."""
+    return owner.alive and not owner.before_boot

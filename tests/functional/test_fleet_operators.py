@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -196,6 +197,16 @@ def test_a_clock_that_is_wrong_takes_no_lock_that_is_renewed(behind: float) -> N
     store._objects["serving.lock.4"] = data, when - STALE - 1
     _StoreLock(store, "serving", "rollback of m").take()
     assert [item.name for item in store.list()] == ["serving.lock.5"]
+
+
+def test_a_holder_on_another_machine_of_the_same_name_keeps_its_lock() -> None:
+    """As CI runners have it: their process isn't seen here, and a lock was taken from them at once."""
+    store, gone = MemoryStore("names"), replace(Owner.here("rollout"), pid=2**22 - 1)
+    store.put("serving.lock.4", json.dumps(replace(gone, machine="other 1").to_json()).encode())
+    with pytest.raises(LockHeld, match=f"@{socket.gethostname()} "):
+        _StoreLock(store, "serving", "rollback of m").take()
+    store.put("serving.lock.4", json.dumps(gone.to_json()).encode())
+    _StoreLock(store, "serving", "rollback of m").take()  # of this machine, killed
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xfe", b"[]", b'{"held": true}', b"{"])

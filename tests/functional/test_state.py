@@ -19,7 +19,7 @@ import pytest
 
 from deploy import serving
 from deploy.errors import LockHeld, RolloutError, ServerError
-from deploy.locks import FILE, Owner, locked
+from deploy.locks import FILE, Owner, locked, this_machine
 from deploy.rollout import goal_of
 from deploy.serving.resolving import ResolvedModel, differences, note_start
 from deploy.state import Ledger, releases, started_from
@@ -204,5 +204,29 @@ def test_a_dead_holder_holds_nothing(tmp_path: Path, filesystem: str, monkeypatc
 
 def test_who_is_alive() -> None:
     me = Owner.here()
-    assert me.alive and replace(me, host="elsewhere").alive and Owner.from_json(me.to_json()) == me
+    assert me.alive and Owner.from_json(me.to_json()) == me
+    before = replace(me, machine="")  # as an earlier release wrote it
+    assert before.alive and replace(before, host="elsewhere").alive and not replace(before, pid=-1).alive
     assert not replace(me, created=me.created - 100).alive and not replace(me, pid=-1).alive
+
+
+def test_a_holder_on_another_machine_of_this_name_is_not_taken_for_dead() -> None:
+    boot, _, pids = this_machine().partition(" ")
+    for machine in (f"another-boot {pids}", f"{boot} 1"):  # another machine, or this one in another container
+        other = replace(Owner.here(), pid=2**22 - 1, machine=machine)
+        assert other.alive and not other.on_this_host
+        assert other.before_boot is machine.startswith("another"), "what is only this machine's, and of before its boot"
+    assert not replace(Owner.here(), pid=2**22 - 1).alive
+
+
+def test_where_files_have_no_locks_a_holder_elsewhere_is_named_with_its_file(tmp_path: Path, monkeypatch:
+                                                                             pytest.MonkeyPatch) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    other = replace(Owner.here("rollout of m"), pid=2**22 - 1, machine="another-boot 1")
+    (tmp_path / FILE).write_text(json.dumps(other.to_json()))
+    with locked_already() as e, locked(tmp_path, "down"):
+        pytest.fail("it is another machine's")
+    assert e.value.hint == f"wait until it is done; if nothing of it runs there any more, remove {tmp_path / FILE}"

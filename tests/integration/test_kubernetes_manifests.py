@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import socket
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from deploy import rollout, serving
 from deploy.backends.kubernetes.cluster import MANAGER
 from deploy.backends.kubernetes.lease import LEASE
 from deploy.errors import LockHeld
+from deploy.locks import Owner, this_machine
 from deploy.render.kubernetes import SpecTexts, manifests
 from deploy.repository import Repository, pull
 from deploy.serving.ready import ready
@@ -111,14 +114,19 @@ def test_operators_on_two_machines_see_each_other(place: Namespace, repository: 
         serving.up(there)
     with changing(there, "up"):
         pass
-    gone = f"somebody@{socket.gethostname()} (process {2**22 - 1})"
+    host, mark = socket.gethostname(), "org.tfs-deploy/holder"
+    gone = Owner(f"somebody@{host} (process {2**22 - 1})", host, 2**22 - 1, 0.0, machine=this_machine())
+    namesake = replace(gone, machine="another boot 4026531836")
     lease = place.cluster.get(LEASE, "half-plus")
     assert lease is not None and lease["metadata"]["labels"]["org.tfs-deploy/name"] == "half-plus"
     now = datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    for holder, free in ((gone, True), ("somebody@elsewhere (process 7)", False)):
+    for holder, noted, free in ((gone, gone, True), (gone, namesake, False), ("another tool", gone, False),
+                                (gone, None, False)):
         lease = place.cluster.get(LEASE, "half-plus") or {}
-        spec = {**lease["spec"], "holderIdentity": holder, "renewTime": now}
-        place.cluster.request("PUT", place.cluster.path(LEASE, "half-plus"), "write it", body={**lease, "spec": spec})
-        refused = nullcontext() if free else pytest.raises(LockHeld, match="somebody@elsewhere")
+        spec = {**lease["spec"], "holderIdentity": str(holder), "renewTime": now}
+        notes = {mark: json.dumps(noted.to_json()) if noted else "junk"}
+        place.cluster.request("PUT", place.cluster.path(LEASE, "half-plus"), "write it", body={
+            **lease, "spec": spec, "metadata": {**lease["metadata"], "annotations": notes}})
+        refused = nullcontext() if free else pytest.raises(LockHeld, match="holds the lock")
         with refused, changing(here, "up"):
             pass

@@ -3,13 +3,12 @@ server's: what the clocks of two operators' machines show doesn't matter."""
 
 from __future__ import annotations
 
-import re
-import socket
+import json
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-
-import psutil
+from typing import Any
 
 from deploy import leases
 from deploy.backends.kubernetes.cluster import Cluster, Object, connect
@@ -17,12 +16,13 @@ from deploy.errors import LockHeld, ServerError
 from deploy.leases import HeldLease
 from deploy.locks import Owner
 from deploy.render.kubernetes import labels, object_name, part_of
+from deploy.render.kubernetes.naming import PREFIX
 from deploy.spec import Spec
 
 LEASE, MAP = ("coordination.k8s.io/v1", "Lease"), ("v1", "ConfigMap")
 _KEY = "ledger.jsonl"
 _SECONDS = 30.0  # without renewal, until others may change a server
-_OWNER = re.compile(r"@(?P<host>\S+) \(process (?P<pid>\d+)\)$")  # see locks.Owner
+_HOLDER = f"{PREFIX}/holder"  # annotation: the process, as locks.Owner has it, and what makes this holder unique
 
 
 class KubernetesLease:
@@ -36,7 +36,7 @@ class KubernetesLease:
                  ) -> None:
         self._cluster, self._name, self._why, self._seconds = cluster, name, why, int(seconds)
         self._labels = dict(labels or {})
-        self._us = str(Owner.here())
+        self._us, self._claim = Owner.here(why), secrets.token_hex(8)
 
     def __str__(self) -> str:
         return f"Lease {self._name} in namespace {self._cluster.namespace}"
@@ -45,39 +45,46 @@ class KubernetesLease:
         """Raises LockHeld if somebody has it."""
         lease = self._cluster.get(LEASE, self._name)
         over = lease is None or _over(lease, self._cluster.time())
-        if lease is not None and (holder := _holder(lease)) and not over and not ended_here(holder):
+        if lease is not None and (holder := _holder(lease)) and not over and not _ended_here(lease):
             raise LockHeld(f"{holder} holds the lock of these servers, {self}", by=holder,
                            since=str(lease["spec"].get("acquireTime", "")),
                            hint=f"wait until it is done; a holder that is dead gives way after {self._seconds} s")
-        if not self._put(lease, self._us):
+        if not self._put(lease, str(self._us)):
             raise LockHeld(f"somebody else takes the lock of these servers, {self}, right now", by="", since="",
                            hint="run it again in a while")
 
     def renew(self) -> bool:
         """Whether it is ours still."""
         lease = self._cluster.get(LEASE, self._name)
-        return lease is not None and _holder(lease) == self._us and self._put(lease, self._us)
+        return lease is not None and self._is_ours(lease) and self._put(lease, str(self._us))
 
     def let_go(self) -> None:
         """Nobody has it from now on."""
         lease = self._cluster.get(LEASE, self._name)
-        if lease is not None and _holder(lease) == self._us:
+        if lease is not None and self._is_ours(lease):
             self._put(lease, "")
+
+    def _is_ours(self, lease: Object) -> bool:
+        """What people read isn't unique: two machines may have one name, and in each container process 1 runs."""
+        return bool(_holder(lease)) and _noted(lease).get("claim") == self._claim
 
     def _put(self, before: Object | None, holder: str) -> bool:
         """False if it was changed since it was read."""
         now = _micro(self._cluster.time())
         spec = dict((before or {}).get("spec") or {})
-        acquired = spec.get("acquireTime", now) if spec.get("holderIdentity") == holder else now
-        changes = spec.get("leaseTransitions", 0) + (spec.get("holderIdentity") != holder and bool(holder))
-        lease = {"apiVersion": LEASE[0], "kind": LEASE[1], "metadata": {"name": self._name, "labels": self._labels},
+        same = before is not None and self._is_ours(before) and bool(holder)
+        acquired = spec.get("acquireTime", now) if same else now
+        changes = spec.get("leaseTransitions", 0) + (not same and bool(holder))
+        noted = json.dumps({**self._us.to_json(), "claim": self._claim}) if holder else "{}"
+        metadata: Object = before["metadata"] if before is not None else {"name": self._name, "labels": self._labels}
+        lease = {"apiVersion": LEASE[0], "kind": LEASE[1],
+                 "metadata": {**metadata, "annotations": {**(metadata.get("annotations") or {}), _HOLDER: noted}},
                  "spec": {"holderIdentity": holder, "leaseDurationSeconds": self._seconds, "renewTime": now,
                           "acquireTime": acquired, "leaseTransitions": int(changes)}}
         try:
             if before is None:
                 self._cluster.request("POST", self._cluster.path(LEASE), f"create {self}", body=lease)
             else:
-                lease["metadata"] = before["metadata"]
                 self._cluster.request("PUT", self._cluster.path(LEASE, self._name), f"write {self}", body=lease)
         except ServerError as e:
             if e.details.get("status") == 409:
@@ -109,10 +116,21 @@ def held(spec: Spec, why: str) -> Iterator[HeldLease]:
         yield held_lease
 
 
-def ended_here(holder: str) -> bool:
-    """Whether a holder was a process of this machine that is gone: it was killed, and nobody needs to wait for it."""
-    match = _OWNER.search(holder)
-    return match is not None and match["host"] == socket.gethostname() and not psutil.pid_exists(int(match["pid"]))
+def _ended_here(lease: Object) -> bool:
+    """Whether the holder was a process of this machine that is gone: it was killed, and nobody needs to wait for it."""
+    try:
+        owner = Owner.from_json(_noted(lease))
+    except (KeyError, TypeError, ValueError):
+        return False  # another tool's, or an earlier release's: until it wasn't renewed for a while
+    return bool(owner.machine) and str(owner) == _holder(lease) and not owner.alive
+
+
+def _noted(lease: Object) -> Mapping[str, Any]:
+    try:
+        data = json.loads((lease["metadata"].get("annotations") or {}).get(_HOLDER) or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def _holder(lease: Object) -> str:
