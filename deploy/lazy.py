@@ -9,10 +9,14 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+LOADING = threading.RLock()
+"""Held where a heavy package is first imported: threads that begin that at the same time find half of it."""
 
 _IMPORT = re.compile(r"^from \.([\w.]*) import (\w+) as \2$")
 

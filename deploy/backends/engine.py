@@ -15,6 +15,7 @@ from deploy.backends.container_options import Host
 from deploy.backends.docker_host import EngineAddress, machine_of
 from deploy.backends.engine_errors import OLDEST, tls_expected, too_old, translated
 from deploy.errors import BackendMissing, DeployError, ServerError
+from deploy.lazy import LOADING
 from deploy.spec import Spec
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ class _Pull:
 def connect(named: str | None = None, tls: str | None = None) -> Engine:
     """The engine that is named as in server/docker, with the PEM files in the directory `tls`; by default the one that
     the docker CLI would use. Raises BackendMissing if none answers."""
-    from docker.constants import DEFAULT_TIMEOUT_SECONDS
+    with LOADING:
+        from docker.constants import DEFAULT_TIMEOUT_SECONDS
 
     address = docker_host.address(named=named, tls=tls)
     try:

@@ -8,4 +8,3 @@ from .interfaces import Control as Control
 from .interfaces import Metadata as Metadata
 from .interfaces import Prediction as Prediction
 from .interfaces import Predictor as Predictor
-from .rest import load as load

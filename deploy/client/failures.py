@@ -46,6 +46,17 @@ _TLS = "check the certificate authority, the name that the certificate is for, a
 _DISTRUSTED = re.compile(r"Hostname Verification Check failed|"
                          r"[Hh]andshake failed(?:.*_internal:([A-Z_]+(?:: [^:;]+)?))?")
 
+# What gRPC's C core says of an answer that doesn't begin as HTTP/2 does; the number is the answer's fourth byte
+_NO_GRPC = re.compile(r"Expected SETTINGS frame as the first frame, got frame type (\d+)")
+_HTTP = "80"
+_SPEAKS_HTTP = ("HTTP/1 answers there, as on TensorFlow Serving's REST port, and no gRPC",
+                "give the gRPC port: 8500 where REST has 8501")
+_CUT = re.compile(r"Socket closed|Connection reset by peer")  # what doesn't understand us, as a port with TLS, does so
+_WHY_CUT = "is the server running, is this its gRPC port, and does it want TLS?"
+_ADDRESS = re.compile(r"^failed to connect to all addresses; last error: [A-Z_]+: \S+?: ")  # said before already
+_SPEAKS_OTHER = ("what answers there doesn't speak gRPC", "does a TensorFlow Serving server listen there?")
+_PLAIN = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")  # how OpenSSL calls an answer, or a question, without TLS
+
 _HINTS: Mapping[str, str] = {
     "RESOURCE_EXHAUSTED": "the server has no room for more requests at once; send fewer, or raise its limits",
     "UNIMPLEMENTED": "does a TensorFlow Serving server listen there?",
@@ -113,8 +124,11 @@ def from_rpc(error: grpc.RpcError, call: CallSite) -> ClientError:
         return call.timed_out()
     if code is grpc.StatusCode.UNAVAILABLE:
         if distrusted := _DISTRUSTED.search(text):
-            return call.unreachable(f"TLS: {distrusted[1] or distrusted[0]}", _TLS)
-        return call.unreachable(text or "unavailable")
+            plain = (distrusted[1] or "").startswith(_PLAIN)
+            return call.unreachable(f"TLS: {'it answers without' if plain else distrusted[1] or distrusted[0]}", _TLS)
+        if other := _NO_GRPC.search(text):
+            return call.unreachable(*(_SPEAKS_HTTP if other[1] == _HTTP else _SPEAKS_OTHER))
+        return call.unreachable(_ADDRESS.sub("", text) or "unavailable", _WHY_CUT if _CUT.search(text) else "")
     if code is grpc.StatusCode.OK:
         return call.bad_reply(f"an error with the code OK: {text}")
     return call.rejected(text, "UNKNOWN" if code is None else code.name)

@@ -18,6 +18,7 @@ from deploy.client.failures import CallSite
 from deploy.client.interfaces import Features, Inputs, Metadata, Prediction
 from deploy.client.preparing import explain, prepare, to_body
 from deploy.errors import BadRequest, ClientError, Rejected
+from deploy.lazy import LOADING
 from deploy.types import DEFAULT_SIGNATURE, ModelRef, Signature, Tls, VersionStatus
 from deploy.version import __version__
 from deploy.waiting import Deadline
@@ -41,12 +42,6 @@ class Reply:
     body: bytes
 
 
-def load() -> None:
-    """Load now what the first request loads: threads that begin that at the same time find half of a package."""
-    import requests.adapters
-    import requests.utils  # noqa: F401
-
-
 class Transport:
     """Sends requests to one base URL. Thread-safe.
 
@@ -55,8 +50,9 @@ class Transport:
     """
 
     def __init__(self, url: str, headers: Mapping[str, str], tls: Tls | None) -> None:
-        from requests.adapters import HTTPAdapter
-        from requests.utils import get_environ_proxies
+        with LOADING:
+            from requests.adapters import HTTPAdapter
+            from requests.utils import get_environ_proxies
 
         self.url = url.rstrip("/")
         loopback = (urlsplit(url).hostname or "").startswith(_LOOPBACK)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-from deploy import client, locks
+from deploy import locks
 from deploy.backends import Progress, silent
 from deploy.spec import Spec
 from deploy.waiting import interrupted_by, interrupts
@@ -46,8 +46,6 @@ def everywhere(servers: Sequence[Spec], verb: Callable[[Spec, Progress], T], *, 
     waited for; no further one begins. A second Ctrl-C is raised here at once.
     """
     locks.load()
-    if len(servers) > 1:
-        client.load()
     run = _Run(servers, verb, progress, stop or threading.Event())
     for number in range(min(at_once, len(servers))):
         threading.Thread(target=copy_context().run, args=(run.work,), name=f"fleet-{number}", daemon=True).start()

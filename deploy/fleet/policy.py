@@ -203,7 +203,10 @@ def size(share: int | str, servers: int) -> int:
 def waves_of(names: Sequence[str], shares: Iterable[int | str]) -> tuple[tuple[str, ...], ...]:
     """The servers of each wave. shares: how many have changed after it, of all; all of them after the last.
 
-    A share that adds no server is no wave.
+    A share that adds no server to the ones before it is no wave.
     """
-    ends = sorted({*(size(share, len(names)) for share in shares), len(names)}) if names else []
+    ends = list[int]()
+    for end in (*(size(share, len(names)) for share in shares), len(names)):
+        if end > (ends[-1] if ends else 0):
+            ends.append(end)
     return tuple(tuple(names[start:end]) for start, end in zip([0, *ends], ends, strict=False))

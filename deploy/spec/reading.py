@@ -206,6 +206,7 @@ def _rollout(part: RolloutPart, path: Path) -> RolloutPart:
         raise SpecError(f"the canary needs a label of its own, got {part.label!r} twice", path="rollout/canary",
                         id="wrong-value")
     freeze.check(part.freeze, "rollout/freeze")
+    servers.check_waves(part.waves)
     if part.lock is not None:
         part = msgspec.structs.replace(part, lock=checked_lock(part.lock, path.parent))
     compare = part.compare

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -71,6 +72,20 @@ def check_addresses(servers: Sequence[ServerPart]) -> None:
             if other != i:
                 raise SpecError(f"{address} is the address of servers/{other}, too", path=f"servers/{i}/server",
                                 hint="one server stands twice here, or needs ports of its own", id="same-port")
+
+
+def check_waves(waves: Sequence[int | str]) -> None:
+    """Raises SpecError for waves of which one ends before the one before it. How 2 and 25% compare, the number of
+    servers decides."""
+    for i, (before, share) in enumerate(pairwise(waves), 1):
+        if before == "100%" or (type(before) is type(share) and _number(share) <= _number(before)):
+            raise SpecError(f"expected more than {before}, which have changed after the wave before, got {share}",
+                            path=f"rollout/waves/{i}", hint="each says how many servers have changed after it, of all: "
+                            "[1, 25%, 100%]", id="wrong-value")
+
+
+def _number(share: int | str) -> int:
+    return int(str(share).rstrip("%"))
 
 
 def _addresses(server: ServerPart) -> Iterator[str]:

@@ -306,3 +306,25 @@ def pump(source: socket.socket, target: socket.socket) -> None:
         while data := source.recv(1 << 16):
             target.sendall(data)
         target.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.parametrize(("answer", "says"), [
+    (b"HTTP/1.1 400 Bad Request\r\n\r\n", "HTTP/1 answers there, as on TensorFlow Serving's REST port.*; give the"),
+    (b"\x15\x03\x01\x00\x02\x02\x28", "; is the server running, .*does it want TLS"),  # an alert of TLS
+    (b"SSH-2.0-OpenSSH_9.2\r\n", "what answers there doesn't speak gRPC; does a TensorFlow Serving server"),
+])
+def test_what_answers_something_else_than_grpc_is_told_in_a_sentence(answer: bytes, says: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        def speak() -> None:
+            with suppress(OSError):
+                while True:
+                    here, _ = listener.accept()
+                    here.sendall(answer)
+                    here.recv(1 << 16)
+                    here.close()
+
+        threading.Thread(target=speak, daemon=True).start()
+        with client.connect(f"127.0.0.1:{listener.getsockname()[1]}", attempts=1) as asking, \
+                pytest.raises(Unreachable, match=says):
+            asking.status("m")
+        listener.shutdown(socket.SHUT_RDWR)

@@ -60,6 +60,8 @@ MAY_LOAD = {
     "ready": PLANNED,
     "logs": PLANNED,
     "down": PLANNED,
+    "down --spec two.yaml": PLANNED | {"rich"},
+    "logs --spec two.yaml": PLANNED,
     "doctor": PLANNED | {"rich"},
     "history": SPEC | {"psutil"},
     "history --json": SPEC | {"psutil"},
@@ -73,7 +75,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, 
     """A directory with a repository and a spec, and the environment of a machine whose engine has no containers."""
     place = tmp_path_factory.mktemp("workplace")
     Repository(place / "models").publish(savedmodel(place / "build" / "m"), "m")
-    (place / "serving.yaml").write_text("name: s\nserver: {backend: embedded}\nmodels: [{name: m, versions: [1]}]\n")
+    text = "name: s\nserver: {backend: embedded}\nmodels: [{name: m, versions: [1]}]\n"
+    (place / "serving.yaml").write_text(text)
+    free = "server: {grpc_port: 0, rest_port: 0}"
+    (place / "two.yaml").write_text(f"{text}servers: [{{name: a, {free}}}, {{name: b, {free}}}]\n")
     with engine_that_says(NO_CONTAINERS, place):
         yield place, {**os.environ, "DOCKER_HOST": f"unix://{place}/s", "PYTHONPATH": str(Path(__file__).parents[2])}
 

@@ -72,6 +72,10 @@ def test_paths_start_at_the_file() -> None:
     ("server: {monitoring: {path: /v1/models}}\nmodels: []", "server/monitoring/path", "not with /v1/"),
     ("models: [{}]", "models/0", "name is missing; wanted here: the model's name in requests"),
     ("name: a/b\nmodels: [{name: m, versions: 1}]", "name", "'a/b' is not valid"),
+    ("rollout: {waves: [100%, 1]}\nmodels: [{name: m, versions: 1}]", "rollout/waves/1",
+     "expected more than 100%, which have changed after the wave before, got 1; each says how many"),
+    ("rollout: {waves: [1, 25%, 25%]}\nmodels: [{name: m, versions: 1}]", "rollout/waves/2", "expected more than 25%"),
+    ("rollout: {waves: [3, 2]}\nmodels: [{name: m, versions: 1}]", "rollout/waves/1", "expected more than 3"),
 ])
 def test_a_message_names_the_path(text: str, path: str, says: str) -> None:
     with pytest.raises(SpecError) as caught:

@@ -135,6 +135,9 @@ def test_a_namespace_that_is_not_there(spec: Spec) -> None:
         serving.up(changed(spec, namespace="nowhere"))
     assert e.value.id == "kubernetes-namespace" and "kubectl create namespace nowhere" in e.value.hint
     assert not serving.status(changed(spec, namespace="nowhere")).running
+    most_likely = diagnose(changed(spec, namespace="nowhere")).most_likely
+    assert most_likely and "there is no namespace nowhere" in most_likely.cause
+    assert "kubectl create namespace nowhere" in most_likely.fix
 
 
 def test_who_may_not_is_told_which_rule_would_do(spec: Spec, place: Namespace, tmp_path: Path,

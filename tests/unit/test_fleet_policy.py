@@ -142,6 +142,7 @@ def test_every_way_forward_ends() -> None:
     ([], 4, [4]),
     ([10], 4, [4]),
     ([1, "1%", "100%"], 200, [1, 1, 198]),
+    ([2, "25%", "100%"], 4, [2, 2]),
 ])
 def test_waves(shares: list[int | str], servers: int, sizes: list[int]) -> None:
     names = [f"s{i}" for i in range(servers)]

@@ -21,6 +21,7 @@ import yaml
 from deploy import extras, leases
 from deploy.backends.kubernetes.refusals import refusal, translated
 from deploy.errors import BackendMissing, ServerError
+from deploy.lazy import LOADING
 from deploy.leases import check_held
 from deploy.spec import KubernetesPart
 from deploy.waiting import Deadline
@@ -139,6 +140,13 @@ class Cluster:
         """Whether the cluster has objects of a kind at all."""
         return kind in _PATHS or kind[1] in self._kinds_of(kind[0])
 
+    def check_namespace(self) -> None:
+        """Raises ServerError if the namespace isn't there. Who may not ask for it isn't told."""
+        doing = f"use namespace {self.namespace}"
+        status, body = self._ask("GET", f"/api/v1/namespaces/{quote(self.namespace)}", doing=doing)
+        if status == 404:
+            raise refusal(doing, status, body, self.where)
+
     def _kind(self, kind: tuple[str, str]) -> tuple[str, bool]:
         version, name = kind
         known = self._kinds_of(version)
@@ -244,7 +252,8 @@ class Cluster:
 def connect(part: KubernetesPart) -> Cluster:
     """The cluster that the spec's part names. Nothing is asked yet. Raises BackendMissing."""
     extras.require("kubernetes", "backend: kubernetes")
-    from kubernetes.client import Configuration
+    with LOADING:
+        from kubernetes.client import Configuration
 
     configuration, file = Configuration(), os.environ.get("KUBECONFIG")
     ours = part.context is None or os.environ.get(_HERE) == "1"  # a context may be another cluster
