@@ -38,14 +38,15 @@ class FleetReleased:
 
     def to_json(self) -> dict[str, Any]:
         return {"outcome": self.ended.outcome, "wave": self.ended.wave, "reason": self.ended.reason,
-                "missing": dict(self.ended.missing), "release": self.release.to_json() if self.release else None}
+                "missing": dict(self.ended.missing), "down": dict(self.ended.down),
+                "release": self.release.to_json() if self.release else None}
 
     def text(self) -> str:
         """For people."""
         if self.release is None:
             return _NOTHING
         r, ended = self.release, self.ended
-        count = sum(map(len, r.waves)) - len(ended.missing)
+        count = sum(map(len, r.waves)) - len(ended.missing) - len(ended.down)
         servers = f"{count} server{'' if count == 1 else 's'}"
         if ended.outcome == "paused":
             return (f"{r.model} waits before wave {ended.wave} of {len(r.waves)} (release {r.id}); go on: "
@@ -55,7 +56,8 @@ class FleetReleased:
             f"is served in version {r.version} by {servers}")
         why = f": {ended.reason}" if ended.reason else ""
         missing = "".join(f"\n{name} is missing: {why}" for name, why in ended.missing.items())
-        return f"{r.model} {what} (release {r.id}{why}){missing}"
+        down = "".join(f"\n{name} wasn't told, and starts with it: {why}" for name, why in ended.down.items())
+        return f"{r.model} {what} (release {r.id}{why}){missing}{down}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +206,12 @@ def _raise_if_incomplete(released: FleetReleased, release: FleetRelease, *, aske
         raise RolloutError(f"{release.model} is as it was before on all servers{_but(ended)}: {ended.reason}",
                            hint="see the server's own release: tfs history --server NAME; tfs logs --server NAME",
                            id="release-undone", details=released.to_json())
+    if ended.down and len(ended.down) + len(ended.missing) == len(release.servers):
+        start = _versions(release.home.values()) if release.home else "what they served before"
+        raise RolloutError(f"the rollback of {release.model} is recorded, and no server was told, since none of "
+                           f"{', '.join(ended.down)} answers: they start with {start}{_but(ended)}",
+                           hint="start them: tfs up; or see what they run: tfs doctor", id="servers-missing",
+                           details=released.to_json())
     if ended.missing:
         raise RolloutError(f"the {release.kind} of {release.model} is done{_but(ended)}",
                            hint="it is brought to it when it is back: run the same again, or let tfs watch do it",

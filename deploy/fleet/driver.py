@@ -60,12 +60,14 @@ _SENTENCES = {"stage": "staging version {version} on", "change": "wave {wave}: c
 @dataclass(frozen=True, slots=True)
 class FleetOutcome:
     """How a run ended. wave: the one that waits, if it paused. missing: servers that aren't where they should be, each
-    with the reason."""
+    with the reason. down: of those that are brought back, servers that couldn't be told, with the reason: they are
+    where they should be once they start."""
 
     outcome: Literal["done", "undone", "paused"]
     reason: str = ""
     wave: int = 0
     missing: Mapping[str, str] = field(default_factory=dict)
+    down: Mapping[str, str] = field(default_factory=dict)
 
 
 class FleetDriver:
@@ -242,8 +244,12 @@ class FleetDriver:
             unknown = self._release.options.get("unknown", {})
             missing |= {name: str(unknown.get(name, "nobody knows what it served before"))
                         for name in self._servers if name not in self._release.home}
-        outcome = FleetOutcome("undone" if undone else "done", self._release.undoing, missing=missing)
-        self._note("fleet_end", outcome=outcome.outcome, reason=outcome.reason, missing=list(missing))
+        down = {name: member.away for name, member in self._members.items()
+                if self._goal.backward and member.away and name not in missing}
+        outcome = FleetOutcome("undone" if undone else "done", self._release.undoing, missing=missing, down=down)
+        started = f"{', '.join(down)} {'were down: they start' if len(down) > 1 else 'was down: it starts'} with this"
+        self._note("fleet_end", outcome=outcome.outcome, missing=list(missing),
+                   reason="; ".join(filter(None, (outcome.reason, started if down else ""))))
         return outcome
 
     def _note(self, event: str, **fields: Any) -> None:

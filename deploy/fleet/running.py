@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 
 from deploy.backends import Progress
 from deploy.backends.base import silent
-from deploy.errors import SpecError
+from deploy.errors import ServerError, SpecError
 from deploy.fleet.context import FleetReleased, fleet_context, held, is_about, latest_open
 from deploy.fleet.driver import FleetOutcome
 from deploy.fleet.members import those_of
-from deploy.fleet.policy import waves_of
+from deploy.fleet.policy import size, waves_of
 from deploy.fleet.server import ServerView
 from deploy.naming import check_version
 from deploy.rollout.freezing import refuse_frozen
@@ -51,6 +51,7 @@ def roll_out(spec: Spec, model: str, to: int, *, pause_before: Sequence[str] = (
         if len(served) == len(views) and all(
                 view.own is None and current(served[name], spec.rollout.label) == to for name, view in views.items()):
             return FleetReleased(None, FleetOutcome("done"))
+        _refuse_absent(spec, views)
         waves = waves_of(names, spec.rollout.waves)
         release = context.begin("rollout", to, waves, _before(views), note=note or despite_freeze,
                                 pauses=_pauses(pause_before, len(waves)), allow_breaking=allow_breaking,
@@ -132,6 +133,19 @@ def _inherit(lines: Sequence[Line], member: Spec) -> None:
                      if line["event"] == "fleet_known_good" and line.get("model") == model.name), None)
         if last is not None and model.name not in known and last.get("entry") == portable(entry(model)):
             ledger.append("known_good", model=model.name, serving=last["serving"], spec=entry(model))
+
+
+def _refuse_absent(spec: Spec, views: Mapping[str, ServerView]) -> None:
+    """Raises ServerError if more servers aren't there than may be away: none is waited for that nobody has started."""
+    absent, most = [name for name, view in views.items() if view.absent], size(
+        spec.rollout.max_unavailable, len(spec.members))
+    if len(absent) <= most:
+        return
+    why = next((view.away for view in views.values() if view.absent), "")
+    names = ", ".join(absent)
+    raise ServerError(f"{names} {'aren' if len(absent) > 1 else 'isn'}'t running, and rollout/max_unavailable is "
+                      f"{most}: nothing was begun ({why})", hint=f"start them: tfs up --server {','.join(absent)}",
+                      id="not-running", details={"absent": {name: views[name].away for name in absent}})
 
 
 def _before(views: Mapping[str, ServerView]) -> dict[str, Serving]:

@@ -33,11 +33,13 @@ _UNLOAD = "unload"
 @dataclass(frozen=True, slots=True)
 class ServerView:
     """A server as it was seen. live: what it serves of the model, None if it can't be asked. own: its open release of
-    the model. away: why it can't be asked."""
+    the model. away: why it can't be asked. absent: it isn't there at all, so that waiting helps only if somebody
+    starts it; one that is there may be loading."""
 
     live: Serving | None = None
     own: Release | None = None
     away: str = ""
+    absent: bool = False
 
     @property
     def before(self) -> Serving | None:
@@ -86,7 +88,7 @@ class FleetServer:
                 self._seen = ServerView(context.live(), own)
         except (ClientError, ServerError) as e:
             self._session.disconnect()
-            self._seen = ServerView(None, own, e.message)
+            self._seen = ServerView(None, own, e.message, absent=isinstance(e, ServerError))
         return self._seen
 
     def _own(self) -> Release | None:

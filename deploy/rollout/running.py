@@ -53,12 +53,15 @@ from deploy.types import ModelVersion, ServedModel, Serving
 class Released:
     """How a release ended: done, undone (only by `abort`), or paused before `step`; or None: nothing was to do.
 
-    live: what was served of the model when it was looked at last."""
+    live: what was served of the model when it was looked at last. told: whether the server was; one that was down only
+    starts with it.
+    """
 
     release: Release | None
     ended: RolloutOutcome
     plan: RolloutPlan | None = None
     live: Serving | None = None
+    told: bool = True
 
     def to_json(self) -> dict[str, Any]:
         return {"outcome": self.ended.outcome, "step": self.ended.step,
@@ -72,6 +75,9 @@ class Released:
         if self.ended.outcome == "paused":
             return (f"{model} waits before `{self.ended.step}` (release {r.id}); go on: tfs rollout {model} "
                     f"--continue; or back: tfs rollout {model} --abort")
+        if not self.told:
+            start = r.before if self.ended.outcome == "undone" else r.goal
+            return f"{model} is to serve {start} (release {r.id}: {r.reason})"
         if self.ended.outcome == "undone":
             return f"{model} is served as before: {r.before} (release {r.id}: {self.ended.reason})"
         took = f" in {r.seconds:.1f} s" if r.seconds is not None else ""
@@ -122,7 +128,7 @@ def roll_back(spec: Spec, model: str, to: int | None = None, *, note: str = "", 
         with changing(spec, f"rollback of {model}", release=True):
             served = model_of(spec, model)
             aim = goal(ledger_of(spec), known_good_of(spec, served))
-            return Released(roll_back_offline(spec, served, aim, note), RolloutOutcome("done"))
+            return Released(roll_back_offline(spec, served, aim, note), RolloutOutcome("done"), told=False)
     return _release(spec, model, "rollback", goal, settled_for=to, note=note, progress=progress or silent,
                     planned=planned, session=session)
 
@@ -140,7 +146,7 @@ def abort(spec: Spec, model: str, reason: str = "aborted", *, progress: Progress
     if not running(spec):
         with changing(spec, f"rollback of {model}", release=True):
             undone = undo_offline(spec, model_of(spec, model), _required(ledger_of(spec), model), reason)
-            return Released(undone, RolloutOutcome("undone", undone.reason))
+            return Released(undone, RolloutOutcome("undone", undone.reason), told=False)
     return _resume(spec, model, reason, progress or silent, session)
 
 
@@ -148,7 +154,8 @@ def _finish_rollback(spec: Spec, model: str, progress: Progress, session: Server
     if not running(spec):
         with changing(spec, f"rollback of {model}", release=True):
             open_one = _required(ledger_of(spec), model)
-            return Released(finish_offline(spec, model_of(spec, model), open_one), RolloutOutcome("done"))
+            finished = finish_offline(spec, model_of(spec, model), open_one)
+            return Released(finished, RolloutOutcome("done"), told=False)
     return _resume(spec, model, "", progress, session)
 
 

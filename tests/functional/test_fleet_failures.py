@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from deploy import fleet, leases, rollout, serving
 from deploy.backends import silent
 from deploy.cli.app import app
-from deploy.errors import LockHeld, RolloutError
+from deploy.errors import LockHeld, RolloutError, ServerError
 from deploy.fleet.driver import FleetDriver
 from deploy.fleet.policy import MemberState, ReleaseStage
 from deploy.fleet.server import FleetServer
@@ -34,8 +34,12 @@ def three(tmp_path: Path) -> Iterator[Spec]:
 
 
 def shared(spec: Spec, place: str) -> Spec:
-    spec.path.write_text(spec.path.read_text().replace("patience: 1", f"patience: 1, lock: '{place}'"))
-    return load_spec(spec.path)
+    return load_spec(rewritten(spec, "patience: 1", f"patience: 1, lock: '{place}'"))
+
+
+def rewritten(spec: Spec, old: str, new: str) -> Path:
+    spec.path.write_text(spec.path.read_text().replace(old, new))
+    return spec.path
 
 
 def test_a_server_that_was_away_at_the_beginning_goes_home_with_the_others(three: Spec) -> None:
@@ -55,6 +59,52 @@ def test_a_rollback_reaches_a_server_that_is_down(three: Spec) -> None:
     assert back.release is not None and back.release.home == {"a": 1, "b": 1, "c": 1}
     serving.up(three.members[1])
     assert served(three) == everywhere(1, "abc")
+
+
+def test_a_rollback_says_which_servers_only_start_with_it(three: Spec) -> None:
+    fleet.roll_out(three, "m", 2)
+    kill(three.members[1])
+    back = invoked(three, "rollback", "m")
+    assert back.exit_code == 0, back.output
+    assert "m is back on version 1 on 2 servers (release f2)\nb wasn't told, and starts with it: " in back.output
+    assert fleet.history(three)[-1].reason == "b was down: it starts with this"
+
+
+def test_a_rollback_of_servers_that_are_all_down_says_that_none_was_told(three: Spec) -> None:
+    fleet.roll_out(three, "m", 2)
+    for member in three.members:
+        kill(member)
+    with pytest.raises(RolloutError) as caught:
+        fleet.roll_back(three, "m")
+    assert caught.value.message == ("the rollback of m is recorded, and no server was told, since none of a, b, c "
+                                    "answers: they start with version 1")
+    assert caught.value.id == "servers-missing" and caught.value.hint.startswith("start them: tfs up")
+    assert sorted(caught.value.details["down"]) == ["a", "b", "c"]
+    for member in three.members:
+        serving.up(member)
+    assert served(three) == everywhere(1, "abc")
+
+
+def test_a_rollback_of_one_server_that_is_down_does_not_say_that_it_serves(three: Spec) -> None:
+    fleet.roll_out(three, "m", 2)
+    kill(three.members[0])
+    back = invoked(three, "rollback", "m", "--server", "a")
+    assert back.exit_code == 0
+    assert "m is to serve 1 (stable -> 1) (release r2: the server was down: it starts with this)\n" in back.output
+    serving.up(three.members[0])
+    assert served(three)["a"] == everywhere(1, "a")["a"]
+
+
+def test_a_rollout_of_servers_that_are_not_there_is_refused_at_once(three: Spec) -> None:
+    patient = load_spec(rewritten(three, "patience: 1", "patience: 300"))
+    for member in patient.members:
+        kill(member)
+    with pytest.raises(ServerError, match=r"a, b, c aren't running, and rollout/max_unavailable is 2: nothing was begun"
+                       ) as caught:
+        fleet.roll_out(patient, "m", 2)
+    assert (caught.value.exit_code, caught.value.id, caught.value.hint) == (
+        6, "not-running", "start them: tfs up --server a,b,c")
+    assert not fleet.history(patient), "nothing is open"
 
 
 def test_a_rollback_tells_which_server_knows_nothing_to_go_back_to(three: Spec) -> None:
