@@ -38,19 +38,19 @@ def preferred(spec: Spec) -> Backend:
     return BACKENDS.get(spec.server.backend, AUTO[0])
 
 
-def find(spec: Spec, *, certain: bool = False) -> Server | None:
+def find(spec: Spec) -> Server | None:
     """The spec's server that any process started: one that runs, or one that ended and whose backend keeps it.
 
-    A backend that can't be asked has no server of ours. certain: unless it is the one that the spec names; then
-    BackendMissing is raised, since nobody can know. Raises ServerError if what is known of the server can't be read,
-    SpecError for the spec of several servers.
+    A backend that can't be asked has no server of ours, unless it is the one that the spec names: nobody can know then.
+    Raises BackendMissing for that, ServerError if what is known of the server can't be read, SpecError for the spec of
+    several servers.
     """
     check_alone(spec.path.name, spec.servers)
     for backend in BACKENDS.values():
         try:
             server = backend.find(spec)
         except BackendMissing:
-            if certain and backend.name == spec.server.backend:
+            if backend.name == spec.server.backend:
                 raise
             continue
         if server is not None:

@@ -63,8 +63,9 @@ WATCHED: FleetView[Watched] = FleetView(
 
 
 def _status_row(status: ServerStatus) -> Row:
-    state = _good("ready") if status.ready else _bad("not ready") if status.running else _bad("not running")
-    problems = status.problems if status.running or status.exists else []
+    state = _good("ready") if status.ready else _bad("not ready") if status.running else \
+        _bad("not known" if status.unknown else "not running")
+    problems = status.problems if status.running or status.exists or status.unknown else []
     return (state, _where(status.backend, status.rest_url, status.grpc_target),
             _listed([_model(model) for model in status.models]), "\n".join(problems))
 
@@ -84,7 +85,8 @@ def _status_notes(status: ServerStatus) -> Iterable[str]:
 
 STATUS: FleetView[ServerStatus] = FleetView(
     ("at", "models"), _status_row, lambda status: status.to_json(),
-    lambda results: counted(results, "ready", lambda status: status.ready), notes=_status_notes)
+    lambda results: counted(results, "ready", lambda status: status.ready), notes=_status_notes,
+    exit_code=lambda status: status.exit_code)
 
 READY: FleetView[ReadyAnswer] = FleetView(
     (">seconds",), lambda answer: (_good("ready") if answer.ready else _bad("not ready"), f"{answer.seconds:.1f}",

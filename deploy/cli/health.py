@@ -60,6 +60,8 @@ def _status(app: click.Group) -> None:
         else:
             status = serving.status(spec)
             tell(status.to_json(), as_json, lambda: status_table(status))
+            if status.exit_code:
+                raise click.exceptions.Exit(status.exit_code)
 
 
 def _statuses(servers: Sequence[Spec]) -> tuple[ServerResult[ServerStatus], ...]:
@@ -138,7 +140,7 @@ def status_table(status: ServerStatus) -> RenderableType:
         views = model.views
         shown.add_row(model.name, *map(_serving, (views.spec, views.ledger, views.file, views.live)),
                       "\n".join(states) or "-")
-    lines = [f"problem: {p}" for p in status.problems if status.running or status.exists]
+    lines = [f"problem: {p}" for p in status.problems if status.running or status.exists or status.unknown]
     lines += [f"{'release' if d.kind == 'release' else 'drift'}: {d.message}" for d in status.drift]
     lines += [f"note: {note}" for note in status.notes]
     if status.changes:
@@ -148,7 +150,8 @@ def status_table(status: ServerStatus) -> RenderableType:
 
 
 def _state(status: ServerStatus) -> str:
-    return "ready" if status.ready else "running, not ready" if status.running else "not running"
+    return "ready" if status.ready else "running, not ready" if status.running else \
+        "not to be asked for" if status.unknown else "not running"
 
 
 def _serving(view: Serving | None) -> str:

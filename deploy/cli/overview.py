@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from deploy.addresses import Address
-from deploy.errors import DeployError
+from deploy.errors import BackendMissing, DeployError
 from deploy.version import __version__
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ class Overview:
     published yet. spec: the file, None if there is none. served: model -> the versions that the spec, or the last
     rollout, names by number. unexported: models of the spec without a version. server: the backend that runs it.
     ended: it was started and has ended by itself. release: one that is open. problem: what can't be read, and why.
-    servers: of a spec that names several, each with whether it was started; they aren't asked.
+    servers: of a spec that names several, each with whether it was started; they aren't asked. unasked: why nobody can
+    know whether the server runs.
     """
 
     repository: str = REPOSITORY
@@ -63,6 +64,7 @@ class Overview:
     release: Release | None = None
     problem: str = ""
     servers: Mapping[str, bool] = field(default_factory=dict)
+    unasked: str = ""
 
     @property
     def newer(self) -> tuple[str, int] | None:
@@ -97,7 +99,7 @@ def next_command(now: Overview) -> NextCommand:
             if now.versions else _first_version(now)
     if (now.server and not now.ended) or any(now.servers.values()):
         return _while_running(now)
-    if now.ended or now.failed:
+    if now.ended or now.failed or now.unasked:
         return NextCommand("tfs doctor", "says why it doesn't run, and what to do")
     if now.unexported:
         return _first_version(now, now.unexported[0])
@@ -162,8 +164,8 @@ def _of_spec(spec: Spec, path: Path) -> Overview:
     versions = _versions(place) if spec.remote is None else None
     served = {m.name: m.versions.versions for m in serving.as_known_good(spec).models
               if isinstance(m.versions, Specific)}
-    server = serving.find(spec) if not spec.servers else None
-    failure = None if server or spec.servers else start_record.failure(spec)
+    server, unasked = _asked(spec) if not spec.servers else (None, "")
+    failure = None if server or unasked or spec.servers else start_record.failure(spec)
     here = [m for m in spec.models if spec.remote is None and m.base_path == str(spec.repository / m.name)]
     unexported = tuple(m.name for m in here if not (versions or {}).get(m.name))
     return Overview(
@@ -173,7 +175,17 @@ def _of_spec(spec: Spec, path: Path) -> Overview:
         **_server(server), failed=str(failure.get("message", "")) if failure else "",
         servers={one.short_name: start_record.started(one) for one in spec.servers},
         release=next((r for one in (spec, *spec.servers) for r in releases(ledger_of(one).read()) if r.open),
-                     None))
+                     None), unasked=unasked)
+
+
+def _asked(spec: Spec) -> tuple[Server | None, str]:
+    """The spec's server; and why nobody can know whether there is one, if so."""
+    from deploy import serving
+
+    try:
+        return serving.find(spec), ""
+    except BackendMissing as error:
+        return None, error.message
 
 
 def _server(server: Server | None) -> dict[str, Any]:
@@ -255,6 +267,8 @@ def _servers_line(servers: Mapping[str, bool]) -> str:
 
 
 def _server_line(now: Overview) -> str:
+    if now.unasked:
+        return f"not known: {now.unasked}"
     if now.server is None:
         return f"not running; the last start failed: {now.failed}" if now.failed else "not running"
     if now.ended or now.endpoint is None:

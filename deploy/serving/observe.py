@@ -18,7 +18,7 @@ from deploy.serving.planning import CONFIG_LABEL
 from deploy.serving.ready import asked_version, golden_of
 from deploy.serving.resolving import as_known_good, elsewhere, resolved
 from deploy.serving.snapshot import Connect, absent, all_connected, look, open_release, pending, protocol_of
-from deploy.serving.start_record import changes, moved, started_elsewhere
+from deploy.serving.start_record import changes
 from deploy.spec import Spec
 from deploy.state import Release, ledger_of, started_from
 from deploy.types import ServedModel, Serving, Specific, VersionState, VersionStatus
@@ -28,7 +28,8 @@ from deploy.wire.model_config import policy_of, select
 
 
 def find(spec: Spec) -> Server | None:
-    """The spec's server, started by any process; None if there is none. An ended container is still found."""
+    """The spec's server, started by any process; None if there is none. An ended container is still found. Raises
+    BackendMissing if the place that the spec names can't be asked."""
     return backends.find(spec)
 
 
@@ -82,7 +83,8 @@ class ModelStatus:
 
 @dataclass(frozen=True, slots=True)
 class ServerStatus:
-    """What is wanted and what is served. facts: what the server says of itself (see Server.describe), as JSON data.
+    """What is wanted and what is served. facts: what the server says of itself (see Server.describe), as JSON data;
+    `running` is None where nobody can know.
 
     gaps: of the server itself. changes: how the spec differs from what was started, in sentences. notes: what people
     should know of this server whatever its state.
@@ -102,6 +104,16 @@ class ServerStatus:
     @property
     def running(self) -> bool:
         return bool(self.facts["running"])
+
+    @property
+    def unknown(self) -> bool:
+        """Nobody can know whether it runs: the place that the spec names can't be asked."""
+        return self.facts["running"] is None
+
+    @property
+    def exit_code(self) -> int:
+        """Of the command line: 0 for whatever there is to see."""
+        return BackendMissing.exit_code if self.unknown else 0
 
     @property
     def backend(self) -> str:
@@ -142,13 +154,13 @@ class ServerStatus:
 def status(spec: Spec, *, connect: Connect = snapshot.connect) -> ServerStatus:
     """What is wanted and what is served. Raises ServerError if the server's record can't be read, RolloutError if the
     spec's ledger can't."""
-    server = find(spec)
+    server, gap = snapshot.find_or_gap(spec)
     site = _Site.of(spec, server)
-    facts: dict[str, Any] = {"name": spec.name, "running": False} if server is None else server.describe()
+    facts: dict[str, Any] = {"name": spec.name, "running": None if gap and gap.seen == snapshot.UNKNOWN else False}
+    facts = facts if server is None else server.describe()
     desired = [_desired(site, i) for i in range(len(spec.models))]
     if server is None or not facts["running"]:
         models = tuple(_model(site, i, d, []) for i, d in enumerate(desired))
-        gap = _moved(spec) if server is None else None
         gap = gap or absent(spec, server, facts.get("returncode"))
         return ServerStatus(facts, models, (gap,), drift=_drift(site, models), notes=site.notes)
     site.polls = _polls(server.argv)
@@ -164,15 +176,6 @@ def status(spec: Spec, *, connect: Connect = snapshot.connect) -> ServerStatus:
     return ServerStatus(facts, models, tuple(closed),
                         tuple(changes(spec, server.labels.get(CONFIG_LABEL)) if ours else ()), _drift(site, models),
                         site.notes)
-
-
-def _moved(spec: Spec) -> Gap | None:
-    """Why the server isn't where the spec says, if it is somewhere else, or may be."""
-    try:
-        there = started_elsewhere(spec)
-    except BackendMissing as e:
-        return Gap("", str(e), "running", "missing")
-    return None if there is None else Gap("", str(moved(spec, there)), "running", "missing")
 
 
 @dataclass(slots=True)
@@ -200,6 +203,9 @@ class _Site:
         site.notes = tuple(filter(None, [store.lost_on_restart]))
         try:
             site.config = read_config(store)
+        except BackendMissing:
+            if server is not None:
+                raise
         except SpecError as e:
             site.unreadable = e.message
         if site.config is not None:

@@ -11,7 +11,7 @@ from deploy import backends, client
 from deploy.backends import Replica, Server
 from deploy.client.failures import answers_no
 from deploy.client.interfaces import Asked, Control
-from deploy.errors import ClientError, DeployError, ServerError
+from deploy.errors import BackendMissing, ClientError, DeployError, ServerError
 from deploy.readiness import Desired, Gap, Snapshot, not_answering, not_running
 from deploy.serving.start_record import moved, started_elsewhere
 from deploy.spec import Spec
@@ -21,6 +21,8 @@ from deploy.types import Endpoint, ModelRef
 
 ASK = 5.0
 """Seconds for one question."""
+
+UNKNOWN = "unknown"  # what is seen of a server whose place can't be asked
 
 Timeout = Callable[[], float | None]
 
@@ -124,6 +126,17 @@ def absent(spec: Spec, server: Server | None, returncode: int | None) -> Gap:
     if server is not None and not backends.backend_of(server).capabilities.starts:
         return not_answering(spec.name, server.endpoint.grpc_target)
     return not_running(spec.name, returncode, ended=server is not None)
+
+
+def find_or_gap(spec: Spec) -> tuple[Server | None, Gap | None]:
+    """The spec's server; None with the reason if nobody can know whether it runs, or if it isn't where the spec says.
+    """
+    try:
+        server = backends.find(spec)
+        there = started_elsewhere(spec) if server is None else None
+    except BackendMissing as e:
+        return None, Gap("", f"nobody can say whether {spec.name} runs: {e}", "running", UNKNOWN)
+    return server, None if there is None else Gap("", str(moved(spec, there)), "running", "missing")
 
 
 def running_server(spec: Spec) -> Server:

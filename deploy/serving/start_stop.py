@@ -142,9 +142,9 @@ def _apply(spec: Spec, known_good: Spec, models: tuple[ResolvedModel, ...], serv
         changed.apply(force=force)
 
 
-def _alive(spec: Spec, *, certain: bool = False) -> Server | None:
-    """The spec's server if it runs; what is left of one that ended is removed. certain: see backends.find."""
-    server = backends.find(spec, certain=certain)
+def _alive(spec: Spec) -> Server | None:
+    """The spec's server if it runs; what is left of one that ended is removed."""
+    server = backends.find(spec)
     if server is not None and server.alive():
         return server
     if server is not None:
@@ -228,10 +228,10 @@ def down(spec: Spec, *, volumes: bool = False, progress: Progress | None = None,
         raise ServerError(f"{spec.name} is somebody else's: tfs hasn't started it, and doesn't stop it", id="not-ours",
                           hint="stop it where it runs; to let go of it, remove the spec and its state")
     with changing(spec, "down"):
-        server = _alive(spec, certain=True)
+        server = _alive(spec)
         if server is None and (there := started_elsewhere(spec)) is not None:
             (progress or silent)(moved(spec, there).message)
-            spec, server = there, _alive(there, certain=True)
+            spec, server = there, _alive(there)
         if server is not None:
             _stop(spec, server, progress or silent, connect)
         forget_start(spec)

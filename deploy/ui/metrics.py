@@ -100,9 +100,12 @@ class MetricsHistory:
         """Look again. None if there is nothing to see, and `reason` says why; the first look alone says nothing."""
         self._asked = time.monotonic()
         part = spec.server.monitoring
-        server = serving.find(spec)
+        try:
+            server, self.reason = serving.find(spec), "the server isn't running"
+        except DeployError as e:
+            server, self.reason = None, e.message
         if server is None or not server.alive():
-            self.reason, self._last = "the server isn't running", None
+            self._last = None
             return None
         memory = server.memory()
         sample: dict[str, Any] = {"at": round(time.time(), 2), "models": {},

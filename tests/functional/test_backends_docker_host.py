@@ -9,12 +9,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 
 from deploy.backends import docker_host
 from deploy.backends.container_options import ContainerOptions
 from deploy.backends.container_server import ContainerServer
 from deploy.backends.docker_host import DEFAULT, EngineAddress, address
 from deploy.backends.engine import Engine, connect
+from deploy.cli.app import app
 from deploy.errors import BackendMissing, ServerError
 from tests.support.docker_engine import NO_CONTAINERS, engine_that_says
 
@@ -165,3 +167,42 @@ def test_an_engine_without_such_a_container_is_asked_without_the_sdk(
 def test_of_an_engine_that_isnt_there_nothing_is_known(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", host)
     assert not docker_host.knows_none({"org.tfs-deploy.name": "m"})
+
+
+def nobody(tmp_path: Path, text: str = "") -> Path:
+    """A spec whose engine doesn't answer."""
+    path = tmp_path / "serving.yaml"
+    path.write_text(text or "models: [{name: half, versions: [1]}]\nserver: {backend: container, "
+                            f"docker: 'unix://{tmp_path}/none.sock'}}\n")
+    return path
+
+
+SAID = "nobody can say whether {} runs: no Docker engine answers at unix://{}/none.sock"
+
+
+@pytest.mark.parametrize("verb", ["status", "ready", "smoke", "logs", "rollback half", "repair"])
+def test_a_server_whose_engine_does_not_answer_is_not_said_to_be_down(tmp_path: Path, verb: str) -> None:
+    spec = nobody(tmp_path)
+    done = CliRunner().invoke(app, [*verb.split(), "--spec", str(spec)])
+    said = str(done.exception) if isinstance(done.exception, BackendMissing) else done.output
+    assert "no Docker engine answers" in " ".join(said.split()) and "n't running" not in said, said
+    assert isinstance(done.exception, BackendMissing) or done.exit_code == BackendMissing.exit_code
+
+
+def test_status_says_that_nobody_can_know(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["status", "--json", "--spec", str(nobody(tmp_path))])
+    data = json.loads(done.output)
+    assert (done.exit_code, data["running"], data["ready"]) == (BackendMissing.exit_code, None, False)
+    assert data["problems"][0].startswith(SAID.format("serving", tmp_path))
+    several = nobody(tmp_path, "models: [{name: half, versions: [1]}]\nserver: {backend: container}\nservers:\n"
+                               f"- {{name: a, server: {{docker: 'unix://{tmp_path}/none.sock'}}}}\n"
+                               "- {name: b, server: {backend: embedded}}\n")
+    done = CliRunner().invoke(app, ["status", "--spec", str(several)])
+    assert done.exit_code == BackendMissing.exit_code and "not known" in done.output and "not running" in done.output
+
+
+def test_no_command_at_all_says_so_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(nobody(tmp_path).parent)
+    done = CliRunner().invoke(app, ["--json"])
+    assert json.loads(done.output)["next"]["command"] == "tfs doctor", done.output
+    assert f"not known: no Docker engine answers at unix://{tmp_path}/none.sock" in CliRunner().invoke(app, []).output

@@ -137,6 +137,7 @@ export function modelTone(model, server) {
 export function serverTone(server) {
   const status = server.status;
   if (!status) return ["bad", "unknown"];
+  if (status.running === null) return ["warn", "not known"];
   if (!status.running) return "returncode" in status ? ["bad", "ended"] : ["off", "stopped"];
   if (!status.ready) return ["bad", "not ready"];
   return status.drift.some((d) => d.kind !== "release") ? ["warn", "ready, with drift"] : ["ok", "ready"];

@@ -20,6 +20,7 @@ export function ReleaseWord({server, release}) {
 const verdict = (server) => {
   const status = server.status, models = modelsOf(server);
   if (!status) return "Nothing is known of it.";
+  if (status.running === null) return status.problems[0];
   if (!status.running) return "returncode" in status ? `It ended${status.returncode === null ? "" : ` with exit code ${status.returncode}`}. Nothing is served.` : "It isn't running. Nothing is served.";
   const bad = models.filter((m) => m.problems.length).length;
   if (!status.ready) return bad ? `${plural(bad, "model")} of ${models.length} ${bad === 1 ? "is" : "are"} not served as wanted.` : "It isn't ready.";
@@ -43,7 +44,7 @@ export function ServerHead({server, showing}) {
     ${!!problems.length && html`<${Sentences} tone="bad" title="Problems" items=${problems} />`}
     ${!!drift.length && html`<${Sentences} tone="warn" title="Drift" items=${drift.map((d) => d.message)} />`}
     ${!!status?.changes?.length && html`<${Sentences} tone="warn" title="The spec was edited since the start" items=${status.changes} />`}
-    ${status && !status.running && html`<p class="muted">Start it: <${Command} text="tfs up" />${"returncode" in status && html` Why did it end? <${Command} text="tfs doctor" />`}</p>`}
+    ${status && status.running === false && html`<p class="muted">Start it: <${Command} text="tfs up" />${"returncode" in status && html` Why did it end? <${Command} text="tfs doctor" />`}</p>`}
   </section>`;
 }
 
