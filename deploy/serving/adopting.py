@@ -15,7 +15,7 @@ from deploy.backends.remote import endpoint_of
 from deploy.errors import SpecError
 from deploy.locks import whoami
 from deploy.render.configs import MODELS
-from deploy.serving.adoption import AdoptedModel, check_protocols, from_answers, from_config
+from deploy.serving.adoption import AdoptedModel, check_one_server, check_protocols, from_answers, from_config
 from deploy.serving.drift import read_config
 from deploy.serving.taking_over import missing_file
 from deploy.spec import ModelSpec, Monitoring, RemotePart, ServerPart, Spec, SpecFile, parse
@@ -78,6 +78,8 @@ def adopt(part: RemotePart, path: str | Path, known: Known | None = None, *, nam
     config = None if part.config_file is None else _config(part, path)
     with client.connect(endpoint_of(part), timeout=timeout) as connected:
         check_protocols(connected)
+        named = list(known.models) if config is None else [one.name for one in config.model_config_list.config]
+        notes += filter(None, [check_one_server(connected, named)])
         models = tuple(from_config(connected, config, known.labels) if config is not None else
                        from_answers(connected, known.models, known.labels, notes))
         monitored = connected.rest is not None and client.monitoring.read(connected.rest) is not None

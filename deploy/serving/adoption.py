@@ -12,10 +12,12 @@ from pathlib import Path, PurePosixPath
 
 from deploy.client import Client, monitoring
 from deploy.client.failures import answers_no
+from deploy.client.interfaces import Control
 from deploy.errors import BadReply, ClientError, NotReady, Rejected, SpecError
 from deploy.readiness import unserved
 from deploy.types import ModelRef, Serving, Specific, VersionPolicy, VersionState, VersionStatus
-from deploy.wire import config_pb2
+from deploy.wire import config_pb2, methods
+from deploy.wire import serving_pb2 as pb
 from deploy.wire.model_config import policy_of, version_number
 
 _LOADS = ":tensorflow:cc:saved_model:load_attempt_count"
@@ -68,6 +70,41 @@ def check_protocols(client: Client) -> None:
                 raise BadReply(f"{one.endpoint} is no TensorFlow Serving: {e.message}", endpoint=one.endpoint,
                                hint=_PORTS, id="not-tensorflow-serving") from e
             raise
+
+
+def check_one_server(client: Client, models: Sequence[str]) -> str:
+    """Whether both addresses are of one server: a request over gRPC is counted, and the count is read over REST.
+
+    models: those that somebody has named. The sentence to tell where nobody can know, "" if it is one. Raises SpecError
+    if they are of two, ClientError.
+    """
+    if client.rpc is None or client.rest is None:
+        return ""
+    for name in models:
+        _statuses(client, name)
+    unproven = f"it isn't proven that {client.rpc.endpoint} and {client.rest.endpoint} are one server: "
+    # An unknown model has no counters of anybody's; where those aren't counted, an unknown signature of a known one
+    for name, signature in ((_NO_MODEL, ""), *((model, _NO_MODEL) for model in models[:1])):
+        spec, status = pb.ModelSpec(name=name, signature_name=signature), "OK"
+        before = monitoring.request_counts(client.rest, name)
+        if before is None:
+            return f"{unproven}its metrics are off, and all that could be compared is equal"
+        try:
+            client.rpc.request(methods.PREDICT, pb.PredictRequest(model_spec=spec), pb.PredictResponse)
+        except Rejected as e:
+            status = e.code
+        after = monitoring.request_counts(client.rest, name)
+        if after is not None and after.by_status.get(status, 0) > before.by_status.get(status, 0):
+            return ""
+    if not models:
+        return f"{unproven}a request over gRPC isn't in its metrics (name a model, to ask for that: --model)"
+    raise _two_servers(client, "a request over gRPC isn't in the other's metrics")
+
+
+def _two_servers(client: Client, why: str) -> SpecError:
+    assert client.rpc is not None and client.rest is not None, "one address is one server"
+    return SpecError(f"{client.rpc.endpoint} and {client.rest.endpoint} aren't the same server: {why}",
+                     hint="give the gRPC and the REST address of one server", id="bad-address")
 
 
 def from_config(client: Client, config: config_pb2.ModelServerConfig, labels: Iterable[str]
@@ -148,36 +185,46 @@ def _model(client: Client, name: str, base_path: str, labels: Iterable[str], pol
 
 def _statuses(client: Client, name: str) -> Sequence[VersionStatus]:
     """Over every protocol the same. Raises SpecError if they are two servers."""
-    answers = []
-    for one in (client.rpc, client.rest):
-        if one is None:
-            continue
+    answers: list[Sequence[VersionStatus]] = []
+    for one in _protocols(client):
         try:
-            answers.append((one.endpoint, one.status(ModelRef(name))))
+            answers.append(one.status(ModelRef(name)))
         except Rejected as e:
             if not unserved(e):
                 raise
-            answers.append((one.endpoint, []))
-    serving = [{s.version for s in statuses if s.serving} for _, statuses in answers]
-    if serving[0] != serving[-1]:
-        raise SpecError(f"{answers[0][0]} and {answers[-1][0]} aren't the same server: {name} is served as "
-                        f"{sorted(serving[0]) or 'nothing'} there, and as {sorted(serving[-1]) or 'nothing'} here",
-                        hint="give the gRPC and the REST address of one server", id="bad-address")
-    return answers[0][1]
+            answers.append([])
+    there, here = ({s.version for s in statuses if s.serving} for statuses in (answers[0], answers[-1]))
+    if there != here:
+        raise _two_servers(client, f"{name} is served as {sorted(there) or 'nothing'} there, and as "
+                                   f"{sorted(here) or 'nothing'} here")
+    return answers[0]
 
 
 def _resolved(client: Client, name: str, labels: Iterable[str], versions: frozenset[int]) -> dict[str, int]:
+    """Over every protocol the same. Raises SpecError if they are two servers."""
     resolved = {}
     for label in sorted(labels):
-        try:
-            version = client.metadata(ModelRef(name, label=label)).version
-        except Rejected as e:
-            if not answers_no(e):
-                raise
-            continue
-        if version in versions:
-            resolved[label] = version
+        there, *others = (_version_of(one, ModelRef(name, label=label)) for one in
+                          _protocols(client))
+        if any(here != there for here in others):
+            said = [f"version {version}" if version else "nothing" for version in (there, *others)]
+            raise _two_servers(client, f"{name}'s label {label} is {said[0]} there, and {said[-1]} here")
+        if there in versions:
+            resolved[label] = there
     return resolved
+
+
+def _protocols(client: Client) -> list[Control]:
+    return [one for one in (client.rpc, client.rest) if one is not None]
+
+
+def _version_of(one: Control, ref: ModelRef) -> int | None:
+    try:
+        return one.metadata(ref).version
+    except Rejected as e:
+        if not answers_no(e):
+            raise
+        return None
 
 
 @dataclass(frozen=True, slots=True)

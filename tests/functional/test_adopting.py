@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import cast
@@ -10,6 +13,8 @@ from typing import cast
 import pytest
 
 from deploy import client, serving
+from deploy.client import monitoring
+from deploy.client.monitoring import RequestCounts
 from deploy.errors import BadReply, ClientError, NotReady, ServerError, SpecError, Unreachable
 from deploy.render import models_config, ssl_config
 from deploy.serving import Known
@@ -140,6 +145,122 @@ def test_wrong_addresses_are_told_in_a_sentence(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def two(grpc: Elsewhere, rest: Elsewhere) -> RemotePart:
+    return RemotePart(grpc=f"127.0.0.1:{grpc.grpc}", rest=f"http://127.0.0.1:{rest.rest}")
+
+
+def test_addresses_of_two_servers_that_serve_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "serving.yaml"
+    with elsewhere(tmp_path / "there") as there, elsewhere(tmp_path / "other") as other:
+        for one, another in ((there, other), (other, there)):
+            with pytest.raises(SpecError, match=r"127\.0\.0\.1:\d+ and http://127\.0\.0\.1:\d+ aren't the same server: "
+                                                r"a request over gRPC isn't in the other's metrics") as e:
+                serving.adopt(two(one, another), path, Known({"m": str(there.models / "m")}))
+            assert e.value.hint == "give the gRPC and the REST address of one server" and not path.exists()
+        adopted = serving.adopt(two(there, there), path, Known({"m": None}))
+        assert not any("one server" in note for note in adopted.notes)
+
+
+def test_without_metrics_labels_tell_two_servers_apart_and_else_it_is_said_that_nobody_can(tmp_path: Path) -> None:
+    path, known = tmp_path / "serving.yaml", Known({"m": "/models/m"})
+    with elsewhere(tmp_path / "there", monitoring=False) as there:
+        with elsewhere(tmp_path / "other", labels=False, monitoring=False) as other, \
+                pytest.raises(SpecError, match="aren't the same server: m's label stable is version 1 there, and "
+                                               "nothing here"):
+            serving.adopt(two(there, other), path, known)
+        adopted = serving.adopt(two(there, there), path, known)
+        assert any(note.startswith("it isn't proven that ") and "are one server: its metrics are off" in note
+                   for note in adopted.notes), adopted.notes
+
+
+def test_a_server_whose_counters_know_no_unknown_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of TensorFlow Serving's other runtime: a request to a model that it has is counted, whatever its end."""
+    with elsewhere(tmp_path / "there") as there:
+        counted = monitoring.request_counts
+        monkeypatch.setattr(monitoring, "request_counts", lambda rest, model, *args: RequestCounts({}) if
+                            model.startswith("tfs-") else counted(rest, model, *args))
+        serving.adopt(two(there, there), tmp_path / "serving.yaml", Known({"m": None}))
+
+
+def test_several_versions_with_labels(tmp_path: Path) -> None:
+    with elsewhere(tmp_path / "there") as there:
+        for number in (2, 3):
+            savedmodel(there.models / "m" / str(number))
+        with client.connect(f"127.0.0.1:{there.grpc}") as asked:
+            for labels in ({"stable": 1}, {"stable": 2, "canary": 3, "ours": 1}):
+                many = ServedModel("m", "", Specific((1, 2, 3)), labels)
+                asked.reload(models_config([many], {"m": str(there.models / "m")}))
+                until(lambda: len([s for s in asked.status("m") if s.serving]) == 3, "all three are served")
+        adopted = serving.adopt(part(there), tmp_path / "serving.yaml", Known({}, labels=["ours"]))
+        assert adopted.models[0].live == Serving(frozenset({1, 2, 3}), {"stable": 2, "canary": 3, "ours": 1})
+        spec = load_spec(adopted.spec.path)
+        assert spec.models[0].versions == Specific((1, 2, 3)) and spec.models[0].labels == adopted.models[0].live.labels
+        assert serving.status(spec).ready and ready(spec).ready and not serving.status(spec).drift
+
+
+def test_a_rest_address_behind_a_prefix(tmp_path: Path) -> None:
+    with elsewhere(tmp_path / "there") as there, web(Prefixed.of(there)) as port:
+        at = RemotePart(grpc=f"127.0.0.1:{there.grpc}", rest=f"http://127.0.0.1:{port}/tf/serving/")
+        adopted = serving.adopt(at, tmp_path / "serving.yaml")
+        assert adopted.models[0].live == ONE and adopted.models[0].base_path == str(there.models / "m")
+        assert not any("one server" in note for note in adopted.notes)
+        spec = load_spec(adopted.spec.path)
+        assert spec == adopted.spec and serving.status(spec).ready and ready(spec).ready
+        outside = RemotePart(grpc=at.grpc, rest=f"http://127.0.0.1:{port}")
+        with pytest.raises(ClientError, match=f"http://127.0.0.1:{port} is no TensorFlow Serving") as e:
+            serving.adopt(outside, tmp_path / "b.yaml")
+        assert "behind a proxy its path belongs to it" in e.value.hint
+
+
+class Quiet(BaseHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Nobody reads it."""
+
+
+class Prefixed(Quiet):
+    """A proxy that gives a server a path of its own, and knows no other one."""
+
+    port = 0
+
+    @classmethod
+    def of(cls, there: Elsewhere) -> type[Prefixed]:
+        return type("Prefixed", (cls,), {"port": there.rest})
+
+    def do_GET(self) -> None:
+        self._pass_on(None)
+
+    def do_POST(self) -> None:
+        self._pass_on(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def _pass_on(self, body: bytes | None) -> None:
+        if not self.path.startswith("/tf/serving/v1/") and not self.path.startswith("/tf/serving/monitoring/"):
+            self.send_error(404)
+            return
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection.request(self.command, self.path.removeprefix("/tf/serving"), body)
+        reply = connection.getresponse()
+        answer = reply.read()
+        self.send_response(reply.status)
+        self.send_header("Content-Type", reply.headers["Content-Type"])
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+        connection.close()
+
+
+@contextmanager
+def web(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    """A web server; its port."""
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def test_a_base_path_that_the_server_has_not_loaded_from(tmp_path: Path) -> None:
     with elsewhere(tmp_path / "there") as there:
         with pytest.raises(SpecError, match="has loaded m from .*there/models/m, and nothing from /wrong: ") as e:
@@ -149,7 +270,7 @@ def test_a_base_path_that_the_server_has_not_loaded_from(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("page", [None, b"<html>hello</html>", b"{}"])
 def test_another_web_server_is_no_tensorflow_serving(tmp_path: Path, page: bytes | None) -> None:
-    class Other(BaseHTTPRequestHandler):
+    class Other(Quiet):
         def do_GET(self) -> None:
             if page is None:
                 self.send_error(404)
@@ -159,22 +280,12 @@ def test_another_web_server_is_no_tensorflow_serving(tmp_path: Path, page: bytes
             self.end_headers()
             self.wfile.write(page)
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Nobody reads it."""
-
-    with elsewhere(tmp_path / "there") as there, HTTPServer(("127.0.0.1", 0), Other) as web:
-        thread = threading.Thread(target=web.serve_forever)
-        thread.start()
-        try:
-            with pytest.raises(ClientError) as e:
-                serving.adopt(RemotePart(grpc=f"127.0.0.1:{there.grpc}",
-                                         rest=f"http://127.0.0.1:{web.server_address[1]}"),
-                              tmp_path / "serving.yaml", Known({"m": str(there.models / "m")}))
-            assert e.value.id == "not-tensorflow-serving", e.value
-            assert f"{web.server_address[1]} is no TensorFlow Serving: " in e.value.message
-        finally:
-            web.shutdown()
-            thread.join()
+    with elsewhere(tmp_path / "there") as there, web(Other) as port:
+        with pytest.raises(ClientError) as e:
+            serving.adopt(RemotePart(grpc=f"127.0.0.1:{there.grpc}", rest=f"http://127.0.0.1:{port}"),
+                          tmp_path / "serving.yaml", Known({"m": str(there.models / "m")}))
+        assert e.value.id == "not-tensorflow-serving", e.value
+        assert f"{port} is no TensorFlow Serving: " in e.value.message
 
 
 def test_nobody_answers_where_somebody_listens(tmp_path: Path) -> None:
