@@ -12,6 +12,7 @@ from deploy.repository.stores import Item, Store
 from deploy.wire.model_config import version_number
 
 AT_ONCE = 8  # versions of a listing, where each is an answer or two of a service
+_SHARE = 16  # at most, for one thread at a time
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -50,9 +51,15 @@ def canonical(named: Iterable[tuple[int, str]]) -> dict[int, str]:
 
 
 def at_once(ask: Callable[[T], R], named: Iterable[T]) -> list[R]:
-    """Ask a service for each of them, several at once; the answers in their order."""
+    """Ask a service for each of them, several at once; the answers in their order.
+
+    A thread gets several of many at a time: handing over one costs about as much as a small answer.
+    """
+    every = list(named)
+    share = max(1, min(_SHARE, len(every) // (4 * AT_ONCE)))
     with ThreadPoolExecutor(AT_ONCE, "tfs-list") as pool:
-        return list(pool.map(ask, named))
+        shares = pool.map(lambda start: [ask(one) for one in every[start:start + share]], range(0, len(every), share))
+        return [answer for answers in shares for answer in answers]
 
 
 def last(item: Item) -> str:
