@@ -133,21 +133,18 @@ class Pipeline:
             self._settled.popleft().result()
 
 
-def copy_tree(source: Survey, target: Path, algorithm: str, progress: Progress | None = None, *, durable: bool = True
-              ) -> dict[str, FileRecord]:
-    """Copy what was surveyed into the empty directory `target`, with published modes.
+def copy_tree(source: Survey, target: Path, algorithm: str, progress: Progress | None = None) -> dict[str, FileRecord]:
+    """Copy what was surveyed into the empty directory `target`, with published modes; all of it is on the disk then.
 
-    durable: all of it is on the disk then; not needed where `target` is on its way to another machine only.
     Raises RepositoryError if a file changes meanwhile, OSError if the disk refuses.
     """
     target.chmod(DIRECTORY_MODE)
     for name in source.directories:
         (target / name).mkdir()
         (target / name).chmod(DIRECTORY_MODE)
-    with Pipeline(algorithm, source.size, progress, sync=durable) as pipeline:
+    with Pipeline(algorithm, source.size, progress) as pipeline:
         hashed = {file.name: (file.size, _copy(file, target / file.name, pipeline)) for file in source.files}
-    if durable:
-        sync_directories(target, source.directories)
+    sync_directories(target, source.directories)
     return {name: FileRecord(size, digest.hexdigest()) for name, (size, digest) in hashed.items()}
 
 
@@ -205,6 +202,27 @@ def _opened(file: SourceFile) -> int:
     raise _changed(file)
 
 
+def check_unchanged(file: SourceFile, record: FileRecord, algorithm: str) -> None:
+    """Raises RepositoryError if a file isn't what was surveyed and then digested, as `record` has it.
+
+    Its bytes are read again only where its times don't tell.
+    """
+    fd = _opened(file)
+    try:
+        now = os.fstat(fd)
+        same = (now.st_size, now.st_mtime_ns, now.st_ctime_ns) == (file.size, file.changed, file.touched)
+        if same and not file.fresh:
+            return
+        if now.st_size != record.size:
+            raise _changed(file)
+        digest = FileDigest(fd, algorithm)
+        digest.advance(record.size)
+        if digest.hexdigest() != record.digest:
+            raise _changed(file)
+    finally:
+        os.close(fd)
+
+
 def _copy(file: SourceFile, target: Path, pipeline: Pipeline) -> FileDigest:
     source = _opened(file)
     try:
@@ -252,5 +270,5 @@ def _check_unchanged(file: SourceFile, now: os.stat_result) -> None:
 
 
 def _changed(file: SourceFile) -> RepositoryError:
-    return RepositoryError(f"{file.path} changed while it was being copied",
+    return RepositoryError(f"{file.path} changed while it was being published",
                            hint="wait until whatever writes it is done, then publish again", id="model-changed")

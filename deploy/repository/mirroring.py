@@ -23,6 +23,7 @@ from deploy.repository.copying import Progress
 from deploy.repository.manifest import FileRecord, Manifest, hasher
 from deploy.repository.repository import Repository
 from deploy.repository.stores import Store
+from deploy.repository.survey import survey
 from deploy.types import ModelVersion, Specific, VersionPolicy
 from deploy.wire.model_config import select
 
@@ -109,7 +110,7 @@ def pull(source: Repository, target: Repository, mv: ModelVersion, *, verify: bo
                 if accept:
                     accept(mv, stage.path)
                 _copy_attachments(source, target, mv)  # first, so that nobody sees a version without its signatures
-                stage.show(stage.path, mv.version, lambda _: manifest)
+                stage.show(survey(stage.path), mv.version, lambda _: manifest)
     except VersionExists:  # somebody else fetches it, or has meanwhile
         if mv.version not in target.numbered(mv.name):
             raise

@@ -65,11 +65,9 @@ class VersionStage(ABC):
     Not thread-safe. Made by Repository.stage; how a version is shown is the store's, see `show`.
     """
 
-    durable = True  # what is shown is what was staged here
-
     def __init__(self, model: str, where: str, algorithm: str) -> None:
         self.model, self.where, self._algorithm = model, where, algorithm
-        self._progress: Progress | None = None  # of what `show` sends elsewhere, after the copy's own
+        self._progress: Progress | None = None  # of what `show` sends elsewhere, after that of digesting
 
     @property
     @abstractmethod
@@ -77,9 +75,9 @@ class VersionStage(ABC):
         """The empty directory to save into."""
 
     @abstractmethod
-    def show(self, tree: Path, version: int | None, manifest: ManifestOf) -> Published:
-        """Make the files in `tree` and their manifest visible, all at once. version: None for the stage's own, or else
-        the next free number. Raises VersionExists, RepositoryError, OSError; then nothing is visible."""
+    def show(self, source: Survey, version: int | None, manifest: ManifestOf) -> Published:
+        """Make these files and their manifest visible, all at once. version: None for the stage's own, or else the
+        next free number. Raises VersionExists, RepositoryError, OSError; then nothing is visible."""
 
     @abstractmethod
     def discard(self) -> None:
@@ -117,25 +115,32 @@ class VersionStage(ABC):
     def publish_tree(self, tree: Path, version: int | None, facts: Facts, progress: Progress | None = None,
                      info: SavedModelInfo | None = None) -> Published:
         """`publish` for a directory elsewhere on the same filesystem, which may be gone afterwards."""
-        self._progress = progress
         with failures.translated(f"publish {self.model}", self.where):
-            contract, facts = _examine(tree, facts, info)
             surveyed = survey(tree)
             if surveyed.links:
                 raise RepositoryError(f"{tree} holds symbolic links", hint="publish it as a copy", id="symbolic-link")
-            files = copying.digest_tree(surveyed, self._algorithm, progress, publish=True)
-            return self.show(tree, version, self._manifest(files, contract, facts))
+            return self._publish(surveyed, version, facts, progress, info)
+
+    def _publish(self, source: Survey, version: int | None, facts: Facts, progress: Progress | None,
+                 info: SavedModelInfo | None = None) -> Published:
+        """Publish files from where they lie."""
+        self._progress = progress
+        contract, facts = _examine(Path(source.root), facts, info)
+        return self.show(source, version, self._manifest(self._digests(source), contract, facts))
+
+    def _digests(self, source: Survey) -> Mapping[str, FileRecord]:
+        return copying.digest_tree(source, self._algorithm, self._progress, publish=True)
 
     def publish_copy(self, source: Survey, version: int | None, facts: Facts,
                      progress: Progress | None = None) -> Published:
         """`publish` for a copy of a directory that was surveyed."""
-        self._progress, doing = progress, f"publish {self.model}"
+        doing = f"publish {self.model}"
         with failures.translated(doing, self.where):
             contract, facts = _examine(Path(source.root), facts)
             self._check_room(source, doing)
             with failures.room_for(source.size, doing, self.path, self.where):
-                files = copying.copy_tree(source, self.path, self._algorithm, progress, durable=self.durable)
-                return self.show(self.path, version, self._manifest(files, contract, facts))
+                files = copying.copy_tree(source, self.path, self._algorithm, progress)
+                return self.show(survey(self.path), version, self._manifest(files, contract, facts))
 
     def _check_room(self, source: Survey, doing: str) -> None:
         """Fail before filling the disk. Within one filesystem a copy may share blocks, so there it has to be tried."""

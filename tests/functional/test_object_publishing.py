@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
@@ -167,6 +169,52 @@ def test_progress_goes_to_the_end(source: Path) -> None:
     seen: list[tuple[int, int]] = []
     published = Repository(MemoryStore()).publish(source, "m", progress=lambda *now: seen.append(now))
     assert seen[-1] == (published.manifest.size, published.manifest.size)
+
+
+class Meanwhile(MemoryStore):
+    """Calls `change` when the first file has arrived."""
+
+    def __init__(self, change: Callable[[], object]) -> None:
+        super().__init__()
+        self._change, self._once = change, threading.Lock()
+
+    def put(self, name: str, data: bytes | Path) -> None:
+        super().put(name, data)
+        if isinstance(data, Path) and self._once.acquire(blocking=False):
+            self._change()
+
+
+@pytest.mark.parametrize("days", [0, 9])
+def test_a_source_that_changes_while_it_is_sent_is_refused(source: Path, days: int) -> None:
+    """Also where its times are put back, as tools do that copy."""
+    file = source / "assets" / "00"  # the smallest, which is sent last
+    old, then = file.read_bytes(), time.time() - days * 86400
+    os.utime(file, (then, then))
+
+    def change() -> None:
+        file.write_bytes(bytes(len(old)).replace(b"\0", b"x"))
+        os.utime(file, (then, then))
+
+    store = Meanwhile(change)
+    with pytest.raises(RepositoryError, match="assets/00 changed while it was being published"):
+        Repository(store).publish(source, "m")
+    assert Repository(store).models() == []
+    file.write_bytes(old)
+    assert Repository(store).publish(source, "m").mv.version == 1
+    assert Repository(store).verify(ModelVersion("m", 1)), "the changed file isn't taken for the old one"
+
+
+def test_a_source_that_was_only_touched_is_the_same(source: Path) -> None:
+    store = Meanwhile((source / "assets" / "00").touch)
+    Repository(store).publish(source, "m")
+    assert Repository(store).verify(ModelVersion("m", 1))
+
+
+def test_no_copy_is_made_on_this_machine(small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    source = savedmodel(tmp_path / "big")
+    (source / "assets" / "big").write_bytes(bytes(8_000_000))
+    assert Repository(MemoryStore()).publish(source, "m").manifest.size > 8_000_000
 
 
 KILLED = """

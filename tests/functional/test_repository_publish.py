@@ -190,7 +190,7 @@ def test_a_source_that_changes_meanwhile_is_refused(repo: Repository, source: Pa
             (source / "assets" / "weights.bin").write_bytes(b"x" * 4_000_000)
 
     (source / "aaa").write_bytes(b"x" * (copying.PIECE * (copying.PIECES + 2)))
-    with pytest.raises(RepositoryError, match="changed while it was being copied"):
+    with pytest.raises(RepositoryError, match="changed while it was being published"):
         repo.publish(source, "m", progress=grow)
     assert grown
     assert not (repo.root / "m").exists()

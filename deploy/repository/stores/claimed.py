@@ -1,24 +1,28 @@
-"""A stage whose number is claimed before anything is sent: what publishing has in common where there is no rename."""
+"""A stage whose number is claimed before anything is sent: what publishing has in common where there is no rename.
+
+A directory is published from where it lies: what it takes on this machine is no second copy.
+"""
 
 from __future__ import annotations
 
 import tempfile
 from abc import abstractmethod
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from deploy.errors import RepositoryError, VersionExists
 from deploy.locks import Owner
 from deploy.naming import MAX_VERSION, check_version
-from deploy.repository import failures
-from deploy.repository.manifest import Manifest
-from deploy.repository.publishing import ManifestOf, Published, VersionStage
+from deploy.repository import copying, failures
+from deploy.repository.copying import Progress
+from deploy.repository.manifest import FileRecord, Manifest
+from deploy.repository.publishing import Facts, ManifestOf, Published, VersionStage
+from deploy.repository.survey import Survey
 
 
 class ClaimedStage(VersionStage):
     """Staged on this machine. What is the store's part has to work as soon as this is constructed."""
-
-    durable = False  # what is shown is what was sent
 
     def __init__(self, model: str, where: str, algorithm: str, version: int | None) -> None:
         super().__init__(model, where, algorithm)
@@ -55,21 +59,32 @@ class ClaimedStage(VersionStage):
         """Who is publishing that number; None if it is there, or if nobody knows."""
 
     @abstractmethod
-    def send(self, number: int, tree: Path, written: Manifest) -> Published:
-        """Send a version, and show it by one step at the end. Raises VersionExists, RepositoryError, OSError."""
+    def send(self, number: int, source: Survey, written: Manifest) -> Published:
+        """Send a version, and show it by one step at the end, if its files are still what its manifest says.
+
+        Raises VersionExists, RepositoryError, OSError.
+        """
 
     @property
     def path(self) -> Path:
         return self._tree
 
-    def show(self, tree: Path, version: int | None, manifest: ManifestOf) -> Published:
+    def publish_copy(self, source: Survey, version: int | None, facts: Facts,
+                     progress: Progress | None = None) -> Published:
+        with failures.translated(f"publish {self.model}", self.where):
+            return self._publish(source, version, facts, progress)
+
+    def _digests(self, source: Survey) -> Mapping[str, FileRecord]:
+        return copying.digest_tree(source, self._algorithm, self._progress)
+
+    def show(self, source: Survey, version: int | None, manifest: ManifestOf) -> Published:
         version = version if version is None else check_version(version)
         if version not in (None, self._claimed):
             self._withdraw()
             self._claim(version)
         while not self._claimed:
             self._claim_next()
-        published = self.send(self._claimed, tree, manifest(self._claimed))
+        published = self.send(self._claimed, source, manifest(self._claimed))
         self._claimed = 0
         self.discard()
         return published

@@ -25,6 +25,7 @@ from deploy.repository.stores import Item, Publisher, RemovedVersion, Store, rem
 from deploy.repository.stores.attachments import Attachments, NamedAttachments
 from deploy.repository.stores.claimed import ClaimedStage
 from deploy.repository.stores.claims import NumberClaims, shown
+from deploy.repository.survey import Survey
 from deploy.wire.model_config import by_version
 
 _SILENT = 24 * 3600.0  # seconds after which a publisher on another host counts as gone
@@ -102,10 +103,10 @@ class _ConditionalStage(ClaimedStage):
     def holder(self, number: int) -> Owner | None:
         return None if shown(self._store, self.model, number) else self._claims.owner(number)
 
-    def show(self, tree: Path, version: int | None, manifest: ManifestOf) -> Published:
+    def show(self, source: Survey, version: int | None, manifest: ManifestOf) -> Published:
         if version is None and not self._claimed:
             self._claimed = self._inherited(manifest(1).files)
-        return super().show(tree, version, manifest)
+        return super().show(source, version, manifest)
 
     def _inherited(self, files: Mapping[str, FileRecord]) -> int:
         """The number under which a dead publisher has begun to send the same files; 0 if there is none.
@@ -123,12 +124,12 @@ class _ConditionalStage(ClaimedStage):
                 claims.withdraw(number)
         return 0
 
-    def send(self, number: int, tree: Path, written: Manifest) -> Published:
+    def send(self, number: int, source: Survey, written: Manifest) -> Published:
         name = f"{self.model}/{number}"
         there = self._usable(number, written)
         self._claims.plan(number, written)
         self._sending = True
-        sending.send(self._store, name, tree, written, there=there, progress=self._progress)
+        sending.send(self._store, name, source, written, there=there, progress=self._progress)
         data = written.to_bytes()
         if not self._store.put_if_absent(f"{name}/{naming.MANIFEST_FILE}", data) and not self._is(name, data):
             raise self.exists(number)

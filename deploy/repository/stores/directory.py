@@ -20,6 +20,7 @@ from deploy.repository.manifest import Manifest
 from deploy.repository.publishing import ManifestOf, Published, VersionStage
 from deploy.repository.stores import Item, Publisher, RemovedVersion, staging
 from deploy.repository.stores.attachments import Attachments, NamedAttachments
+from deploy.repository.survey import Survey
 from deploy.savedmodel import placement
 from deploy.wire.model_config import version_number
 
@@ -204,7 +205,8 @@ class _DirectoryStage(VersionStage):
             with suppress(OSError), staging.model_lock(self._root, self.model):
                 self._directory.rmdir()
 
-    def show(self, tree: Path, version: int | None, manifest: ManifestOf) -> Published:
+    def show(self, source: Survey, version: int | None, manifest: ManifestOf) -> Published:
+        tree = Path(source.root)
         version = self._version if version is None else check_version(version)
         with staging.model_lock(self._root, self.model) as numbers:
             while True:

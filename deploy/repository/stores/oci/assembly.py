@@ -75,9 +75,8 @@ def of_version(directory: Path, below: str) -> list[Content]:
     with translated("read the version", directory):
         manifest = read_manifest(directory)
         if manifest is None:
-            found = {file.name: file for file in survey(directory).files}
-            return [Content(Layer(below, {name: file.size for name, file in found.items()}),
-                            lambda name: Path(found[name].path).open("rb"))]
+            source = survey(directory)
+            return [Content(Layer(below, {file.name: file.size for file in source.files}), image.survey_opener(source))]
         opened, size = image.opener(directory), (directory / naming.MANIFEST_FILE).stat().st_size
     return [Content(Layer(below, {name: record.size for name, record in manifest.files.items()}), opened),
             Content(Layer(below, {naming.MANIFEST_FILE: size}), opened)]

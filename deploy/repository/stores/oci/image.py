@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, cast
 from deploy.errors import Malformed, RepositoryError
 from deploy.repository import naming
 from deploy.repository.manifest import Manifest
+from deploy.repository.survey import Survey
 from deploy.types import ModelVersion
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -212,6 +213,12 @@ def described(data: bytes, media_type: str) -> Descriptor:
 def opener(tree: Path) -> Callable[[str], BinaryIO]:
     """The files of a directory by their names."""
     return lambda name: (tree / name).open("rb", buffering=0)
+
+
+def survey_opener(source: Survey) -> Callable[[str], BinaryIO]:
+    """What was surveyed by its names."""
+    found = {file.name: Path(file.path) for file in source.files}
+    return lambda name: found[name].open("rb", buffering=0)
 
 
 def from_bytes(text: bytes) -> dict[str, Any]:

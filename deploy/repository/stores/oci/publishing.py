@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
 from deploy.errors import RepositoryError
 from deploy.locks import Owner
-from deploy.repository import naming
+from deploy.repository import copying, naming
 from deploy.repository.copying import Progress
 from deploy.repository.failures import Refused
 from deploy.repository.manifest import Manifest
@@ -21,6 +21,7 @@ from deploy.repository.stores.oci import claims, image
 from deploy.repository.stores.oci.claims import Claim
 from deploy.repository.stores.oci.image import Descriptor
 from deploy.repository.stores.oci.remote import Remote
+from deploy.repository.survey import Survey
 from deploy.wire.model_config import by_version
 
 if TYPE_CHECKING:
@@ -93,8 +94,13 @@ class _OciStage(ClaimedStage):
         tags = self._remote.tags()
         return None if number in by_version(tags) else claims.holder(self._remote, number, tags)
 
-    def send(self, number: int, tree: Path, written: Manifest) -> Published:
-        self._tag(number, push(self._remote, written, tree, self._store.types, self._progress))
+    def send(self, number: int, source: Survey, written: Manifest) -> Published:
+        try:
+            data = push(self._remote, written, source, self._store.types, self._progress)
+        finally:  # the registry has refused bytes that were changed in between
+            for file in source.files:
+                copying.check_unchanged(file, written.files[file.name], written.algorithm)
+        self._tag(number, data)
         with suppress(OSError, RepositoryError):  # the version is there, whatever becomes of its claim
             claims.forget(self._remote, self._claims.pop(number))
         return Published(written.model_version, f"{self._store}/{self.model}/{number}", written)
@@ -116,13 +122,13 @@ class _OciStage(ClaimedStage):
                                   details={"expected": own, "seen": seen})
 
 
-def push(remote: Remote, manifest: Manifest, tree: Path, types: image.MediaTypes,
+def push(remote: Remote, manifest: Manifest, source: Survey, types: image.MediaTypes,
          progress: Progress | None = None) -> bytes:
     """Have all blobs of a version in the registry; returns the image that they make. What is there isn't sent again.
 
     progress: of the files' layer as it is sent; begins again where it has to be sent again.
     """
-    layer, opened = image.files_layer(manifest), image.opener(tree)
+    layer, opened = image.files_layer(manifest), image.survey_opener(source)
     files = layer.descriptor(types.files, opened)
     remote.push(files, lambda: image.as_file(_reported(layer.pieces(opened), layer.size, progress)))
     own, text = image.manifest_layer(manifest)
