@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import obstore
@@ -35,17 +36,32 @@ def _s3(endpoint: str) -> ObjectService:
         "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null"})
 
 
+_MOTO = """
+import threading
+from moto.s3.responses import S3Response
+from moto.server import main
+
+lock, put = threading.Lock(), S3Response.put_object
+
+def one_at_a_time(response):
+    with lock:
+        return put(response)
+
+S3Response.put_object = one_at_a_time  # it looks and then writes: of two conditional puts at once both could win
+main()
+"""
+
+
 @contextmanager
 def moto(host: str = "127.0.0.1") -> Iterator[ObjectService]:
     """moto's server: all that it is told is kept in its memory. host: another address of this machine, for pods."""
     import requests
 
     (port,) = free_ports(1)
-    server = Path(sys.executable).with_name("moto_server")
-    if not server.exists():
+    if find_spec("moto") is None:
         absent("moto isn't installed: pip install 'moto[server]'")
     url = f"http://{host}:{port}"
-    with running([str(server), "-H", host, "-p", str(port)], answers(f"{url}/moto-api/")):
+    with running([sys.executable, "-c", _MOTO, "-H", host, "-p", str(port)], answers(f"{url}/moto-api/")):
         requests.put(f"{url}/{BUCKET}", timeout=10).raise_for_status()
         yield _s3(url)
 
