@@ -35,6 +35,7 @@ def connect(host: str, where: str, seconds: float) -> paramiko.SSHClient:
         client.load_system_host_keys(str(known)) if known.exists() else None
     client.set_missing_host_key_policy(paramiko.RejectPolicy())
     target, number = options.get("hostname", name), int(port or options.get("port", "22"))
+    typed = f"ssh {f'-p {port} ' if port else ''}{f'{user}@' if user else ''}{name}"
     user = user or options.get("user", "")
     command = options.get("proxycommand")  # as for a jump through another host
     try:
@@ -43,7 +44,7 @@ def connect(host: str, where: str, seconds: float) -> paramiko.SSHClient:
                        sock=paramiko.ProxyCommand(command) if command else None)
     except (paramiko.SSHException, OSError, OverflowError) as error:  # the last: of a port beyond 65535
         client.close()
-        raise _refused(error, f"{where}: {target}", number, user or "yours", known) from error
+        raise _refused(error, f"{where}: {target}", number, user or "yours", known, typed=typed) from error
     return client
 
 
@@ -53,20 +54,21 @@ def machine(host: str) -> str:
     return _configured(name).get("hostname", name)
 
 
-def _refused(error: Exception, where: str, port: int, user: str, known: Path) -> SshRefused:
-    """where: the address, and the machine's name."""
+def _refused(error: Exception, where: str, port: int, user: str, known: Path, *, typed: str) -> SshRefused:
+    """where: the address, and the machine's name. typed: what connects there by hand."""
     name = where.rpartition(" ")[2]
+    entry = name if port == paramiko.config.SSH_PORT else f"'[{name}]:{port}'"
     if isinstance(error, paramiko.BadHostKeyException):
         return SshRefused(f"{where} has another host key than {known} says",
                           hint="somebody may be in between; if the machine was set up again, remove its old line: "
-                               f"ssh-keygen -R {name}", id="host-key")
+                               f"ssh-keygen -R {entry}", id="host-key")
     if isinstance(error, paramiko.AuthenticationException):
         return SshRefused(f"{where} accepts no key of {user}: {error}",
                           hint="add your public key there (ssh-copy-id), or your own to the agent (ssh-add)",
                           id="credentials-refused")
     if "not found in known_hosts" in str(error):
         return SshRefused(f"{where}: its host key isn't in {known}",
-                          hint=f"compare it with whoever runs the machine, then connect once: ssh {name}",
+                          hint=f"compare it with whoever runs the machine, then connect once: {typed}",
                           id="host-key")
     if "No authentication methods available" in str(error):
         return SshRefused(f"{where} wants a key, and there is none: neither in ~/.ssh nor in an agent",

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from deploy.addresses import Address
-from deploy.errors import RepositoryError
+from deploy.errors import RepositoryError, SpecError
 from deploy.repository.stores import object_options
+from deploy.repository.stores.refusals import StoreRequest, refused
 
 ADDRESS = Address("s3", "bucket", "models")
 KEYS = {"AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "s", "AWS_SESSION_TOKEN": "t"}
@@ -46,3 +47,29 @@ def test_a_profile_has_to_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "gone")
     with pytest.raises(RepositoryError, match="profile"):
         object_options.service(ADDRESS)
+
+
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:9000", "stores", "ftp://127.0.0.1", "http://", "http://a b", "http://[::1"])
+def test_an_endpoint_is_a_url(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "me")
+    monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", endpoint)
+    for address in (ADDRESS, Address("az", "bucket", "models")):
+        with pytest.raises(SpecError, match="expected a URL with a host") as caught:
+            object_options.service(address)
+        assert caught.value.id == "bad-address" and endpoint in caught.value.message
+
+
+def test_an_account_key_is_base64(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "me")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "no!key")
+    with pytest.raises(RepositoryError, match="of az://bucket/models can't be used: Invalid Access Key") as caught:
+        object_options.service(Address("az", "bucket", "models"))
+    assert caught.value.id == "credentials-refused" and "no!key" not in str(caught.value)
+
+
+def test_nobody_asks_azure() -> None:
+    asked = StoreRequest("list it", "az://b", "container b", "the Azure identity", "https://me.blob", "Reader")
+    error = refused(Exception("The operation lacked valid authentication credentials for path External: "
+                              "ClientAuthenticationError: DefaultAzureCredential failed to retrieve a token"), asked)
+    assert error.id == "no-credentials" and "AZURE_STORAGE_ACCOUNT_KEY" in error.hint

@@ -23,7 +23,7 @@ from deploy.addresses import Address
 from deploy.errors import RepositoryError
 from deploy.repository.stores import Item
 from deploy.repository.stores.ranged import open_ranged
-from deploy.repository.stores.refusals import StoreRequest, deadline, refused
+from deploy.repository.stores.refusals import StoreRequest, checked_endpoint, deadline, refused
 from deploy.repository.stores.remote import RemoteStore
 
 _CONNECTIONS = 32  # as many as files may be on their way at once
@@ -36,7 +36,7 @@ _anonymous: Callable[[], Any] = AnonymousCredentials
 
 def open_address(address: Address) -> GcsStore:
     """The store at a gs:// address. Raises RepositoryError without credentials."""
-    emulator = os.environ.get("STORAGE_EMULATOR_HOST")
+    emulator = checked_endpoint(os.environ.get("STORAGE_EMULATOR_HOST", ""), "STORAGE_EMULATOR_HOST")
     try:
         credentials, project = (_anonymous(), "emulator") if emulator else google.auth.default()
     except DefaultCredentialsError as error:

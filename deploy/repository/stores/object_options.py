@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,12 +10,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from obstore.exceptions import BaseError
 from obstore.store import AzureStore, S3Store
 
 from deploy.addresses import Address
 from deploy.errors import RepositoryError
 from deploy.extras import install
-from deploy.repository.stores.refusals import deadline
+from deploy.repository.stores.refusals import checked_endpoint, deadline
 
 if TYPE_CHECKING:
     from obstore.store import AzureConfig, ClientConfig, RetryConfig, S3Config, S3Credential
@@ -52,6 +54,7 @@ def _client(endpoint: str) -> ClientConfig:
             "user_agent": "tfs-deploy"}
 
 
+_S3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _S3_PERMISSIONS = {"list": "s3:ListBucket", "get": "s3:GetObject", "put": "s3:PutObject", "delete": "s3:DeleteObject"}
 
 
@@ -59,7 +62,8 @@ def _s3(address: Address) -> ObjectService:
     unsigned = os.environ.get("AWS_SKIP_SIGNATURE", "").lower() == "true"
     profile = None if unsigned else _EnvironmentKeys.find() or _AwsProfile()
     region = _first("AWS_REGION", "AWS_DEFAULT_REGION") or (profile and profile.region) or "us-east-1"
-    endpoint = _first("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") or (profile and profile.endpoint) or ""
+    endpoint = checked_endpoint(_first(*_S3_ENDPOINTS) or (profile and profile.endpoint) or "",
+                                *_S3_ENDPOINTS, "endpoint_url of the AWS profile")
     if profile is not None and not profile.found:
         raise RepositoryError(f"{address}: there are no credentials for it",
                               hint="set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run `aws sso "
@@ -145,7 +149,8 @@ def _azure(address: Address) -> ObjectService:
         raise RepositoryError(f"{address}: nobody says which storage account it is in",
                               hint="set AZURE_STORAGE_ACCOUNT_NAME, or AZURE_STORAGE_CONNECTION_STRING",
                               id="no-credentials")
-    endpoint = config.get("endpoint") or _first("AZURE_STORAGE_ENDPOINT")
+    endpoint = checked_endpoint(config.get("endpoint") or _first("AZURE_STORAGE_ENDPOINT"),
+                                "AZURE_STORAGE_ENDPOINT", "BlobEndpoint in AZURE_STORAGE_CONNECTION_STRING")
     key = config.get("account_key") or _first("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_KEY")
     sas = config.get("sas_key") or _first("AZURE_STORAGE_SAS_TOKEN")
     known: AzureConfig = {"account_name": account}
@@ -155,8 +160,15 @@ def _azure(address: Address) -> ObjectService:
         known["account_key"] = key
     elif sas:
         known["sas_key"] = sas
-    store = AzureStore(address.host, prefix=address.path or None, config=known, client_options=_client(endpoint),
-                       retry_config=_retries(), credential_provider=None if key or sas else _azure_identity(address))
+    identity = None if key or sas else _azure_identity(address)
+    try:
+        store = AzureStore(address.host, prefix=address.path or None, config=known, client_options=_client(endpoint),
+                           retry_config=_retries(), credential_provider=identity)
+    except BaseError as error:  # before anything is asked: a key that is no base64, an account's name that is none
+        reason = str(error).partition("Debug source")[0].rpartition("error: ")[2].strip()
+        raise RepositoryError(f"the settings of {address} can't be used: {reason}",
+                              hint="check the account's name, and its key or SAS token, in the environment",
+                              id="credentials-refused") from error
     who = f"account {account}" if key else f"the SAS token for {account}" if sas else "the Azure identity"
     return ObjectService(store, "container", endpoint or f"https://{account}.blob.core.windows.net",
                          "ContainerNotFound", lambda: who, _AZURE_PERMISSIONS)
@@ -181,4 +193,5 @@ def _azure_identity(address: Address) -> Any:
         raise RepositoryError(f"{address}: there is neither an account key nor a SAS token, and azure-identity isn't "
                               "installed", hint=f"set AZURE_STORAGE_ACCOUNT_KEY, or {install('azure')}",
                               id="no-credentials") from error
+    logging.getLogger("azure").addHandler(logging.NullHandler())  # what it tried went to stderr, a page of it
     return AzureCredentialProvider()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -58,6 +59,10 @@ def _region(text: str) -> str:
 
 # The first that fits says it. Codes of S3, Azure and GCS; what the HTTP clients say of connections
 _KINDS = (
+    _kind("no-credentials",
+          r"DefaultAzureCredential failed|CredentialUnavailableError",
+          lambda *_: "there are no credentials for it",
+          lambda *_: "set AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, or run `az login`"),
     _kind("no-bucket",
           r"NoSuchBucket|ContainerNotFound|bucket does not exist",
           lambda a, _: f"there is no {a.container}",
@@ -138,3 +143,21 @@ def deadline() -> float:
     if not 0 < seconds <= 3600:
         raise SpecError(f"{DEADLINE}: expected seconds, more than 0 and at most 3600, got {text!r}")
     return seconds
+
+
+def checked_endpoint(endpoint: str, *variables: str) -> str:
+    """As it is, "" too. variables: where it may come from, the last one if no other has it.
+
+    Raises SpecError for what no client takes for a URL.
+    """
+    try:
+        parts = urllib.parse.urlsplit(endpoint)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", endpoint)
+        good = good and (parts.port is None or parts.port > 0)
+    except ValueError:
+        good = False
+    if endpoint and not good:
+        name = next((name for name in variables if os.environ.get(name) == endpoint), variables[-1])
+        raise SpecError(f"{name}: expected a URL with a host, such as http://127.0.0.1:9000, got {endpoint!r}",
+                        hint="begin it with http:// or https://", id="bad-address")
+    return endpoint
