@@ -123,9 +123,11 @@ class Manifest:
         """Read what `to_json` wrote. Raises Malformed, naming `where`, for anything else."""
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             actual = repr(data.get("format") if isinstance(data, dict) else type(data).__name__)
+            newer = actual.isdecimal() and int(actual) > FORMAT
             raise Malformed(f"{where}: expected a manifest of format {FORMAT}, seen {actual:.80}",
-                                  hint="it was written by another release of tfs-deploy, or damaged",
-                                  id="manifest-damaged")
+                            hint="it was written by a newer tfs-deploy: upgrade this one, or publish the version again"
+                            if newer else "it was damaged, or another tool's: publish the version again",
+                            id="manifest-damaged")
         try:
             manifest = cls._from_fields(data)
             digest, stated = manifest.digest, data.get("digest")

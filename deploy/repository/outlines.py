@@ -7,12 +7,13 @@ run from such a directory.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from deploy import files
-from deploy.errors import RepositoryError
-from deploy.repository import naming
+from deploy.errors import DigestMismatch, RepositoryError
+from deploy.repository import manifest, naming
 from deploy.repository.failures import readable
 from deploy.repository.stores import Item, Store
 
@@ -37,6 +38,25 @@ def write_outline(store: Store, name: str, directory: Path) -> None:
             file.truncate(0 if item.name in fetched else item.size)
     with ThreadPoolExecutor(_FILES, "tfs-outline") as pool:
         list(pool.map(lambda item: _fetch(store, item, name, directory), fetched.values()))
+    _check(store, name, directory, [item.removeprefix(f"{name}/") for item in fetched])
+
+
+def _check(store: Store, name: str, directory: Path, fetched: Iterable[str]) -> None:
+    """Raises DigestMismatch for what was fetched and isn't what was published; Malformed for a damaged manifest."""
+    path = naming.MANIFEST_FILE
+    found = manifest.load(lambda: (directory / path).open("rb"), f"{store}/{name}/{path}")
+    if found is None:
+        return
+    for file in sorted(found.files.keys() & set(fetched)):
+        digest = manifest.hasher(found.algorithm)
+        with (directory / file).open("rb") as source:
+            while piece := source.read(_PIECE):
+                digest.update(piece)
+        if (seen := digest.hexdigest()) != found.files[file].digest:
+            raise DigestMismatch(f"{name} in {store} isn't what its manifest says: {file}: "
+                                 f"{found.files[file].digest[:16]} expected, {seen[:16]} seen",
+                                 hint="it was changed or damaged there: publish it again under another number",
+                                 details={"changed": [file]})
 
 
 def _below(directory: Path, name: str, where: str) -> Path:

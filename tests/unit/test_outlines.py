@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import pytest
 
-from deploy.errors import RepositoryError
+from deploy.errors import DigestMismatch, Malformed, RepositoryError
 from deploy.repository import Repository
 from deploy.repository.outlines import write_outline
 from deploy.repository.stores import Item
@@ -47,12 +47,28 @@ def test_a_version_that_goes_meanwhile(store: Restless) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"x" * 100_000], ids=["shorter", "longer"])
 def test_a_file_that_changes_meanwhile(store: Restless, data: bytes) -> None:
+    repository, graph = Repository(store), store.open("m/1/saved_model.pb").read()
     store.change = lambda store: store.put("m/1/saved_model.pb", data)
-    repository = Repository(store)
     with pytest.raises(RepositoryError, match=r"m/1/saved_model.pb changed while m/1 was read"):
         repository.outline(ONE)
+    store.put("m/1/saved_model.pb", graph)
+    assert (repository.outline(ONE) / "saved_model.pb").read_bytes() == graph, "nothing half is kept"
+
+
+def test_a_file_that_was_changed_since_it_was_published(store: Restless) -> None:
     store.put("m/1/saved_model.pb", b"graph")
-    assert (repository.outline(ONE) / "saved_model.pb").read_bytes() == b"graph", "nothing half is kept"
+    with pytest.raises(DigestMismatch, match=r"m/1 in memory:restless isn't what its manifest says: saved_model.pb: "
+                                             r"[0-9a-f]{16} expected, [0-9a-f]{16} seen") as error:
+        Repository(store).facts(ONE)
+    assert error.value.details == {"changed": ["saved_model.pb"]}
+
+
+def test_a_manifest_of_another_release_is_named_where_it_is(store: Restless) -> None:
+    store.put("m/1/assets.extra/tfs_manifest.json", b'{"format": 2}')
+    with pytest.raises(Malformed, match=r"^memory:restless/m/1/assets.extra/tfs_manifest.json: expected a manifest of "
+                                        r"format 1, seen 2; ") as error:
+        Repository(store).facts(ONE)
+    assert error.value.hint == "it was written by a newer tfs-deploy: upgrade this one, or publish the version again"
 
 
 def test_files_are_asked_about_once_each(tmp_path: Path) -> None:
