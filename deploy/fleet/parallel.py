@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 LOOKING, CHANGING = 32, 8  # servers at a time: they are only asked; they start, stop or change
 _LOOK = 0.5  # seconds between two looks for a Ctrl-C that Python has dropped
+_FIRST = 8  # threads; as many again each time that these leave the processor idle: else more only hinder each other
+_GROW, _IDLE = 0.05, 0.5  # seconds between two looks whether they do; the share of one processor below which they do
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +41,15 @@ def everywhere(servers: Sequence[Spec], verb: Callable[[Spec, Progress], T], *, 
                at_once: int = LOOKING, stop: threading.Event | None = None) -> tuple[ServerResult[T], ...]:
     """The verb's result for each server, in the order of `servers`, whatever order they end in.
 
-    verb: gets a server's spec, and where its steps go; runs in a thread of its own, of at most `at_once`.
+    verb: gets a server's spec, and where its steps go; runs in one of at most `at_once` threads. That many are there
+    while they mostly wait; fewer, if what they do keeps the processor busy.
     progress: gets each step after the server's short name, from one thread at a time. stop: is set by Ctrl-C.
 
     Ctrl-C is raised once in each verb that waits (see waiting.interrupted_by): it undoes what it undoes alone, and is
     waited for; no further one begins. A second Ctrl-C is raised here at once.
     """
     locks.load()
-    run = _Run(servers, verb, progress, stop or threading.Event())
-    for number in range(min(at_once, len(servers))):
-        threading.Thread(target=copy_context().run, args=(run.work,), name=f"fleet-{number}", daemon=True).start()
+    run = _Run(servers, verb, progress, stop or threading.Event(), at_once)
     try:
         run.wait()
     except KeyboardInterrupt:
@@ -61,14 +62,32 @@ class _Run(Generic[T]):
     """The servers that are still to be done, and the results so far. stop: no further one begins."""
 
     def __init__(self, servers: Sequence[Spec], verb: Callable[[Spec, Progress], T], progress: Progress,
-                 stop: threading.Event) -> None:
+                 stop: threading.Event, at_once: int) -> None:
         self.stop, self.results = stop, dict[str, ServerResult[T]]()
         self._count, self._verb, self._progress, self._turn = len(servers), verb, progress, threading.Lock()
         self._todo, self._done = SimpleQueue[Spec](), SimpleQueue[tuple[Spec, ServerResult[T]]]()
         for spec in servers:
             self._todo.put(spec)
+        self._threads, self._most = 0, min(at_once, len(servers))
+        self._looked = time.monotonic(), time.process_time()
+        self._start(_FIRST)
 
-    def work(self) -> None:
+    def _start(self, more: int) -> None:
+        count = min(self._threads + more, self._most)
+        for number in range(self._threads, count):
+            threading.Thread(target=copy_context().run, args=(self._work,), name=f"fleet-{number}", daemon=True).start()
+        self._threads = count
+
+    def _grow(self) -> None:
+        """Start more threads, if those that there are mostly wait."""
+        (looked, used), now, using = self._looked, time.monotonic(), time.process_time()
+        if now - looked < _GROW:
+            return
+        self._looked = now, using
+        if using - used < _IDLE * (now - looked) and not self._todo.empty():
+            self._start(self._threads)
+
+    def _work(self) -> None:
         """One thread: server after server, until none is left."""
         while True:
             try:
@@ -100,8 +119,11 @@ class _Run(Generic[T]):
             while len(self.results) < self._count:
                 if raised:
                     raise raised[0]
+                growing = self._threads < self._most and not self.stop.is_set()
+                if growing:
+                    self._grow()
                 try:
-                    spec, result = self._done.get(timeout=_LOOK)
+                    spec, result = self._done.get(timeout=_GROW if growing else _LOOK)
                 except Empty:
                     continue
                 self.results[spec.name] = result
