@@ -25,8 +25,10 @@ from deploy.spec import Spec
 from deploy.state import FleetRelease, Release, releases, started_from
 from deploy.state.lines import Line
 from deploy.types import Serving, Specific
+from deploy.waiting import Deadline
 
 _PATIENCE = 2.0  # seconds for a server that is only looked at
+_MOMENT = 5.0  # seconds after its bake time for which a server needn't be looked at anew: the others end meanwhile
 _UNLOAD = "unload"
 
 
@@ -54,6 +56,7 @@ class FleetServer:
         self.spec, self.model, self.name, self._allow = spec, model, spec.short_name, ""
         self._session = ServerSession(spec, receipts=False)
         self._seen: ServerView | None = None
+        self._counts = Deadline(None)  # what was seen, until this is over
 
     def adjust(self, allow_breaking: str, **rollout_part: Any) -> None:
         """What a release began with, whatever the spec says now. See rollout.adjusted."""
@@ -85,11 +88,16 @@ class FleetServer:
         own = self._own()
         try:
             with rollout_context(self._impatient, self.model, self._session) as context:
-                self._seen = ServerView(context.live(), own)
+                view = ServerView(context.live(), own)
         except (ClientError, ServerError) as e:
             self._session.disconnect()
-            self._seen = ServerView(None, own, e.message, absent=isinstance(e, ServerError))
-        return self._seen
+            view = ServerView(None, own, e.message, absent=isinstance(e, ServerError))
+        self._see(view)
+        return view
+
+    def _see(self, view: ServerView, seconds: float | None = None) -> None:
+        """It was seen like this, which counts for so long."""
+        self._seen, self._counts = view, Deadline(seconds)
 
     def _own(self) -> Release | None:
         return open_release(self._session.ledger.read(), self.model)
@@ -101,9 +109,11 @@ class FleetServer:
             part, patience=min(_PATIENCE, part.patience)))
 
     def state(self, release: FleetRelease, staged: bool) -> MemberState:
-        """How far it is in a release: as it was seen last, if that was at the end of what was done to it last, and
-        nobody has asked since; else as it is now. staged: whether this run has staged the version there."""
-        view, self._seen = self._seen or self.look(), None
+        """How far it is in a release: as it was seen last, if that was at the end of what was done to it last (after
+        watching, a moment ago), and nobody has asked since; else as it is now. staged: whether this run has staged the
+        version there."""
+        seen = None if self._counts.over else self._seen
+        view, self._seen = seen or self.look(), None
         return MemberState(self._stage(view, release, staged), self._home(view, release), view.away)
 
     def _home(self, view: ServerView, release: FleetRelease) -> bool:
@@ -177,7 +187,7 @@ class FleetServer:
         plan = rollout.plan_rollout(self.spec, self.model, version, allow_breaking=self._allow, progress=progress,
                                     session=self._session)
         plan.raise_if_forbidden()
-        self._seen = ServerView(plan.goal.before)
+        self._see(ServerView(plan.goal.before))
 
     def change(self, version: int, note: str, wave: int, progress: Progress) -> None:
         """Load and test it, up to where it would be watched."""
@@ -188,19 +198,21 @@ class FleetServer:
                                     allow_breaking=self._allow, despite_freeze=note, progress=progress,
                                     session=self._session)
         if released.ended.outcome == "paused":
-            self._seen = ServerView(released.live, released.release)
+            self._see(ServerView(released.live, released.release))
 
     def bake(self, progress: Progress) -> None:
         """Watch it, move the label, watch it again."""
         self._seen = None
-        rollout.go_on(self.spec, self.model, progress=progress, session=self._session)
+        released = rollout.go_on(self.spec, self.model, progress=progress, session=self._session)
+        if released.ended.outcome == "paused":
+            self._see(ServerView(released.live, released.release), _MOMENT)
 
     def finish(self, progress: Progress) -> None:
         """Unload what was left."""
         self._seen = None
         released = rollout.go_on(self.spec, self.model, progress=progress, session=self._session)
         if released.ended.outcome == "done":
-            self._seen = ServerView(released.live)
+            self._see(ServerView(released.live))
 
     def send_home(self, release: FleetRelease, progress: Progress) -> None:
         """Back to what it served before the release; of a rollback, to the version that was settled when it began."""

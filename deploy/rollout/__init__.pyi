@@ -15,10 +15,10 @@ from .goals import goal_of as goal_of
 from .goals import history as history
 from .live_server import LiveServer as LiveServer
 from .live_server import Timeouts as Timeouts
-from .live_server import drift as drift
 from .plan import RolloutPlan as RolloutPlan
 from .plan import plan_rollback as plan_rollback
 from .plan import plan_rollout as plan_rollout
+from .preflight import drift as drift
 from .policy import next_action as next_action
 from .replacing import abort_replacement as abort_replacement
 from .replacing import plan_replacement as plan_replacement

@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from deploy.client import Prediction, Predictor
+from deploy.client import Prediction
 from deploy.errors import BadReply, BadRequest, Rejected, RolloutError
 from deploy.goldens import Golden
 from deploy.goldens.compare import AnswerDrift, AnswerPair, measure
@@ -95,16 +95,24 @@ class CanaryReport:
                 "drift": self.drift.to_json()}
 
 
-def judge(client: Predictor, current: ModelRef, candidate: ModelRef, requests: Sequence[Golden], *,
+class PredictClient(Protocol):
+    """What is asked of a client."""
+
+    def predict(self, ref: ModelRef, inputs: Arrays, /, *, signature: str, timeout: float | None = None
+                ) -> Prediction: ...
+
+
+def judge(client: PredictClient, current: ModelRef, candidate: ModelRef, requests: Sequence[Golden], *,
           limits: ComparePart, tolerances: Tolerances | None = None, timeout: float = 30.0,
-          clock: Clock = time, brief: bool = False, beside: Predictor | None = None) -> CanaryReport:
+          clock: Clock = time, brief: bool = False, beside: PredictClient | None = None) -> CanaryReport:
     """Send every request to both, compare the answers, and hold the differences against the limits.
 
     Both are asked in turns, so that what else keeps the machine busy keeps both waiting. By chance it may hit one of
     them more often: if the candidate seems slow, both are timed again and again until it is clear.
 
     tolerances: for the report's count of answers that differ at all; they refuse nothing. brief: whether a few timed
-    requests are enough as long as the candidate doesn't seem slow: where many servers are asked about one version.
+    requests are enough as long as the candidate doesn't seem slow, those that are compared among them: where many
+    servers are asked about one version.
     beside: where the candidate is, if not on the client's server.
     Never raises for what the model answers. Raises Unreachable or TimedOut for a server that doesn't.
     """
@@ -117,7 +125,7 @@ def judge(client: Predictor, current: ModelRef, candidate: ModelRef, requests: S
             pairs.append(AnswerPair(request.signature, one, other))
     count = max(1, len(requests))
     turns, few, enough = min(limits.repeats, max(1, _MOST // count)) - 1, -(-_FEW // count), -(-_ENOUGH // count)
-    done = _time(sides, requests, 0, min(few, turns) if brief else turns)
+    done = _time(sides, requests, 0, min(few * (count < _FEW), turns) if brief else turns)
     while done < enough and _unclear(sides[0].result(), sides[1].result(), limits):
         done = _time(sides, requests, done, max(done, turns, few))
     before, after = (side.result() for side in sides)
@@ -145,7 +153,7 @@ def _both(sides: tuple[_Asked, _Asked], request: Golden, *, swapped: bool) -> tu
 class _Asked:
     """One side."""
 
-    def __init__(self, client: Predictor, ref: ModelRef, timeout: float, clock: Clock) -> None:
+    def __init__(self, client: PredictClient, ref: ModelRef, timeout: float, clock: Clock) -> None:
         self._client, self._ref, self._timeout, self._clock = client, ref, timeout, clock
         self._errors, self._seconds, self._first = list[str](), list[float](), list[float]()
 

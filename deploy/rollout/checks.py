@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from deploy import goldens, smoke
-from deploy.client import Client
+from deploy.client import Client, Prediction
 from deploy.client.monitoring import RequestCounts, request_counts
 from deploy.errors import BadRequest, RolloutError
 from deploy.goldens import Golden, examples
@@ -19,11 +19,13 @@ from deploy.rollout import canary
 from deploy.rollout.actions import CanaryTrial, Checks
 from deploy.rollout.canary import CanaryReport
 from deploy.rollout.context import RolloutContext
+from deploy.rollout.live_server import LiveServer
 from deploy.smoke import Settings
 from deploy.spec import ComparePart
 from deploy.state import Release
 from deploy.types import CLASSIFY_METHOD, REGRESS_METHOD, ModelRef, ServedModel, Specific
 from deploy.waiting import Deadline
+from deploy.wire.dtypes import Arrays
 
 BAKE_TIMES = {"bake_before": "soak", "bake_after": "hold"}
 """Seconds that are kept with a release -> what the spec's rollout part calls them."""
@@ -43,6 +45,19 @@ def _each(sentences: Sequence[str]) -> str:
     """What was found of each replica, once."""
     several = f", on each of {len(sentences)} replicas" if len(sentences) > 1 else ""
     return f"{sentences[0]}{several}" if sentences else "no replica was there to be asked"
+
+
+class _Resolving:
+    """A client that notes what labels resolve to: answers over gRPC say which version they are from."""
+
+    def __init__(self, client: canary.PredictClient, live_server: LiveServer) -> None:
+        self._client, self._live_server = client, live_server
+
+    def predict(self, ref: ModelRef, inputs: Arrays, /, *, signature: str, timeout: float | None = None) -> Prediction:
+        answer = self._client.predict(ref, inputs, signature=signature, timeout=timeout)
+        if ref.label is not None and answer.model_version is not None:
+            self._live_server.answered(ref.label, answer.model_version.version)
+        return answer
 
 
 class _Checks:
@@ -77,8 +92,9 @@ class _Checks:
         facts = self._facts(trial.version)
         current = trial.current
         (report,) = self._context.each(lambda connected: canary.judge(
-            connected, current, trial.candidate, requests, limits=limits, timeout=self._context.spec.smoke.timeout,
-            tolerances=facts.tolerances if facts else {}, brief=self._context.brief), most=1)
+            _Resolving(connected, self._context.live_server), current, trial.candidate, requests, limits=limits,
+            timeout=self._context.spec.smoke.timeout, tolerances=facts.tolerances if facts else {},
+            brief=self._context.brief), most=1)
         where = self._keep(trial, report)
         report.raise_if_refused()
         return f"{report.summary} ({where})"
@@ -98,15 +114,17 @@ class _Checks:
         for protocol, one in (("gRPC", connected.rpc), ("REST", connected.rest)):
             if one is None:
                 continue
-            resolved = one.resolve(trial.candidate).version
-            if resolved != trial.version:
-                raise RolloutError(f"{trial.candidate} resolves to version {resolved} over {protocol}, not "
-                                   f"{trial.version}",
-                                   hint="does another server listen on this port?", id="served-otherwise")
+            label, live = trial.candidate.label, self._context.live_server
+            if label is None or live.agreed(label) != trial.version:  # else it has just shown that
+                resolved = one.resolve(trial.candidate).version
+                if resolved != trial.version:
+                    raise RolloutError(f"{trial.candidate} resolves to version {resolved} over {protocol}, not "
+                                       f"{trial.version}",
+                                       hint="does another server listen on this port?", id="served-otherwise")
             if request is None:
                 continue
             try:
-                answer = one.predict(trial.candidate, request.inputs, signature=request.signature)
+                answer = _Resolving(one, live).predict(trial.candidate, request.inputs, signature=request.signature)
             except BadRequest:  # no JSON form
                 continue
             if answer.model_version is not None and answer.model_version.version != trial.version:
@@ -175,7 +193,8 @@ class _Checks:
     def _version_of(self, ref: ModelRef | None) -> int | None:
         if ref is None:
             return None
-        return ref.version or self._context.live_server.labels([ref.label or ""]).get(ref.label or "")
+        label, live = ref.label or "", self._context.live_server
+        return ref.version or live.recent_labels([label]).get(label)
 
     def _facts(self, version: int | None) -> VersionFacts | None:
         if not version:

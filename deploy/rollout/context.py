@@ -20,7 +20,7 @@ from deploy.rollout import configs
 from deploy.rollout.actions import Goal
 from deploy.rollout.configs import ConfigFile
 from deploy.rollout.goals import begin, model_of
-from deploy.rollout.live_server import LiveServer, Timeouts, settle
+from deploy.rollout.live_server import LiveServer, RecentAnswers, Timeouts, settle
 from deploy.rollout.replicas import LiveReplicas
 from deploy.rollout.server_runs import ServerRuns
 from deploy.serving.snapshot import running_server
@@ -87,12 +87,15 @@ class RolloutContext:
         return configs.serving_of(configs.find(self.live_server.file.read(), self.model.name))
 
     def live(self, statuses: Mapping[int, VersionStatus] | None = None) -> Serving:
-        """What is served of the model now. statuses: if the server was asked for them just now."""
+        """What is served of the model now. statuses: if the server was asked for them a moment ago; labels that it was
+        asked for then needn't be asked for again."""
         part, known_good = self.spec.rollout, self.known_good
         names = {part.label, *filter(None, [part.canary_label]), *self.model.labels, *self.named().labels,
                  *(known_good.labels if known_good else ())}
-        loaded = {v for v, s in (self.live_server.statuses() if statuses is None else statuses).items() if s.serving}
-        return Serving(frozenset(loaded), {k: v for k, v in self.live_server.labels(names).items() if v in loaded})
+        live = self.live_server
+        loaded = {v for v, s in (live.statuses() if statuses is None else statuses).items() if s.serving}
+        labels = live.labels(names) if statuses is None else live.recent_labels(names)
+        return Serving(frozenset(loaded), {k: v for k, v in labels.items() if v in loaded})
 
     def settled(self, version: int, progress: Progress) -> Serving:
         """What is served of the model once the server has loaded what it is loading: the goal of a release of this
@@ -136,6 +139,7 @@ class ServerSession:
     def __init__(self, spec: Spec, *, brief: bool = False, receipts: bool = True) -> None:
         self.brief, self.once, self.receipts = brief, Once(), receipts
         self.ledger, self._timeout = ledger_of(spec), spec.smoke.timeout
+        self._answers = dict[str, RecentAnswers]()
         self._at: Endpoint | None = None
         self._client: Client | None = None
 
@@ -145,6 +149,10 @@ class ServerSession:
             self.disconnect()
             self._at, self._client = endpoint, client.connect(endpoint, timeout=self._timeout)
         return self._client
+
+    def answers(self, model: str) -> RecentAnswers:
+        """What the server has said lately of a model."""
+        return self._answers.setdefault(model, RecentAnswers())
 
     def disconnect(self) -> None:
         """Let go of a server that doesn't answer: the next operation connects anew, and at once."""
@@ -189,7 +197,7 @@ def rollout_context(spec: Spec, name: str, session: ServerSession | None = None)
         instance = server.instance if can.starts else ServerRuns(connected.rest, spec.state_dir).instance
         live_server = LiveServer(
             name, connected.rpc, file, others=[connected.rest] if connected.rest else [], memory=memory, gone=gone,
-            instance=instance, timeouts=timeouts)
+            instance=instance, timeouts=timeouts, answers=kept.answers(name))
         yield RolloutContext(spec, model, server, lambda: [connected], live_server, kept.ledger, kept.brief, kept.once,
                              kept.receipts)
 

@@ -21,6 +21,7 @@ from deploy.rollout.actions import (
     Action,
     Change,
     Checks,
+    Done,
     DropLabel,
     Goal,
     LoadVersion,
@@ -35,7 +36,8 @@ from deploy.rollout.actions import (
     sentence,
     to_json,
 )
-from deploy.rollout.live_server import LiveServer, Shown, confirm
+from deploy.rollout.live_server import LiveServer, confirm
+from deploy.rollout.observing import Observer
 from deploy.rollout.policy import known_good, next_action, next_config, promoted, trial_of
 from deploy.state import Ledger, Release
 from deploy.state.ledger import append_if_possible
@@ -67,7 +69,7 @@ class Driver:
         server.tell = progress
         self._at = RolloutProgress.of(release, goal, known_good)
         self._waiting: Deadline | None = None
-        self._shown = server.recent()  # so that it needn't be asked again
+        self._observer = Observer(server, release)
         self.live: Serving | None = None
         """What was served when it looked last."""
 
@@ -96,24 +98,26 @@ class Driver:
     def observe(self) -> Observed:
         """A snapshot. Raises ClientError if the server doesn't answer for too long, RolloutError if it isn't the one
         that this run began with."""
-        goal, instance = self._at.goal, self._server.instance()
-        names = {goal.label, *goal.before.labels, *goal.to.labels, *([goal.canary] if goal.canary else [])}
-        names |= {*self._release.goal.labels, *filter(None, (self._release.options.get("canary"),))}
-        same = not self._at.looked or instance == self._at.instance
-        shown, self._shown = self._shown if same else Shown(), Shown()
-        statuses = self._server.statuses() if shown.statuses is None else shown.statuses
-        before, self._at = self._at, self._at.on(instance, statuses)
-        if before.restarted(instance) and before.trouble is None:
+        look = self._observer.look(self._at)
+        before, self._at = self._at, self._at.on(look.instance, look.statuses)
+        if before.restarted(look.instance) and before.trouble is None:
             self._at = replace(self._at, configured=None)
             raise self._started_again()
         if again := sorted(before.passed - self._at.passed):
             self._tell("asking again what passed before the server was started again, or the version unloaded: "
                        f"{', '.join(again)}")
-        labels = {**self._server.labels(names - shown.labels.keys()),
-                  **{k: v for k, v in shown.labels.items() if v is not None}}
-        observed = self._at.observed(statuses, labels)
+        observed = self._at.observed(look.statuses, look.labels)
+        if look.borrowed and not self._may_follow(observed):
+            return self.observe()
         self.live = Serving(observed.loaded, {k: v for k, v in observed.labels.items() if v in observed.loaded})
         return observed
+
+    def _may_follow(self, observed: Observed) -> bool:
+        """Whether it is enough that a part was seen just before the last change. A change or check may follow; what a
+        restart relies on, and how the run ends, is seen anew."""
+        at = self._at
+        return at.trouble is not None or (known_good(observed, at.goal) == at.known_good and not isinstance(
+            next_action(observed, at.goal), Done | Pause | Abort))
 
     # -- one turn
 
@@ -201,7 +205,7 @@ class Driver:
             reason = e.details.get("server") or e.message
             raise RolloutError(f"the server refused `{what}`: {reason}", hint=REFUSED, id="reload-refused") from e
         self._at = replace(self._at, configured=config.versions)
-        self._shown = confirm(server, change)
+        self._observer.changed(confirm(server, change))
         seconds = round(server.clock.monotonic() - began, 3)
         grown = _grown(memory, server.memory()) if isinstance(change, LoadVersion) else {}
         if isinstance(change, LoadVersion):
@@ -210,13 +214,13 @@ class Driver:
 
     def _check_all(self, action: Action, observed: Observed) -> None:
         """This check and those that come directly after it: they ask by themselves for what they are about. What the
-        server is like after the last one is what counts."""
+        server is like after the last one is what counts, and that it is the same run still."""
+        began = self._server.clock.monotonic()
         while isinstance(action, RunCheck):
             self._check(action.name, observed)
-            if self._server.instance() != self._at.instance:
-                return
             observed = replace(observed, passed=self._at.passed)
             action = next_action(observed, self._at.goal)
+        self._observer.checked(began)
 
     def _check(self, name: str, observed: Observed) -> None:
         trial = trial_of(self._server.model, observed, self._at.goal)

@@ -16,15 +16,13 @@ from deploy.client.interfaces import Control, ReloadControl
 from deploy.errors import ClientError, NotReady, Rejected, RolloutError, TimedOut, Unreachable
 from deploy.readiness import unserved
 from deploy.rollout import configs
-from deploy.rollout.actions import COMING, Change, DropLabel, LoadVersion, PointLabel, UnloadVersion, sentence
+from deploy.rollout.actions import Change, DropLabel, LoadVersion, PointLabel, UnloadVersion, sentence
 from deploy.rollout.configs import ConfigFile
 from deploy.rollout.policy import unsettled
 from deploy.types import ModelRef, Serving, VersionState, VersionStatus
 from deploy.waiting import Clock, Deadline, poll
-from deploy.wire import serving_pb2 as pb
 
 T = TypeVar("T")
-_RECENT = 1.0  # seconds for which an answer is good enough before anything is changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +39,22 @@ class Timeouts:
 @dataclass(frozen=True, slots=True)
 class Shown:
     """What a server has just shown. statuses: by version, None if it wasn't asked for them. labels: versions that those
-    resolve to that it was asked for, None for one that resolves to nothing."""
+    resolve to that it was asked for, None for one that resolves to nothing. borrowed: some of it was shown before the
+    last change, which is about something else."""
 
     statuses: dict[int, VersionStatus] | None = None
     labels: Mapping[str, int | None] = field(default_factory=dict)
+    borrowed: bool = False
+
+
+class RecentAnswers:
+    """What one server has said lately of one model, and when. instance: the run that was asked for last."""
+
+    def __init__(self) -> None:
+        self.instance: str | None = None
+        self.statuses: tuple[float, dict[int, VersionStatus]] = float("-inf"), {}
+        self.labels = dict[str, tuple[float, int | None]]()  # over gRPC
+        self.agreed = dict[str, tuple[float, int | None]]()  # over each protocol
 
 
 class LiveServer:
@@ -54,22 +64,24 @@ class LiveServer:
     memory: bytes that the server uses now, None if nobody knows.
     gone: whether the server has ended and nobody starts it again, so that waiting for it is of no use.
     instance: names this run of the server; another after each start; None if nobody knows.
+    answers: of this server, from what was done before.
     """
 
     def __init__(self, model: str, control: ReloadControl, file: ConfigFile, *, others: Sequence[Control] = (),
                  timeouts: Timeouts | None = None, clock: Clock | None = None,
                  memory: Callable[[], int | None] = lambda: None, gone: Callable[[], bool] = lambda: False,
-                 instance: Callable[[], str | None] = lambda: None) -> None:
+                 instance: Callable[[], str | None] = lambda: None, answers: RecentAnswers | None = None) -> None:
         self.model, self.file, self.timeouts = model, file, timeouts or Timeouts()
         self.clock: Clock = clock or time
         self.memory, self.instance, self._gone = memory, instance, gone
         self._control, self._others = control, others
-        self._last: tuple[float, dict[int, VersionStatus]] = float("-inf"), {}
-        self._labels_seen = dict[str, tuple[float, int | None]]()
+        self._answers = answers or RecentAnswers()
 
     tell: Callable[[str], None] = staticmethod(lambda _: None)
     lenient = False
     """Whether telling the others matters more than one that doesn't answer: on the way back."""
+    moment = 1.0
+    """Seconds for which an answer is good enough before anything is changed."""
 
     def statuses_now(self, timeout: float) -> Sequence[VersionStatus]:
         """Asked once, without patience."""
@@ -87,7 +99,7 @@ class LiveServer:
     def statuses(self) -> dict[int, VersionStatus]:
         """By version; none for a model that the server doesn't know. Waits a while for a server that is away."""
         statuses = {s.version: s for s in self._patiently(self._statuses)}
-        self._last = self.clock.monotonic(), statuses
+        self._answers.statuses = self.clock.monotonic(), statuses
         return statuses
 
     def recent_statuses(self) -> dict[int, VersionStatus]:
@@ -95,25 +107,52 @@ class LiveServer:
         statuses = self.recent().statuses
         return self.statuses() if statuses is None else statuses
 
-    def recent(self) -> Shown:
-        """What it has shown a moment ago."""
-        since, (at, statuses) = self.clock.monotonic() - _RECENT, self._last
+    def recent_labels(self, names: Iterable[str]) -> dict[str, int]:
+        """As `labels`; only those are asked for that nobody has asked for a moment ago."""
+        recent = self.recent().labels
+        known = {name: version for name in names if (version := recent.get(name)) is not None}
+        return known | self.labels(set(names) - recent.keys())
+
+    def recent(self, since: float = float("-inf"), seconds: float | None = None) -> Shown:
+        """What it has shown a moment ago: of the last `seconds` (`moment` without), and not before `since`."""
+        since = max(since, self.clock.monotonic() - (self.moment if seconds is None else seconds))
+        at, statuses = self._answers.statuses
         return Shown(statuses if at > since else None, {
-            name: version for name, (seen, version) in self._labels_seen.items() if seen > since})
+            name: version for name, (seen, version) in self._answers.labels.items() if seen > since})
+
+    def run(self) -> tuple[str | None, bool]:
+        """Names this run of the server; and whether it is the one that was there when somebody asked last."""
+        before, now = self._answers.instance, self.instance()
+        self._answers.instance = now
+        return now, now is not None and now == before
+
+    def agreed(self, label: str) -> int | None:
+        """The version that the label resolved to a moment ago over each protocol; None if nobody has asked."""
+        at, version = self._answers.agreed.get(label, (float("-inf"), None))
+        return version if at > self.clock.monotonic() - self.moment else None
+
+    def answered(self, label: str, version: int | None) -> None:
+        """A label has just resolved to this version over gRPC."""
+        self._answers.labels[label] = self.clock.monotonic(), version
 
     def labels(self, names: Iterable[str]) -> dict[str, int]:
         """The versions that these labels resolve to over gRPC; without those that resolve to none."""
         versions: dict[str, int] = {}
         for name in sorted(set(names)):
             version = self._patiently(partial(self._resolve, self._control, name))
-            self._labels_seen[name] = self.clock.monotonic(), version
+            self.answered(name, version)
             if version is not None:
                 versions[name] = version
         return versions
 
     def resolved(self, label: str) -> set[int | None]:
         """The version that the label resolves to over each protocol: one, if they agree."""
-        return {self._patiently(partial(self._resolve, one, label)) for one in (self._control, *self._others)}
+        versions = {self._patiently(partial(self._resolve, one, label)) for one in (self._control, *self._others)}
+        if len(versions) == 1:
+            (version,) = versions
+            self.answered(label, version)
+            self._answers.agreed[label] = self._answers.labels[label]
+        return versions
 
     def reload(self, serving: Serving) -> None:
         """Configure what is served of the model, all other models as the file has them. Carried out once.
@@ -152,7 +191,8 @@ class LiveServer:
 def confirm(server: LiveServer, change: Change) -> Shown:
     """Wait until the server shows it. Raises RolloutError after the time for loading, ClientError.
 
-    Returns as well for a version that failed to load: the policy has the words for that.
+    Returns as well for a version that failed to load: the policy has the words for that. What it returns has, beside
+    what shows the change, what was shown a moment ago of all that it isn't about.
     """
     state, last = "", Shown()
 
@@ -167,7 +207,10 @@ def confirm(server: LiveServer, change: Change) -> Shown:
         raise RolloutError(f"`{sentence(change, server.model)}` isn't done after {deadline.waited:.0f} s: {state}",
                            hint="see the server's log: tfs logs; if it only needs longer, raise rollout/load_timeout",
                            id="load-timeout")
-    return last
+    recent = Shown() if isinstance(change, UnloadVersion) else server.recent()
+    statuses = recent.statuses if last.statuses is None else last.statuses
+    borrowed = bool(recent.labels.keys() - last.labels.keys()) or (last.statuses is None and statuses is not None)
+    return Shown(statuses, {**recent.labels, **last.labels}, borrowed)
 
 
 def settle(server: LiveServer, named: Serving, version: int, progress: Callable[[str], None]
@@ -180,7 +223,7 @@ def settle(server: LiveServer, named: Serving, version: int, progress: Callable[
 
     def settled() -> dict[int, VersionStatus] | None:
         nonlocal coming
-        statuses = server.statuses()
+        statuses = server.statuses() if coming else server.recent_statuses()
         before, coming = coming, unsettled(statuses, named, version)
         if coming and coming != before:
             progress(f"waiting until the server has loaded {_states(server.model, coming)}")
@@ -240,19 +283,3 @@ def patiently(ask: Callable[[], T], deadline: Deadline, passing: Callable[[Clien
     if answer is None:
         raise last[0]
     return answer[0]
-
-
-def drift(config: pb.ModelServerConfig, model: str, statuses: Mapping[str, Mapping[int, VersionStatus]]) -> list[str]:
-    """Where other models are served differently from the file: a reload would change them. Sentences.
-
-    A version that is loading still is what the file names, or it isn't: a reload stops only the latter.
-    """
-    sentences = []
-    for entry in config.model_config_list.config:
-        if entry.name == model or not configs.pinned(entry) or entry.name not in statuses:
-            continue
-        wanted = configs.serving_of(entry).versions
-        live = {v for v, s in statuses[entry.name].items() if s.serving or s.state in COMING}
-        if live != wanted:
-            sentences.append(f"model {entry.name!r} serves {sorted(live)}, the config file says {sorted(wanted)}")
-    return sentences

@@ -33,6 +33,8 @@ from deploy.state import Ledger, Release, releases
 from deploy.state.release import Kind
 from deploy.types import Serving, VersionState, VersionStatus
 
+_PLANNED = 30.0  # seconds for which what a server has shown is good enough for a plan, which changes nothing
+
 
 @dataclass(frozen=True, slots=True)
 class RolloutPlan:
@@ -118,6 +120,7 @@ def plan_rollout(spec: Spec, model: str, to: int, *, pause_before: Sequence[str]
     check_version(to)
     strategy = strategy_of(spec, pause_before)
     with locked(spec.state_dir, f"plan of {model}"), rollout_context(spec, model, session) as context:
+        context.live_server.moment = _PLANNED
         live = context.settled(to, progress or silent)
         return make_plan(context, "rollout", forward(live, to, strategy), allow_breaking, progress or silent)
 

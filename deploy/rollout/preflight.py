@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,17 +13,17 @@ from deploy.backends import MemoryUse, backend_of
 from deploy.errors import DeployError, RolloutError, SpecError, VersionNotFound
 from deploy.repository import StoredVersion, versions_of
 from deploy.rollout import configs
-from deploy.rollout.actions import Goal
+from deploy.rollout.actions import COMING, Goal
 from deploy.rollout.context import RolloutContext
 from deploy.rollout.goals import current
-from deploy.rollout.live_server import drift
 from deploy.rollout.policy import PERMANENTLY_FAILED
 from deploy.savedmodel import diff
 from deploy.serving import ResolvedModel, preflight
 from deploy.serving.preflight import number
 from deploy.serving.resolving import check_flags, check_signed
 from deploy.serving.taking_over import check_named
-from deploy.types import ModelRef, Serving, Specific
+from deploy.types import ModelRef, Serving, Specific, VersionStatus
+from deploy.wire import serving_pb2 as pb
 
 _BYTES_PER_FILE_BYTE = 1.2  # TF Serving's own estimate of what a model needs
 
@@ -241,6 +241,22 @@ def _statuses(context: RolloutContext, goal: Goal, findings: Findings) -> None:
     if not goal.backward and now is not None and goal.version > now:
         findings.notes.append(f"requests without a label or version go to the highest version: they get version "
                            f"{goal.version} as soon as it is loaded. Address @{goal.label}.")
+
+
+def drift(config: pb.ModelServerConfig, model: str, statuses: Mapping[str, Mapping[int, VersionStatus]]) -> list[str]:
+    """Where other models are served differently from the file: a reload would change them. Sentences.
+
+    A version that is loading still is what the file names, or it isn't: a reload stops only the latter.
+    """
+    sentences = []
+    for entry in config.model_config_list.config:
+        if entry.name == model or not configs.pinned(entry) or entry.name not in statuses:
+            continue
+        wanted = configs.serving_of(entry).versions
+        live = {v for v, s in statuses[entry.name].items() if s.serving or s.state in COMING}
+        if live != wanted:
+            sentences.append(f"model {entry.name!r} serves {sorted(live)}, the config file says {sorted(wanted)}")
+    return sentences
 
 
 def _mb(size: int) -> str:

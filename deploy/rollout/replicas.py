@@ -164,6 +164,9 @@ class LiveReplicas(LiveServer):
     def resolved(self, label: str) -> set[int | None]:
         return {version for _, answer in self._each(lambda live: live.resolved(label)) for version in answer}
 
+    def answered(self, label: str, version: int | None) -> None:
+        """What one of them says isn't what all do."""
+
     def _each(self, ask: Callable[[LiveServer], T]) -> list[tuple[LiveReplica, T]]:
         """What each says; without those that go meanwhile."""
         while True:

@@ -22,7 +22,7 @@ from deploy.rollout.actions import (
     Wait,
 )
 from deploy.rollout.goals import Strategy, backward
-from deploy.rollout.live_server import drift
+from deploy.rollout.preflight import drift
 from deploy.rollout.policy import PERMANENTLY_FAILED, known_good, next_action, next_config, unsettled
 from deploy.types import ServedModel, Serving, Specific, VersionState, VersionStatus
 
