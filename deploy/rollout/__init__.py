@@ -7,6 +7,7 @@
     policy       what to do next, from a snapshot: pure
     driver       observe, decide, apply one thing, confirm it, write it down
     live_server  the live server, seen for one model; when a change of it is done
+    observing    what a driver asks of a live server, and what it was just shown
     server_runs  which run of a server is seen, where only its metrics tell
     replicas     several replicas of a server as one live server
     merging      what several show, as one would; what the ledger says that they have shown

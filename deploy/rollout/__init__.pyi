@@ -18,8 +18,8 @@ from .live_server import Timeouts as Timeouts
 from .plan import RolloutPlan as RolloutPlan
 from .plan import plan_rollback as plan_rollback
 from .plan import plan_rollout as plan_rollout
-from .preflight import drift as drift
 from .policy import next_action as next_action
+from .preflight import drift as drift
 from .replacing import abort_replacement as abort_replacement
 from .replacing import plan_replacement as plan_replacement
 from .replacing import replace_replicas as replace_replicas

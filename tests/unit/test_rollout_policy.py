@@ -22,8 +22,8 @@ from deploy.rollout.actions import (
     Wait,
 )
 from deploy.rollout.goals import Strategy, backward
-from deploy.rollout.preflight import drift
 from deploy.rollout.policy import PERMANENTLY_FAILED, known_good, next_action, next_config, unsettled
+from deploy.rollout.preflight import drift
 from deploy.types import ServedModel, Serving, Specific, VersionState, VersionStatus
 
 STATES = {"a": VersionState.AVAILABLE, "l": VersionState.LOADING, "s": VersionState.START, "u": VersionState.UNLOADING,
