@@ -11,6 +11,7 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -23,7 +24,7 @@ from deploy.client.interfaces import Metadata
 from deploy.errors import BadReply
 from deploy.types import Signature, TensorSpec, VersionState, VersionStatus
 from deploy.wire import serving_pb2 as pb
-from deploy.wire.contracts import METADATA_FIELD, contract_from_map
+from deploy.wire.contracts import CACHED, METADATA_FIELD, contract_from_map
 from deploy.wire.dtypes import Array
 from deploy.wire.tensors import numpy_dtype
 
@@ -145,8 +146,14 @@ def from_messages(messages: Iterable[pb.ModelVersionStatus]) -> list[VersionStat
             for m in sorted(messages, key=lambda m: -m.version)]
 
 
-def metadata(reply: Any) -> Metadata:
+def metadata(body: bytes) -> Metadata:
     """GetModelMetadataResponse as REST writes it: the signatures stand where gRPC has an Any."""
+    return _metadata(body) if len(body) <= CACHED else _metadata.__wrapped__(body)
+
+
+@lru_cache(64)
+def _metadata(body: bytes) -> Metadata:
+    reply = loads(body)
     signatures, spec = pb.SignatureDefMap(), pb.ModelSpec()
     _parse(member(member(reply, "metadata"), METADATA_FIELD), signatures)
     _parse(member(reply, "model_spec"), spec)

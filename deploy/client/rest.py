@@ -189,7 +189,7 @@ class RestClient(Base):
     def _metadata(self, ref: ModelRef, deadline: Deadline) -> Metadata:
         call = self._call("metadata", ref, deadline)
         reply = self._ask(f"{ref.rest_path}/metadata", None, call, deadline)
-        return self._located(lambda: decoding.metadata(decoding.loads(reply.body)), call)
+        return self._located(lambda: decoding.metadata(reply.body), call)
 
     def _body(self, ref: ModelRef, inputs: Inputs, signature: Signature, outputs: Sequence[str], form: Form) -> bytes:
         refusal, hint = encoding.no_json(signature), "use gRPC for this signature"

@@ -63,9 +63,8 @@ class ConfigFile:
         if text is None:
             raise RolloutError(f"can't read the server's config file {path}: it isn't there", hint=_WRITTEN,
                                id="config-unreadable")
-        comments = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
         try:
-            parsed = _parsed(text) if len(text) <= _CACHED else _parsed.__wrapped__(text)
+            comments, parsed = _parsed(text) if len(text) <= _CACHED else _parsed.__wrapped__(text)
         except SpecError as e:
             raise SpecError(e.message, path=path, hint=e.hint, id=e.id, details=e.details) from None
         return comments, pb.ModelServerConfig.FromString(parsed)
@@ -78,10 +77,11 @@ class ConfigFile:
 
 
 @lru_cache(256)
-def _parsed(text: str) -> bytes:
-    """The text as a message. It is read again and again while nothing changes it, mostly the same for many servers, and
-    parsing takes long."""
-    return from_text(text, pb.ModelServerConfig, "").SerializeToString()
+def _parsed(text: str) -> tuple[str, bytes]:
+    """The text's comments, and the text as a message. It is read again and again while nothing changes it, mostly the
+    same for many servers, and parsing takes long."""
+    comments = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
+    return comments, from_text(text, pb.ModelServerConfig, "").SerializeToString()
 
 
 def _id(error: ServerError) -> str:

@@ -139,7 +139,7 @@ class ServerSession:
     def __init__(self, spec: Spec, *, brief: bool = False, receipts: bool = True) -> None:
         self.brief, self.once, self.receipts = brief, Once(), receipts
         self.ledger, self._timeout = ledger_of(spec), spec.smoke.timeout
-        self._answers = dict[str, RecentAnswers]()
+        self.runs, self._answers = ServerRuns(spec.state_dir), dict[str, RecentAnswers]()
         self._at: Endpoint | None = None
         self._client: Client | None = None
 
@@ -194,7 +194,7 @@ def rollout_context(spec: Spec, name: str, session: ServerSession | None = None)
             return
         connected = kept.client(server.endpoint)
         assert connected.rpc is not None
-        instance = server.instance if can.starts else ServerRuns(connected.rest, spec.state_dir).instance
+        instance = server.instance if can.starts else partial(kept.runs.instance, connected.rest)
         live_server = LiveServer(
             name, connected.rpc, file, others=[connected.rest] if connected.rest else [], memory=memory, gone=gone,
             instance=instance, timeouts=timeouts, answers=kept.answers(name))

@@ -158,9 +158,7 @@ def _readable(context: RolloutContext, goal: Goal, path: Path | None) -> None:
     config = context.live_server.file.read()
     inside = [entry.base_path for entry in config.model_config_list.config]
     if path is not None:
-        check_flags(context.spec, context.model.name, path)
-        wanted = ResolvedModel(context.model.name, {goal.version: path})
-        preflight.check_readable([wanted], backend_of(context.server).user)
+        _check_files(context, goal, path)
         base_path = configs.find(config, context.model.name).base_path
         inside.append(versions_of(context.model).version(goal.version).below(base_path))
     missing = context.server.missing(inside)
@@ -170,11 +168,21 @@ def _readable(context: RolloutContext, goal: Goal, path: Path | None) -> None:
                            id="base-path-missing")
 
 
+def _check_files(context: RolloutContext, goal: Goal, path: Path) -> None:
+    """Once for all servers that want the same of the same files."""
+    name, server, user = context.model.name, context.spec.server, backend_of(context.server).user
+    flags = tuple(sorted((flag, str(value)) for flag, value in server.flags.items()))
+    context.once(("flags", path, name, flags), lambda: check_flags(context.spec, name, path))
+    context.once(("readable", path, name, user), lambda: preflight.check_readable(
+        [ResolvedModel(name, {goal.version: path})], user))
+
+
 def _contract(context: RolloutContext, goal: Goal, path: Path, allow_breaking: str, findings: Findings) -> None:
     now = current(goal.before, goal.label)
     if now is None or now == goal.version:
         return
-    verdict = findings.verdict = diff.compare(_subject(context, goal, now), diff.Subject.of(path))
+    after = context.once(("subject", path), lambda: diff.Subject.of(path))
+    verdict = findings.verdict = diff.compare(_subject(context, goal, now), after)
     if not verdict.breaking or goal.backward:
         return
     if not allow_breaking:
@@ -188,14 +196,16 @@ def _subject(context: RolloutContext, goal: Goal, version: int) -> diff.Subject:
     """A version that is served: its files, or what the server says of it where none are here."""
     if version in _only_there(context, goal):
         return diff.Subject(context.client.metadata(ModelRef(context.model.name, version)).contract)
-    return diff.Subject.of(versions_of(context.model).version(version).path)
+    path = versions_of(context.model).version(version).path
+    return context.once(("subject", path), lambda: diff.Subject.of(path))
 
 
 def _memory(context: RolloutContext, goal: Goal, path: Path, findings: Findings) -> None:
     if goal.version in goal.before.versions:
         return
     measured = list(_measured(context))
-    needed = max(measured) if measured else round(_BYTES_PER_FILE_BYTE * _size(path))
+    needed = max(measured) if measured else round(
+        _BYTES_PER_FILE_BYTE * context.once(("size", path), lambda: _size(path)))
     forecast = findings.forecast = Forecast(needed, bool(measured), context.server.memory())
     if not forecast.fits:
         raise RolloutError(f"there is no room for version {goal.version} beside version "

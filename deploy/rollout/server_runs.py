@@ -69,32 +69,51 @@ class _Run(msgspec.Struct, frozen=True):
     counters: RunCounters
 
 
+def _alike(one: _Run, other: _Run) -> bool:
+    """Whether they differ in nothing but the number of requests: what the server has loaded tells its runs apart."""
+    return one.name == other.name and msgspec.structs.replace(
+        one.counters, requests={}) == msgspec.structs.replace(other.counters, requests={})
+
+
 class ServerRuns:
-    """Names the run of a server. rest: None for one without it. directory: where what was seen is kept for the next
-    command; what can't be read or written there is another run."""
+    """Names the run of a server. directory: where what was seen is kept for the next command; what can't be read or
+    written there is another run."""
 
-    def __init__(self, rest: RestClient | None, directory: Path) -> None:
-        self._rest, self._directory = rest, directory
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._last: _Run | None = None
+        self._metrics = True  # whether the server has any
 
-    def instance(self) -> str:
-        """Another one after each start that shows. A server that doesn't answer, or has no metrics, is what it was."""
+
+    def instance(self, rest: RestClient | None) -> str:
+        """Another one after each start that shows. A server that doesn't answer, or has no metrics, is what it was.
+        rest: None for one without it."""
         last = self._last or self._read()
-        now = self._counters()
+        now = self._counters(rest)
         if now is not None:
             name = last.name if same_run(last.counters, now) else secrets.token_hex(8)
-            last = _Run(name, now)
-        if last != self._last:
-            self._last = last
+            run = _Run(name, now)
+            if self._last is None or not _alike(run, last):
+                self._write(run)
+            last = run
+        elif self._last is None:
             self._write(last)
+        self._last = last
         return last.name
 
-    def _counters(self) -> RunCounters | None:
+    def _counters(self, rest: RestClient | None) -> RunCounters | None:
+        """None for what says nothing: a server that doesn't answer; or one whose metrics are off, which isn't asked
+        again: where nothing was counted before, whatever is counted later may be the same run's."""
+        if rest is None or not self._metrics:
+            return None
         try:
-            samples = None if self._rest is None else monitoring.read(self._rest, timeout=_SECONDS)
+            samples = monitoring.read(rest, timeout=_SECONDS)
         except ClientError:
             return None
-        return None if samples is None else RunCounters.of(samples)
+        if samples is None:
+            self._metrics = self._last is not None and self._last.counters != RunCounters()
+            return None
+        return RunCounters.of(samples)
 
     def _read(self) -> _Run:
         try:

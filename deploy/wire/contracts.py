@@ -6,6 +6,7 @@ Source: tensorflow/core/protobuf/meta_graph.proto, tensorflow_serving/apis/get_m
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from google.protobuf import any_pb2
 
@@ -17,6 +18,9 @@ from deploy.wire.text import pack, unpack
 
 METADATA_FIELD = "signature_def"
 """The only field that a server's metadata has."""
+
+CACHED = 1 << 16
+"""Bytes of a reply that is kept with what it means: servers are asked again and again, and many serve the same."""
 
 INTERNAL_SIGNATURES = frozenset({"__saved_model_init_op", "__saved_model_train_op"})
 """Ops that TensorFlow keeps among the signatures; nobody can call them, so they are no part of a contract."""
@@ -70,7 +74,13 @@ def contract_from_metadata(response: serving_pb2.GetModelMetadataResponse) -> Co
     if METADATA_FIELD not in response.metadata:
         raise BadReply(f"the metadata reply has no {METADATA_FIELD!r}, but {sorted(response.metadata)}",
                        hint=f"ask for metadata_field {METADATA_FIELD!r}")
-    return contract_from_map(unpack_signatures(response.metadata[METADATA_FIELD]).signature_def)
+    packed = response.metadata[METADATA_FIELD].SerializeToString()
+    return _contract(packed) if len(packed) <= CACHED else _contract.__wrapped__(packed)
+
+
+@lru_cache(64)
+def _contract(packed: bytes) -> Contract:
+    return contract_from_map(unpack_signatures(any_pb2.Any.FromString(packed)).signature_def)
 
 
 def shape_from_proto(proto: tensor_pb2.TensorShapeProto) -> tuple[int | None, ...] | None:
