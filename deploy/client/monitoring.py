@@ -72,13 +72,15 @@ class RequestCounts:
         return RequestCounts({s: n - before.by_status.get(s, 0) for s, n in self.by_status.items()})
 
 
-def read(rest: RestClient, path: str = PATH, timeout: float | None = None) -> tuple[Sample, ...] | None:
-    """Everything on the server's page; None if monitoring is off (the path is unknown then).
+def read(rest: RestClient, path: str = PATH, timeout: float | None = None, *, names: tuple[str, ...] = ()
+         ) -> tuple[Sample, ...] | None:
+    """What is on the server's page; None if monitoring is off (the path is unknown then).
 
+    names: only the samples of these; all without.
     Raises Unreachable, TimedOut, and BadReply for a page in another format.
     """
     reply = rest.request("GET", path, timeout=timeout)
-    return tuple(parse(reply.body)) if reply.status == 200 else None
+    return tuple(parse(reply.body, names)) if reply.status == 200 else None
 
 
 def warm_ups(samples: tuple[Sample, ...]) -> tuple[Warmed, ...]:
@@ -96,7 +98,7 @@ def request_counts(rest: RestClient | None, model: str, path: str = PATH, timeou
     if rest is None:
         return None
     try:
-        samples = read(rest, path, timeout)
+        samples = read(rest, path, timeout, names=(REQUESTS,))
     except (BadReply, Rejected):
         return None
     if samples is None:
@@ -109,10 +111,11 @@ def request_counts(rest: RestClient | None, model: str, path: str = PATH, timeou
     return RequestCounts(counts)
 
 
-def parse(page: bytes) -> Iterator[Sample]:
-    """The samples of a page in Prometheus' text format. Raises BadReply for anything else."""
+def parse(page: bytes, names: tuple[str, ...] = ()) -> Iterator[Sample]:
+    """The samples of a page in Prometheus' text format. Raises BadReply for anything else. names: as in `read`; other
+    lines aren't looked at, since a page has thousands of them."""
     for line in page.decode(errors="replace").splitlines():
-        if not line.strip() or line.startswith("#"):
+        if not line.strip() or line.startswith("#") or (names and not line.lstrip().startswith(names)):
             continue
         match = _SAMPLE.fullmatch(line.strip())
         try:
@@ -122,7 +125,8 @@ def parse(page: bytes) -> Iterator[Sample]:
         except ValueError:
             raise BadReply(f"the server's metrics have a line that is no sample: {line[:200]!r}",
                            hint="is something else behind this address?", id="not-tensorflow-serving") from None
-        yield Sample(match["name"], dict(_labels(match["labels"] or "")), value)
+        if not names or match["name"] in names:
+            yield Sample(match["name"], dict(_labels(match["labels"] or "")), value)
 
 
 def _labels(text: str) -> Iterator[tuple[str, str]]:

@@ -65,10 +65,10 @@ class Driver:
                  entry: Mapping[str, Any], known_good: Serving | None = None,
                  progress: Callable[[str], None] = lambda _: None) -> None:
         self._server, self._ledger, self._release, self._checks = server, ledger, release, checks
-        self._entry, self._tell = dict(entry), progress
-        server.tell = progress
+        self._entry, self._tell, server.tell = dict(entry), progress, progress
         self._at = RolloutProgress.of(release, goal, known_good)
         self._waiting: Deadline | None = None
+        self._filed: Serving | None = None  # what this run has let the config file name
         self._observer = Observer(server, release)
         self.live: Serving | None = None
         """What was served when it looked last."""
@@ -98,8 +98,8 @@ class Driver:
     def observe(self) -> Observed:
         """A snapshot. Raises ClientError if the server doesn't answer for too long, RolloutError if it isn't the one
         that this run began with."""
-        look = self._observer.look(self._at)
-        before, self._at = self._at, self._at.on(look.instance, look.statuses)
+        before, look = self._at, self._observer.look(self._at)
+        self._at = before.on(look.instance, look.statuses)
         if before.restarted(look.instance) and before.trouble is None:
             self._at = replace(self._at, configured=None)
             raise self._started_again()
@@ -113,8 +113,7 @@ class Driver:
         return observed
 
     def _may_follow(self, observed: Observed) -> bool:
-        """Whether it is enough that a part was seen just before the last change. A change or check may follow; what a
-        restart relies on, and how the run ends, is seen anew."""
+        """Whether what was seen just before the last change is enough: not for what a restart relies on, or the end."""
         at = self._at
         return at.trouble is not None or (known_good(observed, at.goal) == at.known_good and not isinstance(
             next_action(observed, at.goal), Done | Pause | Abort))
@@ -163,7 +162,9 @@ class Driver:
         if not serving.versions:
             return
         try:
-            self._write_file(serving)
+            if serving != self._filed:
+                self._write_file(serving)
+                self._filed = serving
             if serving != self._at.known_good:
                 self._ledger.append("known_good", release=self._release.id, model=self._server.model,
                                     serving=serving.to_json(), spec=self._entry)

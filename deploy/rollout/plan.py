@@ -184,7 +184,9 @@ def make_plan(context: RolloutContext, kind: Kind, goal: Goal, allow_breaking: s
     if nothing_to_do(context, goal):
         return RolloutPlan(model, kind, goal, (), preflight.Findings([], [NOTHING_TO_DO]))
     findings = preflight.check(context, goal, allow_breaking=allow_breaking, progress=progress)
-    return RolloutPlan(model, kind, goal, steps(model, goal, context.spec.rollout), findings)
+    part = context.spec.rollout
+    words = context.once(("steps", model, repr(goal), part.soak, part.hold), lambda: steps(model, goal, part))
+    return RolloutPlan(model, kind, goal, words, findings)
 
 
 NOTHING_TO_DO = "nothing to do: it is served like that already"

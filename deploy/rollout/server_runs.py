@@ -22,6 +22,7 @@ from deploy.errors import ClientError, ServerError
 FILE = "server-run.json"
 _ATTEMPTS, _MICROSECONDS = (f":tensorflow:cc:saved_model:load_{what}" for what in ("attempt_count", "latency"))
 _STARTED = "process_start_time_seconds"  # of servers and sidecars that have it
+_NAMES = _ATTEMPTS, _MICROSECONDS, monitoring.REQUESTS, _STARTED
 _SECONDS = 2.0  # for one page
 _MOST_BYTES = 8 << 20
 
@@ -107,7 +108,7 @@ class ServerRuns:
         if rest is None or not self._metrics:
             return None
         try:
-            samples = monitoring.read(rest, timeout=_SECONDS)
+            samples = monitoring.read(rest, timeout=_SECONDS, names=_NAMES)
         except ClientError:
             return None
         if samples is None:

@@ -238,7 +238,8 @@ class _Metrics:
     @classmethod
     def of(cls, client: Client) -> _Metrics:
         try:
-            samples = monitoring.read(client.rest, timeout=5.0) if client.rest is not None else None
+            samples = None if client.rest is None else monitoring.read(
+                client.rest, timeout=5.0, names=(_LOADS, monitoring.REQUESTS))
         except ClientError:
             samples = None
         if samples is None:

@@ -21,6 +21,7 @@ from deploy.state.lines import Line, parsed
 from deploy.state.release import portable
 
 FILE = "ledger.jsonl"
+_LITTLE = 1 << 15  # bytes
 _MOST = 1 << 28  # bytes; a release writes about two thousand
 
 
@@ -122,8 +123,9 @@ class Ledger:
         return _Known(_Known.identity(now), (*self._known.lines, *([line] if line is not None else [])))
 
     def forget(self) -> None:
-        """Keep nothing of what was read."""
-        self._known = _Known()
+        """Keep nothing of what was read, unless it is little."""
+        if self._known.file is not None and self._known.file[1] > _LITTLE:
+            self._known = _Known()
 
     def read(self) -> list[Line]:
         """All whole lines, oldest first; none if there is no ledger.
