@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from types import FrameType
 from typing import Protocol, TypeVar
@@ -94,7 +94,8 @@ def poll(probe: Callable[[], T | None], deadline: Deadline, *, first: float = 0.
     gets (see `interrupted_by`).
     """
     pause, interruption = first, _interruption.get()
-    with interrupts() as raised:
+    on_main = threading.current_thread() is threading.main_thread()
+    with interrupts() if on_main else nullcontext(list[BaseException]()) as raised:
         while True:
             if interruption is not None:
                 interruption.check()
