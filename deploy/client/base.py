@@ -7,6 +7,8 @@ A name or label may lead to another version at any time, so what it led to is be
 from __future__ import annotations
 
 import re
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -76,6 +78,44 @@ def pem(tls: Tls, part: str) -> bytes | None:
         where = "" if part == "key" else f" {path}"  # where a key lies is nobody's business
         raise SpecError(f"the TLS {part}{where} can't be read: {files.reason(error)}",
                         hint="give the path of a PEM file", id="bad-certificate") from error
+
+
+_SHAKE = 2.0  # seconds for a handshake
+_OF_CLIENTS = ("CERTIFICATE", "HANDSHAKE_FAILURE", "UNKNOWN_CA", "ACCESS_DENIED")  # in OpenSSL's names of alerts
+
+
+def tls_refusal(target: str, tls: Tls | None) -> str:
+    """Why a server ends gRPC's connections at once, as far as a TLS handshake shows it; "" if it doesn't.
+
+    gRPC's own words for it are that the socket was closed. Whether the server can be trusted doesn't matter here.
+    """
+    context, unknown = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), "it wants to know its clients, and no client " \
+        "certificate is given"
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    host, _, port = target.rpartition(":")
+    try:
+        if tls is not None and tls.certificate and tls.key:
+            context.load_cert_chain(tls.certificate, tls.key)
+            unknown = "it doesn't accept the client certificate"
+        with socket.create_connection((host.strip("[]"), int(port)), _SHAKE) as plain, context.wrap_socket(
+                plain, server_hostname=(tls and tls.server_name) or host.strip("[]")) as secured:
+            if tls is None:
+                return "it speaks TLS, and is asked without"
+            return "" if _answers(secured) else unknown
+    except ssl.SSLError as error:
+        return unknown if tls is not None and any(word in (error.reason or "") for word in _OF_CLIENTS) else ""
+    except (OSError, ValueError):
+        return ""
+
+
+def _answers(secured: ssl.SSLSocket) -> bool:
+    """Whether a server goes on after the handshake: gRPC's begin with their settings. Raises ssl.SSLError for what it
+    objects to, which in TLS 1.3 it does then."""
+    try:
+        return bool(secured.recv(1))
+    except ConnectionResetError:
+        return False
 
 
 class Contracts:

@@ -41,7 +41,8 @@ _CODES: Mapping[int, str] = {
     413: "RESOURCE_EXHAUSTED", 429: "RESOURCE_EXHAUSTED", 499: "CANCELLED", 500: "INTERNAL", 501: "UNIMPLEMENTED",
 }
 
-_TLS = "check the certificate authority, the name that the certificate is for, and that the server speaks TLS"
+_TLS = ("check the certificate authority, the name that the certificate is for, the client's certificate if it wants "
+        "one, and that the server speaks TLS")
 # As gRPC's C core says that the two sides don't trust each other, or one of them speaks no TLS
 _DISTRUSTED = re.compile(r"Hostname Verification Check failed|"
                          r"[Hh]andshake failed(?:.*_internal:([A-Z_]+(?:: [^:;]+)?))?")
@@ -81,6 +82,10 @@ class CallSite:
     def unreachable(self, why: str, hint: str = "") -> Unreachable:
         return Unreachable(f"{self.what}: no connection to {self.endpoint}: {why}", endpoint=self.endpoint,
                            ref=self.about, hint=hint or "is the server running, and is this its port?")
+
+    def distrusted(self, why: str) -> Unreachable:
+        """As `distrusts` finds it."""
+        return self.unreachable(f"TLS: {why}", _TLS)
 
     def timed_out(self) -> TimedOut:
         waited = "in time" if self.seconds is None else f"within {self.seconds:g} s"
@@ -125,7 +130,7 @@ def from_rpc(error: grpc.RpcError, call: CallSite) -> ClientError:
     if code is grpc.StatusCode.UNAVAILABLE:
         if distrusted := _DISTRUSTED.search(text):
             plain = (distrusted[1] or "").startswith(_PLAIN)
-            return call.unreachable(f"TLS: {'it answers without' if plain else distrusted[1] or distrusted[0]}", _TLS)
+            return call.distrusted("it answers without" if plain else distrusted[1] or distrusted[0])
         if other := _NO_GRPC.search(text):
             return call.unreachable(*(_SPEAKS_HTTP if other[1] == _HTTP else _SPEAKS_OTHER))
         return call.unreachable(_ADDRESS.sub("", text) or "unavailable", _WHY_CUT if _CUT.search(text) else "")
@@ -214,6 +219,11 @@ def from_status(status: int, text: str, call: CallSite) -> ClientError:
     if status < 400:
         return call.bad_reply(f"HTTP status {status}")
     return call.rejected(text, _CODES.get(status, "INVALID_ARGUMENT" if status < 500 else "INTERNAL"), status)
+
+
+def cut(error: Exception) -> bool:
+    """Whether the server ended a connection without a word, as one does that wants TLS, or another client."""
+    return isinstance(error, Unreachable) and error.hint == _WHY_CUT
 
 
 def distrusts(error: Exception) -> bool:

@@ -13,11 +13,11 @@ import numpy as np
 from google.protobuf.message import DecodeError, Message
 
 from deploy.client import decoding, failures
-from deploy.client.base import NO_MODEL, Base, Given, pem
+from deploy.client.base import NO_MODEL, Base, Given, pem, tls_refusal
 from deploy.client.failures import CallSite
 from deploy.client.interfaces import Features, Inputs, Metadata, Prediction
 from deploy.client.preparing import explain, prepare, to_input
-from deploy.errors import Rejected
+from deploy.errors import Rejected, Unreachable
 from deploy.types import DEFAULT_SIGNATURE, ModelRef, ModelVersion, Signature, Tls, VersionStatus
 from deploy.waiting import Deadline
 from deploy.wire import methods, predict_codec
@@ -46,6 +46,7 @@ class RpcClient(Base):
                  attempts: int = 2, check: bool = True) -> None:
         super().__init__(target, timeout, metadata, attempts)
         self._channel, self._check = _channel(target, tls), check
+        self._target, self._tls = target, tls
         self._raw = cache(self._channel.unary_unary)
 
     def predict(self, ref: ModelRef | str, inputs: Inputs, *, signature: str | Signature = DEFAULT_SIGNATURE,
@@ -136,7 +137,12 @@ class RpcClient(Base):
 
         def attempt() -> bytes:
             timeout = None if deadline.seconds is None else deadline.left
-            return bytes(failures.rpc(lambda: self._raw(method)(body, timeout=timeout, metadata=metadata), call))
+            try:
+                return bytes(failures.rpc(lambda: self._raw(method)(body, timeout=timeout, metadata=metadata), call))
+            except Unreachable as error:
+                if failures.cut(error) and (why := tls_refusal(self._target, self._tls)):
+                    raise call.distrusted(why) from error
+                raise
 
         return failures.until_taken(attempt, deadline)
 

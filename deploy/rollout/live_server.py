@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from deploy.client.failures import answers_no, busy
+from deploy.client.failures import answers_no, busy, distrusts
 from deploy.client.interfaces import Control, ReloadControl
 from deploy.errors import ClientError, NotReady, Rejected, RolloutError, TimedOut, Unreachable
 from deploy.readiness import unserved
@@ -185,7 +185,7 @@ class LiveServer:
     def _patiently(self, ask: Callable[[], T]) -> T:
         """What `ask` says, again while the server is away or busy. Raises the last error after `patience` seconds."""
         return patiently(ask, self.deadline(self.timeouts.patience), lambda e: busy(e) or (
-            isinstance(e, Unreachable | TimedOut) and not self._gone()))
+            isinstance(e, Unreachable | TimedOut) and not distrusts(e) and not self._gone()))
 
 
 def confirm(server: LiveServer, change: Change) -> Shown:

@@ -132,23 +132,40 @@ def find_or_gap(spec: Spec) -> tuple[Server | None, Gap | None]:
     """The spec's server; None with the reason if nobody can know whether it runs, or if it isn't where the spec says.
     """
     try:
-        server = backends.find(spec)
-        there = started_elsewhere(spec) if server is None else None
+        return _find(spec), None
     except BackendMissing as e:
         return None, Gap("", f"nobody can say whether {spec.name} runs: {e}", "running", UNKNOWN)
-    return server, None if there is None else Gap("", str(moved(spec, there)), "running", "missing")
+    except _Moved as e:
+        return None, Gap("", str(e), "running", "missing")
+
+
+class _Moved(ServerError):
+    """The server is on another engine than the spec says; see start_record.moved."""
+
+
+def _find(spec: Spec) -> Server | None:
+    """As backends.find. Raises _Moved as well, also where the engine that the spec names doesn't answer."""
+    refused: BackendMissing | None = None
+    try:
+        server = backends.find(spec)
+    except BackendMissing as e:
+        server, refused = None, e
+    if server is None and (there := started_elsewhere(spec)) is not None:
+        error = moved(spec, there)
+        raise _Moved(error.message, hint=error.hint, id=error.id)
+    if refused is not None:
+        raise refused
+    return server
 
 
 def running_server(spec: Spec) -> Server:
     """The spec's server, which runs. Raises ServerError if it doesn't."""
-    server = backends.find(spec)
+    server = _find(spec)
     if server is not None and server.alive():
         return server
     if server is not None and not backends.backend_of(server).capabilities.starts:
         raise ServerError(str(absent(spec, server, None)), id="not-running",
                           hint="see whether the address is right, and have it started where it runs")
-    if server is None and (there := started_elsewhere(spec)) is not None:
-        raise moved(spec, there)
     raise ServerError(f"{spec.name} isn't running", hint="start it: tfs up", id="not-running")
 
 

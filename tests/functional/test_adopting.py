@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -10,12 +11,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import pytest
 
-from deploy import client, serving
+from deploy import client, rollout, serving
 from deploy.client import monitoring
 from deploy.client.monitoring import RequestCounts
-from deploy.errors import BadReply, ClientError, NotReady, ServerError, SpecError, Unreachable
+from deploy.errors import BadReply, ClientError, DeployError, NotReady, ServerError, SpecError, Unreachable
 from deploy.render import models_config, ssl_config
 from deploy.serving import Known
 from deploy.serving.ready import ready
@@ -307,6 +309,36 @@ def test_tls_is_spoken_by_both_or_told(tmp_path: Path) -> None:
             serving.adopt(part(there, tls=RemoteTls(server_name="x.example.com")), path)
         adopted = serving.adopt(part(there, tls=RemoteTls(ca=tls.ca)), path)
         assert load_spec(path) == adopted.spec and serving.status(adopted.spec).ready
+
+
+def test_a_server_that_wants_to_know_its_clients(tmp_path: Path) -> None:
+    """One sentence at once, where gRPC says that the socket was closed, and a release waited for the server."""
+    own, keys, others = (tmp_path / name for name in ("own", "keys", "others"))
+    for directory in (own, keys, others):
+        directory.mkdir()
+    tls, client_tls, stranger = self_signed(own), self_signed(keys, "client"), self_signed(others, "client")
+    texts = [Path(cast("str", path)).read_text() for path in (tls.certificate, tls.key, client_tls.ca)]
+    (tmp_path / "ssl.config").write_text(ssl_config(texts[0], texts[1], texts[2]))
+    path, ours = tmp_path / "serving.yaml", RemoteTls(ca=tls.ca, client_certificate=client_tls.certificate,
+                                                      client_key=client_tls.key)
+    with elsewhere(tmp_path / "there", flags=[f"--ssl_config_file={tmp_path / 'ssl.config'}"]) as there:
+        for given, why in (
+                (None, "it speaks TLS, and is asked without"),
+                (RemoteTls(ca=tls.ca), "it wants to know its clients, and no client certificate is given"),
+                (RemoteTls(ca=tls.ca, client_certificate=stranger.certificate, client_key=stranger.key),
+                 "it doesn't accept the client certificate")):
+            with pytest.raises(Unreachable, match=f"no connection to 127.0.0.1:{there.grpc}: TLS: {why}"):
+                serving.adopt(part(there, tls=given), path)
+        spec = serving.adopt(part(there, tls=ours), path).spec
+        assert serving.status(spec).ready
+        remote = msgspec.structs.replace(part(there, tls=RemoteTls(ca=tls.ca)))
+        without = msgspec.structs.replace(spec, server=msgspec.structs.replace(spec.server, remote=remote))
+        assert "no client certificate is given" in serving.status(without).problems[0]
+        for verb in (lambda: rollout.roll_out(without, "m", 1), lambda: serving.up(without)):
+            began = time.monotonic()
+            with pytest.raises(DeployError, match="no client certificate is given"):
+                verb()
+            assert time.monotonic() - began < 15, "it isn't waited for"
 
 
 def test_a_server_that_is_loading_is_waited_for_by_whoever_adopts(tmp_path: Path) -> None:

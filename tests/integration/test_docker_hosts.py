@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
+from docker.types import Mount
 
+from deploy import files as disk
 from deploy import rollout, serving
 from deploy.backends import BACKENDS, find
 from deploy.backends.container_files import models_volume
@@ -18,7 +22,9 @@ from deploy.backends.volume_files import _show
 from deploy.backends.volumes import tar_of
 from deploy.errors import BackendMissing, PortTaken, ServerError
 from deploy.repository import versions_of
-from deploy.spec import RolloutPart, Spec
+from deploy.serving.snapshot import open_release
+from deploy.spec import RolloutPart, Spec, load_spec
+from deploy.state import ledger_of
 from tests.support.docker_engine import engine_that_says
 from tests.support.peers.engines import OtherEngine, load, other_engine
 from tests.support.repository import savedmodel
@@ -229,6 +235,93 @@ def test_what_arrives_otherwise_than_it_was_sent_is_shown_to_nobody(other: Other
         with pytest.raises(ServerError, match="saved_model.pb: FAILED"):
             holder.run(_show(["m/1"], (65534, 65534)))
         assert holder.run("ls /tfs") == "" == holder.run("rm -r /tfs/.tfs-stage")
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from deploy import serving, rollout
+from deploy.backends.volumes import Holder
+from deploy.spec import load_spec
+
+point, put, run = sys.argv[2], Holder.put, Holder.run
+
+def end():
+    os.kill(os.getpid(), 9)
+
+def half(stream):
+    for number, piece in enumerate(stream):
+        yield piece
+        if number == 3:
+            end()
+
+def deadly_put(self, stream, path="/tfs"):
+    if isinstance(stream, bytes):
+        return put(self, stream, path)
+    put(self, half(stream) if point == "while it is sent" else stream, path)
+    if point == "when it was sent":
+        end()
+
+def deadly_run(self, script):
+    if "sha256sum" in script and point == "before it is checked":
+        self._container.start = end
+    answer = run(self, script)
+    if "sha256sum" in script and point == "when it is shown":
+        end()
+    if "-models.config" in script:
+        end()
+    return answer
+
+Holder.put, Holder.run = deadly_put, deadly_run
+spec = load_spec(sys.argv[1])
+rollout.roll_out(spec, "m", 2) if len(sys.argv) > 3 else serving.up(spec)
+"""
+
+
+def killed(spec: Spec, point: str, *more: str) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(spec.path), point, *more], capture_output=True, text=True,
+                          check=False, cwd=Path(__file__).parents[2])
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def test_the_tool_is_killed_while_it_copies(other: OtherEngine, spec: Spec, tmp_path: Path) -> None:
+    """At each step of bringing a version, and of writing a config file: nothing half-done is there for the server, and
+    the same command goes on."""
+    spec.path.write_text(
+        "models: [{name: m, versions: [1], labels: {stable: 1}}]\nserver: {backend: container, host: 0.0.0.0, "
+        f"grpc_port: 0, rest_port: 0, image: '{spec.server.image}', docker: '{other.docker}', "
+        f"docker_tls: '{other.tls}', restart: always, flags: {{tfs_loader: echo}}}}\n"
+        "rollout: {canary: false, compare: false, soak: 0, hold: 0}\n")
+    near, engine = load_spec(spec.path), other.connect()
+
+    def shown() -> list[str]:
+        """What a server sees; each version is whole."""
+        holder = engine.client.containers.run(
+            spec.server.image, ["-c", "cd /x && ls m 2> /dev/null; cat m/2/* m/2/*/* 2> /dev/null | wc -c"],
+            entrypoint="sh", user="0", remove=True, mounts=[Mount("/x", models_volume(spec, other.connect).name)])
+        *versions, size = holder.decode().split()
+        assert int(size) == (disk.total(tmp_path / "models" / "m" / "2")[0] if "2" in versions else 0)
+        return versions
+
+    killed(near, "while it is sent")
+    assert shown() == [] and find(near) is None
+    serving.up(near)
+    savedmodel(tmp_path / "models" / "m" / "2", weights=3_000_000)
+    for point, there in (("while it is sent", ["1"]), ("when it was sent", ["1"]), ("before it is checked", ["1"]),
+                         ("when it is shown", ["1", "2"]), ("a config file", ["1", "2"])):
+        killed(near, point, "rollout")
+        assert shown() == there, point
+        status = serving.status(near)
+        served = {1, 2} if point == "a config file" else {1}  # it is written when the new version has been tested
+        assert status.running and set(status.models[0].served) == served and not status.problems, (point, status)
+    rollout.go_on(near, "m") if open_release(ledger_of(near).read()) else rollout.roll_out(near, "m", 2)
+    status = serving.status(near)
+    assert status.ready and not status.drift and set(status.models[0].served) == {2}
+    with models_volume(spec, other.connect).held() as holder:
+        assert holder.run("ls -A /tfs").split() == [".tfs-index.json", "m"]
+    assert len(engine.client.containers.list(all=True)) == 1, "the server's; what killed ones left is gone"
+    assert "models.config" in inside(other, near, "ls -A /etc/tfs").split()
+    assert not [name for name in inside(other, near, "ls -A /etc/tfs").split() if name.startswith(".")]
 
 
 def test_a_full_disk_there(other: OtherEngine, spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
