@@ -106,7 +106,9 @@ def _signer(key: str, certificates: tuple[Path, ...], passphrase_file: Path | No
     extras.require("sign", "signing")
     if ":" in key and not Path(key).exists():
         return _python_signer(key)
-    return signing.load_signer(key, certificates, functools.partial(_passphrase, key, passphrase_file))
+    signer = signing.load_signer(key, certificates, functools.partial(_passphrase, key, passphrase_file))
+    signing.keys.refuse_outdated(signer)
+    return signer
 
 
 def _python_signer(text: str) -> Signer:

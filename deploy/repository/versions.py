@@ -106,6 +106,8 @@ def _find_entry(store: Store, name: str, mv: ModelVersion) -> VersionEntry | Non
             size, count, changed = size + item.size, count + 1, max(changed, item.changed)
     except OSError as problem:
         error = error or f"{path} can't be read: {files.reason(problem)}"
+    except RepositoryError as problem:  # its files can't be told apart: an image made by another tool
+        error = error or str(problem)
     return VersionEntry(mv, path, size, count, _moment(changed), None, 0, {}, error)
 
 

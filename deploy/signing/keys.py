@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 
 from cryptography import x509
@@ -64,6 +65,19 @@ def load_signer(path: str | Path, certificates: Iterable[str | Path] = (), passp
     return Signer(public, lambda data: key.sign(data, algorithm), chain)
 
 
+def refuse_outdated(signer: Signer) -> None:
+    """Raises SpecError if the signer's certificate isn't valid now, so that nobody would accept what is signed."""
+    if not signer.certificates:
+        return
+    leaf, now = load_certificates(signer.certificates, "--certificate")[0], datetime.now(timezone.utc)
+    begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+    if not begin <= now <= end:
+        why = f"expired on {end:%Y-%m-%d %H:%M} UTC" if now > end else f"is valid from {begin:%Y-%m-%d %H:%M} UTC on"
+        raise SpecError(f"the certificate of {leaf.subject.rfc4514_string()} {why}: nobody would accept the signature",
+                        hint="have another one issued, or sign with the bare key: leave --certificate out"
+                        if now > end else "look at this machine's clock", id="bad-key")
+
+
 def _refuse_public(text: bytes, where: str) -> None:
     """Before its mode is looked at: a public key may be read by all."""
     for begin, what in ((b"BEGIN PUBLIC KEY-----", "public key"), (b"BEGIN CERTIFICATE-----", "public certificate")):
@@ -85,9 +99,11 @@ def _private_key(text: bytes, where: str, passphrase: Passphrase | None) -> ec.E
         raise SpecError(f"expected {_WANTED} in {where}, got one that nobody here knows", hint=_MAKE,
                         id="bad-key") from None
     except (ValueError, TypeError):  # what they quote may be of the key
-        why = "the passphrase doesn't open it" if encrypted else "it is damaged, or in another format"
-        raise SpecError(f"expected a private key in PEM, got {where}: {why}", hint=_MAKE,
-                        id="passphrase" if encrypted else "bad-key") from None
+        if encrypted:
+            raise SpecError(f"the private key {where} stays closed: the passphrase doesn't open it", id="passphrase",
+                            hint="give the right one: --passphrase-file FILE, or TFS_PASSPHRASE_FILE") from None
+        raise SpecError(f"expected a private key in PEM, got {where}: it is damaged, or in another format", hint=_MAKE,
+                        id="bad-key") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise SpecError(f"expected {_WANTED} in {where}, got {_kind(key)}", hint=_MAKE, id="bad-key")
     _check_curve(key.curve, where)

@@ -507,6 +507,13 @@ def test_images_made_to_harm(team: str, entries: list[tuple[str, bytes]], messag
             ask()
 
 
+def test_an_image_made_to_harm_is_listed_with_what_is_wrong(team: str) -> None:
+    push_image(team, tar(("models/m/1/saved_model.pb", b"x"), ("/etc/passwd", b"x")))
+    push_image(team, tar(("models/m/2/saved_model.pb", b"x")), tag="2")
+    bad, good = Repository(f"oci://{team}").entries("m")
+    assert "leads out of the image" in bad.error and bad.mv == ONE and not good.error and good.files == 1
+
+
 def test_a_tar_that_claims_more_than_there_is(team: str) -> None:
     data = tar(("models/m/1/saved_model.pb", b"x")).rstrip(b"\0")
     bomb = info("models/m/1/bomb", size=1 << 50).tobuf()

@@ -336,8 +336,9 @@ def test_an_encrypted_key(repo: Repository, tmp_path: Path) -> None:
     pair = key_pair(tmp_path, passphrase=b"open sesame")
     with pytest.raises(SpecError, match="is encrypted, and no passphrase is given"):
         deploy.load_signer(pair.key)
-    with pytest.raises(SpecError, match="the passphrase doesn't open it"):
+    with pytest.raises(SpecError, match="the passphrase doesn't open it") as caught:
         deploy.load_signer(pair.key, passphrase=lambda: b"sesame")
+    assert "--passphrase-file" in caught.value.hint
     deploy.sign(repo, ONE, deploy.load_signer(pair.key, passphrase=lambda: b"open sesame"))
     assert deploy.verify_signature(repo, ONE, [pair.public])
 
@@ -414,6 +415,14 @@ def test_directories_and_signers_in_python(tmp_path: Path, capsys: pytest.Captur
     assert code == 2 and "can't get a signer from our_kms:nobody" in err
     code, _, err = tfs(capsys, "sign", "build", "--key", pair.key, "--output", "build/b.sig")
     assert code == 2 and "would be a file of build" in err
+
+
+def test_a_certificate_that_is_not_valid_now_signs_nothing(repo: Repository, tmp_path: Path,
+                                                           capsys: pytest.CaptureFixture[str]) -> None:
+    leaf = Certified.by(None, tmp_path, "leaf", until=NOW - DAY)
+    code, _, err = tfs(capsys, "sign", "m/1", "--key", leaf.key, "--certificate", leaf.certificate, "-r", repo.root)
+    assert code == 2 and "the certificate of CN=leaf expired on " in err and "nobody would accept" in err
+    assert not signing.signatures_of(repo, ONE)
 
 
 def test_exit_codes(repo: Repository, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
