@@ -51,7 +51,8 @@ def register(app: click.Group) -> None:
 
 
 def _receipts(spec: Spec, text: str) -> list[Receipt]:
-    """Of a version: where the spec's model has it, or else in the spec's repository."""
+    """Of a version: where the spec's model has it, or else in the spec's repository. Raises VersionNotFound if there
+    are none, and no such version either."""
     from deploy.repository import Repository, versions_of
     from deploy.signing import receipts_of
     from deploy.types import ModelRef, ModelVersion
@@ -62,7 +63,11 @@ def _receipts(spec: Spec, text: str) -> list[Receipt]:
     repository, name = (served.repository, served.name) if served else (Repository(spec.repository), ref.name)
     if spec.remote is not None and (served is None or repository.root == spec.repository):
         repository = Repository(spec.remote)
-    return receipts_of(repository, ModelVersion(name, ref.version))
+    mv = ModelVersion(name, ref.version)
+    receipts = receipts_of(repository, mv)
+    if not receipts:
+        repository.name(mv)
+    return receipts
 
 
 def _table(history: Sequence[Release | PodReplacementEntry]) -> object:

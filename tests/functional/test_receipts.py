@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -91,4 +92,6 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     assert f"signed by {receipt['key_hint'][:16]}" in out and "checked" in out
     assert run(["history", "m/1"]) == 0 and "checked" in capsys.readouterr().out
     assert run(["history", "m/1", "--json"]) == 0 and json.loads(capsys.readouterr().out) == data["receipts"]
+    shutil.copytree("models/m/1", "models/m/2")
     assert run(["history", "m/2"]) == 0 and "no receipts of m/2 yet" in capsys.readouterr().out
+    assert run(["history", "m/3"]) == 4 and "there is no m/3 in" in capsys.readouterr().err
