@@ -14,7 +14,7 @@ from deploy.types import Endpoint, Tls
 Progress = Callable[[str], None]  # gets one sentence per event
 LABEL = "org.tfs-deploy"  # prefix of everything we label
 EVERY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  all addresses -> the one to connect to
-TLS_LABEL = f"{LABEL}.tls"
+TLS_LABEL, CERTIFICATE_LABEL = f"{LABEL}.tls", f"{LABEL}.certificate"
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,8 +97,9 @@ class Generations:
 class Replacing(Protocol):
     """A backend with the capability `replaces`."""
 
-    def replacement(self, spec: Spec, launch: Launch, progress: Progress) -> Replacement:
-        """For the spec's server, and the configuration that it should have. Nothing is changed yet."""
+    def replacement(self, spec: Spec, launch: Launch, secrets: Mapping[str, str], progress: Progress) -> Replacement:
+        """For the spec's server, and the configuration that it should have; secrets: see ConfigStore.write. Nothing is
+        changed yet."""
 
 
 class Replacement(Protocol):

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deploy import render
-from deploy.backends.base import tls_label
+from deploy.backends.base import CERTIFICATE_LABEL, tls_label
 from deploy.errors import SpecError
 from deploy.render.configs import TLS
-from deploy.spec import Spec, TlsPart
-from deploy.types import Tls
+from deploy.spec import Spec
 
 _MOST_BYTES = 1 << 20
 _FILES = ("certificate", "key", "client_ca", "ca", "client_certificate", "client_key")
@@ -26,7 +25,10 @@ def secrets(spec: Spec) -> dict[str, str]:
     tls = spec.server.tls
     if tls is None:
         return {}
+    if spec.server.kubernetes is not None and spec.server.kubernetes.tls_secret is not None:
+        return {}  # it is somebody else's, and there already
     texts = {name: _read(path, name) for name in _FILES if (path := getattr(tls, name)) is not None}
+    assert tls.certificate and tls.key  # as the spec is checked
     _check_pair(tls.certificate, tls.key, "key")
     if tls.client_certificate and tls.client_key:
         _check_pair(tls.client_certificate, tls.client_key, "client_key")
@@ -51,11 +53,10 @@ def fingerprint(spec: Spec) -> dict[str, str]:
     return {"tls": f"sha256:{digest.hexdigest()}"}
 
 
-def labels(tls: TlsPart | None) -> Mapping[str, str]:
-    """How clients connect, for the server's labels. The certificate itself is trusted if no authority is named."""
-    if tls is None:
-        return {}
-    return tls_label(Tls(tls.ca or tls.certificate, tls.client_certificate, tls.client_key, tls.server_name))
+def labels(spec: Spec) -> Mapping[str, str]:
+    """How clients connect, and with which files the server was started, for the server's labels."""
+    tls = spec.server.tls
+    return {} if tls is None else {**tls_label(tls.for_clients), CERTIFICATE_LABEL: fingerprint(spec)["tls"]}
 
 
 def _read(path: str, name: str) -> str:

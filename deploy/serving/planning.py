@@ -99,8 +99,8 @@ def replacement(spec: Spec, known_good: Spec, models: Iterable[ResolvedModel], p
     """The spec's server, which runs, and what it would be started as now. known_good: the spec with what is served.
     Raises ServerError where a server that runs can't get another configuration."""
     place, choice = backends.replacing(spec), choose_backend(spec, progress)
-    launch = make(choice.backend.prepared(known_good), choice, models, config=digest(spec)).launch
-    return place.replacement(spec, launch, progress)
+    plan = make(choice.backend.prepared(known_good), choice, models, config=digest(spec))
+    return place.replacement(spec, plan.launch, plan.secrets, progress)
 
 
 def make(spec: Spec, choice: Choice, models: Iterable[ResolvedModel] = (), *, config: str | None = None) -> ServerPlan:
@@ -112,7 +112,7 @@ def make(spec: Spec, choice: Choice, models: Iterable[ResolvedModel] = (), *, co
     _check_followed(spec)
     secrets, models = serving.certificates.secrets(spec), tuple(models)
     launch = choice.backend.plan(
-        spec, labels={CONFIG_LABEL: config or digest(spec), **serving.certificates.labels(spec.server.tls)},
+        spec, labels={CONFIG_LABEL: config or digest(spec), **serving.certificates.labels(spec)},
         versions={m.name: [path.name for path in m.paths.values()] for m in models})
     return ServerPlan(choice, launch, choice.backend.config(spec).place, secrets, models)
 
@@ -140,8 +140,12 @@ def digest(spec: Spec) -> str:
 def configuration(spec: Spec) -> dict[str, Any]:
     """Everything that makes a server another one, as JSON data. Its files are those of one layout, whatever runs it."""
     server = {k: v for k, v in msgspec.to_builtins(spec.server).items() if k not in _NOT_CONFIGURATION}
+    base_paths = {m.name: m.base_path for m in spec.models}
+    if (backend := backends.preferred(spec)).capabilities.replaces:
+        # Operators' machines have the same files in other places: here are their paths as the server sees them
+        server, base_paths = {k: v for k, v in server.items() if k != "tls"}, dict(backend.layout(spec).base_paths)
     return {"server": server, "files": render.files(spec, render.mounted_layout(spec)),
-            "base_paths": {m.name: m.base_path for m in spec.models}, **serving.certificates.fingerprint(spec)}
+            "base_paths": base_paths, **serving.certificates.fingerprint(spec)}
 
 
 def digest_of(configuration: Mapping[str, Any]) -> str:

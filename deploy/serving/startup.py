@@ -81,14 +81,18 @@ def _first_gap(server: Server, controls: Controls, models: Sequence[Desired], de
     for snapshot in (s for snapshots in snapshots_of.values() for s in snapshots):
         if snapshot.error is not None and distrusts(snapshot.error):
             raise with_evidence(NotReady, f"{server.name} is up, but tfs can't talk to it: {snapshot.error.message}",
-                                server, hint="see server/tls: ca, and server_name if the certificate isn't for this "
-                                             "address") from snapshot.error
+                                server, hint=_untrusted(server)) from snapshot.error
     missing = [(gap, model.model) for model in models for gap in gaps(model, snapshots_of[model.model])]
     for gap, name in missing:
         if gap.final:
             statuses = next(s.statuses for s in reversed(snapshots_of[name]) if s.statuses)
             raise with_evidence(NotReady, gap.why, server, statuses=[s.to_json() for s in statuses])
     return missing[0][0] if missing else None
+
+
+def _untrusted(server: Server) -> str:
+    tls, address = server.endpoint.tls, server.endpoint.host
+    return (f"see server/tls: ca, and server_name if the certificate isn't for {(tls and tls.server_name) or address}")
 
 
 def _check_answers(server: Server, controls: Controls, model: ResolvedModel, deadline: Deadline, progress: Progress

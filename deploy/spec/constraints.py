@@ -97,7 +97,8 @@ def checked_server(server: ServerPart, beside: Path, *, shared: bool = False) ->
     _check_ports(server)
     _check_flags(server)
     _check_batching(server)
-    tls = _tls(server.tls, beside) if server.tls else None
+    elsewhere = shared or (server.kubernetes is not None and server.kubernetes.tls_secret is not None)
+    tls = _tls(server.tls, beside, elsewhere=elsewhere) if server.tls else None
     if server.kubernetes is not None:
         check_kubernetes(server, server.kubernetes)
     docker_tls = str(directory(server.docker_tls, beside, "server/docker_tls")) if server.docker_tls else None
@@ -197,8 +198,14 @@ def _check_batching(server: ServerPart) -> None:
                             path="server/batching/allowed_batch_sizes")
 
 
-def _tls(tls: TlsPart, beside: Path) -> TlsPart:
+def _tls(tls: TlsPart, beside: Path, *, elsewhere: bool) -> TlsPart:
+    """elsewhere: the server has certificate and key of somebody else's."""
     where = "server/tls"
+    for name in ("certificate", "key"):
+        if getattr(tls, name) is None and not elsewhere:
+            raise SpecError(f"{name} is missing: the server can't speak TLS without", path=where,
+                            hint="name the PEM file, or in Kubernetes the Secret that has it "
+                                 "(server/kubernetes/tls_secret)", id="missing-key")
     if (tls.client_certificate is None) != (tls.client_key is None):
         missing = "client_key" if tls.client_key is None else "client_certificate"
         raise SpecError(f"{missing} is missing: a certificate and its key go together", path=where,

@@ -48,6 +48,9 @@ def _problems(server: ServerPart, part: KubernetesPart) -> Iterator[SpecError]:
     if part.watch and part.namespace is None:
         yield SpecError("a right is given to an account of a namespace, and none is named", path=f"{_WHERE}/namespace",
                         hint="name it, or take out server/kubernetes/watch", id="missing-key")
+    if part.watch and server.tls is not None and server.tls.client_key is not None:
+        yield _wrong("the watch job would need server/tls/client_key, and a private key doesn't go into a ConfigMap",
+                     "watch", "take it out, and run tfs watch where that key is")
     if part.kind == "inferenceservice":
         yield from _kserve(part)
 

@@ -9,6 +9,7 @@ from msgspec import Meta
 from deploy.spec.base import Count, Flag, Port, Struct
 from deploy.spec.kubernetes import KubernetesPart
 from deploy.spec.remote import RemotePart
+from deploy.types import Tls
 
 DEFAULT_IMAGE = "tensorflow/serving:2.20.0"
 # Those of deploy.backends, and auto
@@ -55,18 +56,26 @@ class Resources(Struct, frozen=True):
 
 
 class TlsPart(Struct, frozen=True):
-    """TLS on the gRPC port (REST has none in TensorFlow Serving). PEM files, relative to this file."""
+    """TLS on the gRPC port (REST has none in TensorFlow Serving). PEM files, relative to this file. Certificate and key
+    may be left out where server/kubernetes/tls_secret has them."""
 
-    certificate: Annotated[str, Meta(description="the server's certificate, with those between it and its authority")]
-    key: Annotated[str, Meta(description="the certificate's private key, without a pass phrase")]
+    certificate: Annotated[str | None, Meta(
+        description="the server's certificate, with those between it and its authority")] = None
+    key: Annotated[str | None, Meta(description="the certificate's private key, without a pass phrase")] = None
     client_ca: Annotated[str | None, Meta(
         description="authorities whose clients are let in; any client is, without them")] = None
     ca: Annotated[str | None, Meta(
         description="authority that tfs itself trusts when it connects; the certificate, if not given")] = None
     server_name: Annotated[str | None, Meta(
-        description="name that the certificate is for, if it isn't the address that tfs connects to")] = None
+        description="name that the certificate is for, if it isn't the address that tfs connects to, or in Kubernetes "
+                    "NAME-grpc.NAMESPACE.svc")] = None
     client_certificate: Annotated[str | None, Meta(description="what tfs shows to a server with client_ca")] = None
     client_key: Annotated[str | None, Meta(description="private key of client_certificate")] = None
+
+    @property
+    def for_clients(self) -> Tls:
+        """What connects to the server. The certificate itself is trusted if no authority is named."""
+        return Tls(self.ca or self.certificate, self.client_certificate, self.client_key, self.server_name)
 
 
 class ServerPart(Struct, frozen=True):

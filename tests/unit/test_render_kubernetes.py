@@ -339,7 +339,7 @@ def test_a_certificate_is_a_secret_that_up_may_write() -> None:
     spec = spec_of(server="tls: {certificate: a.pem, key: b.pem}")
     found = [rule for rule in kubernetes.role(spec, "up", [])["rules"] if rule["resources"] == ["secrets"]]
     assert [(rule["verbs"], rule.get("resourceNames")) for rule in found] == [
-        (["get", "patch"], ["serving-config"]), (["create"], None)]
+        (["get", "patch", "delete"], ["serving-config"]), (["create"], None)]
 
 
 def test_a_role_names_the_objects_that_it_is_for() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from deploy.backends import kubernetes
 from deploy.backends.backend import Capabilities, ConfigStore, Launch, Surroundings
-from deploy.backends.base import Inspected, Progress, Server, silent
+from deploy.backends.base import CERTIFICATE_LABEL, TLS_LABEL, Inspected, Progress, Server, silent
 from deploy.backends.kubernetes.options import KubernetesOptions
 from deploy.errors import ServerError, SpecError
 from deploy.render import Layout
@@ -23,6 +23,7 @@ from deploy.render.kubernetes import (
     part_of,
     pod_layout,
     selector,
+    tls_secret_name,
 )
 from deploy.spec import Spec
 
@@ -63,9 +64,12 @@ class KubernetesBackend:
             raise SpecError("an InferenceService is started by KServe, not by tfs", path="server/kubernetes/kind",
                             hint="kubectl apply -k what tfs configure writes, or use kind: deployment",
                             id="wrong-value")
-        objects = tuple(manifests(spec, annotations=labels))
+        annotations = {k: v for k, v in labels.items() if k not in (TLS_LABEL, CERTIFICATE_LABEL)}
+        objects = tuple(manifests(spec, annotations=annotations, certificate=labels.get(CERTIFICATE_LABEL, "")))
+        tls = spec.server.tls
         return Launch(config_files(spec), KubernetesOptions(
-            spec.name, part, objects, labels, spec.server.start_timeout, spec.server.resources.memory or ""))
+            spec.name, part, objects, annotations, spec.server.start_timeout, spec.server.resources.memory or "",
+            tls.for_clients if tls else None, tls_secret_name(spec) if tls else "", part.tls_secret is None))
 
     def stage(self, spec: Spec, versions: Sequence[StoredVersion], progress: Progress) -> None:
         """Pods read a volume that others fill, or mirror the repository themselves: then they are told to."""
@@ -88,7 +92,7 @@ class KubernetesBackend:
         assert isinstance(options, KubernetesOptions)
         return kubernetes.server.KubernetesServer(options, lambda: site, found=workload)
 
-    def replacement(self, spec: Spec, launch: Launch, progress: Progress) -> Replacement:
+    def replacement(self, spec: Spec, launch: Launch, secrets: Mapping[str, str], progress: Progress) -> Replacement:
         """See replacement.Replacing. Raises ServerError if the server doesn't run."""
         site, options = _site(spec), launch.options
         assert isinstance(options, KubernetesOptions)
@@ -97,7 +101,8 @@ class KubernetesBackend:
             raise ServerError(f"{spec.name} isn't running", hint="start it: tfs up", id="not-running")
         found = kubernetes.server.KubernetesServer(options, lambda: site, progress=progress, found=workload)
         store = kubernetes.config_map.ConfigMapStore(site, labels(spec))
-        return kubernetes.replacing.PodReplacement(site, found, launch.files, store, progress)
+        return kubernetes.replacing.PodReplacement(site, found, launch.files, store, secrets=secrets,
+                                                   progress=progress)
 
     def logs(self, spec: Spec, tail: int) -> str | None:
         return None  # they go with the pods, and those that are there are found

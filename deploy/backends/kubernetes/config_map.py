@@ -14,6 +14,7 @@ from deploy.render.configs import TLS
 MAP, SECRET = ("v1", "ConfigMap"), ("v1", "Secret")
 MOST_BYTES = 1 << 20  # of one ConfigMap, by Kubernetes' own limit
 _ATTEMPTS = 3
+_BEFORE = ".before"  # ends the key of a text that was replaced
 
 
 class ConfigMapStore:
@@ -43,9 +44,7 @@ class ConfigMapStore:
 
     def write(self, files: Mapping[str, str], secrets: Mapping[str, str] | None = None) -> None:
         if secrets:
-            kept = {**self._secrets(), **secrets}
-            self._site.cluster.apply(self._object(SECRET, data={k: base64.b64encode(v.encode()).decode()
-                                                                for k, v in kept.items()}))
+            self._write_secrets({**self._secrets(), **secrets})
         for attempt in range(_ATTEMPTS):
             one = self._site.cluster.get(MAP, self._site.config)
             texts = _texts(one)
@@ -58,6 +57,35 @@ class ConfigMapStore:
             else:
                 self._read.texts = {**texts, **files}
                 return
+
+    def differs(self, secrets: Mapping[str, str]) -> bool:
+        """Whether the Secret holds other texts than these."""
+        there = self._secrets() if secrets else {}
+        return any(there.get(name) != text for name, text in secrets.items())
+
+    def exchange(self, secrets: Mapping[str, str]) -> None:
+        """Write these; what they replace is kept for `put_back`, until `settle`. May be called again."""
+        there = self._secrets()
+        if before := {name + _BEFORE: there[name] for name, text in secrets.items() if there.get(name, text) != text}:
+            self._write_secrets({**there, **before, **secrets})
+        elif self.differs(secrets):
+            self._write_secrets({**there, **secrets})
+
+    def put_back(self) -> None:
+        """What `exchange` has replaced."""
+        there = self._secrets()
+        if before := {k.removesuffix(_BEFORE): v for k, v in there.items() if k.endswith(_BEFORE)}:
+            self._write_secrets({**there, **before})
+
+    def settle(self) -> None:
+        """Nothing is put back any more."""
+        there = self._secrets()
+        if kept := {k: v for k, v in there.items() if not k.endswith(_BEFORE)}:
+            self._write_secrets(kept)
+
+    def _write_secrets(self, texts: Mapping[str, str]) -> None:
+        self._site.cluster.apply(self._object(SECRET, data={k: base64.b64encode(v.encode()).decode()
+                                                            for k, v in texts.items()}))
 
     def _apply(self, one: Object | None, data: Mapping[str, str]) -> None:
         size = sum(len(k.encode()) + len(v.encode()) for k, v in data.items())

@@ -37,13 +37,13 @@ _NEXT = 60.0  # seconds for the cluster to make the next new pod
 
 
 class PodReplacement:
-    """See replacement.Replacement. found: the server that runs, with options as they should be. files: so, too."""
+    """See replacement.Replacement. found: the server that runs, with options as they should be. files, secrets: too."""
 
-    def __init__(self, site: Site, found: KubernetesServer, files: Mapping[str, str], store: ConfigMapStore,
-                 progress: Progress) -> None:
+    def __init__(self, site: Site, found: KubernetesServer, files: Mapping[str, str], store: ConfigMapStore, *,
+                 secrets: Mapping[str, str], progress: Progress) -> None:
         self._site, self._found, self._options, self._store = site, found, found.options, store
         self._files = {name: text for name, text in files.items() if name not in _RELEASES}
-        self._progress, self._texts = progress, dict[str, str]()
+        self._progress, self._secrets = progress, dict(secrets)
 
     @property
     def server(self) -> Server:
@@ -64,6 +64,8 @@ class PodReplacement:
                 several.append(f"{kind[1]} {name}: {path}: {what}")
         at_once += [f"{one['kind']} {one['metadata']['name']}: goes" for one in self._leftovers()]
         at_once += [f"{self._store.path(name)}: changed" for name in self._changed_files()]
+        if self._store.differs(self._secrets):
+            at_once.append(f"Secret {self._options.tls_secret}: changed")
         return ServerChange(tuple(at_once), tuple(replacing))
 
     def apply(self, *, force: bool = False) -> None:
@@ -97,6 +99,8 @@ class PodReplacement:
     def _write_files(self) -> None:
         if self._changed_files():
             self._store.write(self._files)
+        if self._secrets:
+            self._store.exchange(self._secrets)
 
     # -- what is under way
 
@@ -117,6 +121,8 @@ class PodReplacement:
         self._patch(_RECORDER, metadata={"annotations": {REPLACING: text}})
 
     def end(self) -> None:
+        if self._secrets:
+            self._store.settle()
         self._patch(_RECORDER)
 
     def prepared(self, record: ReplacementRecord) -> ReplacementRecord:
@@ -168,6 +174,8 @@ class PodReplacement:
         if before.get("files"):
             self._store.read(MODELS)  # what is there now is what we write over
             self._store.write(before["files"])
+        if self._secrets:
+            self._store.put_back()
         about = {k: v for k, v in workload["metadata"].items() if k in ("name", "labels", "namespace")}
         old = {**workload, "metadata": {**about, "annotations": before["annotations"]}, "spec": before["spec"]}
         with self._replicas_kept(old):

@@ -5,17 +5,17 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from deploy.backends.base import Fault, Inspected, MemoryUse, Progress, Replica, Scoped, described, reachable, silent
+from deploy.backends.base import Fault, Inspected, MemoryUse, Progress, Replica, Scoped, described, silent
 from deploy.backends.kubernetes.options import KubernetesOptions, Object, argv_of
 from deploy.backends.kubernetes.pods import Pod, Workload, workload_of
 from deploy.backends.kubernetes.reaching import Reach
 from deploy.backends.kubernetes.site import RIGHTS, Site
 from deploy.backends.replacement import REPLACING
 from deploy.errors import DeployError, ServerError, StartFailed
-from deploy.render.configs import GRPC_PORT, REST_PORT
 from deploy.types import Endpoint
 from deploy.waiting import Deadline, poll
 
@@ -64,13 +64,11 @@ class KubernetesServer(Scoped):
     def endpoint(self) -> Endpoint:
         """Of its first pod that runs; else where it will be in the cluster."""
         replicas = self._replicas() or (self._replicas() if self._look() else ())
-        return replicas[0].endpoint if replicas else self.service
+        return replicas[0].endpoint if replicas else self.options.service(self._namespace)
 
     @property
-    def service(self) -> Endpoint:
-        """Where clients in the cluster reach its pods."""
-        namespace = f".{self._site.cluster.namespace}" if self._site else ""
-        return Endpoint(f"{self.options.workload['metadata']['name']}-headless{namespace}.svc", GRPC_PORT, REST_PORT)
+    def _namespace(self) -> str:
+        return self._site.cluster.namespace if self._site else ""
 
     # -- its life
 
@@ -79,6 +77,8 @@ class KubernetesServer(Scoped):
             raise ServerError(f"server {self.name!r} was started before", argv=self.argv, id="started-before")
         self._started = True
         self._site = self._connect()
+        if self.options.tls_secret and not self.options.ours:
+            self._site.check_certificate(self.options.tls_secret)
         try:
             self.apply()
             self._await_first()
@@ -154,7 +154,7 @@ class KubernetesServer(Scoped):
     def _ours(self, site: Site) -> Iterable[Object]:
         """What this process has applied, by name: who may apply needn't be allowed to look for more. Of a server that
         was found, everything with our labels."""
-        return list(self._applied) if self._own else site.objects()
+        return [*self._applied, *self.options.written] if self._own else site.objects()
 
     def _await_gone(self, site: Site, seconds: int) -> None:
         """Until no server runs. A pod that isn't leaving yet has an owner that would make another one in its place."""
@@ -197,8 +197,9 @@ class KubernetesServer(Scoped):
         site = self._site
         if site is None:
             return ()
-        return tuple(Replica(p.name, reachable(self._reach.endpoint(site, p), self.labels), f"{p.uid} {p.run}",
-                             p.restarts, str(p.ended or ""), p.ended is not None and p.ended.reason == "OOMKilled")
+        tls = self.options.tls_in(self._namespace)
+        return tuple(Replica(p.name, replace(self._reach.endpoint(site, p), tls=tls), f"{p.uid} {p.run}", p.restarts,
+                             str(p.ended or ""), p.ended is not None and p.ended.reason == "OOMKilled")
                      for p in self._pods if p.running and p.address)
 
     def pods(self) -> list[tuple[Pod, Replica | None]]:

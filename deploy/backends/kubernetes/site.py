@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from deploy.backends.kubernetes.faults import events_of, faults_of
 from deploy.backends.kubernetes.options import WORKLOADS
 from deploy.backends.kubernetes.pods import Pod, Workload, pod_of
 from deploy.errors import ServerError
+from deploy.render.configs import TLS
 from deploy.render.kubernetes import SERVER
 
 POD, EVENT, CLAIM = ("v1", "Pod"), ("v1", "Event"), ("v1", "PersistentVolumeClaim")
@@ -88,6 +90,31 @@ class Site:
         query = [("container", SERVER), ("stdout", "1"), ("stderr", "1"), *(("command", word) for word in command)]
         return streams.output(self.cluster, f"{self.cluster.path(POD, pod)}/exec?{urlencode(query)}",
                               f"run {command[0]} in pod {pod}", seconds=_EXEC)
+
+    def check_certificate(self, secret: str) -> None:
+        """Raises ServerError if a Secret with the server's certificate isn't there, or hasn't what a server reads. Who
+        may not look at it isn't told."""
+        where = f"Secret {secret} in namespace {self.cluster.namespace}"
+        try:
+            one = self.cluster.get(("v1", "Secret"), secret)
+        except ServerError as e:
+            if e.id == "kubernetes-forbidden":
+                return
+            raise
+        data = (one or {}).get("data") or {}
+        text = base64.b64decode(data.get(TLS, "")).decode(errors="replace")
+        absent = [key for key in ("server_key", "server_cert") if f"{key}:" not in text.replace(" ", "")]
+        if one is None:
+            why = f"there is no {where}, which server/kubernetes/tls_secret names"
+        elif TLS not in data:
+            why = f"{where} has {' and '.join(sorted(data)) or 'nothing'}, and no {TLS}"
+        elif absent:
+            why = f"{TLS} in {where} has no {' and no '.join(absent)}"
+        else:
+            return
+        raise ServerError(why, id="kubernetes-certificate", hint=(
+            f"kubectl create secret generic {secret} -n {self.cluster.namespace} --from-file={TLS}, as `tfs configure "
+            "--backend container` writes that file; or leave tls_secret out, and tfs up writes a Secret"))
 
     def objects(self) -> Iterator[Object]:
         """Everything that carries our labels. Kinds that the cluster doesn't know, or shows to nobody, have none."""

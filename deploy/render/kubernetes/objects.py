@@ -23,22 +23,26 @@ from deploy.render.kubernetes.services import (
     services,
 )
 from deploy.render.kubernetes.sources import MIRROR_LIST, mirror_list, pod_layout, signer_names
-from deploy.render.kubernetes.watching import watchers
+from deploy.render.kubernetes.watching import authority, watchers
 from deploy.spec import Spec
 from deploy.types import ServedModel
 
 
 @dataclass(frozen=True, slots=True)
 class SpecTexts:
-    """What goes into the cluster as it stands in files. spec: serving.yaml; signers: the PEM files of `signed_by`."""
+    """What goes into the cluster as it stands in files. spec: serving.yaml; signers: the PEM files of `signed_by`;
+    authority: that of server/tls which a job needs that connects."""
 
     spec: str
     signers: tuple[str, ...] = ()
+    authority: str = ""
 
     @classmethod
     def read(cls, spec: Spec) -> SpecTexts:
         """From this machine. Raises SpecError naming the file that can't be read."""
-        return cls(_read(spec.path, ""), tuple(_read(path, f"signed_by/{i}") for i, path in enumerate(spec.signed_by)))
+        trusted = authority(spec)
+        return cls(_read(spec.path, ""), tuple(_read(path, f"signed_by/{i}") for i, path in enumerate(spec.signed_by)),
+                   _read(*trusted) if part_of(spec).watch and trusted else "")
 
 
 def _read(path: Path, where: str) -> str:
@@ -50,12 +54,12 @@ def _read(path: Path, where: str) -> str:
 
 
 def manifests(spec: Spec, models: Iterable[ServedModel] | None = None, *, annotations: Mapping[str, str] | None = None,
-              texts: SpecTexts | None = None) -> list[Manifest]:
+              texts: SpecTexts | None = None, certificate: str = "") -> list[Manifest]:
     """The objects, as plain JSON data of the API; each call gives new ones.
 
     models: what is served, for example what a rollout has made known good; None: what the spec says.
     annotations: of the workload, for what a later process has to know. texts: read from this machine, if not given and
-    needed. Raises SpecError with a path of the spec.
+    needed. certificate: the digest of the server's, whose pods are others. Raises SpecError with a path of the spec.
     """
     if models is not None:
         spec = msgspec.structs.replace(spec, models=tuple(models))
@@ -69,8 +73,8 @@ def manifests(spec: Spec, models: Iterable[ServedModel] | None = None, *, annota
     if part.kind == "inferenceservice":
         return [*around, *network_policies(spec), inference_service(spec, files, annotations or {})]
     return [*around, *services(spec), *network_policies(spec), *disruption_budgets(spec),
-            _workload(spec, files, annotations or {}), *scalers(spec), *service_monitors(spec),
-            *watchers(spec, texts.spec)]
+            _workload(spec, files, annotations or {}, certificate), *scalers(spec), *service_monitors(spec),
+            *watchers(spec, texts.spec, texts.authority)]
 
 
 def config_files(spec: Spec, texts: SpecTexts | None = None) -> dict[str, str]:
@@ -82,11 +86,11 @@ def config_files(spec: Spec, texts: SpecTexts | None = None) -> dict[str, str]:
     return {**files, MIRROR_LIST: mirror_list(spec.models), **dict(zip(signer_names(spec), signers, strict=True))}
 
 
-def _workload(spec: Spec, files: Mapping[str, str], annotations: Mapping[str, str]) -> Manifest:
+def _workload(spec: Spec, files: Mapping[str, str], annotations: Mapping[str, str], certificate: str) -> Manifest:
     part = part_of(spec)
     scaled = part.hpa or part.keda
     content = {**({} if scaled else {"replicas": part.replicas}), "selector": {"matchLabels": selector(spec)},
-               "template": pod_template(spec, files)}
+               "template": pod_template(spec, files, certificate)}
     if part.kind == "statefulset":
         content |= {"serviceName": headless_name(spec), "podManagementPolicy": "Parallel",
                     "updateStrategy": {"type": "RollingUpdate"}}

@@ -30,17 +30,18 @@ from deploy.render.kubernetes.sources import (
 from deploy.spec import Spec
 
 SERVER = "server"  # the container
-START_FILES = f"{PREFIX}/start-files"
+START_FILES, CERTIFICATE = f"{PREFIX}/start-files", f"{PREFIX}/certificate"
 _USER = 65534
 _LATER = (MODELS, MIRROR_LIST)  # what a rollout changes while the pods run
 _MATCH_KEYS = 27  # minor release that spreads the pods of one template among themselves
 
 
-def pod_template(spec: Spec, files: Mapping[str, str]) -> dict[str, Any]:
-    """files: the ConfigMap's. Those that are read at the start only are in the template as a digest: who changes them
-    gets new pods. Those that rollouts change aren't, and the pods stay."""
+def pod_template(spec: Spec, files: Mapping[str, str], certificate: str = "") -> dict[str, Any]:
+    """files: the ConfigMap's. Those that are read at the start only are in the template as a digest, as the certificate
+    is: who changes them gets new pods. Those that rollouts change aren't, and the pods stay."""
     static = "".join(f"{name}\0{text}\0" for name, text in sorted(files.items()) if name not in _LATER)
-    annotations = {**part_of(spec).pod_annotations, START_FILES: hashlib.sha256(static.encode()).hexdigest()[:16]}
+    annotations = {**part_of(spec).pod_annotations, START_FILES: hashlib.sha256(static.encode()).hexdigest()[:16],
+                   **given(**{CERTIFICATE: certificate.rpartition(":")[2][:16]})}
     return {"metadata": {"labels": labels(spec), "annotations": annotations}, "spec": pod(spec)}
 
 

@@ -82,8 +82,11 @@ def _rules(spec: Spec, verb: RoleVerb, objects: list[Manifest]) -> Iterator[Poli
         if verb == "up":
             yield from _apply(objects)
             if spec.server.tls:
-                yield PolicyRule("", "secrets", ("get", "patch"), (tls_secret_name(spec),))
-                yield PolicyRule("", "secrets", ("create",))
+                ours = part_of(spec).tls_secret is None
+                yield PolicyRule("", "secrets", ("get", "patch", "delete") if ours else ("get",),
+                                 (tls_secret_name(spec),))
+                if ours:
+                    yield PolicyRule("", "secrets", ("create",))
 
 
 def _find(spec: Spec) -> Iterator[PolicyRule]:
