@@ -117,6 +117,7 @@ class ContainerServer(Scoped):
         except (BackendMissing, StartFailed, PortTaken) as e:  # they say what to do already
             if isinstance(e, PortTaken):
                 self._check_ports()  # says who has it, on this machine
+                e.message += self._namesake(engine)
             raise
         except ServerError as e:
             if source := unseen_source(e.message, self.options.mounts):
@@ -129,6 +130,11 @@ class ContainerServer(Scoped):
             raise StartFailed(e.message, argv=self.argv, logs=self.logs(), returncode=self.returncode(), hint=e.hint,
                               details={**e.details, "mounts": self._mounts(), "image": self.options.image}) from e
         self._state()
+
+    def _namesake(self, engine: Engine) -> str:
+        """Half a sentence about another server of this name there."""
+        state = started_from(engine, self.name, self.options.state_dir)
+        return f"; a server called {self.name} runs there already, which was started from {state}" if state else ""
 
     def _look_inside(self) -> None:
         """A server that doesn't find its models waits for them for ever, with closed ports."""
@@ -260,6 +266,12 @@ def find(name: str, state_dir: str, *, engine: Engine | None = None) -> Containe
     engine = engine or connect()
     containers = engine.containers({NAME_LABEL: name, STATE_LABEL: state_dir})
     return ContainerServer(options_of(containers[0].attrs), engine=engine, found=containers[0]) if containers else None
+
+
+def started_from(engine: Engine, name: str, state_dir: str) -> str:
+    """Another state directory from which a server of this name was started there; "" if there is none."""
+    states = {container.labels.get(STATE_LABEL, "") for container in engine.containers({NAME_LABEL: name})}
+    return min(states - {state_dir, ""}, default="")
 
 
 def _stop(container: Container, grace: float) -> None:

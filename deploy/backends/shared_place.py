@@ -71,7 +71,7 @@ def place_of(spec: Spec) -> SharedPlace | Path | None:
         part = msgspec.structs.replace(spec.server.kubernetes or KubernetesPart(), namespace=namespace)
         return _ClusterPlace(clusters.connect(part), name, f"{spec.fleet or spec.name}.ledger.jsonl")
     address = Address.parse(text, "rollout/lock")
-    return Path(text) if address is None else _StorePlace(open_store(address))
+    return Path(text) if address is None else StorePlace(open_store(address))
 
 
 @contextmanager
@@ -87,7 +87,7 @@ def held(place: SharedPlace, name: str, why: str) -> Iterator[HeldLease]:
         yield lease
 
 
-class _StorePlace:
+class StorePlace:
     def __init__(self, store: Store) -> None:
         self._store = store
 

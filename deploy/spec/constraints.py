@@ -146,7 +146,12 @@ def checked_lock(text: str, beside: Path) -> str:
         if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?", text[len(CLUSTER):]):
             raise SpecError(f"expected {CLUSTER}NAMESPACE/NAME, got {text!r}", path=where, id="bad-address")
         return text
-    return text if Address.parse(text, where) is not None else str(directory(text, beside, where))
+    address = Address.parse(text, where)
+    if address is not None and address.scheme == "oci":
+        raise SpecError("a registry keeps no lock: nothing in it can be put only if it is absent", path=where,
+                        id="bad-address", hint="name a store (s3, gs, az, ssh), a directory or "
+                                               f"{CLUSTER}NAMESPACE/NAME")
+    return text if address is not None else str(directory(text, beside, where))
 
 
 def _host(host: str) -> str:

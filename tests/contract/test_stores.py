@@ -8,13 +8,18 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 import urllib3
 
-from deploy.errors import DigestMismatch, Malformed, RepositoryError, VersionExists, VersionNotFound
+from deploy.backends import shared_place
+from deploy.backends.shared_place import Lock, StorePlace
+from deploy.errors import DigestMismatch, LockHeld, Malformed, RepositoryError, VersionExists, VersionNotFound
+from deploy.locks import Owner
 from deploy.repository import Repository, Store
 from deploy.repository.naming import MANIFEST_FILE
 from deploy.repository.stores.addresses import open_store
@@ -27,6 +32,7 @@ from tests.support.peers.registry import docker_registry
 from tests.support.peers.sshd import SshServer, sshd
 from tests.support.peers.stores import KINDS, ObjectServices
 from tests.support.repository import savedmodel
+from tests.support.servers import until
 
 ONE = ModelVersion("m", 1)
 
@@ -516,3 +522,58 @@ def test_what_isnt_here_has_no_path(repo: Repository, source: Path) -> None:
     for ask in (lambda: published.path, lambda: repo.path(ONE), lambda: repo.root):
         with pytest.raises(RepositoryError, match=r"is in .*:.*, not on this machine"):
             ask()
+
+
+# -- a lock of several servers' operators in it, see shared_place
+
+def lock_of(place: Place, why: str) -> Lock:
+    """As one more operator has it."""
+    return StorePlace(place.open()).lock("fleet", why)
+
+
+@OBJECTS
+def test_of_operators_who_want_the_lock_at_once_one_gets_it(place: Place) -> None:
+    def take(number: int) -> Lock | None:
+        lock = lock_of(place, f"release {number}")
+        try:
+            lock.take()
+        except LockHeld as e:
+            assert "holds the lock of these servers in" in e.message
+            return None
+        return lock
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(2):
+            got = [lock for lock in pool.map(take, range(4)) if lock is not None]
+            assert len(got) == 1 and got[0].renew()
+            with pytest.raises(LockHeld, match=r", for a release \d"):
+                lock_of(place, "rollback").take()
+            got[0].let_go()
+    following = lock_of(place, "rollback")
+    following.take()
+    assert following.renew() and not got[0].renew(), "who has let go, or was taken over from, knows"
+    assert len([item for item in place.open().list() if item.name.startswith("fleet.lock.")]) == 1, "none is left over"
+
+
+@OBJECTS
+def test_the_lock_of_a_holder_that_was_killed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here: at once. On another machine, also one of this name: when it was silent for long by the store's clock."""
+    gone, store = replace(Owner.here("release"), pid=2**22 - 1), place.open()
+    store.make()
+    store.put("fleet.lock.7", json.dumps(gone.to_json()).encode())
+    heir = lock_of(place, "rollback")
+    heir.take()
+    heir.let_go()
+    store.put("fleet.lock.9", json.dumps(replace(gone, machine="another machine").to_json()).encode())
+    with pytest.raises(LockHeld, match="for a release"):
+        heir.take()
+    monkeypatch.setattr(shared_place, "STALE", 1.0)
+
+    def taken() -> bool:
+        with suppress(LockHeld):
+            heir.take()
+            return True
+        return False
+
+    until(taken, "it is silent for too long")
+    assert heir.renew()

@@ -206,7 +206,7 @@ def test_who_reads_a_shared_ledger_takes_no_line_from_who_writes_it(
     with changing_all(spec, "rollout of m", silent) as ledger:
         ledger.append("first")
         with monkeypatch.context() as patch:  # it has read just before the line was written
-            patch.setattr("deploy.backends.shared_place._StorePlace.read", lambda *_: b"")
+            patch.setattr("deploy.backends.shared_place.StorePlace.read", lambda *_: b"")
             assert Context().run(lambda: ledger_of(spec).read()) == []
         ledger.append("second")
     assert [line["event"] for line in ledger_of(spec).read()] == ["first", "second"]

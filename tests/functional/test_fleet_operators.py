@@ -18,7 +18,7 @@ from deploy import client, fleet, leases, rollout, serving
 from deploy.backends import silent
 from deploy.backends.shared_place import STALE, _StoreLock, held
 from deploy.cli.app import app
-from deploy.errors import LockHeld, RolloutError
+from deploy.errors import LockHeld, RolloutError, SpecError
 from deploy.fleet.driver import FleetDriver
 from deploy.leases import HeldLease, check_held, renewed
 from deploy.locks import Owner
@@ -349,3 +349,9 @@ def test_down_stops_those_that_are_ours(two: tuple[Elsewhere, Elsewhere], tmp_pa
     result = CliRunner().invoke(app, ["down", "--spec", str(here.path)])
     assert "a: it is somebody else's, and isn't stopped by tfs" in result.stdout and result.exit_code == 0
     assert CliRunner().invoke(app, ["down", "--spec", str(here.path), "--server", "a"]).exit_code == 6
+
+
+def test_a_registry_keeps_no_lock(tmp_path: Path) -> None:
+    (tmp_path / "serving.yaml").write_text("models: [{name: m, versions: [1]}]\nrollout: {lock: 'oci://r.example/ops'}\n")
+    with pytest.raises(SpecError, match="rollout/lock: a registry keeps no lock"):
+        load_spec(tmp_path / "serving.yaml")
