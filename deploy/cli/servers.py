@@ -143,8 +143,11 @@ def _down(app: click.Group) -> None:
         spec = load_spec_or_last(spec_path)
         if servers := several(spec, chosen):
             from deploy.cli.fleet_views import DOWN
+            from deploy.state import between_releases
 
-            tell_each(spec, _down_each(servers, volumes=volumes, quiet=as_json), DOWN, as_json)
+            with between_releases(spec, "down"):
+                results = _down_each(servers, volumes=volumes, quiet=as_json)
+            tell_each(spec, results, DOWN, as_json)
             return
         with steps(f"stopping {spec.name}", quiet=as_json) as progress:
             stopped = serving.down(spec, volumes=volumes, progress=progress if volumes else None)

@@ -208,8 +208,8 @@ def _raise_if_incomplete(released: FleetReleased, release: FleetRelease, *, aske
                            id="release-undone", details=released.to_json())
     if ended.down and len(ended.down) + len(ended.missing) == len(release.servers):
         start = _versions(release.home.values()) if release.home else "what they served before"
-        raise RolloutError(f"the rollback of {release.model} is recorded, and no server was told, since none of "
-                           f"{', '.join(ended.down)} answers: they start with {start}{_but(ended)}",
+        raise RolloutError(f"the rollback of {release.model} is recorded, and no server was told, since none answers: "
+                           f"{', '.join(ended.down)} start{'s' * (len(ended.down) == 1)} with {start}{_but(ended)}",
                            hint="start them: tfs up; or see what they run: tfs doctor", id="servers-missing",
                            details=released.to_json())
     if ended.missing:

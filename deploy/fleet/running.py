@@ -52,6 +52,8 @@ def roll_out(spec: Spec, model: str, to: int, *, pause_before: Sequence[str] = (
                 view.own is None and current(served[name], spec.rollout.label) == to for name, view in views.items()):
             return FleetReleased(None, FleetOutcome("done"))
         _refuse_absent(spec, views)
+        for name, view in views.items():
+            context.servers[name].refuse_open(view.own, to)
         waves = waves_of(names, spec.rollout.waves)
         release = context.begin("rollout", to, waves, _before(views), note=note or despite_freeze,
                                 pauses=_pauses(pause_before, len(waves)), allow_breaking=allow_breaking,

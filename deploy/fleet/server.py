@@ -148,7 +148,11 @@ class FleetServer:
     def goes_back_to(self, to: int | None) -> int:
         """The version that a rollback leads to; of a server that doesn't answer, by its ledger. Raises RolloutError if
         that isn't known."""
-        live = self.look().live
+        view = self.look()
+        live = view.live
+        own = view.own if to is None and view.own is not None and view.own.kind == "rollout" else None
+        if own is not None and (before := current(own.before, self.spec.rollout.label)) is not None:
+            return before  # it missed the others' end: it is undone
         if live is None and (start := self._start()) is not None and not self._was_released():
             version = current(start, self.spec.rollout.label)
             if version is not None and to in (None, version):
@@ -173,17 +177,23 @@ class FleetServer:
     def _was_released(self) -> bool:
         return bool(releases(self._session.ledger.read(), self.model))
 
+    def refuse_open(self, own: Release | None, version: int) -> None:
+        """Raises RolloutError if its open release isn't a rollout to this version."""
+        if own is None or (own.kind, own.version) == ("rollout", version):
+            return
+        model = self.model
+        raise RolloutError(f"release {own.id} of {model} to version {own.version} is open on {self.name}",
+                           hint=f"bring it to that: tfs rollout {model} --to {own.version}; or undo it there: "
+                                f"tfs rollout {model} --server {self.name} --abort", id="release-open")
+
     # -- doing; each raises DeployError, and then the server is as it was, or its own release is open
 
     def stage(self, version: int, progress: Progress) -> None:
         """Have the version there, verified, and look at everything that would forbid the release."""
         own, self._seen = self._own(), None
+        self.refuse_open(own, version)
         if own is not None:
-            if own.kind == "rollout" and own.version == version:
-                return  # begun by an earlier run, and gone on with later
-            raise RolloutError(f"release {own.id} of {self.model} to version {own.version} is open there",
-                               hint=f"finish it: tfs rollout {self.model} --server {self.name} --continue; or undo it: "
-                                    f"tfs rollout {self.model} --server {self.name} --abort", id="release-open")
+            return  # begun by an earlier run, and gone on with later
         plan = rollout.plan_rollout(self.spec, self.model, version, allow_breaking=self._allow, progress=progress,
                                     session=self._session)
         plan.raise_if_forbidden()

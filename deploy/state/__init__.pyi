@@ -1,3 +1,4 @@
+from .exclusive import between_releases as between_releases
 from .exclusive import changing as changing
 from .exclusive import changing_all as changing_all
 from .exclusive import ledger_of as ledger_of

@@ -78,6 +78,14 @@ def changing_all(spec: Spec, why: str, progress: Progress) -> Iterator[Ledger]:
         yield ledger_of(spec)
 
 
+@contextmanager
+def between_releases(spec: Spec, why: str) -> Iterator[None]:
+    """While several servers of a file are changed one by one: no release of any of them goes on. Where rollout/lock
+    names a place, each change holds that one by itself. Raises LockHeld."""
+    with _servers_lock(spec, why) if spec.rollout.lock is None else nullcontext():
+        yield
+
+
 def ledger_of(spec: Spec) -> Ledger:
     """Of the spec's server, or of all servers of a file: where all operators see it, if rollout/lock names a place."""
     if spec.rollout.lock is None:

@@ -76,13 +76,35 @@ def test_a_rollback_of_servers_that_are_all_down_says_that_none_was_told(three: 
         kill(member)
     with pytest.raises(RolloutError) as caught:
         fleet.roll_back(three, "m")
-    assert caught.value.message == ("the rollback of m is recorded, and no server was told, since none of a, b, c "
-                                    "answers: they start with version 1")
+    assert caught.value.message == ("the rollback of m is recorded, and no server was told, since none answers: "
+                                    "a, b, c start with version 1")
     assert caught.value.id == "servers-missing" and caught.value.hint.startswith("start them: tfs up")
     assert sorted(caught.value.details["down"]) == ["a", "b", "c"]
     for member in three.members:
         serving.up(member)
     assert served(three) == everywhere(1, "abc")
+
+
+def test_a_server_that_missed_the_end_of_a_release_is_named_before_another_begins(three: Spec) -> None:
+    """And goes back with the others, down or not."""
+    fleet.roll_out(three, "m", 2, pause_before=["wave:2"])
+    kill(three.members[0])
+    with pytest.raises(RolloutError, match="is done, but not on a"):
+        fleet.go_on(three, "m")
+    count = len(fleet.history(three))
+    with pytest.raises(RolloutError, match=r"release r1 of m to version 2 is open on a") as caught:
+        fleet.roll_out(three, "m", 3)
+    assert caught.value.id == "release-open" and len(fleet.history(three)) == count, "nothing was begun"
+    assert "tfs rollout m --to 2" in caught.value.hint
+    assert set(fleet.roll_back(three, "m").ended.down) == {"a"}
+    serving.up(three.members[0])
+    assert served(three) == everywhere(1, "abc")
+
+
+def test_down_stops_no_server_while_a_release_goes_on(three: Spec) -> None:
+    with changing_all(three, "rollout of m", silent):
+        result = Context().run(invoked, three, "down")
+    assert isinstance(result.exception, LockHeld) and set(served(three)) == set("abc")
 
 
 def test_a_rollback_of_one_server_that_is_down_does_not_say_that_it_serves(three: Spec) -> None:
