@@ -179,6 +179,14 @@ def test_a_quota_that_is_used_up(spec: Spec, image: str) -> None:
         assert nothing_left(small)
 
 
+def test_a_gpu_that_no_node_has(spec: Spec, place: Namespace) -> None:
+    told = list[str]()
+    with pytest.raises(StartFailed, match=r"no node takes pod refused-\S+: .*Insufficient nvidia.com/gpu") as e:
+        serving.up(changed(spec, start_timeout=3.0, resources=Resources(gpus=1)), progress=told.append)
+    assert "ask for fewer GPUs" in e.value.hint and any("no node takes it" in line for line in told)
+    assert nothing_left(place)
+
+
 def test_an_image_that_no_node_has(spec: Spec, place: Namespace) -> None:
     with pytest.raises(StartFailed, match=r"can't have the image tfs-deploy/nowhere:1") as e:
         serving.up(changed(spec, image="tfs-deploy/nowhere:1"))
@@ -212,6 +220,10 @@ def no_room(spec: Spec, _: Namespace) -> Spec:
     return changed(spec, resources=Resources(memory="9000g"))
 
 
+def no_gpu(spec: Spec, _: Namespace) -> Spec:
+    return changed(spec, resources=Resources(gpus=1))
+
+
 def no_directory(spec: Spec, _: Namespace) -> Spec:
     return changed(spec, models=ModelsPart(host_path="/no/such/models"))
 
@@ -236,6 +248,7 @@ def ends_at_once(spec: Spec, _: Namespace) -> Spec:
 
 CASES: dict[str, tuple[Callable[[Spec, Namespace], Spec], str, str]] = {
     "no node is big enough": (no_room, "unschedulable", "Insufficient memory"),
+    "no GPU": (no_gpu, "unschedulable", "Insufficient nvidia.com/gpu"),
     "no such directory": (no_directory, "volume-missing", "/no/such/models"),
     "a claim without a volume": (no_volume, "volume-pending", "PersistentVolumeClaim unbound is Pending"),
     "an image that isn't there": (lambda spec, _: changed(spec, image="tfs-deploy/nowhere:1"), "image-pull",

@@ -1,14 +1,17 @@
-"""Which cluster is meant: that of a kubeconfig, or the one that this is a pod of. Nobody is asked."""
+"""Which cluster is meant: that of a kubeconfig, or the one that this is a pod of; and what one is asked for."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from kubernetes import config
 
 from deploy.backends.kubernetes import cluster
 from deploy.backends.kubernetes.cluster import connect
+from deploy.backends.kubernetes.pods import Pod
+from deploy.backends.kubernetes.site import Site
 from deploy.errors import BackendMissing
 from deploy.spec import KubernetesPart
 
@@ -38,3 +41,28 @@ def test_a_context_may_be_another_cluster_than_that_of_the_pod(monkeypatch: pyte
     monkeypatch.setenv("TFS_IN_CLUSTER", "1")
     found = connect(part)
     assert found.inside and found.namespace == "x"
+
+
+class Asked:
+    """A cluster that has nothing, and remembers what was asked."""
+
+    def __init__(self) -> None:
+        self.kinds = list[str]()
+
+    def list(self, kind: tuple[str, str], labels: object = None) -> list[cluster.Object]:
+        self.kinds.append(kind[1])
+        return []
+
+    def get(self, kind: tuple[str, str], name: str) -> None:
+        self.kinds.append(kind[1])
+
+
+@pytest.mark.parametrize(("state", "asked"), [
+    ({"run": "c1", "ready": True}, False), ({"run": "c1"}, False), ({"waiting": "ContainerCreating"}, False),
+    ({"waiting": "ErrImageNeverPull"}, True), ({"waiting": "CreateContainerConfigError"}, True),
+])
+def test_who_waits_for_pods_lists_events_only_if_one_cannot_come(state: Any, asked: bool) -> None:
+    there = Asked()
+    site = Site(cast("cluster.Cluster", there), "half", "half-config", {}, {})
+    fault = site.final_fault(None, [Pod("half-1", "u1", **state)])
+    assert bool(fault) == asked and bool(there.kinds) == asked

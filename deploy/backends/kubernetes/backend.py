@@ -121,7 +121,7 @@ class KubernetesBackend:
 
     def surroundings(self, spec: Spec) -> Surroundings:
         self.offer(spec, silent, pull=False)
-        kubernetes.cluster.connect(part_of(spec)).check_namespace()
+        _site(spec).check_namespace()
         return Surroundings()
 
 

@@ -19,7 +19,7 @@ from urllib.parse import quote, urlencode
 import yaml
 
 from deploy import extras, leases
-from deploy.backends.kubernetes.refusals import refusal, translated
+from deploy.backends.kubernetes.refusals import refusal, translated, unknown_kind
 from deploy.errors import BackendMissing, ServerError
 from deploy.lazy import LOADING
 from deploy.leases import check_held
@@ -140,20 +140,11 @@ class Cluster:
         """Whether the cluster has objects of a kind at all."""
         return kind in _PATHS or kind[1] in self._kinds_of(kind[0])
 
-    def check_namespace(self) -> None:
-        """Raises ServerError if the namespace isn't there. Who may not ask for it isn't told."""
-        doing = f"use namespace {self.namespace}"
-        status, body = self._ask("GET", f"/api/v1/namespaces/{quote(self.namespace)}", doing=doing)
-        if status == 404:
-            raise refusal(doing, status, body, self.where)
-
     def _kind(self, kind: tuple[str, str]) -> tuple[str, bool]:
         version, name = kind
         known = self._kinds_of(version)
         if name not in known:
-            raise ServerError(f"the cluster at {self.where} knows no {name} of {version}", id="kubernetes-kind",
-                              hint="is what brings it installed there, or is the cluster older than "
-                                   "server/kubernetes/version says?")
+            raise unknown_kind(self.where, kind)
         return known[name]
 
     def _kinds_of(self, version: str) -> dict[str, tuple[str, bool]]:

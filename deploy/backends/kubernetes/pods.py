@@ -64,6 +64,8 @@ class Pod:
             return "leaving"
         if self.run:
             return "ready" if self.ready else "not ready"
+        if self.unschedulable:
+            return "no node takes it"
         return self.waiting or (f"ended ({self.ended})" if self.ended else self.phase)
 
 

@@ -15,6 +15,9 @@ _FORBIDDEN = re.compile(r'User "(?P<user>[^"]*)" cannot (?P<verb>\w+) resource "
                         r'"(?P<group>[^"]*)"(?: in the namespace "(?P<namespace>[^"]*)")?')
 _MANAGER = re.compile(r'conflicts? with "([^"]*)"')
 _NAMESPACE = re.compile(r'namespaces "([^"]*)" not found')
+# API group -> who brings it, and which part of server/kubernetes needs it
+_BRINGS = {"keda.sh": ("KEDA", "keda"), "monitoring.coreos.com": ("the Prometheus operator", "service_monitor"),
+           "serving.kserve.io": ("KServe", "kind")}
 _REACH = "is the cluster up, and its address in the kubeconfig (server/kubernetes/context) right?"
 
 
@@ -40,6 +43,15 @@ def refusal(doing: str, status: int, body: bytes, where: str) -> DeployError:
         return conflict(doing, message, told, details)
     return ServerError(f"can't {doing}: the cluster at {where} says: {message}", id="kubernetes-refused",
                        details=details)
+
+
+def unknown_kind(where: str, kind: tuple[str, str]) -> ServerError:
+    """kind: apiVersion and kind of an object that the cluster can't have."""
+    version, name = kind
+    brings = _BRINGS.get(version.partition("/")[0])
+    hint = (f"install {brings[0]} there, which brings the CRD, or take out server/kubernetes/{brings[1]}" if brings else
+            "is it older than server/kubernetes/version says?")
+    return ServerError(f"the cluster at {where} knows no {name} of {version}", id="kubernetes-kind", hint=hint)
 
 
 def forbidden(doing: str, message: str, details: Mapping[str, object]) -> ServerError:

@@ -52,6 +52,7 @@ class PodReplacement:
     # -- what is to change
 
     def change(self, *, force: bool = False) -> ServerChange:
+        self._site.check_kinds(self._options.part, self._options.objects)
         cluster, at_once, replacing = self._site.cluster, list[str](), list[str]()
         for manifest in self._objects():
             kind, name = (manifest["apiVersion"], manifest["kind"]), manifest["metadata"]["name"]
@@ -245,8 +246,8 @@ class PodReplacement:
             log = self._site.log(name, _WORDS, previous=again) or self._site.log(name, _WORDS)
             return (f"the server in the new pod {name} ended ({ended.ended or 'it was started again'})"
                     f"{f'; its last words: {log}' if log else ''}")
-        final = [f for f in self._site.faults(workload, new, self._options.memory) if f.final]
-        return final[0].cause if final else ""
+        final = self._site.final_fault(workload, new, self._options.memory)
+        return final.cause if final else ""
 
     def _wanted(self) -> int:
         return workload_of(self._live()).wanted

@@ -77,6 +77,7 @@ class KubernetesServer(Scoped):
             raise ServerError(f"server {self.name!r} was started before", argv=self.argv, id="started-before")
         self._started = True
         self._site = self._connect()
+        self._site.check_kinds(self.options.part, self.options.objects)
         if self.options.tls_secret and not self.options.ours:
             self._site.check_certificate(self.options.tls_secret)
         try:
@@ -119,9 +120,9 @@ class KubernetesServer(Scoped):
             return f"there is no {self.options.workload['kind']} {self.options.workload['metadata']['name']}"
         why = workload.pending(self._pods) or (workload.unready() if traffic else "")
         if why:
-            final = [f for f in self._faults(workload) if f.final]
+            final = self._on_site().final_fault(workload, self._pods, self.options.memory)
             if final:
-                raise self._failed(final[0].cause, hint=final[0].fix)
+                raise self._failed(final.cause, hint=final.fix)
         return why
 
     def _failed(self, message: str, hint: str = "") -> StartFailed:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
@@ -20,6 +21,7 @@ from deploy.backends.kubernetes.pods import Pod, Workload, pod_of
 from deploy.errors import ServerError
 from deploy.render.configs import TLS
 from deploy.render.kubernetes import SERVER
+from deploy.spec import KubernetesPart
 
 POD, EVENT, CLAIM = ("v1", "Pod"), ("v1", "Event"), ("v1", "PersistentVolumeClaim")
 _RBAC = "rbac.authorization.k8s.io/v1"
@@ -71,6 +73,13 @@ class Site:
                                                      self._claims()]
         return (*faults_of(workload, pods, events, claims, limit), *denied)
 
+    def final_fault(self, workload: Workload | None, pods: Sequence[Pod], limit: str = "") -> Fault | None:
+        """The worst of those that waiting doesn't help with. Events, which say more, are listed only if there is one:
+        who waits asks often."""
+        if not any(fault.final for fault in faults_of(workload, pods, limit=limit)):
+            return None
+        return next((fault for fault in self.faults(workload, pods, limit) if fault.final), None)
+
     def _claims(self) -> set[str]:
         one = self.workload()
         volumes = ((one or {}).get("spec") or {}).get("template", {}).get("spec", {}).get("volumes") or ()
@@ -91,16 +100,34 @@ class Site:
         return streams.output(self.cluster, f"{self.cluster.path(POD, pod)}/exec?{urlencode(query)}",
                               f"run {command[0]} in pod {pod}", seconds=_EXEC)
 
+    def check_namespace(self) -> None:
+        """Raises ServerError if the namespace isn't there. Who may not ask for it isn't told."""
+        with suppress_forbidden():
+            doing = f"use namespace {self.cluster.namespace}"
+            self.cluster.request("GET", f"/api/v1/namespaces/{quote(self.cluster.namespace)}", doing)
+
+    def check_kinds(self, part: KubernetesPart, objects: Iterable[Object]) -> None:
+        """Raises ServerError for a cluster that is too old for the manifests, or can't have one of the objects."""
+        told = str(self.cluster.request("GET", "/version", "ask the cluster for its version").get("gitVersion", ""))
+        release = re.match(r"v?1\.(\d+)", told)
+        if release and int(release[1]) < part.minor:
+            why = f"the cluster at {self.cluster.where} is Kubernetes 1.{release[1]}"
+            if part.models and part.models.image:
+                raise ServerError(f"{why}, and models/image wants image volumes, which 1.33 has", id="kubernetes-kind",
+                                  hint="use another source in server/kubernetes/models: mirror or pvc")
+            raise ServerError(f"{why}, and the manifests are for {part.version} and newer", id="kubernetes-kind",
+                              hint=f'say which it is: server/kubernetes/version: "1.{release[1]}"')
+        for one in objects:
+            self.cluster.path((one["apiVersion"], one["kind"]))
+
     def check_certificate(self, secret: str) -> None:
         """Raises ServerError if a Secret with the server's certificate isn't there, or hasn't what a server reads. Who
         may not look at it isn't told."""
         where = f"Secret {secret} in namespace {self.cluster.namespace}"
-        try:
-            one = self.cluster.get(("v1", "Secret"), secret)
-        except ServerError as e:
-            if e.id == "kubernetes-forbidden":
-                return
-            raise
+        with suppress_forbidden():
+            self._check_certificate(secret, where, self.cluster.get(("v1", "Secret"), secret))
+
+    def _check_certificate(self, secret: str, where: str, one: Object | None) -> None:
         data = (one or {}).get("data") or {}
         text = base64.b64decode(data.get(TLS, "")).decode(errors="replace")
         absent = [key for key in ("server_key", "server_cert") if f"{key}:" not in text.replace(" ", "")]
@@ -135,6 +162,16 @@ class Site:
         path = self.cluster.path(POD, quote(pod))
         with suppress(ServerError):  # gone meanwhile
             self.cluster.request("DELETE", path, f"delete pod {pod}", body={"gracePeriodSeconds": grace})
+
+
+@contextmanager
+def suppress_forbidden() -> Iterator[None]:
+    """Who may not look doesn't learn what is wrong."""
+    try:
+        yield
+    except ServerError as e:
+        if e.id != "kubernetes-forbidden":
+            raise
 
 
 def _has(one: Object, labels: Mapping[str, str]) -> bool:
