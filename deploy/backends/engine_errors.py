@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import ssl
 import sys
@@ -74,6 +75,9 @@ def _translate(error: BaseException, doing: str, where: str) -> NoReturn:
                              id="docker-permission") from error
     if any(isinstance(e, ConnectionError | FileNotFoundError) for e in _chain(error)):
         raise BackendMissing(f"no Docker engine answers{at}", hint=_start(where), id="engine-missing") from error
+    if type(error) is docker.errors.DockerException and (other := _of_another_service(error)):
+        raise BackendMissing(f"what answers{at} is no Docker engine: asked for its version it says {other}",
+                             hint="check the address, or use backend: embedded", id="engine-missing") from error
     if type(error) is docker.errors.DockerException:  # the SDK's word for "not even its version can be asked"
         raise BackendMissing(f"no Docker engine answers{at}: {_innermost(error)}", hint=_start(where),
                              id="engine-missing") from error
@@ -83,9 +87,23 @@ def _translate(error: BaseException, doing: str, where: str) -> NoReturn:
 
 def too_old(where: str, version: str = "") -> BackendMissing:
     """For an engine without what servers need."""
-    said = f": its API has version {version}" if version else ""
-    return BackendMissing(f"the Docker engine at {where} is too old{said}, and at least {OLDEST} is needed",
+    import docker.constants
+
+    seen = f"has version {version}" if version else f"is older than {docker.constants.MINIMUM_DOCKER_API_VERSION}"
+    return BackendMissing(f"the Docker engine at {where} is too old: its API {seen}; at least {OLDEST} is needed",
                           hint="install Docker 1.13 or newer there, or use another backend", id="engine-too-old")
+
+
+def _of_another_service(error: BaseException) -> str:
+    """What something that isn't an engine says to a question of engines; empty if nothing answers."""
+    import docker.errors
+
+    for e in _chain(error):
+        if isinstance(e, docker.errors.APIError):
+            return f"status {e.status_code}"
+        if isinstance(e, json.JSONDecodeError):
+            return "something that is no JSON"
+    return "nothing of it" if '"ApiVersion" is missing' in str(error) else ""
 
 
 @contextmanager

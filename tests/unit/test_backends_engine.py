@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import warnings
 from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
@@ -72,6 +73,32 @@ def test_no_engine_is_told_apart_from_no_permission(cause: OSError, hint: str) -
     with pytest.raises(BackendMissing) as e, translated("reach it", "unix:///s"):
         raise refused(cause)
     assert hint in e.value.hint and "backend: embedded" in e.value.hint and "unix:///s" in e.value.message
+
+
+def answer(status: int) -> requests.Response:
+    response = requests.Response()
+    response.status_code = status
+    return response
+
+
+@pytest.mark.parametrize(("cause", "says"), [
+    (docker.errors.APIError("404 Client Error", response=answer(404)), "status 404"),
+    (json.JSONDecodeError("Expecting value", "<html>", 0), "something that is no JSON"),
+    (None, "nothing of it"),
+])
+def test_another_service_is_no_engine(cause: Exception | None, says: str) -> None:
+    with pytest.raises(BackendMissing) as e, translated("reach it", "tcp://h:1 (from server/docker)"):
+        text = "of docker" if cause else 'Invalid response from docker daemon: key "ApiVersion" is missing.'
+        raise docker.errors.DockerException(text) from cause
+    assert e.value.message == ("what answers at tcp://h:1 (from server/docker) is no Docker engine: asked for its "
+                               f"version it says {says}")
+    assert "start it" not in e.value.hint and e.value.id == "engine-missing"
+
+
+def test_an_engine_that_the_sdk_finds_too_old() -> None:
+    too_old = r"tcp://h:1 is too old: its API is older than 1\.\d+; at least 1.25 is needed"
+    with pytest.raises(BackendMissing, match=too_old), translated("reach it", "tcp://h:1"):
+        raise docker.errors.InvalidVersion("API versions below 1.24 are no longer supported by this library.")
 
 
 def test_our_own_errors_pass_unchanged() -> None:
