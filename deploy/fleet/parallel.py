@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 LOOKING, CHANGING = 32, 8  # servers at a time: they are only asked; they start, stop or change
 _LOOK = 0.5  # seconds between two looks for a Ctrl-C that Python has dropped
-_FIRST = 4  # threads; as many again each time that these leave the processor idle: else more only hinder each other
+_FIRST = 2  # threads; half as many more each time that these leave the processor idle: else more only hinder each other
 _GROW, _IDLE = 0.05, 0.5  # seconds between two looks whether they do; the share of one processor below which they do
 
 
@@ -85,7 +85,7 @@ class _Run(Generic[T]):
             return
         self._looked = now, using
         if using - used < _IDLE * (now - looked) and not self._todo.empty():
-            self._start(self._threads)
+            self._start(-(-self._threads // 2))
 
     def _work(self) -> None:
         """One thread: server after server, until none is left."""

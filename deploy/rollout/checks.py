@@ -68,11 +68,13 @@ class _Checks:
         self._part = msgspec.structs.replace(context.spec.rollout, **kept)
 
     def gate(self, trial: CanaryTrial) -> str:
-        """Everything that a smoke test asks, through the label."""
+        """Everything that a smoke test asks, through the label. That wrong requests are refused is seen on the servers
+        that are released to first."""
         labels = {trial.candidate.label: trial.version} if trial.candidate.label else {}
         desired = ServedModel(trial.model, self._context.model.base_path, Specific((trial.version,)), labels)
         limits = self._context.spec.smoke
-        settings = Settings(timeout=limits.timeout, absolute=limits.absolute, relative=limits.relative, repeats=0)
+        settings = Settings(timeout=limits.timeout, absolute=limits.absolute, relative=limits.relative, repeats=0,
+                            refusals=not self._context.brief)
 
         def ask(connected: Client) -> str:
             report = smoke.smoke_test(connected, [desired], lambda mv: self._facts(mv.version), settings)

@@ -25,7 +25,7 @@ from deploy.smoke.version import (
     check_version,
 )
 from deploy.spec import Spec
-from deploy.types import Endpoint, ModelRef, ModelVersion, ServedModel, Specific
+from deploy.types import Endpoint, ModelRef, ModelVersion, ServedModel, Specific, VersionStatus
 from deploy.wire.model_config import select
 
 Progress = Callable[[str], None]
@@ -42,6 +42,8 @@ class Settings:
     repeats: requests per version and protocol that the latency is the median of; 0: none.
     workers: models that are asked at the same time.
     metrics: path of the server's metrics, where they are on.
+    refusals: whether requests are sent that have to be refused, which says something of the server, and nothing of a
+        version.
     """
 
     timeout: float = 30.0
@@ -50,6 +52,7 @@ class Settings:
     repeats: int = 5
     workers: int = 2
     metrics: str = monitoring.PATH
+    refusals: bool = True
 
 
 def smoke_test(target: str | Endpoint | Client, wanted: Sequence[ServedModel | str],
@@ -79,7 +82,8 @@ def smoke_test(target: str | Endpoint | Client, wanted: Sequence[ServedModel | s
         models = [_Model(CheckRun(server, only), model, facts, settings, tell) for model in wanted]
         _check_all(models, server, min(settings.workers, len(models)))
         last = CheckRun(server, only)
-        check_unknown_model(last)
+        if settings.refusals:
+            check_unknown_model(last)
         latencies = with_warmup([m for model in models for m in model.run.latencies], server,
                                 {m.name: versions_of(m).name for m in wanted if isinstance(m, ServedModel)},
                                 settings.metrics)
@@ -142,7 +146,7 @@ class _Model:
     def __init__(self, run: CheckRun, wanted: ServedModel | str, source: Source, settings: Settings, tell: Progress
                  ) -> None:
         self.run, self._source, self._settings, self._tell = run, source, settings, tell
-        self._silence = ""
+        self._silence, self._statuses = "", list[VersionStatus]()
         self.name = wanted if isinstance(wanted, str) else wanted.name
         self._wanted = None if isinstance(wanted, str) else wanted
 
@@ -152,13 +156,14 @@ class _Model:
         checked = {version: self._version(version) for version in versions}
         self._names(checked, live)
         served = [v for v, p in checked.items() if p.served]
-        if served:
+        if served and self._settings.refusals:
             contract = checked[served[-1]].contract
             check_errors(self.run, ModelRef(self.name, served[-1]), [*versions, *live], next(iter(contract), ""))
 
     def _version(self, version: int) -> CheckedVersion:
         self._tell(f"asking {self.name}/{version}")
-        return check_version(self.run, ModelRef(self.name, version), self._facts(version), self._settings.repeats)
+        return check_version(self.run, ModelRef(self.name, version), self._facts(version), self._settings.repeats,
+                             self._statuses)
 
     def _facts(self, version: int) -> VersionFacts:
         """With the tolerances that hold in this test, in each golden as well."""
@@ -186,6 +191,7 @@ class _Model:
                 try:
                     statuses = self.run.server.one(protocol).status(ModelRef(self.name),
                                                                        timeout=self._settings.timeout)
+                    self._statuses = statuses if protocol == RPC else []
                     return {status.version: status.serving for status in statuses}
                 except ClientError as error:  # of a version, the status checks tell it
                     self._silence = error.message

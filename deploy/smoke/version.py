@@ -18,7 +18,7 @@ from deploy.savedmodel import contract_differences
 from deploy.smoke import answers
 from deploy.smoke.answers import Question, ask, measure
 from deploy.smoke.report import BOTH, REST, RPC, CheckResult, CheckRun, passed_if
-from deploy.types import CLASSIFY_METHOD, REGRESS_METHOD, Contract, ModelRef, Signature, VersionState
+from deploy.types import CLASSIFY_METHOD, REGRESS_METHOD, Contract, ModelRef, Signature, VersionState, VersionStatus
 from deploy.wire import methods
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.dtypes import Arrays
@@ -43,9 +43,11 @@ class CheckedVersion:
     question: Question | None = None
 
 
-def check_version(run: CheckRun, ref: ModelRef, facts: VersionFacts, repeats: int) -> CheckedVersion:
-    """All checks of a version."""
-    served = [_check_status(run, ref, protocol) for protocol in (RPC, REST)]
+def check_version(run: CheckRun, ref: ModelRef, facts: VersionFacts, repeats: int,
+                  live: Sequence[VersionStatus] = ()) -> CheckedVersion:
+    """All checks of a version. live: what the server has just said over gRPC of the model's versions, if it did."""
+    of_it = [status for status in live if status.version == ref.version]
+    served = [_check_status(run, ref, RPC, of_it), _check_status(run, ref, REST)]
     if not any(served):
         run.leave_out(ref, "answers", BOTH, "the version isn't served")
         return CheckedVersion()
@@ -63,9 +65,9 @@ def check_version(run: CheckRun, ref: ModelRef, facts: VersionFacts, repeats: in
     return CheckedVersion(True, contract, best)
 
 
-def _check_status(run: CheckRun, ref: ModelRef, protocol: str) -> bool:
+def _check_status(run: CheckRun, ref: ModelRef, protocol: str, known: Sequence[VersionStatus] = ()) -> bool:
     def ask() -> CheckResult:
-        statuses = run.server.one(protocol).status(ref, timeout=run.server.timeout)
+        statuses = known or run.server.one(protocol).status(ref, timeout=run.server.timeout)
         seen = "; ".join(f"{s.state.name}{f': {s.error}' if s.error else ''}" for s in statuses) or "no such version"
         return passed_if(any(s.state is VersionState.AVAILABLE for s in statuses), "AVAILABLE", seen)
 
