@@ -23,6 +23,7 @@ from deploy.rollout.goals import begin, model_of
 from deploy.rollout.live_server import LiveServer, RecentAnswers, Timeouts, settle
 from deploy.rollout.replicas import LiveReplicas
 from deploy.rollout.server_runs import ServerRuns
+from deploy.serving.adoption import ReadMetrics
 from deploy.serving.snapshot import running_server
 from deploy.spec import Spec
 from deploy.state import Ledger, Release, ledger_of, releases, started_from
@@ -38,7 +39,7 @@ _GOING = 3.0  # seconds until a replica that was ended is known to be gone
 @dataclass(frozen=True, slots=True)
 class RolloutContext:
     """Everything that a release of one model works with. model: as the spec's file says. brief, once, receipts: see
-    ServerSession."""
+    ServerSession. metrics: reads the server's, for `check_named`."""
 
     spec: Spec
     model: ServedModel
@@ -49,6 +50,7 @@ class RolloutContext:
     brief: bool
     once: Once
     receipts: bool = True
+    metrics: ReadMetrics | None = None
 
     @property
     def client(self) -> Client:
@@ -199,7 +201,7 @@ def rollout_context(spec: Spec, name: str, session: ServerSession | None = None)
             name, connected.rpc, file, others=[connected.rest] if connected.rest else [], memory=memory, gone=gone,
             instance=instance, timeouts=timeouts, answers=kept.answers(name))
         yield RolloutContext(spec, model, server, lambda: [connected], live_server, kept.ledger, kept.brief, kept.once,
-                             kept.receipts)
+                             kept.receipts, kept.runs.page)
 
 
 # -- while the server is down, perhaps because of the very version that was rolled out: what it starts from

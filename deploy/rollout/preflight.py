@@ -71,7 +71,7 @@ def check(context: RolloutContext, goal: Goal, *, allow_breaking: str = "",
 
     attempt("reading the config file", lambda: _config(context, findings))
     attempt("looking for models that nobody has named", lambda: findings.notes.extend(check_named(
-        context.spec, context.client, context.live_server.file.read())))
+        context.spec, context.client, context.live_server.file.read(), context.metrics)))
     attempt("looking at the server's flags", lambda: _flags(context))
     attempt("looking for it in the repository", lambda: _fetched(context, goal, progress))
     stored, only_there = versions_of(context.model), _only_there(context, goal)

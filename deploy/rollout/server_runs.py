@@ -18,12 +18,13 @@ from deploy.client import monitoring
 from deploy.client.monitoring import Sample
 from deploy.client.rest import RestClient
 from deploy.errors import ClientError, ServerError
+from deploy.waiting import Deadline
 
 FILE = "server-run.json"
 _ATTEMPTS, _MICROSECONDS = (f":tensorflow:cc:saved_model:load_{what}" for what in ("attempt_count", "latency"))
 _STARTED = "process_start_time_seconds"  # of servers and sidecars that have it
 _NAMES = _ATTEMPTS, _MICROSECONDS, monitoring.REQUESTS, _STARTED
-_SECONDS = 2.0  # for one page
+_SECONDS, _MOMENT = 2.0, 1.0  # for one page; for which it counts
 _MOST_BYTES = 8 << 20
 
 
@@ -84,7 +85,16 @@ class ServerRuns:
         self._directory = directory
         self._last: _Run | None = None
         self._metrics = True  # whether the server has any
+        self._page: tuple[Deadline, tuple[Sample, ...] | None] = Deadline(0.0), None
 
+    def page(self, rest: RestClient) -> tuple[Sample, ...] | None:
+        """What the server's metrics say of loads and requests; None if it has none, and then it isn't asked again:
+        where nothing was counted before, whatever is counted later may be the same run's. `instance` takes it, if that
+        is asked for at once. Raises ClientError."""
+        samples = monitoring.read(rest, timeout=_SECONDS, names=_NAMES) if self._metrics else None
+        self._metrics = samples is not None or (self._last or self._read()).counters != RunCounters()
+        self._page = Deadline(_MOMENT), samples
+        return samples
 
     def instance(self, rest: RestClient | None) -> str:
         """Another one after each start that shows. A server that doesn't answer, or has no metrics, is what it was.
@@ -103,18 +113,17 @@ class ServerRuns:
         return last.name
 
     def _counters(self, rest: RestClient | None) -> RunCounters | None:
-        """None for what says nothing: a server that doesn't answer; or one whose metrics are off, which isn't asked
-        again: where nothing was counted before, whatever is counted later may be the same run's."""
-        if rest is None or not self._metrics:
+        """None for what says nothing: a server that doesn't answer, or has no metrics."""
+        if rest is None:
             return None
-        try:
-            samples = monitoring.read(rest, timeout=_SECONDS, names=_NAMES)
-        except ClientError:
-            return None
-        if samples is None:
-            self._metrics = self._last is not None and self._last.counters != RunCounters()
-            return None
-        return RunCounters.of(samples)
+        (recent, samples), self._page = self._page, (Deadline(0.0), None)
+        if recent.over:
+            try:
+                samples = self.page(rest)
+            except ClientError:
+                return None
+            self._page = Deadline(0.0), None
+        return None if samples is None else RunCounters.of(samples)
 
     def _read(self) -> _Run:
         try:

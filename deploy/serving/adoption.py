@@ -6,9 +6,10 @@ is gone from the server; so what can't be known has to be said by somebody.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from deploy.client import Client, monitoring
 from deploy.client.failures import answers_no
@@ -19,6 +20,10 @@ from deploy.types import ModelRef, Serving, Specific, VersionPolicy, VersionStat
 from deploy.wire import config_pb2, methods
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.model_config import policy_of, version_number
+
+if TYPE_CHECKING:
+    from deploy.client.monitoring import Sample
+    from deploy.client.rest import RestClient
 
 _LOADS = ":tensorflow:cc:saved_model:load_attempt_count"
 # Where nobody can say which labels there are: those that people use
@@ -155,9 +160,17 @@ class Unnamed:
     notes: tuple[str, ...]
 
 
-def unnamed(client: Client, named: Mapping[str, str | None]) -> Unnamed:
+ReadMetrics = Callable[["RestClient"], "Sequence[Sample] | None"]
+"""What a server's metrics say of loads and requests; None if they are off. Raises ClientError."""
+
+
+def _read(rest: RestClient) -> Sequence[Sample] | None:
+    return monitoring.read(rest, timeout=5.0, names=(_LOADS, monitoring.REQUESTS))
+
+
+def unnamed(client: Client, named: Mapping[str, str | None], read: ReadMetrics | None = None) -> Unnamed:
     """What a server serves beside what is named. named: model -> base path. Raises ClientError."""
-    metrics = _Metrics.of(client)
+    metrics = _Metrics.of(client, read or _read)
     served = dict(metrics.others(client, named))
     return Unnamed(metrics.known, served, tuple(metrics.unclaimed(filter(None, [*named.values(), *served.values()]))))
 
@@ -236,10 +249,9 @@ class _Metrics:
     asked: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, client: Client) -> _Metrics:
+    def of(cls, client: Client, read: ReadMetrics = _read) -> _Metrics:
         try:
-            samples = None if client.rest is None else monitoring.read(
-                client.rest, timeout=5.0, names=(_LOADS, monitoring.REQUESTS))
+            samples = None if client.rest is None else read(client.rest)
         except ClientError:
             samples = None
         if samples is None:

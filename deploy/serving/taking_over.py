@@ -51,8 +51,10 @@ def take_over(spec: Spec, server: Server, known_good: Spec, models: Sequence[Res
     note_start(spec, [model for model in models if not model.unknown and model.name not in begun], lines)
 
 
-def check_named(spec: Spec, connected: Client, config: config_pb2.ModelServerConfig) -> list[str]:
-    """What can't be known of models that a server serves and this config doesn't name, in sentences.
+def check_named(spec: Spec, connected: Client, config: config_pb2.ModelServerConfig,
+                read: adoption.ReadMetrics | None = None) -> list[str]:
+    """What can't be known of models that a server serves and this config doesn't name, in sentences. read: its metrics,
+    if they needn't be asked for by themselves.
 
     Raises SpecError for one that is served, unless server/remote/unload names it; ClientError.
     """
@@ -64,7 +66,7 @@ def check_named(spec: Spec, connected: Client, config: config_pb2.ModelServerCon
     if forgotten:
         raise SpecError(f"{forgotten[0]} is served, and isn't among what the server is told when anything changes: it "
                         "would be unloaded", hint="take it over: tfs up", id="unnamed-model")
-    unnamed = adoption.unnamed(connected, named)
+    unnamed = adoption.unnamed(connected, named, read)
     for name, base in unnamed.served.items():
         if name not in part.unload:
             raise SpecError(f"the server serves {name} as well, which {spec.path.name} doesn't have: the next change "
