@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -116,22 +117,16 @@ class _Checks:
         for protocol, one in (("gRPC", connected.rpc), ("REST", connected.rest)):
             if one is None:
                 continue
-            label, live = trial.candidate.label, self._context.live_server
-            if label is None or live.agreed(label) != trial.version:  # else it has just shown that
-                resolved = one.resolve(trial.candidate).version
-                if resolved != trial.version:
-                    raise RolloutError(f"{trial.candidate} resolves to version {resolved} over {protocol}, not "
-                                       f"{trial.version}",
-                                       hint="does another server listen on this port?", id="served-otherwise")
-            if request is None:
-                continue
-            try:
-                answer = _Resolving(one, live).predict(trial.candidate, request.inputs, signature=request.signature)
-            except BadRequest:  # no JSON form
-                continue
-            if answer.model_version is not None and answer.model_version.version != trial.version:
-                raise RolloutError(f"{trial.candidate} is answered by {answer.model_version}, not {trial.version}",
-                                   id="served-otherwise")
+            answer = None
+            if request is not None:
+                with suppress(BadRequest):  # no JSON form
+                    answer = _Resolving(one, self._context.live_server).predict(
+                        trial.candidate, request.inputs, signature=request.signature)
+            version = (answer and answer.model_version) or one.resolve(trial.candidate)  # over REST no answer tells
+            if version.version != trial.version:
+                raise RolloutError(f"{trial.candidate} resolves to version {version.version} over {protocol}, not "
+                                   f"{trial.version}",
+                                   hint="does another server listen on this port?", id="served-otherwise")
         return f"{trial.candidate} is answered by version {trial.version} over both protocols"
 
     def _watch(self, trial: CanaryTrial, seconds: float) -> str:

@@ -54,7 +54,6 @@ class RecentAnswers:
         self.instance: str | None = None
         self.statuses: tuple[float, dict[int, VersionStatus]] = float("-inf"), {}
         self.labels = dict[str, tuple[float, int | None]]()  # over gRPC
-        self.agreed = dict[str, tuple[float, int | None]]()  # over each protocol
 
 
 class LiveServer:
@@ -126,11 +125,6 @@ class LiveServer:
         self._answers.instance = now
         return now, now is not None and now == before
 
-    def agreed(self, label: str) -> int | None:
-        """The version that the label resolved to a moment ago over each protocol; None if nobody has asked."""
-        at, version = self._answers.agreed.get(label, (float("-inf"), None))
-        return version if at > self.clock.monotonic() - self.moment else None
-
     def answered(self, label: str, version: int | None) -> None:
         """A label has just resolved to this version over gRPC."""
         self._answers.labels[label] = self.clock.monotonic(), version
@@ -151,7 +145,6 @@ class LiveServer:
         if len(versions) == 1:
             (version,) = versions
             self.answered(label, version)
-            self._answers.agreed[label] = self._answers.labels[label]
         return versions
 
     def reload(self, serving: Serving) -> None:

@@ -14,7 +14,7 @@ from deploy.repository import StoredVersion
 from deploy.spec import load_spec
 from tests.support.echo_fleet import echo_fleet
 
-MOST, MOST_OF_STATUS = 54, 6  # requests of each server; it may be asked a few more times for a version that is loading
+MOST, MOST_OF_STATUS = 55, 6  # requests of each server; it may be asked a few more times for a version that is loading
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Many model servers without TensorFlow in one process of their own, and a spec that has all of them as `servers`.
+"""Many model servers without TensorFlow in processes of their own, and a spec that has all of them as `servers`.
 
     python -m tests.support.echo_fleet COUNT MODEL_DIRECTORY    prints their addresses, and goes on until its stdin ends
 """
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO
 
 import yaml
 
@@ -20,6 +21,7 @@ from deploy.types import Specific
 from tests.support.repository import savedmodel as write_savedmodel
 
 VERSIONS = (1, 2, 3)
+_EACH = 25  # servers of one process: more of them would wait for each other
 
 
 @contextmanager
@@ -29,11 +31,12 @@ def echo_fleet(directory: Path, count: int, **parts: object) -> Iterator[Path]:
     repository = Repository(directory / "models")
     for number in VERSIONS:
         repository.publish(write_savedmodel(directory / "build" / str(number) / "m"), "m")
-    process = subprocess.Popen([sys.executable, "-m", "tests.support.echo_fleet", str(count), str(
-        directory / "models" / "m" / "1")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin is not None and process.stdout is not None
+    version = str(directory / "models" / "m" / "1")
+    processes = [subprocess.Popen([sys.executable, "-m", "tests.support.echo_fleet", str(min(_EACH, count - first)),
+                                   version], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                 for first in range(0, count, _EACH)]
     try:
-        addresses = json.loads(process.stdout.readline())
+        addresses = [pair for process in processes for pair in json.loads(_of(process.stdout).readline())]
         spec = directory / "serving.yaml"
         spec.write_text(yaml.safe_dump({
             "name": "fleet", "models": [{"name": "m", "versions": [1], "labels": {"stable": 1}}],
@@ -43,9 +46,16 @@ def echo_fleet(directory: Path, count: int, **parts: object) -> Iterator[Path]:
                 for number, (grpc, rest) in enumerate(addresses)], **parts}))
         yield spec
     finally:
-        process.stdin.close()
-        process.wait(60)
-        process.stdout.close()
+        for process in processes:
+            _of(process.stdin).close()
+        for process in processes:
+            process.wait(60)
+            _of(process.stdout).close()
+
+
+def _of(pipe: IO[str] | None) -> IO[str]:
+    assert pipe is not None
+    return pipe
 
 
 def main(count: int, version: Path) -> None:
