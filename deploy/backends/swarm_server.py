@@ -8,6 +8,7 @@ These belong to one node, the manager that is asked, so the task stays on it. Po
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,10 @@ class SwarmServer(ContainerServer):
             self._state()
 
     @property
+    def _service(self) -> str:
+        return service_name(self.options)
+
+    @property
     def kind(self) -> str:
         return "swarm"
 
@@ -66,7 +71,7 @@ class SwarmServer(ContainerServer):
         image = pinned if "@" in pinned else self.options.image  # an image that no registry has is found by name only
         labels = {**self.options.labels, NAME_LABEL: self.options.name, STATE_LABEL: self.options.state_dir,
                   RUN_LABEL: self._run, IMAGE_LABEL: self.options.image, DIGEST_LABEL: pinned}
-        with translated(f"create service {self.options.container_name}", engine.where):
+        with translated(f"create service {self._service}", engine.where):
             api: Any = engine.client.api
             api.create_service(**service_options(self.options, image, labels, node))
         self._await_container()
@@ -87,7 +92,7 @@ class SwarmServer(ContainerServer):
 
         if not poll(placed, Deadline(_PLACED)):
             kind = PortTaken if "host-mode port" in error else StartFailed
-            raise kind(f"Swarm can't start {self.options.container_name}: {error or 'no task got a container'}",
+            raise kind(f"Swarm can't start {self._service}: {error or 'no task got a container'}",
                        hint="docker service ps --no-trunc shows its tasks")
 
     def _tasks(self) -> list[Mapping[str, Any]]:
@@ -112,13 +117,24 @@ class SwarmServer(ContainerServer):
     def _state(self) -> dict[str, Any]:
         if self._engine is None:
             return {}
-        with translated(f"look at service {self.options.container_name}", self._engine.where):
+        with translated(f"look at service {self._service}", self._engine.where):
             self._container = self._current()
         return super()._state()
 
+    def pending(self, *, traffic: bool = False) -> str:  # noqa: ARG002  it is the same for both
+        """Raises StartFailed for a service that somebody has scaled: only its newest task is seen, and told."""
+        with translated(f"look at service {self._service}", getattr(self._engine, "where", "")):
+            counts = [(s.attrs["Spec"]["Mode"].get("Replicated") or {}).get("Replicas") for s in self._services()]
+        if counts and counts != [1]:
+            raise StartFailed(f"somebody has scaled service {self._service} to {counts[0]} tasks, and a "
+                              "release tells one", argv=self.argv, id="swarm-scaled",
+                              hint=f"docker service scale {self._service}=1; for more servers write them "
+                                   "into the spec: servers")
+        return ""
+
     def inspect(self, tail: int) -> Inspected:
         self._state()
-        return inspect(str(self._container.name if self._container else self.options.container_name), tail=tail,
+        return inspect(str(self._container.name if self._container else self._service), tail=tail,
                        engine=self._engine)
 
     def detach(self) -> None:
@@ -127,7 +143,7 @@ class SwarmServer(ContainerServer):
     def stop(self, grace: float = 10.0) -> None:
         if self._engine is None:
             return
-        with translated(f"stop service {self.options.container_name}", self._engine.where):
+        with translated(f"stop service {self._service}", self._engine.where):
             ends = [container for task in self._tasks() if (container := self._of(task)) is not None]
             for service in self._services():
                 service.remove()
@@ -145,8 +161,8 @@ class SwarmServer(ContainerServer):
 
     def describe(self) -> dict[str, Any]:
         facts = super().describe()
-        name = self._container.name if self._container is not None else self.options.container_name
-        return {**facts, "container_name": name, "service": self.options.container_name}
+        name = self._container.name if self._container is not None else self._service
+        return {**facts, "container_name": name, "service": self._service}
 
     def _digest(self) -> str | None:
         return next((s.attrs["Spec"]["Labels"].get(DIGEST_LABEL) for s in self._services()), None)
@@ -179,6 +195,12 @@ def services(engine: Engine, labels: Mapping[str, str]) -> list[Service]:
         raise
 
 
+def service_name(o: ContainerOptions) -> str:
+    """A name as DNS has them, at most 63 characters: Swarm takes no other. What is cut off is in its last part, too."""
+    head, _, tail = re.sub(r"[^A-Za-z0-9-]+", "-", o.container_name).rpartition("-")
+    return f"{head[:62 - len(tail)].rstrip('-')}-{tail}"
+
+
 def service_options(o: ContainerOptions, image: str, labels: Mapping[str, str], node: str) -> dict[str, Any]:
     """The arguments for the Docker SDK's create_service(): as closed as a container can be in Swarm."""
     mounts = [mount.to_docker() for mount in o.mounts]
@@ -196,7 +218,7 @@ def service_options(o: ContainerOptions, image: str, labels: Mapping[str, str], 
     restart: dict[str, Any] = {"Condition": _CONDITIONS[o.restart], "Delay": _SECOND}
     task = {"ContainerSpec": container, "Resources": {"Limits": limits}, "RestartPolicy": restart,
             "Placement": {"Constraints": [f"node.id=={node}"]}}
-    return {"name": o.container_name, "labels": dict(labels), "mode": {"Replicated": {"Replicas": 1}},
+    return {"name": service_name(o), "labels": dict(labels), "mode": {"Replicated": {"Replicas": 1}},
             "task_template": task, "endpoint_spec": {"Ports": [
                 _published(GRPC_PORT, o.grpc_port), _published(REST_PORT, o.rest_port)]}}
 

@@ -73,6 +73,8 @@ def check(context: RolloutContext, goal: Goal, *, allow_breaking: str = "",
     attempt("looking for models that nobody has named", lambda: findings.notes.extend(check_named(
         context.spec, context.client, context.live_server.file.read(), context.metrics)))
     attempt("looking at the server's flags", lambda: _flags(context))
+    if not backend_of(context.server).capabilities.replicas:
+        attempt("looking whether it is one server", context.server.pending)
     attempt("looking for it in the repository", lambda: _fetched(context, goal, progress))
     stored, only_there = versions_of(context.model), _only_there(context, goal)
     for version in sorted(goal.to.versions & only_there):

@@ -11,16 +11,17 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from docker.models.services import Service
 from docker.types import Mount
 
 from deploy import files as disk
-from deploy import rollout, serving
+from deploy import fleet, rollout, serving
 from deploy.backends import BACKENDS, find
 from deploy.backends.container_files import models_volume
 from deploy.backends.engine import connect
 from deploy.backends.volume_files import _show
 from deploy.backends.volumes import tar_of
-from deploy.errors import BackendMissing, PortTaken, ServerError
+from deploy.errors import BackendMissing, DeployError, PortTaken, ServerError
 from deploy.repository import versions_of
 from deploy.serving.snapshot import open_release
 from deploy.spec import RolloutPart, Spec, load_spec
@@ -28,7 +29,7 @@ from deploy.state import ledger_of
 from tests.support.docker_engine import engine_that_says
 from tests.support.peers.engines import OtherEngine, load, other_engine
 from tests.support.repository import savedmodel
-from tests.support.servers import engine_or_skip, server_image_or_skip
+from tests.support.servers import engine_or_skip, server_image_or_skip, until
 from tests.support.serving import spec_at
 from tests.support.tls import self_signed
 
@@ -383,6 +384,52 @@ def test_a_release_of_a_service_in_swarm(other: OtherEngine, spec: Spec, swarm: 
     finally:
         serving.down(service, volumes=True)
     assert not other.connect().client.services.list()
+
+
+def test_services_that_others_change(other: OtherEngine, image: str, home: Path, swarm: None, tmp_path: Path) -> None:
+    """Two services, released in waves; between two waves Swarm replaces a task; then somebody scales a service."""
+    for number in (1, 2, 3):
+        savedmodel(tmp_path / "models" / "m" / str(number))
+    (tmp_path / "serving.yaml").write_text(
+        "models: [{name: m, versions: [1], labels: {stable: 1}}]\n"
+        f"server: {{backend: swarm, host: 0.0.0.0, grpc_port: 0, rest_port: 0, image: '{image}', restart: always, "
+        f"docker: '{other.docker}', docker_tls: '{other.tls}', flags: {{tfs_loader: echo}}}}\n"
+        "servers: [{name: a}, {name: b}]\n"
+        "rollout: {canary: false, compare: false, soak: 0, hold: 0, patience: 60, waves: [1, 100%]}\n")
+    spec, client = load_spec(tmp_path / "serving.yaml"), other.connect().client
+    first, second = spec.servers
+
+    def served(one: Spec) -> list[int]:
+        return list(serving.status(one).models[0].served)
+
+    def service(one: Spec) -> Service:
+        (found,) = client.services.list(filters={"label": f"org.tfs-deploy.name={one.name}"})
+        return found
+
+    try:
+        assert not [r.error for r in fleet.everywhere(spec.servers, lambda one, _: serving.up(one)) if r.error]
+        waited = fleet.roll_out(spec, "m", 2, pause_before=["wave"])
+        assert waited.ended.outcome == "paused" and [served(one) for one in spec.servers] == [[1, 2], [1]]
+        before = find(first)
+        assert before is not None
+        old = before.instance()
+        service(first).force_update()
+        until(lambda: (now := find(first)) is not None and now.alive() and now.instance() != old, "another task runs")
+        assert fleet.go_on(spec, "m").ended.outcome == "done" and [served(one) for one in spec.servers] == [[2], [2]]
+        service(second).scale(2)
+        name = service(second).name
+        for refused_verb in (lambda: serving.up(second), lambda: rollout.roll_out(second, "m", 3)):
+            with pytest.raises(DeployError, match=f"somebody has scaled service {name} to 2 tasks"):
+                refused_verb()
+        assert f"scaled service {name} to 2 tasks" in " ".join(serving.status(second).problems)
+        service(second).scale(1)
+        until(lambda: serving.status(second).ready, "it is one again")
+        assert fleet.roll_out(spec, "m", 3).ended.outcome == "done"
+        assert [served(one) for one in spec.servers] == [[3], [3]]
+    finally:
+        for one in spec.servers:
+            serving.down(one, volumes=True)
+    assert not client.services.list()
 
 
 def test_swarm_where_there_is_none_or_on_one_address(other: OtherEngine, spec: Spec) -> None:

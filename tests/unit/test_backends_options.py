@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +18,12 @@ from deploy.backends.container_options import (
     container_user,
     docker_options,
     memory_bytes,
+    name_on_engine,
     restart_policy,
     unseen_source,
 )
 from deploy.backends.process import embedded_options
+from deploy.backends.swarm_server import service_name
 from deploy.types import Endpoint
 
 PLAIN = ContainerOptions("mnist", "tensorflow/serving:2.20.0", ("/usr/bin/tensorflow_model_server", "--port=8500"),
@@ -131,3 +134,10 @@ def test_the_embedded_server_is_this_python_with_our_own_flags(tmp_path: Path) -
     assert made.argv == (sys.executable, "-m", "deploy.modelserver", "--port=1", "--rest_api_port=2",
                          "--tfs_bind_address=127.0.0.1", "--tfs_drain_seconds=2.5", "--tfs_fail_on_taken_port=true")
     assert Path(made.environment["PYTHONPATH"].split(os.pathsep)[0], "deploy", "backends").is_dir()
+
+
+@pytest.mark.parametrize("name", ["prod", "prod.eu-1", "a_b..c", "x" * 80, "-.-"])
+def test_a_service_of_swarm_is_called_as_dns_has_it(name: str) -> None:
+    called = service_name(ContainerOptions(name, "i", None, "/state"))
+    assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", called) and len(called) <= 63
+    assert called.rpartition("-")[2] == name_on_engine(name, "/state").rpartition("-")[2]
