@@ -71,7 +71,7 @@ def check_protocols(client: Client) -> None:
                                endpoint=one.endpoint, hint=_PORTS, id="not-tensorflow-serving") from e
         except ClientError as e:
             e.message = e.message.removeprefix(f"status of {_NO_MODEL}: ")  # nobody has heard of it
-            if isinstance(e, BadReply) or "Failed parsing HTTP/2" in e.message:
+            if isinstance(e, BadReply):
                 raise BadReply(f"{one.endpoint} is no TensorFlow Serving: {e.message}", endpoint=one.endpoint,
                                hint=_PORTS, id="not-tensorflow-serving") from e
             raise

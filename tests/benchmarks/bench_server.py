@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks import load
+from tests.support.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 PEERS = Path(__file__).parent / "peers"
@@ -221,12 +222,6 @@ def environment_with(name: str, packages: list[str]) -> Path:
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=600)
         done.touch()
     return python
-
-
-def free_ports(count: int) -> list[int]:
-    from deploy.backends.ports import pick
-
-    return list(pick("127.0.0.1", {str(number): 0 for number in range(count)}).values())
 
 
 # -- measuring

@@ -50,6 +50,7 @@ from deploy.spec import BackendKind, KubernetesPart, ModelsPart, RemotePart, Res
 from deploy.types import Endpoint
 from tests.support.peers.engines import OtherEngine, load, other_engine
 from tests.support.peers.kubernetes import VERSION, kill_container, namespace
+from tests.support.ports import free_ports
 from tests.support.remote import LABELS_FLAG, elsewhere
 from tests.support.repository import savedmodel
 from tests.support.servers import (
@@ -59,7 +60,6 @@ from tests.support.servers import (
     container_options,
     engine_or_skip,
     fake_argv,
-    free_ports,
     image_or_skip,
     limited_files,
     taken_port,

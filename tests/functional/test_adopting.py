@@ -130,7 +130,7 @@ def test_wrong_addresses_are_told_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(Unreachable, match=r"^no connection to 127\.0\.0\.1:1: "):
         serving.adopt(RemotePart(grpc="127.0.0.1:1"), path)
     with elsewhere(tmp_path / "there") as there, elsewhere(tmp_path / "other", {"m": 2}) as other:
-        with pytest.raises(BadReply, match=f"127.0.0.1:{there.rest} is no TensorFlow Serving: .*http1.x server"):
+        with pytest.raises(Unreachable, match=f"127.0.0.1:{there.rest}: HTTP/1 answers there, .*give the gRPC port"):
             serving.adopt(RemotePart(grpc=f"127.0.0.1:{there.rest}"), path)
         with pytest.raises(BadReply, match="it doesn't speak HTTP"):
             serving.adopt(RemotePart(grpc=f"127.0.0.1:{there.grpc}", rest=f"http://127.0.0.1:{there.grpc}"), path)

@@ -13,7 +13,7 @@ from deploy.render import models_config
 from deploy.types import Latest, ServedModel, Specific, VersionPolicy
 from deploy.wire.flags import Options
 from deploy.wire.text import to_text
-from tests.support.servers import free_ports
+from tests.support.ports import free_ports
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from deploy.errors import LockHeld, ServerError
 from deploy.locks import locked
 from deploy.serving.start_record import remember_start
 from deploy.spec import Spec
+from tests.support.ports import free_ports
 from tests.support.repository import savedmodel
-from tests.support.servers import free_ports
 
 TEXT = """\
 name: mine   # as it is called

@@ -28,8 +28,9 @@ from deploy.serving.healthz import Cached, listen
 from deploy.serving.ready import Prober, ReadyAnswer, expected_from, golden_of, missing
 from deploy.state import Release
 from deploy.types import Endpoint, ServedModel, Serving, Specific, VersionState, VersionStatus
+from tests.support.ports import free_ports
 from tests.support.repository import savedmodel
-from tests.support.servers import free_ports, taken_port
+from tests.support.servers import taken_port
 from tests.support.serving import spec_at
 
 ONE, TWO = Serving(frozenset({1}), {"stable": 1}), Serving(frozenset({2}), {"stable": 2})

@@ -16,8 +16,9 @@ from deploy.repository import Repository, pull
 from deploy.repository.failures import Refused
 from deploy.repository.stores.addresses import open_store
 from deploy.types import ModelVersion
-from tests.support.peers import free_ports, program
+from tests.support.peers import program
 from tests.support.peers.sshd import SshServer, sshd
+from tests.support.ports import free_ports
 from tests.support.repository import savedmodel
 
 ONE = ModelVersion("m", 1)

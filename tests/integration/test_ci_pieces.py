@@ -18,8 +18,8 @@ import yaml
 from deploy import goldens
 from deploy.goldens import Golden
 from tests.support.checks import serves
+from tests.support.ports import free_ports
 from tests.support.savedmodel import graph, save
-from tests.support.servers import free_ports
 
 ROOT = Path(__file__).parents[2]
 ACTION = ROOT / ".github/actions/tfs"

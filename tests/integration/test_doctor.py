@@ -22,7 +22,8 @@ from deploy.serving.doctor import diagnosis
 from deploy.serving.doctor.diagnosis import Diagnosis, examine
 from deploy.spec import Spec
 from deploy.types import ServedModel, Specific
-from tests.support.servers import engine_or_skip, free_ports, server_image_or_skip, taken_port, until
+from tests.support.ports import free_ports
+from tests.support.servers import engine_or_skip, server_image_or_skip, taken_port, until
 from tests.support.serving import spec_at
 
 MODELS = "models: [{name: m, versions: [1], labels: {stable: 1}}]"

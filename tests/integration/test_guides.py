@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.servers import free_ports
+from tests.support.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 GUIDES = [*sorted((ROOT / "docs/tutorials").glob("*.md")), ROOT / "docs/moving.md", ROOT / "docs/security.md",

@@ -26,7 +26,8 @@ from deploy.waiting import Deadline, poll
 from deploy.wire import methods, tensors
 from deploy.wire import serving_pb2 as pb
 from deploy.wire.flags import Options
-from tests.support.modelserver import ROOT, Process, echoable, free_port, is_open, publish, server
+from tests.support.modelserver import ROOT, Process, echoable, is_open, publish, server
+from tests.support.ports import free_ports
 
 # -- on the engine
 
@@ -255,7 +256,7 @@ def test_the_only_thread_for_grpc_polls(tmp_path: Path) -> None:
 
 def test_of_a_rest_port_16_bits_count(tmp_path: Path) -> None:
     echoable(tmp_path / "m", 1)
-    port = free_port()
+    (port,) = free_ports(1)
     with server(tmp_path, "--tfs_loader=echo", "--model_name=m", f"--model_base_path={tmp_path}/m",
                 f"--rest_api_port={port + (1 << 16)}", wait=False) as running:
         running.wait_open(port)

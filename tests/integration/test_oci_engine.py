@@ -17,7 +17,8 @@ from deploy.repository.stores.oci.assembly import ImageReference
 from deploy.spec import load_spec
 from deploy.types import Endpoint, ModelVersion
 from tests.support.peers.registry import SECRET, USER, docker_config, docker_registry
-from tests.support.servers import engine_or_skip, free_ports, server_image_or_skip, until
+from tests.support.ports import free_ports
+from tests.support.servers import engine_or_skip, server_image_or_skip, until
 
 pytestmark = [pytest.mark.docker, pytest.mark.tensorflow]
 HALF = ModelVersion("half", 3)

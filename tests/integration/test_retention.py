@@ -19,8 +19,8 @@ from deploy.serving import RetentionRule, plan_prune, prune
 from deploy.spec import Spec, load_spec
 from deploy.state import Ledger
 from deploy.types import ModelVersion
+from tests.support.ports import free_ports
 from tests.support.repository import savedmodel
-from tests.support.servers import free_ports
 
 TEXT = """
 models:

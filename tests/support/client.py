@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,14 +14,7 @@ from deploy.render.configs import models_config
 from deploy.types import Endpoint, ModelRef, ServedModel
 from deploy.waiting import Deadline, poll
 from deploy.wire import text
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+from tests.support.ports import free_ports
 
 
 def lay_out(models: Path, root: Path, versions: Mapping[str, Mapping[int, str]]) -> None:

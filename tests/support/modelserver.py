@@ -18,6 +18,7 @@ import grpc
 from google.protobuf.message import Message
 
 from deploy.waiting import Deadline, poll
+from tests.support.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +27,7 @@ class Process:
     """A server process, its ports and what it printed."""
 
     def __init__(self, where: Path, *flags: str, rest: bool = True) -> None:
-        self.port, self.rest_port = free_port(), free_port()
+        self.port, self.rest_port = free_ports()
         ports = [f"--port={self.port}", *([f"--rest_api_port={self.rest_port}"] if rest else [])]
         self.log = where / "server.log"
         with self.log.open("wb") as log:
@@ -66,12 +67,6 @@ def server(where: Path, *flags: str, rest: bool = True, wait: bool = True) -> It
     finally:
         running.process.kill()
         running.process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def is_open(port: int) -> bool:

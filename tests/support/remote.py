@@ -13,8 +13,9 @@ from deploy.spec import RemotePart, Spec, parse
 from deploy.types import ServedModel, Specific, VersionPolicy
 from deploy.wire.text import to_text
 from tests.support.modelserver import ROOT, is_open
+from tests.support.ports import free_ports
 from tests.support.repository import savedmodel
-from tests.support.servers import free_ports, until
+from tests.support.servers import until
 
 LABELS_FLAG = "allow_version_labels_for_unavailable_models"
 

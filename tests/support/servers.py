@@ -17,7 +17,6 @@ import pytest
 from deploy.backends import images
 from deploy.backends.container_options import ContainerOptions
 from deploy.backends.engine import Engine, connect
-from deploy.backends.ports import pick
 from deploy.errors import BackendMissing, DeployError
 from deploy.render.configs import PROGRAM
 from deploy.spec import ServerPart, SmokePart, Spec
@@ -30,11 +29,6 @@ BASE_IMAGES = [*filter(None, map(os.environ.get, ("TFS_TEST_BASE_IMAGE", "TFS_TE
 STAND_IN = "tfs-deploy/test-stand-in:1"
 DOCKERFILE = f"ARG BASE_IMAGE\nFROM ${{BASE_IMAGE}}\nCOPY server {PROGRAM}\n"
 FORCED = os.environ.get("TFS_REQUIRE_DOCKER") == "1"
-
-
-def free_ports() -> tuple[int, int]:
-    ports = pick("127.0.0.1", {"gRPC": 0, "REST": 0})
-    return ports["gRPC"], ports["REST"]
 
 
 def fake_argv(grpc: int, rest: int, *flags: str) -> tuple[str, ...]:

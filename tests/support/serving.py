@@ -13,7 +13,7 @@ from deploy.client import Metadata, Prediction
 from deploy.errors import DeployError, Rejected
 from deploy.spec import ServerPart, Spec, parse
 from deploy.types import Contract, Endpoint, ModelRef, Signature, VersionState, VersionStatus
-from tests.support.servers import free_ports
+from tests.support.ports import free_ports
 
 AVAILABLE, LOADING, END, UNLOADING = (VersionState[n] for n in ("AVAILABLE", "LOADING", "END", "UNLOADING"))
 

@@ -22,7 +22,6 @@ from typing import NoReturn
 
 import pytest
 
-from deploy.backends.ports import pick
 from deploy.waiting import Deadline, poll
 
 FORCED = os.environ.get("TFS_REQUIRE_PEERS") == "1"
@@ -38,11 +37,6 @@ def absent(reason: str) -> NoReturn:
     if FORCED:
         pytest.fail(reason)
     pytest.skip(reason)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on."""
-    return list(pick("127.0.0.1", {str(number): 0 for number in range(count)}).values())
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from tests.support.peers import answers, free_ports, program, running
+from tests.support.peers import answers, program, running
+from tests.support.ports import free_ports
 
 USER, SECRET = "tester", "secret-of-the-tests"
 _HTPASSWD = "tester:$2b$05$abcdefghijklmnopqrstuu6o3dlyWnvEiDh3K/MBghWoid.93Z6L2\n"  # bcrypt of SECRET

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.peers import free_ports, program, running
+from tests.support.peers import program, running
+from tests.support.ports import free_ports
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import pytest
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from tests.support.peers import absent, answers, free_ports, program, running
+from tests.support.peers import absent, answers, program, running
+from tests.support.ports import free_ports
 
 BUCKET = "models"
 AZURE_ACCOUNT = "devstoreaccount1"
