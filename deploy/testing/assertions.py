@@ -21,12 +21,13 @@ from deploy.types import DEFAULT_SIGNATURE, Contract
 from deploy.wire.dtypes import Array, Arrays
 
 if TYPE_CHECKING:
+    from deploy.testing.echo import Running
     from deploy.testing.servers import ServerUnderTest
 
 _SHOWN = 6  # values of an output that a message lists
 
 
-def assert_predicts(server: Client | ServerUnderTest, model: str, inputs: Inputs,
+def assert_predicts(server: Client | ServerUnderTest | Running, model: str, inputs: Inputs,
                     outputs: Mapping[str, object], *, signature: str = DEFAULT_SIGNATURE, rtol: float = 1e-4,
                     atol: float = 1e-5) -> None:
     """Over each protocol that the server offers, `model` answers `inputs` with `outputs`.
@@ -50,7 +51,7 @@ def assert_predicts(server: Client | ServerUnderTest, model: str, inputs: Inputs
                 f"  the answer has {', '.join(map(repr, live)) or 'no outputs'}")))
 
 
-def assert_contract(server: Client | ServerUnderTest, model: str, expected: Contract | str | Path) -> None:
+def assert_contract(server: Client | ServerUnderTest | Running, model: str, expected: Contract | str | Path) -> None:
     """The live signatures of `model` are these, with names, dtypes and shapes, over each protocol that is offered.
 
     expected: a contract, or the directory of a version or SavedModel that has it. Raises AssertionError, ClientError,
@@ -85,7 +86,7 @@ def _directory(version: str | Path | Exported) -> Path:
     return version.path if isinstance(version, Exported) else Path(version)
 
 
-def _client(server: Client | ServerUnderTest) -> Client:
+def _client(server: Client | ServerUnderTest | Running) -> Client:
     return server if isinstance(server, Client) else server.client
 
 

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from deploy.errors import NotReady, StartFailed
 from deploy.modelserver.config import TENSORFLOW
@@ -22,6 +24,9 @@ from deploy.types import DEFAULT_SIGNATURE, All, Contract, Endpoint, VersionPoli
 from deploy.wire import config_pb2
 from deploy.wire.flags import Options
 from deploy.wire.model_config import select, set_served
+
+if TYPE_CHECKING:
+    from deploy.client import Client
 
 _UNTIL = 10.0  # seconds; loading takes none here
 _SETTLED = (VersionState.AVAILABLE, VersionState.END)
@@ -83,12 +88,23 @@ class _Memory:
 
 
 class Running:
-    """A server that runs. endpoint: where."""
+    """A server that runs. endpoint: where; client: of it, numpy arrays in and out, closed with the server."""
 
     def __init__(self, server: ModelServer, memory: _Memory) -> None:
         assert server.grpc is not None and server.rest is not None
         self._server, self._memory = server, memory
         self.endpoint = Endpoint("127.0.0.1", server.grpc.ports[0], server.rest.port)
+
+    @cached_property
+    def client(self) -> Client:
+        from deploy.client import connect  # noqa: PLC0415 -- many tests ask by a client of their own
+
+        return connect(self.endpoint)
+
+    def close(self) -> None:
+        """Let go of the client, if there is one."""
+        if "client" in self.__dict__:
+            self.client.close()
 
     def publish(self, model: str, version: int, what: Described = None) -> None:
         """A version appears in the model's base path; returns when it is loaded. Raises NotReady if it isn't."""
@@ -146,7 +162,11 @@ def serve(models: Mapping[str, Mapping[int, Described]], *, versions: VersionPol
             server.listen()
         except StatusError as error:
             raise StartFailed(str(error)) from error
-        yield Running(server, memory)
+        running = Running(server, memory)
+        try:
+            yield running
+        finally:
+            running.close()
     finally:
         server.stop()
 

@@ -28,6 +28,8 @@ def test_without_tensorflow(tfs_echo):
     server = tfs_echo({"half": {1: lambda inputs: {"y": inputs["x"] / 2}}})
     server.publish("half", 2, lambda inputs: {"y": inputs["x"] / 4})
     assert [s.version for s in server.statuses("half")] == [2, 1]
+    assert_predicts(server, "half/1", {"x": [2.0]}, {"y": [1.0]})
+    assert server.client.predict("half/2", {"x": [2.0]})["y"].tolist() == [0.5]
 
 
 @pytest.mark.tfs_backend("container")
