@@ -16,7 +16,7 @@ from deploy.spec import load_spec
 from tests.support.echo_fleet import echo_fleet
 from tests.support.fleet_model import fleet_of, release
 
-COUNTS = (10, 50, 100, 200)
+COUNTS = (25, 50, 100, 200)
 
 
 def measured(*argv: str) -> tuple[float, float, int]:
