@@ -150,3 +150,11 @@ def _policy(entry: config_pb2.ModelConfig) -> str:
     labels = ", ".join(f"{k} -> {v}" for k, v in sorted(entry.version_labels.items()))
     platform = "" if entry.model_platform == "tensorflow" else f", platform {entry.model_platform or 'missing'}"
     return f"{versions}{f' ({labels})' if labels else ''}{platform}"
+
+
+def others(drift: Iterable[Drift], *, unshared: bool) -> Iterator[str]:
+    """What to know where something else has changed a server. unshared: several may operate it, and see nothing of each
+    other."""
+    if unshared and any(d.kind != "release" for d in drift):
+        yield ("if another operator's tfs did that: what it does is seen here, and kept apart from what is done here, "
+               "if all specs name one place as rollout/lock")

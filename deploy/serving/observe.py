@@ -13,7 +13,7 @@ from deploy.errors import BackendMissing, DeployError, RepositoryError, ServerEr
 from deploy.readiness import Desired, Gap, Snapshot, closed_ports, gaps
 from deploy.repository import versions_of
 from deploy.serving import snapshot
-from deploy.serving.drift import Drift, Views, drifts, edits, read_config
+from deploy.serving.drift import Drift, Views, drifts, edits, others, read_config
 from deploy.serving.planning import CONFIG_LABEL
 from deploy.serving.ready import asked_version, golden_of
 from deploy.serving.resolving import as_known_good, elsewhere, resolved
@@ -156,13 +156,15 @@ def status(spec: Spec, *, connect: Connect = snapshot.connect) -> ServerStatus:
     spec's ledger can't."""
     server, gap = snapshot.find_or_gap(spec)
     site = _Site.of(spec, server)
+    unshared = spec.rollout.lock is None and not backends.preferred(spec).capabilities.starts
     facts: dict[str, Any] = {"name": spec.name, "running": None if gap and gap.seen == snapshot.UNKNOWN else False}
     facts = facts if server is None else server.describe()
     desired = [_desired(site, i) for i in range(len(spec.models))]
     if server is None or not facts["running"]:
         models = tuple(_model(site, i, d, []) for i, d in enumerate(desired))
         gap = gap or absent(spec, server, facts.get("returncode"))
-        return ServerStatus(facts, models, (gap,), drift=_drift(site, models), notes=site.notes)
+        drift = _drift(site, models)
+        return ServerStatus(facts, models, (gap,), drift=drift, notes=(*site.notes, *others(drift, unshared=unshared)))
     site.polls = _polls(server.argv)
     ports, listening = server.endpoint.ports, server.listening()
     closed = closed_ports(ports, listening)
@@ -173,9 +175,9 @@ def status(spec: Spec, *, connect: Connect = snapshot.connect) -> ServerStatus:
     ours = backends.backend_of(server).capabilities.starts
     if why := pending(server):
         closed.append(Gap("", why, "running", "pending"))
-    return ServerStatus(facts, models, tuple(closed),
-                        tuple(changes(spec, server.labels.get(CONFIG_LABEL)) if ours else ()), _drift(site, models),
-                        site.notes)
+    changed, drift = changes(spec, server.labels.get(CONFIG_LABEL)) if ours else (), _drift(site, models)
+    return ServerStatus(facts, models, tuple(closed), tuple(changed), drift,
+                        (*site.notes, *others(drift, unshared=unshared)))
 
 
 @dataclass(slots=True)

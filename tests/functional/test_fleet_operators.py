@@ -355,3 +355,21 @@ def test_a_registry_keeps_no_lock(tmp_path: Path) -> None:
     (tmp_path / "serving.yaml").write_text("models: [{name: m, versions: [1]}]\nrollout: {lock: 'oci://r.example/ops'}\n")
     with pytest.raises(SpecError, match="rollout/lock: a registry keeps no lock"):
         load_spec(tmp_path / "serving.yaml")
+
+
+def test_without_a_common_place_status_names_the_way_to_see_each_other(tmp_path: Path) -> None:
+    with elsewhere(tmp_path / "there") as there:
+        savedmodel(there.models / "m" / "2")
+        two = [there.spec(tmp_path / name, parts=f"state: {tmp_path}/{name}/state\n") for name in ("a", "b")]
+        here, other = (replace_repository(spec, there) for spec in two)
+        for spec in (here, other):
+            serving.up(spec)
+        assert not any("rollout/lock" in note for note in serving.status(other).notes)
+        rollout.roll_out(here, "m", 2)
+        status = serving.status(other)
+        assert status.drift and status.notes[-1].endswith("if all specs name one place as rollout/lock")
+
+
+def replace_repository(spec: Spec, there: Elsewhere) -> Spec:
+    spec.path.write_text(spec.path.read_text().replace("repository: models", f"repository: {there.models}"))
+    return load_spec(spec.path)
