@@ -1,4 +1,7 @@
 from . import certificates as certificates
+from . import drift as drift
+from . import resolving as resolving
+from . import start_stop as start_stop
 from . import taking_over as taking_over
 from .adopting import Adopted as Adopted
 from .adopting import Known as Known

@@ -19,7 +19,7 @@ from deploy.backends.kubernetes.server import KubernetesServer
 from deploy.cli.outcome import run
 from deploy.errors import BackendMissing, DeployError, ServerError, StartFailed
 from deploy.serving.doctor.diagnosis import diagnose
-from deploy.spec import KubernetesPart, ModelsPart, Resources, Spec
+from deploy.spec import KubernetesPart, ModelsPart, Resources, ServicePart, Spec
 from tests.support.peers.kubernetes import VERSION, Namespace, kubeconfig, namespace
 from tests.support.repository import savedmodel
 from tests.support.servers import engine_or_skip, image_or_skip, until
@@ -92,6 +92,11 @@ def bad_token(_: dict[str, Any], user: dict[str, Any]) -> None:
     user["token"] = "no-such-token"
 
 
+def no_login(_: dict[str, Any], user: dict[str, Any]) -> None:
+    user.clear()
+    user["exec"] = {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "no-such-login", "args": []}
+
+
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return Path(self_signed(tmp_path_factory.mktemp("elsewhere")).ca or "").read_bytes()
@@ -101,6 +106,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     (no_server, BackendMissing, "kubernetes-unreachable", "at https://127.0.0.1:1 doesn't answer: Connection refused"),
     (another_authority, BackendMissing, "kubernetes-tls", "can't prove who it is"),
     (bad_token, ServerError, "kubernetes-login", "doesn't know who is asking"),
+    (no_login, ServerError, "kubernetes-login", "doesn't know who is asking"),
 ])
 def test_a_cluster_that_cannot_be_asked(spec: Spec, place: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                         change: Any, error: type[DeployError], identity: str, sentence: str,
@@ -119,12 +125,16 @@ def test_a_cluster_that_cannot_be_asked(spec: Spec, place: Namespace, tmp_path: 
 
 
 def test_a_kubeconfig_that_is_none(spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BackendMissing, match="nowhere"):
+    with pytest.raises(BackendMissing, match=r"can't use the cluster of the kubeconfig: .* has no context nowhere"):
         serving.up(changed(spec, context="nowhere"))
     with monkeypatch.context() as patch:
         patch.setenv("KUBECONFIG", str(tmp_path / "no-such-file"))
         with pytest.raises(BackendMissing, match=r"no kubeconfig: .*no-such-file doesn't exist; name it in KUBECONFIG"):
             serving.up(spec)
+        patch.setenv("KUBECONFIG", str(tmp_path))
+        with pytest.raises(BackendMissing, match=r"is a directory; KUBECONFIG names the file in it"):
+            serving.up(spec)
+        patch.setenv("KUBECONFIG", str(tmp_path / "no-such-file"))
         (tmp_path / "no-such-file").write_text("{]")
         with pytest.raises(BackendMissing, match="kubeconfig .*can't be used"):
             serving.up(spec)
@@ -177,6 +187,15 @@ def test_a_quota_that_is_used_up(spec: Spec, image: str) -> None:
         with pytest.raises(StartFailed, match=r"the namespace's quota lets no more pods in.*exceeded quota: few"):
             serving.up(changed(spec, namespace=small.name))
         assert nothing_left(small)
+
+
+def test_what_a_pod_is_to_have_and_is_not_there(spec: Spec, place: Namespace) -> None:
+    with pytest.raises(StartFailed, match=r'serviceaccount "nobody" not found') as e:
+        serving.up(changed(spec, service_account="nobody"))
+    assert "make what it doesn't find" in e.value.hint
+    with pytest.raises(ServerError, match=r"provided port is not in the valid range.*; correct what it names"):
+        serving.up(changed(spec, service=ServicePart(type="NodePort", grpc_node_port=80)))
+    assert nothing_left(place)
 
 
 def test_a_gpu_that_no_node_has(spec: Spec, place: Namespace) -> None:
@@ -250,6 +269,8 @@ CASES: dict[str, tuple[Callable[[Spec, Namespace], Spec], str, str]] = {
     "no node is big enough": (no_room, "unschedulable", "Insufficient memory"),
     "no GPU": (no_gpu, "unschedulable", "Insufficient nvidia.com/gpu"),
     "no such directory": (no_directory, "volume-missing", "/no/such/models"),
+    "a claim that isn't there": (lambda spec, _: changed(spec, models=ModelsPart(pvc="none")), "unschedulable",
+                                 'persistentvolumeclaim "none" not found'),
     "a claim without a volume": (no_volume, "volume-pending", "PersistentVolumeClaim unbound is Pending"),
     "an image that isn't there": (lambda spec, _: changed(spec, image="tfs-deploy/nowhere:1"), "image-pull",
                                   "tfs-deploy/nowhere:1"),

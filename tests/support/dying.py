@@ -1,5 +1,5 @@
 """`python -m tests.support.dying SPEC MODEL VERSION N`: a release, of one server or several, by a process that is
-killed as soon as the N-th line of any ledger is on the disk."""
+killed as soon as the N-th line of any ledger is on the disk. VERSION 0: its pods are replaced instead."""
 
 from __future__ import annotations
 
@@ -32,4 +32,7 @@ def arm(number: int) -> None:
 if __name__ == "__main__":
     arm(int(sys.argv[4]))
     spec = load_spec(sys.argv[1])
+    if sys.argv[3] == "0":
+        rollout.replace_replicas(spec)
+        sys.exit()
     (fleet.roll_out if spec.servers else rollout.roll_out)(spec, sys.argv[2], int(sys.argv[3]))

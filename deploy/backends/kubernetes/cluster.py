@@ -281,6 +281,9 @@ def _load_file(configuration: Configuration, file: str | None, context: str | No
                              hint="name it in KUBECONFIG" + (here if "KUBERNETES_SERVICE_HOST" in os.environ else ""),
                              id="kubernetes-config")
     name = file or str(Path("~/.kube/config").expanduser())
+    if Path(name).is_dir():
+        raise BackendMissing(f"the kubeconfig {name} is a directory", hint="KUBECONFIG names the file in it",
+                             id="kubernetes-config")
     config.load_kube_config(name, context=context, client_configuration=configuration)
     contexts, current = config.list_kube_config_contexts(name)
     chosen = next((c for c in contexts if c["name"] == context), current)

@@ -18,11 +18,14 @@ _LOOPS = 2  # restarts from which on it won't get better by itself
 _MOUNT = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
 _OTHER_NODES = "no node has these labels: correct the selector, or label nodes"
 # What the scheduler says of nodes -> what to do; the first that fits
-_REMEDIES = {"insufficient nvidia.com/gpu": "ask for fewer GPUs (server/resources/gpus), or free some",
+_REMEDIES = {"persistentvolumeclaim \"": "make that PersistentVolumeClaim, or name another in "
+             "server/kubernetes/models/pvc",
+             "insufficient nvidia.com/gpu": "ask for fewer GPUs (server/resources/gpus), or free some",
              "insufficient": "ask for less (server/resources), or add nodes",
              "persistentvolumeclaim": "bind the claim: a PersistentVolume that fits, or a storage class",
              "taint": "tolerate the nodes' taint, or use other nodes",
              "affinity": _OTHER_NODES, "selector": _OTHER_NODES}
+_NO_CLASS = "storageclass.storage.k8s.io"  # begins what is said of one that isn't there
 _LONGEST = 300  # characters of what the cluster says
 
 
@@ -65,9 +68,12 @@ def _refused(workload: Workload) -> Iterator[Fault]:
                     "ask for less (server/resources, server/kubernetes/replicas), or have the quota raised", text,
                     weight=95, final=True)
     elif text:
-        yield Fault("pod-refused", f"the cluster refuses to make pods of {workload.name}: {text}",
-                    "a policy of the cluster or namespace forbids them: ask who runs it, or change what the message "
-                    "names in server/kubernetes", text, weight=95, final=True)
+        fix = ("make what it doesn't find, or name another in server/kubernetes"
+               if "not found" in text or "was found" in text else
+               "a policy of the cluster or namespace forbids them: ask who runs it, or change what the message names "
+               "in server/kubernetes")
+        yield Fault("pod-refused", f"the cluster refuses to make pods of {workload.name}: {text}", fix, text,
+                    weight=95, final=True)
 
 
 def _claims(claims: Sequence[Object], events: Sequence[Event]) -> Iterator[Fault]:
@@ -76,9 +82,11 @@ def _claims(claims: Sequence[Object], events: Sequence[Event]) -> Iterator[Fault
         if phase == "Bound":
             continue
         said = next((e.message for e in reversed(events) if e.name == name), "")
+        fix = ("let the claim name a storage class that there is: kubectl get storageclass" if _NO_CLASS in said else
+               "give it a volume: a storage class with a provisioner, or a PersistentVolume that fits; see: kubectl "
+               f"describe pvc {name}")
         yield Fault("volume-pending", f"the PersistentVolumeClaim {name} is {phase or 'not bound'}, and pods wait for "
-                    f"it{f': {_short(said)}' if said else ''}", "give it a volume: a storage class with a provisioner, "
-                    f"or a PersistentVolume that fits; see: kubectl describe pvc {name}", said, weight=92)
+                    f"it{f': {_short(said)}' if said else ''}", fix, said, weight=94)
 
 
 def _pod(pod: Pod, events: Sequence[Event], limit: str) -> Iterator[Fault]:
@@ -155,7 +163,7 @@ def _probes(pod: Pod, events: Sequence[Event]) -> Iterator[Fault]:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = " ".join(text.split()).rstrip(".")
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
 
 

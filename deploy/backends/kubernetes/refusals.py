@@ -13,11 +13,14 @@ from deploy.errors import BackendMissing, DeployError, ServerError
 
 _FORBIDDEN = re.compile(r'User "(?P<user>[^"]*)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]*)" in API group '
                         r'"(?P<group>[^"]*)"(?: in the namespace "(?P<namespace>[^"]*)")?')
+_NOBODY = 'User "system:anonymous"'  # no login, or a login program of the kubeconfig that failed
 _MANAGER = re.compile(r'conflicts? with "([^"]*)"')
 _NAMESPACE = re.compile(r'namespaces "([^"]*)" not found')
 # API group -> who brings it, and which part of server/kubernetes needs it
 _BRINGS = {"keda.sh": ("KEDA", "keda"), "monitoring.coreos.com": ("the Prometheus operator", "service_monitor"),
            "serving.kserve.io": ("KServe", "kind")}
+# What the client says of a kubeconfig that names what isn't in it
+_ABSENT = re.compile(r"Expected object with name (?P<name>\S+) in (?P<file>.*)/(?P<kind>context|cluster|user)s list")
 _REACH = "is the cluster up, and its address in the kubeconfig (server/kubernetes/context) right?"
 
 
@@ -26,7 +29,7 @@ def refusal(doing: str, status: int, body: bytes, where: str) -> DeployError:
     told = _told(body)
     message = str(told.get("message") or body[:200].decode(errors="replace") or f"HTTP status {status}")
     details = {"status": status, "reason": told.get("reason", ""), "cluster": where}
-    if status == 401:
+    if status == 401 or (status == 403 and _NOBODY in message):
         return ServerError(f"can't {doing}: the cluster at {where} doesn't know who is asking", id="kubernetes-login",
                            hint="log in again, or take another context (server/kubernetes/context)", details=details)
     if namespace := _NAMESPACE.search(message):
@@ -41,7 +44,8 @@ def refusal(doing: str, status: int, body: bytes, where: str) -> DeployError:
         return forbidden(doing, message, details)
     if status == 409 and told.get("reason") == "Conflict" and _MANAGER.search(message):
         return conflict(doing, message, told, details)
-    return ServerError(f"can't {doing}: the cluster at {where} says: {message}", id="kubernetes-refused",
+    hint = "correct what it names in server/kubernetes, or in what fills it" if doing.startswith("apply ") else ""
+    return ServerError(f"can't {doing}: the cluster at {where} says: {message}", id="kubernetes-refused", hint=hint,
                        details=details)
 
 
@@ -105,7 +109,9 @@ def translated(doing: str, where: str) -> Iterator[None]:
     try:
         yield
     except ConfigException as e:
-        raise BackendMissing(f"can't {doing}: the kubeconfig can't be used: {e}", id="kubernetes-config",
+        absent = _ABSENT.search(str(e))
+        why = f"{absent['file']} has no {absent['kind']} {absent['name']}" if absent else f"it can't be used: {e}"
+        raise BackendMissing(f"can't {doing} of the kubeconfig: {why}", id="kubernetes-config",
                              hint="see `kubectl config get-contexts`; KUBECONFIG names the file, "
                                   "server/kubernetes/context the context") from e
     except websocket.WebSocketBadStatusException as e:
