@@ -298,7 +298,7 @@ def test_two_operators(four: Spec) -> None:
         fleet.roll_out(four, "m", 2)
 
 
-@pytest.mark.parametrize("where", ["memory:operators", "shared"])
+@pytest.mark.parametrize("where", ["memory:releases", "shared"])
 def test_the_lock_and_the_ledger_are_where_all_operators_see_them(four: Spec, where: str) -> None:
     """The second operator has the spec, and nothing of the first one's state directory for all servers."""
     text = four.path.read_text().replace("patience: 1", f"patience: 1, lock: '{where}'")
