@@ -6,6 +6,7 @@ was published with, and is seen by no server before every byte of it is as the m
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import threading
@@ -15,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import cast
 
 from deploy import files
 from deploy.errors import DigestMismatch, Malformed, RepositoryError, VersionExists, VersionNotFound
@@ -239,16 +241,17 @@ class _Work:
 
     def fetch(self, name: str, path: Path, size: int) -> FileRecord:
         """Write one object to a new file, durably. Stops one piece after `size` bytes: nobody fills the disk."""
-        digest, count = hasher(self._algorithm), 0
-        with self.store.open(name) as source, path.open("xb", buffering=0) as file:
-            while count <= size and not self.stop.is_set() and (piece := source.read(_PIECE)):
-                view = memoryview(piece)
+        digest, count, buffer = hasher(self._algorithm), 0, memoryview(bytearray(min(_PIECE, size + 1)))
+        with self.store.open(name) as opened, path.open("xb", buffering=0) as file:
+            source = cast(io.BufferedIOBase, opened)
+            while count <= size and not self.stop.is_set() and (got := source.readinto(buffer)):
+                view = buffer[:got]
                 digest.update(view)
                 while view:
                     view = view[file.write(view):]
-                count += len(piece)
+                count += got
                 with self._lock:
-                    self.done += len(piece)
+                    self.done += got
             os.fchmod(file.fileno(), copying.FILE_MODE)
             os.fsync(file.fileno())
         return FileRecord(count, digest.hexdigest())

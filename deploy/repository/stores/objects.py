@@ -56,12 +56,12 @@ class ObjectStore(RemoteStore):
             about, first = self._begin(name)
         tag = about["e_tag"]
 
-        def fetch(start: int, end: int) -> bytes:
+        def fetch(start: int, end: int) -> memoryview:
             with self._told("get", name):
                 options: obstore.GetOptions = {"range": (start, end)}
                 if tag:
                     options["if_match"] = tag
-                return bytes(obstore.get(self._store, name, options=options).bytes())
+                return memoryview(obstore.get(self._store, name, options=options).bytes())  # not copied
 
         return open_ranged(about["size"], fetch, first)
 

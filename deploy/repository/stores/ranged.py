@@ -9,7 +9,7 @@ from typing import BinaryIO, cast
 FIRST = 256 << 10  # bytes of the first request; those that follow it in order are twice as big each, up to LARGEST
 LARGEST = 4 << 20
 
-Fetch = Callable[[int, int], bytes]  # from, to (exclusive); within the object
+Fetch = Callable[[int, int], "bytes | memoryview"]  # from, to (exclusive); within the object
 
 
 def open_ranged(size: int, fetch: Fetch, first: bytes = b"") -> BinaryIO:
@@ -24,7 +24,8 @@ class _Ranged(io.RawIOBase):
 
     def __init__(self, size: int, fetch: Fetch, first: bytes) -> None:
         self._size, self._fetch, self._position = size, fetch, 0
-        self._piece, self._start, self._ask = first, 0, FIRST
+        self._piece: bytes | memoryview = first
+        self._start, self._ask = 0, FIRST
 
     def readable(self) -> bool:
         return True
