@@ -15,8 +15,9 @@ import socket
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,13 +62,7 @@ class Owner:
     @classmethod
     def here(cls, why: str = "") -> Owner:
         """This process, from now on."""
-        try:
-            user = getpass.getuser()
-        except (KeyError, OSError):  # a uid without a name, in a container
-            user = f"uid {os.getuid()}"
-        host, pid = socket.gethostname(), os.getpid()
-        return cls(f"{user}@{host} (process {pid})", host, pid, psutil.Process().create_time(),
-                   datetime.now(timezone.utc).isoformat(timespec="seconds"), why, this_machine())
+        return replace(_process(os.getpid()), since=datetime.now(timezone.utc).isoformat(timespec="seconds"), why=why)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Owner:
@@ -98,6 +93,17 @@ class Owner:
             return same_process(process, self.created) and process.status() != psutil.STATUS_ZOMBIE
         except (psutil.Error, ValueError):
             return False
+
+
+@lru_cache(1)
+def _process(pid: int) -> Owner:
+    """This process, which is asked for in each line of a ledger. pid: its own; another one after a fork."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a uid without a name, in a container
+        user = f"uid {os.getuid()}"
+    host = socket.gethostname()
+    return Owner(f"{user}@{host} (process {pid})", host, pid, psutil.Process(pid).create_time(), machine=this_machine())
 
 
 def this_machine() -> str:

@@ -19,8 +19,8 @@ T = TypeVar("T")
 
 LOOKING, CHANGING = 32, 8  # servers at a time: they are only asked; they start, stop or change
 _LOOK = 0.5  # seconds between two looks for a Ctrl-C that Python has dropped
-_FIRST = 2  # threads; half as many more each time that these leave the processor idle: else more only hinder each other
-_GROW, _IDLE = 0.05, 0.5  # seconds between two looks whether they do; the share of one processor below which they do
+_FIRST = 3  # threads; half as many more each time that these leave the processor idle: else more only hinder each other
+_GROW, _IDLE = 0.05, 0.6  # seconds between two looks whether they do; the share of one processor below which they do
 
 
 @dataclass(frozen=True, slots=True)

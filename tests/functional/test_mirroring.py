@@ -193,10 +193,10 @@ class Slow(MemoryStore):
         store = self
 
         class Waiting(io.BytesIO):
-            def read(self, size: int | None = -1) -> bytes:
+            def readinto(self, buffer: Any) -> int:
                 store.reading.set()
                 store.go.wait(30)
-                return super().read(size)
+                return super().readinto(buffer)
 
         return Waiting(file.read())
 
