@@ -32,6 +32,7 @@ from deploy.waiting import Deadline
 
 _PAUSE = 0.5  # seconds between two looks
 _TAIL = 20  # lines of a log as evidence
+_ENDING = 60.0  # seconds that a node may need beside that, to be done with a pod that never started
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ class ReplacementDriver:
 
     @property
     def _patience(self) -> float:
-        return self._spec.server.start_timeout + self._spec.server.drain
+        return self._spec.server.start_timeout + self._spec.server.drain + (_ENDING if self._record.undoing else 0)
 
     def _take(self, step: ReplacementStep, there: Generations) -> None:
         if isinstance(step, GoBack):

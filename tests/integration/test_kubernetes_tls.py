@@ -97,7 +97,8 @@ def test_everything_talks_to_it_from_everywhere_and_a_certificate_is_exchanged(
     assert serving.status(spec).ready and serving.up(spec).already and shown(spec) == {beside(spec)}
     found = serving.find(spec)
     assert found is not None and str(tmp_path) not in str(found.labels)  # another operator has the files elsewhere
-    with client.connect(found.endpoint.grpc_target, attempts=1) as clear, pytest.raises(Unreachable, match="want TLS"):
+    with (client.connect(found.endpoint.grpc_target, attempts=1) as clear,
+          pytest.raises(Unreachable, match="it speaks TLS")):
         clear.status("m")
     inside(spec, place, name)
 

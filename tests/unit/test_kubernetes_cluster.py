@@ -12,7 +12,7 @@ from deploy.backends.kubernetes import cluster
 from deploy.backends.kubernetes.cluster import connect
 from deploy.backends.kubernetes.pods import Pod
 from deploy.backends.kubernetes.site import Site
-from deploy.errors import BackendMissing
+from deploy.errors import BackendMissing, ServerError
 from deploy.spec import KubernetesPart
 
 
@@ -66,3 +66,23 @@ def test_who_waits_for_pods_lists_events_only_if_one_cannot_come(state: Any, ask
     site = Site(cast("cluster.Cluster", there), "half", "half-config", {}, {})
     fault = site.final_fault(None, [Pod("half-1", "u1", **state)])
     assert bool(fault) == asked and bool(there.kinds) == asked
+
+
+class Shrinking(Asked):
+    """A cluster whose kinds of other projects are removed after it was asked which it has."""
+
+    def knows(self, _: tuple[str, str]) -> bool:
+        return True
+
+    def list(self, kind: tuple[str, str], labels: object = None) -> list[cluster.Object]:
+        super().list(kind, labels)
+        if "." in kind[0] and not kind[0].startswith(("apps/", "rbac", "networking.k8s.io")):
+            raise ServerError("can't list: 404 page not found", details={"status": 404})
+        return [{"metadata": {"name": kind[1]}}]
+
+
+def test_a_kind_that_goes_meanwhile_has_no_objects() -> None:
+    there = Shrinking()
+    found = [one["kind"] for one in Site(cast("cluster.Cluster", there), "half", "half-config", {}, {}).objects()]
+    assert {"Deployment", "ConfigMap", "Service"} <= set(found) and "ScaledObject" not in found
+    assert "ScaledObject" in there.kinds

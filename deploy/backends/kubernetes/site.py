@@ -151,6 +151,8 @@ class Site:
             try:
                 found = self.cluster.list(kind, self.ours)
             except ServerError as e:
+                if e.details.get("status") == 404 and e.id != "kubernetes-namespace":  # its definition went meanwhile
+                    continue
                 if e.id == "kubernetes-forbidden" and kind not in (*WORKLOADS, ("v1", "Service"), ("v1", "ConfigMap")):
                     continue
                 raise
