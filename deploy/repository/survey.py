@@ -16,7 +16,9 @@ from deploy.errors import IncompleteVersion, RepositoryError
 from deploy.repository import naming
 
 _MOST_LINKED = 10_000  # links in linked directories multiply
-_SETTLED = 60_000_000_000  # ns
+# ns. Times have ticks, and pages that a program has mapped are marked as changed once until they are written to the disk,
+# after half a minute: who changes them again meanwhile changes no time.
+_SETTLED = 60_000_000_000
 _COPIES = 8  # of the bytes in a version, by links: caches of downloads have one
 
 
@@ -29,12 +31,7 @@ class SourceFile:
     size: int
     changed: int  # mtime in ns
     touched: int  # ctime in ns: a change that restores the mtime shows here
-
-    @property
-    def fresh(self) -> bool:
-        """Whether it was touched so lately that another change may leave no trace: times have ticks, and pages that a
-        program has mapped are marked once until they are written to the disk, after half a minute."""
-        return time.time_ns() - max(self.changed, self.touched) < _SETTLED
+    fresh: bool  # touched so lately, when it was surveyed, that another change may leave no trace; see _SETTLED
 
 
 @dataclass(slots=True)
@@ -104,8 +101,9 @@ def _walk(contents: Survey, directory: str, prefix: str, parents: tuple[str, ...
         budget.spend(entry.path, status, len(parents), linked=path != f"{contents.root}/{name}")
         if stat.S_ISREG(status.st_mode):
             if name != naming.MANIFEST_FILE:
-                contents.files.append(SourceFile(name, path, status.st_size, status.st_mtime_ns,
-                                                 status.st_ctime_ns))
+                contents.files.append(SourceFile(
+                    name, path, status.st_size, status.st_mtime_ns, status.st_ctime_ns,
+                    time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _SETTLED))
         elif not stat.S_ISDIR(status.st_mode):
             raise RepositoryError(f"{entry.path} is neither a file nor a directory",
                                   hint="a version holds regular files only; remove it", id="not-a-model-file")

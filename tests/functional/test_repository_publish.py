@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import threading
+import time
 from pathlib import Path
 from unittest import mock
 
@@ -15,6 +16,7 @@ import pytest
 from deploy import __version__, repository
 from deploy.errors import IncompleteVersion, RepositoryError, SpecError, VersionExists
 from deploy.repository import Repository, copying
+from deploy.repository.survey import survey
 from deploy.types import ModelVersion
 from tests.support.repository import listing, savedmodel
 
@@ -194,6 +196,14 @@ def test_a_source_that_changes_meanwhile_is_refused(repo: Repository, source: Pa
         repo.publish(source, "m", progress=grow)
     assert grown
     assert not (repo.root / "m").exists()
+
+
+def test_how_lately_a_file_was_touched_is_judged_when_it_is_surveyed(source: Path, monkeypatch: pytest.MonkeyPatch
+                                                                     ) -> None:
+    """Sending it may take longer than its times need to tell of each change."""
+    lately, now = survey(source).files, time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now + 120 * 10**9)
+    assert all(file.fresh for file in lately) and not any(file.fresh for file in survey(source).files)
 
 
 def test_without_copying_in_the_kernel(repo: Repository, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
