@@ -109,10 +109,14 @@ def _process(pid: int) -> Owner:
 def this_machine() -> str:
     """Where process numbers mean the same processes as here: one start of one kernel, one space of process numbers."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').stat().st_ino}"
+        return f"{boot_id()} {Path('/proc/self/ns/pid').stat().st_ino}"
     except OSError:  # another system than Linux: the name, and an address of its network card
         return f"{socket.gethostname()}/{uuid.getnode():x} 0"
+
+
+def boot_id() -> str:
+    """Names this start of this kernel, which containers share. Raises OSError on another system than Linux."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def _boot(machine: str) -> str:

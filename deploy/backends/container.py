@@ -120,11 +120,12 @@ class ContainerBackend:
         labels = {NAME_LABEL: spec.name, **({} if spec.rollout.lock else {STATE_LABEL: str(spec.state_dir)})}
         if self._connect is None and docker_host.knows_none(labels, spec.server.docker):
             return None  # without the SDK, which takes longer to load
-        server = self._found(spec, self.engine(spec))
+        engine = self.engine(spec)
+        server = self._found(spec, engine)
         if server is not None:
             backends.container_files.remember(spec, server.by_volumes)
         elif spec.rollout.lock and (state := backends.container_server.started_from(
-                self.engine(spec), spec.name, str(spec.state_dir))):
+                engine, spec.name, str(spec.state_dir))):
             raise ServerError(f"{spec.name} was started on that Docker engine from {state}, which isn't this state "
                               f"directory, {spec.state_dir}: who shares a lock shares its servers", id="other-state",
                               hint="run tfs from there, or give all operators' specs one path as `state`, and "

@@ -235,7 +235,9 @@ def _copy(file: SourceFile, target: Path, pipeline: Pipeline) -> FileDigest:
             pipeline.advance(digest, start, end)
             if end % FLUSH == 0:
                 pipeline.flush(fd, end - FLUSH, end)
-        _check_unchanged(file, os.fstat(source))
+        now = os.fstat(source)
+        if (now.st_size, now.st_mtime_ns) != (file.size, file.changed):
+            raise _changed(file)
     finally:
         os.close(source)
     pipeline.finish(fd)
@@ -262,11 +264,6 @@ def _kernel_copy(source: int, target: int, offset: int, count: int) -> int:
         if error.errno in _NO_KERNEL_COPY:
             return 0
         raise
-
-
-def _check_unchanged(file: SourceFile, now: os.stat_result) -> None:
-    if not stat.S_ISREG(now.st_mode) or (now.st_size, now.st_mtime_ns) != (file.size, file.changed):
-        raise _changed(file)
 
 
 def _changed(file: SourceFile) -> RepositoryError:

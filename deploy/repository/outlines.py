@@ -6,6 +6,7 @@ run from such a directory.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from deploy import files
 from deploy.errors import DigestMismatch, RepositoryError
 from deploy.repository import manifest, naming
+from deploy.repository.copying import FileDigest
 from deploy.repository.failures import readable
 from deploy.repository.stores import Item, Store
 
@@ -48,10 +50,9 @@ def _check(store: Store, name: str, directory: Path, fetched: Iterable[str]) -> 
     if found is None:
         return
     for file in sorted(found.files.keys() & set(fetched)):
-        digest = manifest.hasher(found.algorithm)
         with (directory / file).open("rb") as source:
-            while piece := source.read(_PIECE):
-                digest.update(piece)
+            digest = FileDigest(source.fileno(), found.algorithm)
+            digest.advance(os.fstat(source.fileno()).st_size)
         if (seen := digest.hexdigest()) != found.files[file].digest:
             raise DigestMismatch(f"{name} in {store} isn't what its manifest says: {file}: "
                                  f"{found.files[file].digest[:16]} expected, {seen[:16]} seen",

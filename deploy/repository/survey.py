@@ -16,8 +16,8 @@ from deploy.errors import IncompleteVersion, RepositoryError
 from deploy.repository import naming
 
 _MOST_LINKED = 10_000  # links in linked directories multiply
-# ns. Times have ticks, and pages that a program has mapped are marked as changed once until they are written to the disk,
-# after half a minute: who changes them again meanwhile changes no time.
+# ns. Times have ticks, and pages that a program has mapped are marked as changed once until they are written to the
+# disk, after half a minute: who changes them again meanwhile changes no time.
 _SETTLED = 60_000_000_000
 _COPIES = 8  # of the bytes in a version, by links: caches of downloads have one
 

@@ -217,8 +217,7 @@ def _resolved(client: Client, name: str, labels: Iterable[str], versions: frozen
     """Over every protocol the same. Raises SpecError if they are two servers."""
     resolved = {}
     for label in sorted(labels):
-        there, *others = (_version_of(one, ModelRef(name, label=label)) for one in
-                          _protocols(client))
+        there, *others = (_version_of(one, ModelRef(name, label=label)) for one in _protocols(client))
         if any(here != there for here in others):
             said = [f"version {version}" if version else "nothing" for version in (there, *others)]
             raise _two_servers(client, f"{name}'s label {label} is {said[0]} there, and {said[-1]} here")

@@ -157,8 +157,8 @@ def status(spec: Spec, *, connect: Connect = snapshot.connect) -> ServerStatus:
     server, gap = snapshot.find_or_gap(spec)
     site = _Site.of(spec, server)
     unshared = spec.rollout.lock is None and not backends.preferred(spec).capabilities.starts
-    facts: dict[str, Any] = {"name": spec.name, "running": None if gap and gap.seen == snapshot.UNKNOWN else False}
-    facts = facts if server is None else server.describe()
+    running = None if gap and gap.seen == snapshot.UNKNOWN else False
+    facts: dict[str, Any] = {"name": spec.name, "running": running} if server is None else server.describe()
     desired = [_desired(site, i) for i in range(len(spec.models))]
     if server is None or not facts["running"]:
         models = tuple(_model(site, i, d, []) for i, d in enumerate(desired))

@@ -60,16 +60,14 @@ class ConfigMapStore:
 
     def differs(self, secrets: Mapping[str, str]) -> bool:
         """Whether the Secret holds other texts than these."""
-        there = self._secrets() if secrets else {}
-        return any(there.get(name) != text for name, text in secrets.items())
+        return bool(secrets) and not secrets.items() <= self._secrets().items()
 
     def exchange(self, secrets: Mapping[str, str]) -> None:
         """Write these; what they replace is kept for `put_back`, until `settle`. May be called again."""
         there = self._secrets()
-        if before := {name + _BEFORE: there[name] for name, text in secrets.items() if there.get(name, text) != text}:
+        before = {name + _BEFORE: there[name] for name, text in secrets.items() if there.get(name, text) != text}
+        if not secrets.items() <= there.items():
             self._write_secrets({**there, **before, **secrets})
-        elif self.differs(secrets):
-            self._write_secrets({**there, **secrets})
 
     def put_back(self) -> None:
         """What `exchange` has replaced."""

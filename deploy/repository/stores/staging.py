@@ -63,7 +63,7 @@ class StageDirectory:
 def kernel() -> str:
     """Which kernel runs this process: locks and dead processes are seen within one kernel."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return locks.boot_id()
     except OSError:
         return socket.gethostname()
 

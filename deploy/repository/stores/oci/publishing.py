@@ -97,9 +97,10 @@ class _OciStage(ClaimedStage):
     def send(self, number: int, source: Survey, written: Manifest) -> Published:
         try:
             data = push(self._remote, written, source, self._store.types, self._progress)
-        finally:  # the registry has refused bytes that were changed in between
-            for file in source.files:
-                copying.check_unchanged(file, written.files[file.name], written.algorithm)
+        except (OSError, RepositoryError):  # perhaps since the registry got other bytes than were digested
+            _check_source(source, written)
+            raise
+        _check_source(source, written)
         self._tag(number, data)
         with suppress(OSError, RepositoryError):  # the version is there, whatever becomes of its claim
             claims.forget(self._remote, self._claims.pop(number))
@@ -120,6 +121,11 @@ class _OciStage(ClaimedStage):
             raise RepositoryError(f"{self._remote}:{number} is {seen} now, and was pushed as {own}",
                                   hint="something that doesn't claim its numbers pushes there, too: publish again",
                                   details={"expected": own, "seen": seen})
+
+
+def _check_source(source: Survey, written: Manifest) -> None:
+    for file in source.files:
+        copying.check_unchanged(file, written.files[file.name], written.algorithm)
 
 
 def push(remote: Remote, manifest: Manifest, source: Survey, types: image.MediaTypes,
