@@ -109,8 +109,8 @@ class Volume:
         if not self.exists():
             return None
         with translated(f"look at volume {self.name}", self.engine.where):
-            holders = self.engine.client.containers.list(all=True, filters={"volume": self.name}, ignore_removed=True)
-        for container in holders:  # the server, running or not, does as well as a container of our own
+            holders = self.engine.client.containers.list(filters={"volume": self.name}, ignore_removed=True)
+        for container in holders:  # a server that runs does as well as a container of our own
             if PURPOSE_LABEL in container.labels:
                 continue  # a holder may go while it is read from
             for mount in container.attrs.get("Mounts") or ():
@@ -171,8 +171,19 @@ def _holder_options(volume: Volume, image: str, purpose: str) -> dict[str, Any]:
         "mounts": [{"Type": "volume", "Source": volume.name, "Target": AT, "VolumeOptions": {"NoCopy": True}}]}
 
 
-class _Gone(Exception):
-    """The container that was to be read from."""
+class _Gone(ServerError):
+    """Somebody removes the container that is read from."""
+
+
+def _goes(container: Container) -> bool:
+    """Whether somebody is removing it, or has: its file system goes first, so what isn't there proves nothing."""
+    import docker.errors
+
+    try:
+        container.reload()
+    except docker.errors.NotFound:
+        return True
+    return str(container.attrs["State"].get("Status")) in ("removing", "dead")
 
 
 def read(container: Container, path: str, engine: Engine) -> bytes | None:
@@ -184,10 +195,13 @@ def read(container: Container, path: str, engine: Engine) -> bytes | None:
             try:
                 stream, _ = container.get_archive(path)
                 data = b"".join(stream)
-            except docker.errors.NotFound as e:
-                if "No such container" in str(e.explanation):
-                    raise _Gone from e
-                return None
+            except docker.errors.APIError as e:
+                if _goes(container):
+                    raise _Gone(f"container {container.name} was removed while {path} was read from it",
+                                id="volume-unusable", hint="run it again") from e
+                if isinstance(e, docker.errors.NotFound):
+                    return None
+                raise
             except OSError:  # it became another one meanwhile, of another length
                 if attempt == _TRIES - 1:
                     raise

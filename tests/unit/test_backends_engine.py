@@ -18,6 +18,7 @@ import urllib3.exceptions
 from deploy.backends.container_options import Host
 from deploy.backends.engine import Engine, _name_and_tag
 from deploy.backends.engine_errors import translated
+from deploy.backends.volumes import Volume, tar_of
 from deploy.errors import BackendMissing, ServerError
 
 
@@ -211,3 +212,44 @@ def test_the_engines_machine() -> None:
     info = {"MemTotal": 100, "MemoryLimit": True, "PidsLimit": True, "LoggingDriver": "journald"}
     assert images_of({}, info).host() == Host(100, True, "journald")
     assert images_of({}, {**info, "MemoryLimit": False, "PidsLimit": False}).host() == Host(0, False, "journald")
+
+
+class ContainerThatGoes:
+    """As an engine answers for one that it removes: its files are gone, and it is still listed."""
+
+    name, labels, attrs = "old", {}, {"Mounts": [{"Name": "config", "Destination": "/c"}]}
+
+    def __init__(self, answer: docker.errors.APIError, then: str | None) -> None:
+        self.answer, self.then = answer, then
+
+    def get_archive(self, path: str) -> None:
+        raise self.answer
+
+    def reload(self) -> None:
+        if self.then is None:
+            raise docker.errors.NotFound("404", explanation="No such container: old")
+        self.attrs = {**self.attrs, "State": {"Status": self.then}}
+
+
+class Volumes:
+    """An engine's: one volume, the container that somebody else has it in, and one of ours that holds the file."""
+
+    def __init__(self, other: ContainerThatGoes) -> None:
+        ours = SimpleNamespace(name="ours", labels={}, get_archive=lambda _: ([tar_of({"models.config": b"new"})], {}),
+                               remove=lambda force: None)
+        self.containers = SimpleNamespace(list=lambda **_: [other], create=lambda **_: ours)
+        self.volumes = SimpleNamespace(get=lambda _: SimpleNamespace(attrs={"Labels": {}}))
+        self.images = SimpleNamespace(get=lambda _: SimpleNamespace(attrs={"Id": "sha256:1"}))
+
+
+NOT_THERE = docker.errors.NotFound("404", explanation="Could not find the file /c/models.config in container old")
+NO_LAYER = docker.errors.APIError("500", explanation="RWLayer of container old is unexpectedly nil")
+
+
+@pytest.mark.parametrize(("answer", "then", "expected"), [
+    (NOT_THERE, "removing", b"new"), (NOT_THERE, "dead", b"new"), (NOT_THERE, None, b"new"),
+    (NO_LAYER, "removing", b"new"), (NO_LAYER, None, b"new"), (NOT_THERE, "running", None)])
+def test_what_a_container_lacks_that_is_being_removed_proves_nothing(
+        answer: docker.errors.APIError, then: str | None, expected: bytes | None) -> None:
+    engine: Any = Engine(Volumes(ContainerThatGoes(answer, then)), "here")  # type: ignore[arg-type]
+    assert Volume(lambda: engine, "config", {}, "image").read("models.config") == expected
