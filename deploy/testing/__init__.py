@@ -5,7 +5,7 @@
     sources      what such a server is started from, as a spec
     runs         a test session: its servers share one directory and end with it; watcher: if it is killed, too
     assertions   `assert_predicts`, `assert_contract`, `assert_no_breaking_change`
-    plugin, items   fixtures and options of pytest; smoke checks as its test items
+    plugin, session, items   fixtures and options of pytest; what a session started; smoke checks as its test items
 
     with serve({"half": {1: lambda inputs: {"y": inputs["x"] / 2}}}) as server:
         client = deploy.connect(server.endpoint)
