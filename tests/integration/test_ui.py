@@ -12,6 +12,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -98,20 +99,60 @@ def test_a_rollout_is_approved_and_watched_to_its_end_and_rolled_back(page: Page
     expect(page.locator("pre.log")).to_contain_text("half")
 
 
-def test_the_command_says_where_and_ends_with_ctrl_c(spec: Spec) -> None:
-    ui = subprocess.Popen([sys.executable, "-m", "deploy", "ui", "--spec", str(spec.path), "--port", "0", "--json"],
+def test_a_rollout_that_waits_is_aborted_by_its_button(page: Page, spec: Spec) -> None:
+    before = len(rollout.history(spec))
+    waits = rollout.roll_out(spec, "half", 2, pause_before=["promote"]).release
+    page.goto(f"/servers/halves/releases/{waits.id}")
+    expect(page.locator(".title .word")).to_have_text("waits before promotion")
+    expect(page.locator(".key.after")).to_have_css("white-space", "nowrap")  # a name stands in the line of its dot
+
+    page.get_by_role("button", name="Abort").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_text("Traffic goes back to what was served before, version 1, and version 2 is unloaded."
+                              )).to_be_visible()
+    dialog.get_by_role("button", name="Cancel").click()
+    assert rollout.history(spec)[-1].outcome == "open"
+    page.get_by_role("button", name="Abort").click()
+    dialog.get_by_role("button", name="Abort").click()
+    expect(page.locator(".actionlog")).to_contain_text("Abort half: done")
+    expect(page.locator(".title .word").first).to_have_text("undone")
+    expect(page.get_by_role("button", name="Continue")).to_have_count(0)
+    assert [r.outcome for r in rollout.history(spec)[before:]] == ["undone"]
+    [half] = serving.status(spec).models
+    assert (half.served, half.labels) == ([1], {"stable": 1}) and not half.problems
+
+
+def told_and_ended(spec: Spec, *command: str) -> list[dict[str, Any]]:
+    """The JSON objects of a command that shows the page, which is asked; Ctrl-C ends it."""
+    ui = subprocess.Popen([sys.executable, "-m", "deploy", *command, "--spec", str(spec.path), "--json"],
                           stdout=subprocess.PIPE, text=True, start_new_session=True,
                           env={**os.environ, "PYTHONUNBUFFERED": "1"})
     assert ui.stdout is not None
+    told, text = list[dict[str, Any]](), ""
     try:
-        text = ""
-        while not text.rstrip().endswith("}"):
-            text += ui.stdout.readline()
-        told = json.loads(text)
-        assert told["actions"] is False and told["servers"] == ["halves"]
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", told["url"])
-        with urllib.request.urlopen(f"{told['url']}api/state", timeout=20) as reply:
+        while not (told and "url" in told[-1]):
+            line = ui.stdout.readline()
+            assert line, f"it has ended; it printed {text}"
+            text += line
+            if line.startswith("}"):
+                told.append(json.loads(text))
+                text = ""
+        with urllib.request.urlopen(f"{told[-1]['url']}api/state", timeout=20) as reply:
             assert json.loads(reply.read())["servers"][0]["status"]["ready"]
     finally:
         ui.send_signal(signal.SIGINT)
         assert ui.wait(20) == 0
+    return told
+
+
+def test_the_command_says_where_and_ends_with_ctrl_c(spec: Spec) -> None:
+    [told] = told_and_ended(spec, "ui", "--port", "0")
+    assert told["actions"] is False and told["servers"] == ["halves"]
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", told["url"])
+
+
+def test_up_shows_what_it_has_started(spec: Spec) -> None:
+    serving.down(spec)
+    up, told = told_and_ended(spec, "up", "--ui")
+    assert up["backend"] == "embedded" and told["actions"] is False and told["servers"] == ["halves"]
+    assert serving.status(spec).ready, "the page has ended, the server hasn't"
