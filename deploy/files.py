@@ -12,9 +12,12 @@ import io
 import os
 import select
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
+
+from deploy.errors import SpecError
 
 DEEPEST = 64
 """Directories in each other; a version has two or three."""
@@ -165,6 +168,21 @@ def escapes(name: str) -> bool:
     """Whether a relative path leads out of the directory that it is relative to."""
     path = PurePosixPath(name.replace("\\", "/"))
     return not name or "\0" in name or path.is_absolute() or ".." in path.parts or name[1:2] == ":"
+
+
+def check_letters(*paths: str | Path) -> None:
+    """Raises SpecError for a path with letters that this locale doesn't have: what is written or printed of it fails.
+    """
+    for path in paths:
+        try:
+            str(path).encode(sys.getfilesystemencoding())
+        except UnicodeEncodeError:
+            raise no_letters() from None
+
+
+def no_letters() -> SpecError:
+    return SpecError(f"a path or a text has letters that this locale ({sys.getfilesystemencoding()}) doesn't have",
+                     hint="set LC_ALL=C.UTF-8 or PYTHONUTF8=1", id="locale")
 
 
 def reason(error: OSError) -> str:

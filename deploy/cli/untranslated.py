@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 
-from deploy.errors import BackendMissing, DeployError, Malformed, RepositoryError, SpecError
+from deploy.errors import BackendMissing, DeployError, Malformed, RepositoryError
 from deploy.extras import install, of_module
-from deploy.files import reason
+from deploy.files import no_letters, reason
 
 
 def as_deploy_error(error: Exception) -> DeployError:
@@ -29,8 +28,7 @@ def _sentence(error: Exception) -> DeployError:
         return Malformed("what was given is nested too deeply to be read", hint="see which file with --verbose",
                          id="file-too-deep")
     if isinstance(error, UnicodeEncodeError):
-        return SpecError(f"a path or a text has letters that this locale ({sys.getfilesystemencoding()}) doesn't have",
-                         hint="set LC_ALL=C.UTF-8 or PYTHONUTF8=1", id="locale")
+        return no_letters()
     if isinstance(error, MemoryError):
         return Malformed("what was given takes more memory than there is", hint="see which file with --verbose",
                          id="file-too-deep")

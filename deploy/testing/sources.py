@@ -9,6 +9,7 @@ from typing import Any
 
 from deploy.errors import SpecError
 from deploy.export import export_model
+from deploy.files import check_letters
 from deploy.naming import is_name
 from deploy.repository import Repository
 from deploy.savedmodel import placement
@@ -22,7 +23,7 @@ _MODEL = "model"
 
 def server_of(path: str | Path, server: str = "") -> Spec:
     """The spec at `path`; of one with several servers that of `server`. Raises SpecError."""
-    spec = load_spec(path)
+    spec = _loaded(Path(path))
     if not spec.servers and not server:
         return spec
     names = [member.short_name for member in spec.servers]
@@ -58,7 +59,7 @@ def as_spec(source: object, scratch: Path, *, name: str = "", labels: Mapping[st
         return source
     path = Path(source).absolute() if isinstance(source, str | Path) else None
     if path is not None and path.suffix in _YAML:
-        return load_spec(path)
+        return _loaded(path)
     if isinstance(source, Repository):
         path = source.root
     models = _of_directory(path) if path is not None and path.is_dir() else None
@@ -68,6 +69,14 @@ def as_spec(source: object, scratch: Path, *, name: str = "", labels: Mapping[st
     for model in models:
         model["labels"] = dict((labels or {}).get(model["name"], {}))
     return with_needed_flags(parse(json.dumps({"name": "tests", "models": models}), scratch / "serving.yaml"))
+
+
+def _loaded(path: Path) -> Spec:
+    """As `load_spec`, and what is written and printed of it can be. Raises SpecError."""
+    check_letters(path.absolute())
+    spec = load_spec(path)
+    check_letters(spec.repository, *(model.base_path for model in spec.models))
+    return spec
 
 
 def _name(path: Path | None) -> str:

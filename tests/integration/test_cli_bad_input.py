@@ -463,3 +463,16 @@ def test_surroundings_of_all_kinds(here: Path, surroundings: dict[str, str], cod
         assert b"\x1b" not in done.stdout
         if done.returncode:
             assert b"set LC_ALL=C.UTF-8" in done.stderr
+
+
+def test_a_locale_without_the_letters_of_a_tested_spec(here: Path) -> None:
+    place = here / "Über den Fluß"
+    shutil.copytree(here / "models", place / "models")
+    (place / "serving.yaml").write_text(f"{MODEL}\n{EMBEDDED}\n")
+    (place / "test_own.py").write_text("def test_a(tfs_server): pass\n")
+    for args, code in ((("--tfs", "serving.yaml"), 2), (("test_own.py",), 1)):
+        done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:cov", *args],
+                              env={**os.environ, "PYTHONPATH": str(ROOT), "TFS_RUNS_DIR": str(here / "runs"), **ASCII},
+                              cwd=place, check=False, capture_output=True)
+        assert done.returncode == code and b"set LC_ALL=C.UTF-8" in done.stdout, done.stdout
+        assert b"Traceback" not in done.stdout and b"UnicodeEncodeError" not in done.stdout + done.stderr
