@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -23,6 +23,7 @@ from deploy.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from deploy.errors import DeployError
     from deploy.fleet import ServerResult
     from deploy.serving import RunningServer
     from deploy.spec import Spec
@@ -137,7 +138,9 @@ def _down(app: click.Group) -> None:
         from deploy import serving
 
         if leftovers:
-            names = _end_leftovers(quiet=as_json)
+            names, failed = _end_leftovers(quiet=as_json)
+            if failed:
+                raise _not_ended(names, failed, quiet=as_json)
             tell({"stopped": names}, as_json, lambda: f"stopped {', '.join(names)}" if names else "nothing was left")
             return
         spec = load_spec_or_last(spec_path)
@@ -170,12 +173,33 @@ def _down_each(servers: Sequence[Spec], *, volumes: bool, quiet: bool) -> tuple[
     return on_each(servers, stopped, quiet=quiet, changing=True)
 
 
-def _end_leftovers(*, quiet: bool) -> list[str]:
-    """The names of the servers that were stopped."""
+def _end_leftovers(*, quiet: bool) -> tuple[list[str], list[DeployError]]:
+    """The names of the servers that were stopped, and what kept others from it."""
+    from deploy.errors import DeployError
     from deploy.testing.runs import leftovers
 
+    names, failed = list[str](), list[DeployError]()
     with steps("ending test runs", quiet=quiet):
-        return [name for run in leftovers() for name in run.end()]
+        for run in leftovers():
+            try:
+                names += run.end()
+            except DeployError as e:
+                names += cast("list[str]", e.details.pop("stopped", []))
+                failed.append(e)
+    return names, failed
+
+
+def _not_ended(names: Sequence[str], failed: Sequence[DeployError], *, quiet: bool) -> DeployError:
+    """The gravest of the errors; the others, and what was stopped, are told beside it."""
+    worst = max(failed, key=lambda error: error.exit_code)
+    others = [error for error in failed if error is not worst]
+    if not quiet:
+        if names:
+            click.echo(f"stopped {', '.join(names)}")
+        for error in others:
+            click.echo(f"not stopped: {error}", err=True)
+    worst.details |= {"stopped": list(names), "others": [error.to_json() for error in others]}
+    return worst
 
 
 def _image(app: click.Group) -> None:

@@ -25,7 +25,7 @@ import psutil
 
 from deploy import files, serving
 from deploy.backends.process_server import let_go
-from deploy.errors import LockHeld, ServerError
+from deploy.errors import DeployError, LockHeld, ServerError
 from deploy.locks import Owner, locked
 from deploy.render import write
 from deploy.spec import ServerPart, SmokePart, Spec
@@ -114,16 +114,24 @@ class TestRun:
     def end(self) -> list[str]:
         """Stop what was started, and remove the directory. Done twice is no error. The names of the stopped servers.
 
-        Raises DeployError if a server can't be stopped; the directory is kept then.
+        Raises DeployError if a server can't be stopped, once the others are; the directory is kept then. Its
+        details["stopped"] has the names of the others.
         """
         deadline, stopped = Deadline(_ENDING), list[str]()
 
         def ended() -> None:
             if self.directory.exists():
                 with locked(self.directory, "ending a test run"):
-                    # One may just be starting, by a worker that is ending itself
-                    stopped.extend(spec.name for spec in self.servers()
-                                   if once_free(partial(serving.down, spec), deadline))
+                    errors = list[DeployError]()
+                    for spec in self.servers():
+                        try:  # one may just be starting, by a worker that is ending itself
+                            if once_free(partial(serving.down, spec), deadline):
+                                stopped.append(spec.name)
+                        except DeployError as e:
+                            errors.append(e)
+                    if errors:
+                        errors[0].details["stopped"] = stopped
+                        raise errors[0]
                     shutil.rmtree(self.directory, ignore_errors=True)
 
         once_free(ended, deadline)
