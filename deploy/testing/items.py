@@ -37,9 +37,17 @@ class CheckError(Exception):
             lines += [f"  reproduce  {self.check.reproduce}"] if self.check.reproduce else []
         else:
             lines.append(f"  {self.why}")
-        if self.log:
-            lines += ["", "the server's last lines:", *(f"  {line}" for line in self.log.rstrip().splitlines())]
-        return "\n".join(lines)
+        return "\n".join([*lines, *_last_lines(self.log)])
+
+
+def with_evidence(error: DeployError) -> str:
+    """Its sentence, and what the server printed."""
+    log = str(error.details.get("logs") or "").strip()
+    return "\n".join([str(error), *_last_lines(log)]) if log not in error.message else str(error)
+
+
+def _last_lines(log: str) -> list[str]:
+    return ["", "the server's last lines:", *(f"  {line}" for line in log.rstrip().splitlines())] if log else []
 
 
 class SpecNode(pytest.File):
@@ -150,7 +158,7 @@ class CheckItem(pytest.Item):
         if isinstance(excinfo.value, CheckError):
             return excinfo.value.text()
         if isinstance(excinfo.value, DeployError):
-            return str(excinfo.value)
+            return with_evidence(excinfo.value)
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:

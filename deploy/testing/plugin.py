@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pytest
 
-from deploy.testing.session import PluginSession
+from deploy.testing.session import BACKENDS, PluginSession, backend_of
 
 if TYPE_CHECKING:
     from deploy.client import Client
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from deploy.testing.servers import ServerUnderTest
 
 Scope = Literal["session", "package", "module", "class", "function"]
-_BACKENDS = ("auto", "container", "process", "embedded")
 _MARKERS = (
     "tfs_backend(name): needs a server on this backend; skipped where it can't run, an error with --tfs-require",
     "tfs_smoke: a smoke check of `pytest --tfs`",
@@ -34,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("tfs", "TensorFlow Serving")
     group.addoption("--tfs", action="append", metavar="SPEC", default=[],
                     help="a serving.yaml: start its server, and run each of its smoke checks as a test")
-    group.addoption("--tfs-backend", choices=_BACKENDS, help="where servers run, instead of what the spec says")
+    group.addoption("--tfs-backend", choices=BACKENDS, help="where servers run, instead of what the spec says")
     group.addoption("--tfs-server", metavar="NAME", default="", help="of a spec with several servers, the one to test")
     group.addoption("--tfs-image", metavar="IMAGE", help="the serving image, instead of the spec's")
     group.addoption("--tfs-grpc", metavar="HOST:PORT", help="ask this server instead of starting one; see --tfs-rest")
@@ -51,6 +50,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
+    for name, allowed in (("tfs_backend", ("", *BACKENDS)), ("tfs_server_scope", get_args(Scope))):
+        if (value := config.getini(name)) not in allowed:
+            raise pytest.UsageError(f"{name} = {value}: expected one of {', '.join(filter(None, allowed))}; look into "
+                                    "pytest.ini or pyproject.toml")
     session = PluginSession(config)
     for path in session.specs:
         if not path.is_file():
@@ -86,6 +89,27 @@ def _serving(config: pytest.Config, source: object, **options: Any) -> Iterator[
         server.stop()
 
 
+@contextmanager
+def _as_fixture(config: pytest.Config, source: object, **options: Any) -> Iterator[ServerUnderTest]:
+    with ExitStack() as started:
+        with _in_one_sentence():
+            server = started.enter_context(_serving(config, source, **options))
+        yield server
+
+
+@contextmanager
+def _in_one_sentence() -> Iterator[None]:
+    """What keeps a server from starting, without a traceback: no line of the test has to do with it."""
+    from deploy.errors import DeployError
+
+    try:
+        yield
+    except DeployError as e:
+        from deploy.testing.items import with_evidence
+
+        pytest.fail(with_evidence(e), pytrace=False)
+
+
 @pytest.fixture(scope=_scope)
 def tfs_source(pytestconfig: pytest.Config) -> object:
     """What `tfs_server` serves: the spec of --tfs or `tfs_spec`. Override it to serve something else."""
@@ -105,13 +129,24 @@ def tfs_server(pytestconfig: pytest.Config, tfs_source: object) -> Iterator[Serv
     """A server of what `tfs_source` returns, ready: endpoint, client, spec, logs(), smoke_test()."""
     session = _session(pytestconfig)
     yaml = isinstance(tfs_source, str | Path) and Path(tfs_source).suffix in (".yaml", ".yml")
-    if yaml and _scope("", pytestconfig) == "session":  # shared by all workers, and ended with the run
-        from deploy.testing.sources import readable
-        yield session.serve(readable(str(tfs_source), lambda why: pytest.fail.Exception(why, pytrace=False),
-                                     pytestconfig.getoption("--tfs-server")))
+    if not yaml:
+        with _as_fixture(pytestconfig, tfs_source) as server:
+            yield server
         return
-    with _serving(pytestconfig, tfs_source) as server:
+    from deploy.testing.sources import readable
+
+    spec = readable(str(tfs_source), lambda why: pytest.fail.Exception(why, pytrace=False),
+                    pytestconfig.getoption("--tfs-server"))
+    if _scope("", pytestconfig) == "session":  # shared by all workers, and ended with the run
+        with _in_one_sentence():
+            server = session.serve(spec)
         yield server
+    elif (given := session.given(spec)) is not None:
+        with closing(given):
+            yield given
+    else:
+        with _as_fixture(pytestconfig, spec) as server:
+            yield server
 
 
 @pytest.fixture(scope=_scope)
@@ -133,7 +168,7 @@ def server_fixture(source: object, *, scope: Scope = "session", backend: str | N
 
         directory = source() if isinstance(source, FunctionType) and not source.__code__.co_argcount else source
         options = {"image": image} if image else {}
-        with _serving(pytestconfig, directory, backend=backend, name=name, labels=labels, **options) as started:
+        with _as_fixture(pytestconfig, directory, backend=backend, name=name, labels=labels, **options) as started:
             yield started
 
     return server
@@ -143,7 +178,7 @@ def server_fixture(source: object, *, scope: Scope = "session", backend: str | N
 def tfs_start(request: pytest.FixtureRequest) -> Iterator[Callable[..., ServerUnderTest]]:
     """A function as start_server, for servers that end with the test. On the backend of its mark `tfs_backend`."""
     marker = request.node.get_closest_marker("tfs_backend")
-    backend = marker.args[0] if marker else None
+    backend = backend_of(marker) if marker else None
     with ExitStack() as started:
         yield lambda source, **options: started.enter_context(
             _serving(request.config, source, **{"backend": backend, **options}))

@@ -76,7 +76,7 @@ class ServerUnderTest:
     def stop(self) -> None:
         """End a server that was started here; running requests aren't waited for. Done twice is no error."""
         self.close()
-        if self.backend:
+        if self.backend and backends.BACKENDS[self.backend].capabilities.starts:
             serving.down(self.spec)
 
     def close(self) -> None:
@@ -102,7 +102,9 @@ def start(run: TestRun, source: object, *, shared: bool = False, backend: Backen
     choice = {key: value for key, value in (("backend", backend), ("image", image)) if value}
     key = hashlib.sha256(repr((str(spec.path), sorted(choice.items()))).encode()).hexdigest()[:6] if shared else number
     spec = _adapted(spec, run, key, choice)
-    run.remember(spec)
+    backends.find(spec)  # an engine that doesn't answer has nothing to be ended, and couldn't be asked to
+    if backends.preferred(spec).capabilities.starts:
+        run.remember(spec)
     # Another worker may be starting the same server: then there are two waits
     running = once_free(partial(serving.up, spec), Deadline(spec.server.start_timeout))
     return ServerUnderTest(spec, partial(client.connect, running.endpoint, timeout=spec.smoke.timeout),

@@ -6,6 +6,7 @@ pytest loads this in every session, so nothing else is imported before somebody 
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from deploy.testing.runs import TestRun
     from deploy.testing.servers import ServerUnderTest
 
+BACKENDS = ("auto", "container", "process", "embedded")
+_MARKED = (*BACKENDS, "swarm", "kubernetes")
 _RUN = "tfs_run"  # in a worker's input
 
 
@@ -33,6 +36,7 @@ class PluginSession:
         self._run: TestRun | None = None
         self._shared = False  # have workers started servers?
         self._servers: dict[Path, ServerUnderTest] = {}
+        self._failed: set[Path] = set()  # specs whose server was asked for, and couldn't be started
         given = config.getoption("--tfs") or config.getini("tfs_spec")
         base = config.invocation_params.dir
         self.specs = tuple(dict.fromkeys(Path(os.path.normpath(base / str(path))) for path in given))
@@ -62,13 +66,22 @@ class PluginSession:
         return start(self.run(), source, backend=chosen, image=options.pop("image", image), **options)
 
     def serve(self, spec: Spec) -> ServerUnderTest:
-        """The server of a spec: the one that the options name, else one that is started on first use and kept."""
+        """The server of a spec: the one that the options name, else one that is started on first use and kept.
+
+        One that couldn't be started isn't tried again: the first who asks gets the error, the others one line.
+        """
+        if spec.path in self._failed:
+            pytest.fail(f"not asked: the server of {spec.path.name} didn't start; the first failure says why",
+                        pytrace=False)
         if spec.path not in self._servers:
-            self._servers[spec.path] = self._given(spec) or self.start(spec, shared=True)
+            self._failed.add(spec.path)
+            self._servers[spec.path] = self.given(spec) or self.start(spec, shared=True)
+            self._failed.remove(spec.path)
             self._kept.callback(self._servers[spec.path].close)
         return self._servers[spec.path]
 
-    def _given(self, spec: Spec) -> ServerUnderTest | None:
+    def given(self, spec: Spec) -> ServerUnderTest | None:
+        """What the options name to be asked instead of a server of ours."""
         grpc, rest = self._config.getoption("--tfs-grpc"), self._config.getoption("--tfs-rest")
         if not (grpc or rest):
             return None
@@ -101,7 +114,7 @@ class PluginSession:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         for marker in item.iter_markers("tfs_backend"):
-            self.require(marker.args[0])
+            self.require(backend_of(marker))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -122,11 +135,25 @@ class PluginSession:
         self._kept.close()
         if self._owner or not (self._run or self._shared):
             return
+        from deploy.errors import DeployError
         from deploy.testing import runs
 
-        run = self._run or runs.TestRun.read(runs.root() / self._id)
-        if run is not None:
-            run.end()
+        try:
+            run = self._run or runs.TestRun.read(runs.root() / self._id)
+            if run is not None:
+                run.end()
+        except DeployError as e:
+            sys.stderr.write(f"tfs: a server of this session couldn't be ended: {' '.join(str(e).split())}; once that "
+                             "is mended, `tfs down --leftovers` ends it\n")
+
+
+def backend_of(marker: pytest.Mark) -> BackendKind:
+    """The one that a marker `tfs_backend` names. Fails the test for any other argument."""
+    if marker.kwargs or len(marker.args) != 1 or marker.args[0] not in _MARKED:
+        given = ", ".join([*map(repr, marker.args), *(f"{name}={value!r}" for name, value in marker.kwargs.items())])
+        pytest.fail(f"tfs_backend({given}): expected one of {', '.join(_MARKED)}", pytrace=False)
+    backend: BackendKind = marker.args[0]
+    return backend
 
 
 def _of_worker(config: pytest.Config, key: str) -> str:
