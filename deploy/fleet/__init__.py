@@ -6,6 +6,7 @@
     policy       a release of many, in waves: what comes next, decided from a snapshot alone
     server       one server of a release: where it stands, and each step of it, by the rollout of that server
     driver       carries a release out
+    kept         what an open release keeps of the spec
     context      one operation: the lock, the ledger, a release that is begun, gone on with, driven
     running      roll_out, roll_back, go_on, abort, history: releases from the caller's side
 """

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from deploy.backends import Progress
 from deploy.errors import DeployError, LockHeld, RolloutError
+from deploy.fleet import kept
 from deploy.fleet.driver import FleetDriver, FleetOutcome
 from deploy.fleet.parallel import ServerResult, everywhere
 from deploy.fleet.policy import size
@@ -25,7 +26,6 @@ from deploy.state.release import Kind, entry, portable
 from deploy.types import Serving
 
 T = TypeVar("T")
-_KEPT = ("soak", "hold", "canary", "compare")  # of rollout: an open release keeps what it began with
 _NOTHING = "nothing to do: all servers serve it like that already"
 
 
@@ -116,13 +116,11 @@ class FleetContext:
               ) -> FleetRelease:
         """some: whether it is about some of the servers only, so that no other joins it. unknown: of a rollback, the
         servers without a home, and why. Raises RolloutError if a rollout's can't be written."""
-        part = self.spec.rollout
         line = self._written("fleet_begin", {
             "release": f"f{self._number()}", "model": self.model, "kind": kind, "version": version,
             "waves": [list(wave) for wave in waves], "before": {name: live.to_json() for name, live in before.items()},
             "home": dict(home or {}), "by": whoami(), "note": note or allow_breaking, "pauses": sorted(pauses),
-            "options": {"allow_breaking": allow_breaking, "soak": part.soak, "hold": part.hold, "canary": part.canary,
-                        "compare": part.compare if isinstance(part.compare, bool) else None, "some": some,
+            "options": {"allow_breaking": allow_breaking, **kept.written(self.spec.rollout), "some": some,
                         "unknown": dict(unknown or {})}}, back=kind == "rollback")
         return fleet_releases([line])[0]
 
@@ -161,11 +159,10 @@ class FleetContext:
         return release
 
     def drive(self, release: FleetRelease, *, asked_to_undo: bool = False) -> FleetReleased:
-        allow = str(release.options.get("allow_breaking", ""))
-        kept = {name: release.options.get(name) for name in _KEPT}
+        allow, part = str(release.options.get("allow_breaking", "")), self.spec.rollout
         for server in self.servers.values():
-            server.adjust(allow, **kept)
-        part, within = self.spec.rollout, release.servers
+            server.adjust(allow, **kept.kept(release.options, part))
+        within = release.servers
         servers = [server for server in self.servers.values() if server.name in within]
         driver = FleetDriver(servers, self.ledger, release, progress=self.progress, patience=part.patience,
                              most_unavailable=size(part.max_unavailable, len(self.servers)))
