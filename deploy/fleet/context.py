@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from deploy.backends import Progress
@@ -18,7 +18,7 @@ from deploy.locks import whoami
 from deploy.rollout.goals import model_of
 from deploy.rollout.running import leave_receipts
 from deploy.spec import Spec
-from deploy.state import FleetRelease, Ledger, changing_all, fleet_releases
+from deploy.state import FleetRelease, Ledger, Release, changing_all, fleet_releases
 from deploy.state import fleet_release as recorded
 from deploy.state.ledger import append_if_possible
 from deploy.state.lines import Line
@@ -173,21 +173,22 @@ class FleetContext:
         if not driver.release.open:
             self._leave_receipt(driver.release)
         released = FleetReleased(driver.release, ended)
-        _raise_if_incomplete(released, driver.release, asked_to_undo=asked_to_undo)
+        _raise_if_incomplete(released, driver.release, driver.forbidden, asked_to_undo=asked_to_undo)
         return released
 
     def _leave_receipt(self, release: FleetRelease) -> None:
-        """One beside the version, however many servers there are: with what was found on the first of them."""
-        for name in (name for wave in release.waves for name in wave if name in self.servers):
-            server = self.servers[name]
-            with suppress(RolloutError):  # its ledger can't be read: another one's can
-                if (last := server.last_release(release.version)) is not None:
-                    own, lines = last
-                    told = replace(own, id=release.id, kind=release.kind, note=release.note, began=release.began,
-                                   ended=release.ended, outcome=release.outcome, reason=release.reason, by=release.by)
-                    leave_receipts(server.spec, model_of(server.spec, self.model), own, lines, self.progress,
-                                   of_all=(self.spec.name, told))
-                    return
+        """One beside the version, however many servers there are: with what this release has found on the first of
+        them that it changed."""
+        servers = [self.servers[name] for wave in release.waves for name in wave if name in self.servers]
+        own, lines = next(filter(None, (_part(server, release) for server in servers)), (None, ()))
+        nowhere = Serving(frozenset(), {})
+        told = Release(release.id, release.model, release.kind, release.version, own.before if own else nowhere,
+                       own.goal if own else nowhere, release.by, release.began, release.note,
+                       passed=own.passed if own else {}, ended=release.ended, outcome=release.outcome,
+                       reason=release.reason)
+        if servers:
+            leave_receipts(servers[0].spec, model_of(servers[0].spec, self.model), own or told, lines, self.progress,
+                           of_all=(self.spec.name, told))
 
     def _remember(self, server: FleetServer | None, *, back: bool) -> None:
         """What all of them serve now, for those that join later."""
@@ -197,12 +198,25 @@ class FleetContext:
                 entry(model_of(server.spec, self.model)))}, back=back)
 
 
-def _raise_if_incomplete(released: FleetReleased, release: FleetRelease, *, asked_to_undo: bool) -> None:
+def _part(server: FleetServer, release: FleetRelease) -> tuple[Release, Sequence[Line]] | None:
+    """The server's own release in that of all, and its ledger; None if it had none, or nobody can read it."""
+    with suppress(RolloutError):
+        return server.last_release(release.version, since=release.began)
+    return None
+
+
+def _raise_if_incomplete(released: FleetReleased, release: FleetRelease, forbidden: DeployError | None, *,
+                         asked_to_undo: bool) -> None:
+    """forbidden: what a server's own look ahead said, before any was told."""
     ended = released.ended
     if ended.outcome == "undone" and not asked_to_undo:
+        hint = "see the server's own release: tfs history --server NAME; tfs logs --server NAME"
+        if forbidden is not None and not release.touched:
+            hint, name = forbidden.hint, forbidden.id
+        else:
+            name = "release-undone"
         raise RolloutError(f"{release.model} is as it was before on all servers{_but(ended)}: {ended.reason}",
-                           hint="see the server's own release: tfs history --server NAME; tfs logs --server NAME",
-                           id="release-undone", details=released.to_json())
+                           hint=hint, id=name, details=released.to_json())
     if ended.down and len(ended.down) + len(ended.missing) == len(release.servers):
         start = _versions(release.home.values()) if release.home else "what they served before"
         raise RolloutError(f"the rollback of {release.model} is recorded, and no server was told, since none answers: "

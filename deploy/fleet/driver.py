@@ -90,6 +90,8 @@ class FleetDriver:
         self._looked = set[str]()  # just now
         self._looked_at_all, self._ending, self._trouble = False, False, ""
         self._changes = Counter[str]()
+        self.forbidden: DeployError | None = None
+        """What the first server that couldn't be staged has said."""
 
     def run(self) -> FleetOutcome:
         """Until it is done, undone or paused. Raises Unfinished if it was interrupted on the way back."""
@@ -194,6 +196,8 @@ class FleetDriver:
             self._members[name] = replace(self._members[name], failed=reason)
         if do == "stage":
             self._staged |= set(names) - failed.keys()
+            errors = (result.error for result in results if isinstance(result.error, DeployError))
+            self.forbidden = self.forbidden or next(errors, None)
         if do == "home":
             self._sent |= set(names)
         self._stale |= set(names)

@@ -54,6 +54,9 @@ def roll_out(spec: Spec, model: str, to: int, *, pause_before: Sequence[str] = (
         _refuse_absent(spec, views)
         for name, view in views.items():
             context.servers[name].refuse_open(view.own, to)
+        places = set[tuple[str, str]]()
+        for name in names:
+            context.servers[name].refuse_missing(to, places)
         waves = waves_of(names, spec.rollout.waves)
         release = context.begin("rollout", to, waves, _before(views), note=note or despite_freeze,
                                 pauses=_pauses(pause_before, len(waves)), allow_breaking=allow_breaking,

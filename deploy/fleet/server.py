@@ -17,6 +17,7 @@ from deploy import rollout
 from deploy.backends import Progress, preferred
 from deploy.errors import ClientError, RolloutError, ServerError
 from deploy.fleet.policy import MemberState, ReleaseStage
+from deploy.repository import Repository, versions_of
 from deploy.rollout.context import Once, ServerSession, known_good_of, rollout_context
 from deploy.rollout.goals import current, model_of
 from deploy.rollout.plan import backward_goal, strategy_of
@@ -24,7 +25,8 @@ from deploy.serving.snapshot import open_release
 from deploy.spec import Spec
 from deploy.state import FleetRelease, Release, releases, started_from
 from deploy.state.lines import Line
-from deploy.types import Serving, Specific
+from deploy.state.release import seconds_between, served_ever
+from deploy.types import ModelVersion, Serving, Specific
 from deploy.waiting import Deadline
 
 _PATIENCE = 2.0  # seconds for a server that is only looked at
@@ -168,11 +170,13 @@ class FleetServer:
             return Serving(frozenset(model.versions.versions), model.labels)
         return serving
 
-    def last_release(self, version: int) -> tuple[Release, list[Line]] | None:
-        """Its own last release of the model to a version, and the lines of its ledger. Raises RolloutError."""
+    def last_release(self, version: int, *, since: str) -> tuple[Release, list[Line]] | None:
+        """Its own last release of the model to a version, if it wasn't over by `since` (ISO 8601), and the lines of
+        its ledger. Raises RolloutError."""
         lines = self._session.ledger.read()
         own = next((r for r in reversed(releases(lines, self.model)) if r.version == version), None)
-        return None if own is None else (own, lines)
+        late = own is not None and (seconds_between(since, own.ended or own.began) or 0) >= 0
+        return (own, lines) if own is not None and late else None
 
     def _was_released(self) -> bool:
         return bool(releases(self._session.ledger.read(), self.model))
@@ -185,6 +189,24 @@ class FleetServer:
         raise RolloutError(f"release {own.id} of {model} to version {own.version} is open on {self.name}",
                            hint=f"bring it to that: tfs rollout {model} --to {own.version}; or undo it there: "
                                 f"tfs rollout {model} --server {self.name} --abort", id="release-open")
+
+    def refuse_missing(self, version: int, seen: set[tuple[str, str]]) -> None:
+        """Raises VersionNotFound, RepositoryError if it isn't where this server's versions come from, and the server
+        hasn't files of its own. seen: the places that have it, to be looked into once."""
+        model, elsewhere = model_of(self.spec, self.model), self.spec.remote
+        stored, place = versions_of(model), (model.base_path, elsewhere or "")
+        if place in seen or (not preferred(self.spec).capabilities.starts and version in self._has_served()):
+            return
+        if not elsewhere or stored.repository.root != self.spec.repository:
+            stored.repository.name(ModelVersion(stored.name, version))
+        elif not stored.here or version not in stored.numbers():
+            Repository(elsewhere).name(ModelVersion(stored.name, version))
+        seen.add(place)
+
+    def _has_served(self) -> frozenset[int]:
+        """Now, or at any time that its ledger knows of."""
+        live = self._seen.live if self._seen is not None else None
+        return served_ever(self._session.ledger.read(), self.model).union(live.versions if live is not None else ())
 
     # -- doing; each raises DeployError, and then the server is as it was, or its own release is open
 

@@ -22,7 +22,8 @@ from deploy.serving import ResolvedModel, preflight
 from deploy.serving.preflight import number
 from deploy.serving.resolving import check_flags, check_signed
 from deploy.serving.taking_over import check_named
-from deploy.types import ModelRef, Serving, Specific, VersionStatus
+from deploy.state.release import served_ever
+from deploy.types import ModelRef, Specific, VersionStatus
 from deploy.wire import serving_pb2 as pb
 
 _BYTES_PER_FILE_BYTE = 1.2  # TF Serving's own estimate of what a model needs
@@ -107,9 +108,7 @@ def _only_there(context: RolloutContext, goal: Goal) -> frozenset[int]:
 
 def _served(context: RolloutContext, goal: Goal) -> frozenset[int]:
     """Now, or at any time that the ledger knows of."""
-    states = [Serving.from_json(line["serving"]) for line in context.ledger.read()
-              if line["event"] in ("known_good", "started") and line["model"] == context.model.name]
-    return goal.before.versions.union(*(state.versions for state in states))
+    return goal.before.versions | served_ever(context.ledger.read(), context.model.name)
 
 
 def _config(context: RolloutContext, findings: Findings) -> None:

@@ -139,6 +139,13 @@ def proven(lines: Iterable[Line], model: str) -> Serving | None:
     return None
 
 
+def served_ever(lines: Iterable[Line], model: str) -> frozenset[int]:
+    """The versions of a model that were known to be good, or that its server was started with, at any time."""
+    states = [Serving.from_json(line["serving"]) for line in lines
+              if line["event"] in ("known_good", "started") and line.get("model") == model]
+    return frozenset().union(*(state.versions for state in states))
+
+
 def started_from(lines: Iterable[Line], model: ServedModel) -> Serving | None:
     """What a restart should serve of a model instead of what the spec says; None: what the spec says.
 

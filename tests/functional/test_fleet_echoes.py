@@ -11,15 +11,16 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from deploy import Repository, fleet, savedmodel, serving
+from deploy import Repository, fleet, rollout, savedmodel, serving
 from deploy.cli.app import app
-from deploy.errors import RolloutError
+from deploy.errors import DigestMismatch, RolloutError, VersionNotFound
 from deploy.fleet import kept
+from deploy.signing import Receipt, receipts_of
 from deploy.spec import ComparePart, Spec, load_spec
 from deploy.state import ledger_of
 from deploy.state.lines import Line
 from deploy.testing import serve
-from deploy.types import Specific
+from deploy.types import ModelVersion, Specific
 from deploy.wire import model_pb2 as pb
 from tests.support.repository import savedmodel as write_savedmodel
 
@@ -115,3 +116,44 @@ def test_a_broken_contract_that_was_allowed_is_allowed_to_the_end(tmp_path: Path
             fleet.roll_out(spec, "m", 2)
         assert fleet.roll_out(spec, "m", 2, pause_before=["wave"], allow_breaking="they know").ended.wave == 2
         assert fleet.go_on(spec, "m").ended.outcome == "done"
+
+
+def receipts(spec: Spec, version: int) -> list[Receipt]:
+    place = Repository(spec.path.parent / "models")
+    return [one for one in receipts_of(place, ModelVersion("m", version)) if one.result.startswith("rollout on fleet ")]
+
+
+def test_a_receipt_has_the_evidence_of_its_own_release(tmp_path: Path) -> None:
+    """Not of an earlier one on a server that this one didn't change."""
+    with echoes(tmp_path, "ab", compare=True) as spec:
+        fleet.roll_out(spec, "m", 2, note="on both")
+        rollout.roll_out(spec.members[1], "m", 3)
+        fleet.roll_out(spec, "m", 2, note="on b")
+        both, one = receipts(spec, 2)
+        assert both.notes == ("on both",) and "fleet.a" in str(both.passed) and "fleet.b" not in str(both.passed)
+        assert one.notes == ("on b",) and "fleet.b" in str(one.passed) and "fleet.a" not in str(one.passed)
+
+
+def test_a_receipt_of_a_release_that_changed_no_server_has_no_verdicts(tmp_path: Path) -> None:
+    with echoes(tmp_path, "ab", breaking=3) as spec:
+        with pytest.raises(RolloutError, match="as it was before on all servers: a: version 3 breaks the clients"):
+            fleet.roll_out(spec, "m", 3, note="tried")
+        (tried,) = receipts(spec, 3)
+        assert tried.result == "rollout on fleet undone" and tried.passed == () and tried.notes[-1] == "tried"
+
+
+def test_a_version_that_is_nowhere_is_refused_before_a_release_begins(tmp_path: Path) -> None:
+    with echoes(tmp_path, "ab") as spec:
+        with pytest.raises(VersionNotFound, match=r"there is no m/9 in .*; there are versions 1, 2, 3"):
+            fleet.roll_out(spec, "m", 9)
+        assert fleet.history(spec) == [] and all(rollout.history(member) == [] for member in spec.members)
+
+
+def test_what_forbids_a_release_on_a_server_keeps_its_own_id_and_hint(tmp_path: Path) -> None:
+    with echoes(tmp_path, "ab") as spec:
+        with (tmp_path / "models" / "m" / "2" / "saved_model.pb").open("ab") as file:
+            file.write(b"\0")
+        with pytest.raises(RolloutError, match=r"as it was before on all servers: a: .*saved_model\.pb") as caught:
+            fleet.roll_out(spec, "m", 2)
+        assert caught.value.exit_code == 8 and caught.value.id == DigestMismatch.id
+        assert "publish it again" in caught.value.hint
