@@ -59,7 +59,7 @@ def register(app: click.Group) -> None:
             return
         loaded = _specs(specs)
         if not unserved:
-            serving.check_proof(loaded, servers)
+            serving.check_proof(repo, loaded, servers)
         rule = serving.RetentionRule(keep, days, _quarantine(quarantine, local=repo.local))
         do = serving.prune if yes else serving.plan_prune
         with steps("pruning", quiet=as_json) as progress:
@@ -97,7 +97,7 @@ def _table(plan: PrunePlan, done: bool) -> Table:
     shown = table("", "version", ">MB", "created", "removed" if done else "to remove", "why it stays")
     for fate in plan.versions:
         shown.add_row(str(fate.mv), f"{fate.size / 1e6:,.1f}", fate.created[:10], "yes" if fate.goes else "",
-                      "; ".join(fate.reasons))
+                      fate.summary)
     return shown
 
 

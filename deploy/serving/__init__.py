@@ -11,7 +11,7 @@
     snapshot       ask a server what it serves, over each protocol: what deploy.readiness judges
     ready, healthz   is it ready now? as a value, and over HTTP
     observe, drift   status and logs; where spec, ledger, config file and server disagree
-    retention      which versions may go, and why the others stay
+    retention, references, proof   which versions may go; what refers to one; who reads there
     server_log     what a model server printed, and what it means
     image_build, image_push   images that carry their models, built by an engine or put together in a registry
     doctor         why isn't it served, and what to do

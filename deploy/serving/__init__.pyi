@@ -23,6 +23,7 @@ from .planning import choose_backend as choose_backend
 from .planning import plan as plan
 from .planning import target_of as target_of
 from .preflight import misspelled as misspelled
+from .proof import check_proof as check_proof
 from .resolving import ResolvedModel as ResolvedModel
 from .resolving import as_known_good as as_known_good
 from .resolving import wanted as wanted
@@ -30,7 +31,6 @@ from .resolving import with_needed_flags as with_needed_flags
 from .retention import PrunePlan as PrunePlan
 from .retention import RetentionRule as RetentionRule
 from .retention import VersionFate as VersionFate
-from .retention import check_proof as check_proof
 from .retention import plan_prune as plan_prune
 from .retention import prune as prune
 from .start_record import last_started as last_started

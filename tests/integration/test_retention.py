@@ -77,7 +77,7 @@ def test_what_spec_ledger_and_server_name(repo: Repository, spec: Spec) -> None:
     rollout.roll_out(spec, "half", 4)
     plan = prune(repo, [spec], RetentionRule(last=1, quarantine=0))
     assert going(plan) == [1, 3, 5] and repo.versions("half") == [2, 4, 6]
-    assert "what a rollback goes back to" in why(plan, 2) and "wants it" in why(plan, 2)
+    assert "what a rollback goes back to" in why(plan, 2) and "wanted" in why(plan, 2)
     assert "known good" in why(plan, 4) and "served now" in why(plan, 4) and "label stable" in why(plan, 4)
     assert {path.name for path in (repo.root / "half").iterdir()} == {"2", "4", "6"}
     rollout.roll_back(spec, "half")
@@ -88,7 +88,7 @@ def test_what_spec_ledger_and_server_name(repo: Repository, spec: Spec) -> None:
 def test_a_server_that_is_asked_by_its_address(repo: Repository, spec: Spec) -> None:
     endpoint = serving.up(spec).endpoint
     plan = plan_prune(repo, [], RetentionRule(last=1), servers=[endpoint.grpc_target])
-    assert going(plan) == [1, 3, 4, 5] and f"{endpoint.grpc_target} has it, AVAILABLE" in why(plan, 2)
+    assert going(plan) == [1, 3, 4, 5] and f"{endpoint.grpc_target}: the server has it, AVAILABLE" in why(plan, 2)
 
 
 def test_a_server_that_doesnt_answer_uses_everything(repo: Repository) -> None:
@@ -101,7 +101,7 @@ def test_a_ledger_that_cant_be_read_uses_everything(repo: Repository, spec: Spec
     spec.state_dir.mkdir(parents=True)
     Ledger(spec.state_dir).path.write_text('{"event": "begin", "release": 1}\n')
     plan = plan_prune(repo, [spec], RetentionRule(last=1))
-    assert going(plan) == [] and "serving.yaml may use it: line 1 of the ledger" in why(plan, 1)
+    assert going(plan) == [] and "serving.yaml: may use it: line 1 of the ledger" in why(plan, 1)
 
 
 def test_not_while_a_release_is_under_way(repo: Repository, spec: Spec) -> None:
