@@ -101,6 +101,13 @@ class Address:
 _HOSTS = {"s3": "bucket", "gs": "bucket", "az": "container", "ssh": "host", "oci": "registry"}
 
 
+def is_address(text: str) -> bool:
+    """Whether a text that should be a path is an address of a store: of one that is known here, or of any other."""
+    scheme = text.partition(":")[0].lower()
+    return _SCHEME.match(text) is not None and scheme != "file" and (
+        "://" in text or scheme in (*REMOTE, *_ALIASES, "memory"))
+
+
 def file_path(text: str) -> str:
     """The path in a `file:` URL; any other text as it is. Raises SpecError for one of another host."""
     if text[:5].lower() != "file:":

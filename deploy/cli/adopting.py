@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deploy.cli.fleets import on_each, several, tell_each
-from deploy.cli.options import ChosenServers, command, load_spec, of_servers, spec_option, steps, tell
+from deploy.cli.options import ChosenServers, LocalPath, command, load_spec, of_servers, spec_option, steps, tell
 
 if TYPE_CHECKING:
     from deploy.spec import RemoteTls
@@ -45,8 +45,8 @@ def _adopt(app: click.Group) -> None:
     @click.option("--client-certificate", type=click.Path(dir_okay=False), help="What to show to it, a PEM file.")
     @click.option("--client-key", type=click.Path(dir_okay=False), help="Private key of --client-certificate.")
     @click.option("--name", help="What to call it.  [default: as the file]")
-    @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default="serving.yaml", show_default=True,
-                  help="The spec to write.")
+    @click.option("--out", type=LocalPath("name a file here", directory=False), default="serving.yaml",
+                  show_default=True, help="The spec to write.")
     @click.option("--force", is_flag=True, help="Write over a spec, and go on with a ledger, that are there.")
     def adopt(grpc_target: str, rest_url: str | None, config_file: str | None, models: tuple[str, ...],
               labels: tuple[str, ...], pin: bool, repository: str | None, stage: str | None, ca: str | None,

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deploy.cli.options import RepositoryPlace, bytes_bar, command, load_spec, repository_option, spec_option, tell
+from deploy.cli.options import (
+    LocalPath,
+    RepositoryPlace,
+    bytes_bar,
+    command,
+    load_spec,
+    repository_option,
+    spec_option,
+    tell,
+)
 from deploy.cli.targets import named, repository_at
 
 if TYPE_CHECKING:
@@ -72,7 +81,9 @@ def _mirror(app: click.Group) -> None:
     @command(app, "mirror", example=_MIRROR)
     @spec_option
     @_from_option
-    @click.option("--to", "target", type=click.Path(path_type=Path, file_okay=False), help="A directory here.")
+    @click.option("--to", "target", type=LocalPath(
+        "a mirror is a directory; from one store to another: tfs pull MODEL/VERSION --from ADDRESS -r ADDRESS"),
+                  help="A directory here.")
     @click.option("--model", "models", multiple=True, metavar="NAME[:VERSIONS]",
                   help="With --from: a model, and latest, latest=N, all or numbers.  [default: latest] Repeatable.")
     @click.option("--list", "listed", type=click.Path(path_type=Path, dir_okay=False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,15 @@ from deploy.cli.checks import gate, gated
 from deploy.cli.options import bytes_bar, command, repository_option, steps, table, tell
 from deploy.cli.signing import sign_with, vouch
 from deploy.cli.targets import named
+from deploy.errors import DigestMismatch, IncompleteVersion, Malformed, RepositoryError, VersionNotFound
 
 if TYPE_CHECKING:
 
     from deploy.repository import Published
     from deploy.signing import Signer
+    from deploy.types import ModelVersion
+
+DAMAGE = (DigestMismatch, IncompleteVersion, Malformed, VersionNotFound)  # of one version; others go on being verified
 
 
 def register(app: click.Group) -> None:
@@ -127,17 +132,40 @@ def _verify(group: click.Group) -> None:
     def verify(what: str | None, repository: Path | str, as_json: bool) -> None:
         """Compare every byte of a version with its manifest.
 
-        Without WHAT (MODEL or MODEL/VERSION): of all versions.
+        Without WHAT (MODEL or MODEL/VERSION): of all versions; those that are damaged are told together at the end.
         """
         from deploy.repository import Repository
 
         repo = Repository(repository)
         chosen = [named(repository, what)] if what else [e.mv for e in repo.entries() if e.digest or e.error]
+        damaged: dict[ModelVersion, RepositoryError] = {}
         for mv in chosen:
             with bytes_bar(f"verifying {mv}", quiet=as_json) as progress:
-                repo.verify(mv, progress=progress)
-        tell({"verified": [str(mv) for mv in chosen]}, as_json,
-             lambda: "\n".join(f"{mv} is as published" for mv in chosen) or "nothing with a manifest to verify")
+                try:
+                    repo.verify(mv, progress=progress)
+                except RepositoryError as error:
+                    if what or not (repo.local or isinstance(error, DAMAGE)):
+                        raise
+                    damaged[mv] = error
+        good = [mv for mv in chosen if mv not in damaged]
+        lines = [f"{mv} is as published" if mv in good else damaged[mv].message for mv in chosen]
+        if damaged and not as_json:
+            click.echo("\n".join(lines))
+        if damaged:
+            raise _damaged(damaged, good)
+        tell({"verified": list(map(str, good))}, as_json,
+             lambda: "\n".join(lines) or "nothing with a manifest to verify")
+
+
+def _damaged(damaged: Mapping[ModelVersion, RepositoryError], good: Sequence[ModelVersion]) -> RepositoryError:
+    """What is told of a repository with damaged versions, and with good ones."""
+    count = f"{len(damaged)} of {len(damaged) + len(good)} versions"
+    first = next(iter(damaged.values()))
+    return DigestMismatch(
+        f"{count} {'is' if len(damaged) == 1 else 'are'} not as published: {', '.join(map(str, damaged))}",
+        hint="publish them again under other numbers", id=first.id,
+        details={"verified": list(map(str, good)),
+                 "damaged": [{"version": str(mv), **error.to_json()} for mv, error in damaged.items()]})
 
 
 def _clean(group: click.Group) -> None:

@@ -44,6 +44,24 @@ class RepositoryPlace(click.Path):
         return str(address) if address else super().convert(file_path(value), param, ctx)
 
 
+class LocalPath(click.Path):
+    """A path of this machine; addresses of stores are refused, not taken for its name. hint: what to do instead."""
+
+    def __init__(self, hint: str, *, directory: bool = True) -> None:
+        super().__init__(path_type=Path, file_okay=not directory, dir_okay=directory)
+        self._hint, self._kind = hint, "directory" if directory else "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from deploy.addresses import file_path, is_address
+        from deploy.errors import SpecError
+
+        if isinstance(value, str) and is_address(value):
+            name = f"{param.opts[0]} " if isinstance(param, click.Option) else ""
+            raise SpecError(f"{name}{value}: expected a {self._kind} of this machine, got an address", hint=self._hint,
+                            id="bad-address")
+        return super().convert(file_path(value) if isinstance(value, str) else value, param, ctx)
+
+
 repository_option = click.option(
     "--repository", "-r", type=RepositoryPlace(), default=DEFAULT_REPOSITORY, envvar="TFS_REPOSITORY",
     show_default=True, help="Root of the model repository: a directory, or an address such as s3://bucket/models.")

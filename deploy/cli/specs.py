@@ -14,6 +14,7 @@ from deploy.cli.fleets import on_each, several, tell_each, tell_sections
 from deploy.cli.options import (
     ChosenServers,
     LateChoice,
+    LocalPath,
     command,
     load_spec,
     of_servers,
@@ -87,7 +88,7 @@ def _configure(app: click.Group) -> None:
     @spec_option
     @of_servers
     @overridable
-    @click.option("--out", type=click.Path(path_type=Path, file_okay=False),
+    @click.option("--out", type=LocalPath("name a directory here, and copy it from there"),
                   help="Directory for the files.  [default: generated/<the spec's file name> beside it]")
     @click.option("--dry-run", is_flag=True, help="Print files, command line and container options; write nothing.")
     @click.option("--check", "only_check", is_flag=True,
