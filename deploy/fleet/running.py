@@ -83,6 +83,9 @@ def roll_back(spec: Spec, model: str, to: int | None = None, *, only: Collection
         names = [member.short_name for member in those_of(spec, only)]
         views = context.views(names)
         home, unknown = context.homes(names, to)
+        if len(set(home.values())) > 1:
+            progress("the servers go back to different versions, each by its own history: "
+                     + ", ".join(f"{name} to {version}" for name, version in home.items()))
         return context.drive(context.begin("rollback", max(home.values()), (tuple(names),), _before(views), note=note,
                                            home=home, unknown=unknown, some=only is not None))
 

@@ -157,3 +157,14 @@ def test_what_forbids_a_release_on_a_server_keeps_its_own_id_and_hint(tmp_path: 
             fleet.roll_out(spec, "m", 2)
         assert caught.value.exit_code == 8 and caught.value.id == DigestMismatch.id
         assert "publish it again" in caught.value.hint
+
+
+def test_a_rollback_to_different_versions_says_which_server_goes_where(tmp_path: Path) -> None:
+    with echoes(tmp_path, "ab") as spec:
+        fleet.roll_out(spec, "m", 2)
+        rollout.roll_out(spec.members[1], "m", 3)
+        fleet.roll_out(spec, "m", 2)
+        told = list[str]()
+        fleet.roll_back(spec, "m", progress=told.append)
+        said = next(number for number, line in enumerate(told) if line.endswith("by its own history: a to 1, b to 3"))
+        assert said < next(number for number, line in enumerate(told) if line.startswith("bringing back"))
