@@ -23,6 +23,7 @@ _HOST = re.compile(r"(?:[A-Za-z0-9_.-]+@)?(?:[A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\])
 _SEGMENT = re.compile(r"[A-Za-z0-9_.=+@~ -]+")
 _GRPC_PORT, _REST_PORT = 8500, 8501  # TensorFlow Serving's
 _RESOLVED = re.compile(r"(dns|unix|unix-abstract|ipv4|ipv6|vsock):.+")  # gRPC's own forms of a target
+_THIS_MACHINE = ("", "localhost", "127.0.0.1", "::1", "0.0.0.0", "::")  # noqa: S104 -- compared only
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[^\s/:\[\]@,?#]+):(?P<port>[0-9]{1,5})", re.ASCII)
 
 
@@ -204,3 +205,29 @@ def rest_url(text: str) -> str:
 def _no_url(text: str, why: str) -> SpecError:
     return SpecError(f"expected http://host:port, got {text!r}: {why}",
                      hint=f"for REST write http://host:{_REST_PORT}, for gRPC host:{_GRPC_PORT}", id="bad-address")
+
+
+def same_place(text: str) -> str:
+    """What all ways to write one server's address have in common: host and port, and the path if there is one. Names
+    aren't looked up: only this machine's own are known to mean the same."""
+    if is_url(text):
+        parts = urlsplit(text)
+        port = parts.port or (443 if parts.scheme.lower() == "https" else 80)
+        return f"{_same_host(parts.hostname or '')}:{port}{parts.path.rstrip('/')}"
+    scheme, _, rest = text.partition(":") if _RESOLVED.fullmatch(text) else ("", "", grpc_target(text))
+    if scheme.startswith(("unix", "vsock")):
+        return f"{scheme}:{re.sub('^/+', '/', rest)}"
+    host, colon, number = rest.rpartition("/")[2].rpartition(":")  # dns://name-server/host
+    if not colon or not number.isdecimal():  # gRPC's own default
+        host, number = rest.rpartition("/")[2], "443"
+    return f"{_same_host(unquote(host))}:{int(number)}"
+
+
+def _same_host(host: str) -> str:
+    plain = host.lower().strip("[]").rstrip(".")
+    try:
+        address = ipaddress.ip_address(plain)
+        plain = str(getattr(address, "ipv4_mapped", None) or address)
+    except ValueError:  # a name
+        pass
+    return "localhost" if plain in _THIS_MACHINE else bracketed(plain)

@@ -9,10 +9,12 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from deploy.addresses import same_place
 from deploy.errors import SpecError
 from deploy.naming import check_name
 from deploy.spec.base import Struct
 from deploy.spec.server import ServerPart
+from deploy.types import bracketed
 
 MOST = 10_000  # servers of one spec
 
@@ -64,13 +66,14 @@ def check_entries(entries: Sequence[ServerEntry]) -> None:
 
 
 def check_addresses(servers: Sequence[ServerPart]) -> None:
-    """Raises SpecError for two servers at one address."""
-    owners: dict[str, int] = {}
+    """Raises SpecError for two servers at one address, however each of them writes it."""
+    owners: dict[str, tuple[int, str]] = {}
     for i, server in enumerate(servers):
-        for address in _addresses(server):
-            other = owners.setdefault(address, i)
+        for address, place in _addresses(server):
+            other, written = owners.setdefault(place, (i, address))
             if other != i:
-                raise SpecError(f"{address} is the address of servers/{other}, too", path=f"servers/{i}/server",
+                seen = "" if written == address else f" (as {written})"
+                raise SpecError(f"{address} is the address of servers/{other}, too{seen}", path=f"servers/{i}/server",
                                 hint="one server stands twice here, or needs ports of its own", id="same-port")
 
 
@@ -88,17 +91,19 @@ def _number(share: int | str) -> int:
     return int(str(share).rstrip("%"))
 
 
-def _addresses(server: ServerPart) -> Iterator[str]:
-    """Those that only one server can have: host:port of both ports, unless a free one is taken."""
+def _addresses(server: ServerPart) -> Iterator[tuple[str, str]]:
+    """Those that only one server can have, as they are written and to be compared: host:port of both ports, unless a
+    free one is taken."""
     if server.remote is not None:
-        yield from (server.remote.grpc, *([server.remote.rest.rstrip("/")] if server.remote.rest else []))
+        yield from ((text, same_place(text)) for text in (server.remote.grpc, server.remote.rest) if text)
         return
     if server.kubernetes is not None:  # a service has an address of its own
         return
-    engine = f" of the engine {server.docker}" if server.docker else ""
+    engine = f" of the engine {server.docker}" if server.docker and not server.docker.startswith("unix:") else ""
     for port in (server.grpc_port, server.rest_port):
         if port:
-            yield f"{server.host}:{port}{engine}"
+            text = f"{bracketed(server.host)}:{port}"
+            yield f"{text}{engine}", f"{same_place(text)}{engine}"
 
 
 def check_alone(name: str, servers: Sequence[object]) -> None:

@@ -78,13 +78,33 @@ def test_a_part_that_cannot_be_is_refused_in_a_sentence(tmp_path: Path, part: st
     assert str(e.value).startswith(message)
 
 
-def test_one_server_stands_once_in_a_file(tmp_path: Path) -> None:
-    one = "server: {remote: {grpc: 'h:8500'}}"
+@pytest.mark.parametrize(("one", "other", "says"), [
+    ("remote: {grpc: 'h:8500'}", "remote: {grpc: 'h:8500'}", "h:8500 is the address of servers/0, too; one"),
+    ("remote: {grpc: '127.0.0.1:37705'}", "remote: {grpc: 'localhost:37705'}",
+     "localhost:37705 is the address of servers/0, too (as 127.0.0.1:37705); one"),
+    ("remote: {grpc: 'a:1', rest: 'http://H.example.com/'}", "remote: {grpc: 'b:1', rest: 'http://h.example.com.:80'}",
+     "http://h.example.com.:80 is the address of servers/0, too (as http://H.example.com/)"),
+    ("remote: {grpc: '[::1]:8501'}", "grpc_port: 1, host: 0.0.0.0, backend: process, remote: null",
+     "0.0.0.0:8501 is the address of servers/0, too (as [::1]:8501)"),
+    ("host: localhost, backend: container, remote: null, docker: 'unix:///run/d.sock'",
+     "remote: {grpc: 'dns:///localhost:8500'}", "dns:///localhost:8500 is the address of servers/0, too"),
+])
+def test_one_server_stands_once_in_a_file(tmp_path: Path, one: str, other: str, says: str) -> None:
+    """However it is written. Names aren't looked up."""
     text = f"""models: [{{name: m, versions: [1]}}]
 server: {{backend: remote, remote: {{grpc: 'x:1'}}}}
-servers: [{{name: a, {one}}}, {{name: b, {one}}}]"""
-    with pytest.raises(SpecError, match="h:8500 is the address of servers/0, too"):
+servers: [{{name: a, server: {{{one}}}}}, {{name: b, server: {{{other}}}}}]"""
+    with pytest.raises(SpecError) as e:
         parse(text, tmp_path / "serving.yaml")
+    assert says in str(e.value) and e.value.path == "servers/1/server"
+
+
+def test_servers_behind_one_proxy_have_paths_of_their_own(tmp_path: Path) -> None:
+    parse("""models: [{name: m, versions: [1]}]
+server: {backend: remote}
+servers:
+- {name: a, server: {remote: {grpc: '127.0.0.1:1', rest: 'https://front/a'}}}
+- {name: b, server: {remote: {grpc: '127.0.0.2:1', rest: 'https://front/b'}}}""", tmp_path / "serving.yaml")
 
 
 def test_where_it_answers() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.addresses import Address, file_path
+from deploy.addresses import Address, file_path, same_place
 from deploy.errors import SpecError
 from deploy.repository import Repository
 from deploy.spec.reading import parse
@@ -91,3 +91,18 @@ def test_a_spec_reads_a_remote_repository_through_a_mirror(tmp_path: Path) -> No
 def test_a_mirror_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="^mirror: .*on this machine, so nothing is mirrored"):
         parse("mirror: here\nmodels: [{name: digits, versions: latest}]\n", tmp_path / "serving.yaml")
+
+
+@pytest.mark.parametrize(("text", "place"), [
+    ("h:8500", "h:8500"), ("H.Example.:08500", "h.example:8500"), ("grpc://h:1/", "h:1"),
+    ("localhost:1", "localhost:1"), ("127.0.0.1:1", "localhost:1"), ("[::1]:1", "localhost:1"),
+    ("[0:0:0:0:0:0:0:1]:1", "localhost:1"), ("[::ffff:127.0.0.1]:1", "localhost:1"), ("0.0.0.0:1", "localhost:1"),
+    ("[::]:1", "localhost:1"), ("LOCALHOST.:1", "localhost:1"), ("127.0.0.2:1", "127.0.0.2:1"),
+    ("[FE80::0:1]:1", "[fe80::1]:1"), ("dns:h:1", "h:1"), ("dns:///h:1", "h:1"), ("dns://8.8.8.8/h", "h:443"),
+    ("ipv4:127.0.0.1:1", "localhost:1"), ("ipv6:[::1]:1", "localhost:1"), ("ipv6:%5B::1%5D:1", "localhost:1"),
+    ("unix:/run/s", "unix:/run/s"), ("unix:///run/s", "unix:/run/s"),
+    ("http://h", "h:80"), ("https://h/", "h:443"), ("HTTPS://H.:443", "h:443"), ("http://[::1]:2/", "localhost:2"),
+    ("http://h/a/", "h:80/a"),
+])
+def test_how_one_server_is_written_is_no_difference(text: str, place: str) -> None:
+    assert same_place(text) == place
