@@ -112,15 +112,17 @@ def _in_one_sentence() -> Iterator[None]:
 
 @pytest.fixture(scope=_scope)
 def tfs_source(pytestconfig: pytest.Config) -> object:
-    """What `tfs_server` serves: the spec of --tfs or `tfs_spec`. Override it to serve something else."""
+    """What `tfs_server` serves: the spec of --tfs or `tfs_spec`. Override it, with at least the scope of tfs_server
+    (`session` if `tfs_server_scope` isn't set), to serve something else."""
     session = _session(pytestconfig)
     default = pytestconfig.rootpath / "serving.yaml"
     specs = session.specs or ((default,) if default.exists() else ())
     if len(specs) != 1:
-        raise pytest.UsageError(
+        pytest.fail(
             f"tfs_server doesn't know what to serve: {len(specs)} specs are named; give one with --tfs or `tfs_spec`, "
-            "put a serving.yaml into the root directory, or define a fixture `tfs_source` that returns a spec, a "
-            "repository, a SavedModel directory or a model")
+            "put a serving.yaml into the root directory, or define a fixture `tfs_source` with "
+            f"@pytest.fixture(scope=\"{_scope('', pytestconfig)}\") that returns a spec, a repository, a SavedModel "
+            "directory or a model", pytrace=False)
     return specs[0]
 
 
@@ -196,9 +198,11 @@ def tfs_repository(tmp_path: Path, tfs_models: Mapping[str, object]) -> Reposito
     from deploy.repository import Repository
     from deploy.testing.sources import publish
 
+    repository = tmp_path / "models"
+    repository.mkdir()
     for name, model in tfs_models.items():
-        publish(model, name, tmp_path / "models")
-    return Repository(tmp_path / "models")
+        publish(model, name, repository)
+    return Repository(repository)
 
 
 @pytest.fixture

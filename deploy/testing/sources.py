@@ -49,8 +49,8 @@ def as_spec(source: object, scratch: Path, *, name: str = "", labels: Mapping[st
     """A spec that serves `source`.
 
     source: a Spec; the path of a serving.yaml; a repository or its directory; the directory of one model's versions; a
-        mapping from model names to what follows; a SavedModel directory, a model file, or an object that `export_model`
-        takes: those are published into scratch/models first.
+        mapping from model names to such directories or to what follows; a SavedModel directory, a model file, or an
+        object that `export_model` takes: those are published into scratch/models first.
     name: of a single model that has none; by default its directory's or file's, `model` for objects.
     labels: model -> label -> version, for what isn't a spec.
     Raises SpecError for what is none of these, and what `load_spec` and `export_model` raise.
@@ -65,7 +65,7 @@ def as_spec(source: object, scratch: Path, *, name: str = "", labels: Mapping[st
     models = _of_directory(path) if path is not None and path.is_dir() else None
     if models is None:
         given = source if isinstance(source, Mapping) else {name or _name(path): source}
-        models = [publish(given[model], model, scratch / "models") for model in given]
+        models = [_versions_in(one, model) or publish(one, model, scratch / "models") for model, one in given.items()]
     for model in models:
         model["labels"] = dict((labels or {}).get(model["name"], {}))
     return with_needed_flags(parse(json.dumps({"name": "tests", "models": models}), scratch / "serving.yaml"))
@@ -88,8 +88,8 @@ def _of_directory(path: Path) -> list[dict[str, Any]] | None:
     """The models of a repository, or the one model whose versions these are; None if it is a SavedModel itself."""
     if placement.is_version(path):
         return None
-    if by_version(entry.name for entry in path.iterdir() if entry.is_dir()):
-        return [{"name": _name(path), "base_path": str(path), "versions": "all"}]
+    if (model := _versions_in(path, _name(path))) is not None:
+        return [model]
     names = Repository(path).models()
     if not names:
         raise SpecError(f"there is no model in {path}", hint=placement.not_a_repository(path) or
@@ -98,8 +98,19 @@ def _of_directory(path: Path) -> list[dict[str, Any]] | None:
     return [{"name": name, "base_path": str(path / name), "versions": "all"} for name in names]
 
 
+def _versions_in(source: object, name: str) -> dict[str, Any] | None:
+    """The model of this name whose versions lie in a directory; None if that isn't what `source` is."""
+    path = Path(source) if isinstance(source, str | Path) else None
+    if path is None or not path.is_dir() or placement.is_version(path):
+        return None
+    if not by_version(entry.name for entry in path.iterdir() if entry.is_dir()):
+        return None
+    return {"name": name, "base_path": str(path.absolute()), "versions": "all"}
+
+
 def publish(model: object, name: str, repository: Path) -> dict[str, Any]:
-    """A list of objects becomes versions 1, 2, ..."""
+    """A list of objects becomes versions 1, 2, ... of a repository that is made if it isn't there."""
+    repository.mkdir(parents=True, exist_ok=True)
     for each in model if isinstance(model, list | tuple) else [model]:
         export_model(each, repository, name)
     return {"name": name, "base_path": str(repository / name), "versions": "all"}

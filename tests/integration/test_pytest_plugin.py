@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -56,7 +57,7 @@ class Project:
         goldens.write(version, [Golden("serving_default", X, {"y": outputs["x"]})], "m")
 
     def start(self, *args: str) -> subprocess.Popen[str]:
-        return subprocess.Popen([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:cov", *args],
+        return subprocess.Popen([sys.executable, "-m", "pytest", "-p", "no:cov", *args],
                                 cwd=self.directory, env=self.environment, text=True, stdout=subprocess.PIPE,
                                 stderr=subprocess.STDOUT)
 
@@ -101,6 +102,16 @@ def test_every_check_is_a_test(project: Project) -> None:
 def test_one_check_by_its_id_and_some_by_a_word(project: Project) -> None:
     assert "1 passed" in project.pytest("--tfs", "serving.yaml", "serving.yaml::m/1::contract[gRPC]")
     assert "4 passed" in project.pytest("--tfs", "serving.yaml", "-k", "contract or name-alone")
+    project.gone()
+
+
+@pytest.mark.parametrize("option", ["--lf", "--ff"])
+def test_what_failed_is_asked_again(project: Project, option: str) -> None:
+    project.golden({"x": np.float32([1, 9])})
+    failed = set(re.findall(r"^FAILED (serving.yaml::\S+)", project.pytest("--tfs", "serving.yaml", code=1), re.M))
+    again = project.pytest("--tfs", "serving.yaml", option, "-v", code=1)
+    run = re.findall(r"^(serving.yaml::\S+) ", again, re.M)
+    assert failed and set(run[:len(failed)]) == failed and (option == "--ff") == (len(run) > len(failed)), again
     project.gone()
 
 
@@ -208,7 +219,7 @@ def test_a_project_uses_fixtures_and_assertions(project: Project, models: Path) 
     project.environment["RANKING"] = str(project.directory / "ranking")
     output = project.pytest("-rs", "-W", "error")
     assert "Exception ignored" not in output
-    assert "5 passed, 1 skipped" in output and "needs a server on backend container" in output
+    assert "12 passed, 1 skipped" in output and "needs a server on backend container" in output
     assert "1 error" in project.pytest("--tfs-require", "-k", "container", code=1)
     project.gone()
 
@@ -217,6 +228,14 @@ def test_options_by_ini_and_the_oldest_way_to_name_a_spec(project: Project) -> N
     project.write("pytest.ini", "[pytest]\ntfs_spec = serving.yaml\ntfs_backend = embedded\n")
     assert "passed" in project.pytest("-k", "contract")
     project.gone()
+
+
+def test_without_a_spec_it_is_said_what_to_do(project: Project) -> None:
+    (project.directory / "serving.yaml").rename(project.directory / "other.yaml")
+    project.write("test_own.py", "def test_a(tfs_server): pass\n")
+    output = project.pytest("test_own.py", code=1)
+    assert "0 specs are named; give one with --tfs" in output and 'fixture(scope="session")' in output
+    assert "deploy/testing" not in output
 
 
 def test_a_suite_that_does_not_use_it_pays_nothing(project: Project) -> None:

@@ -20,8 +20,18 @@ def test_a_wrong_expectation_is_shown(tfs_client, tfs_source):
         assert_predicts(tfs_client, tfs_source.split("/")[-1], {"x": [1.0, 2.0]}, {"y": [2.5, 7.0]})
 
 
+def test_another_contract_is_shown(own, other_model):
+    with pytest.raises(AssertionError, match="x"):
+        assert_contract(own, "ranking", other_model)
+
+
 def test_a_version_may_take_the_place_of_itself(tfs_source):
     assert_no_breaking_change(tfs_source + "/1", tfs_source + "/1")
+
+
+def test_a_version_with_another_input_may_not_take_its_place(tfs_source, other_model):
+    with pytest.raises(AssertionError, match="x"):
+        assert_no_breaking_change(tfs_source + "/1", other_model)
 
 
 def test_without_tensorflow(tfs_echo):
