@@ -9,6 +9,7 @@ Everything is read as data: no TensorFlow, nothing is run, memory doesn't grow w
     checking        from a path to a report; the same as a gate
     rules           all rules by name, and what a finding is
     targets         the server that is to load it: its ops, kernels, libraries; oplists/: of TensorFlow's releases
+    flags           the flags that older releases lack
     policy          what ops can touch, and which rule looks at them
     files           rules about the version's files, warm-up requests, TFLite; and about files that ops touch
     signatures      rules about signatures, methods, batching
