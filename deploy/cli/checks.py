@@ -68,6 +68,7 @@ def register(app: click.Group) -> None:
             raise click.UsageError(f"--format {form} reports one model, and {len(what)} are named")
         spec = _spec(spec_path)
         loaders = _targets(spec, server_version, image)
+        _check_flags(spec, server_version, image)
         failures: list[DeployError] = []
         for one in what:
             try:
@@ -166,6 +167,15 @@ def _target(spec: Spec | None, version: str | None, image: str | None) -> Target
         return target
     return replace(target, batching=described.batching, prefers_tflite=described.prefers_tflite,
                    compiles=described.compiles)
+
+
+def _check_flags(spec: Spec | None, version: str | None, image: str | None) -> None:
+    """Raises SpecError for a server of the spec with a flag that its release is known to lack."""
+    from deploy import backends, serving
+
+    for one in spec.members if spec else ():
+        named = f"tensorflow/serving:{version}" if version else image or ""
+        serving.check_release(one, backends.preferred(one), named)
 
 
 def _allowed(spec: Spec | None, model: str, given: tuple[str, ...]) -> Mapping[str, str]:

@@ -151,6 +151,7 @@ def _files(spec: Spec, directory: Path, only_check: bool, known_good: bool) -> l
     from deploy.render import kubernetes
 
     runs = backends.preferred(spec)
+    serving.check_release(spec, runs)
     shown = serving.resolving.as_known_good(spec) if known_good else spec
     if runs.capabilities.manifests:
         files, secrets = kubernetes.directory_files(shown, kubernetes.manifests(shown)), dict[str, str]()

@@ -5,6 +5,7 @@
     planning, certificates   what would be started
     mirrored       what a server needs of a repository that is elsewhere
     preflight      what keeps a server from starting: flags, files that its user can't read
+    release_flags  flags that the release in the server's image doesn't know yet
     resolving      which versions are started: those that the spec wants, of those on disk, or known good since
     start_stop, start_record   up and down, and what they remember
     startup        wait until a started server is ready, or say why not

@@ -20,6 +20,7 @@ from deploy.errors import ServerError, SpecError
 from deploy.repository import versions_of
 from deploy.serving import startup
 from deploy.serving.planning import CONFIG_LABEL, digest
+from deploy.serving.release_flags import check_release
 from deploy.serving.resolving import ResolvedModel, wanted
 from deploy.serving.snapshot import Connect, connected
 from deploy.serving.snapshot import connect as connect_to
@@ -62,7 +63,9 @@ def build_image(spec: Spec, tag: str, *, base_image: str | None = None, smoke: S
         raise SpecError("a private key doesn't belong into an image", path="server/tls",
                         hint="bake without it, and run the image with a mounted file: --ssl_config_file=...",
                         id="key-in-image")
-    models, base = wanted(spec, progress), base_image or spec.server.image
+    base = base_image or spec.server.image
+    check_release(spec, ContainerBackend(), base)
+    models = wanted(spec, progress)
     verify_versions(spec, models)
     engine = engine_of(spec)
     engine.require_image(base, progress)

@@ -10,12 +10,14 @@ from typing import Any
 
 from deploy.backends import images
 from deploy.backends.base import Progress, silent
+from deploy.backends.container import ContainerBackend
 from deploy.backends.engine import engine_of
 from deploy.errors import SpecError
 from deploy.repository.stores.oci import assembly
 from deploy.repository.stores.oci.assembly import ImageReference
 from deploy.serving import image_build
 from deploy.serving.image_build import BASE_DIGEST_LABEL, BASE_LABEL, MODELS_LABEL, Smoke
+from deploy.serving.release_flags import check_release
 from deploy.serving.resolving import wanted
 from deploy.serving.snapshot import Connect
 from deploy.serving.snapshot import connect as connect_to
@@ -54,6 +56,7 @@ def push_image(spec: Spec, tag: str, *, base_image: str | None = None, smoke: Sm
     if spec.server.tls:
         raise SpecError("a private key doesn't belong into an image", path="server/tls",
                         hint="push it without, and run the image with a mounted file: --ssl_config_file=...")
+    check_release(spec, ContainerBackend(), base_image or spec.server.image)
     models = wanted(spec, progress)
     image_build.verify_versions(spec, models)
     inside = image_build.contents(spec, models)

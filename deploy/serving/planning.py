@@ -15,6 +15,7 @@ from deploy.backends import Backend, Launch, Progress, silent
 from deploy.backends.base import LABEL
 from deploy.errors import BackendMissing, ServerError, SpecError
 from deploy.serving.preflight import check_values
+from deploy.serving.release_flags import check_release
 from deploy.serving.resolving import ResolvedModel, as_known_good, wanted
 from deploy.spec import Spec, check_alone
 from deploy.types import Specific
@@ -78,15 +79,22 @@ def choose_backend(spec: Spec, progress: Progress | None = None, *, pull: bool =
     """The spec's backend; for `auto` the first of the candidates that offers to serve it.
 
     pull: False takes an image that would have to be pulled for granted (dry run).
-    Raises BackendMissing if `auto` finds nothing that can run here, SpecError for the spec of several servers.
+    Raises BackendMissing if `auto` finds nothing that can run here, SpecError for the spec of several servers, and for
+    flags that the release in the image doesn't know.
     """
     check_alone(spec.path.name, spec.servers)
+    choice = _chosen(spec, progress or silent, candidates, pull=pull)
+    check_release(spec, choice.backend)
+    return choice
+
+
+def _chosen(spec: Spec, progress: Progress, candidates: Sequence[Backend], *, pull: bool) -> Choice:
     if spec.server.backend != "auto":
         return Choice(backends.BACKENDS[spec.server.backend], "the spec says so")
     refusals: list[str] = []
     for backend in candidates:
         try:
-            why = backend.offer(spec, progress or silent, pull=pull)
+            why = backend.offer(spec, progress, pull=pull)
         except ServerError as e:
             refusals.append(e.message)
         else:
