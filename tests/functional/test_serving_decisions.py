@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from deploy import backends, render, serving
+from deploy import Repository, backends, render, serving
 from deploy.backends import Progress
 from deploy.backends.container import ContainerBackend
 from deploy.backends.process import EmbeddedBackend
@@ -33,6 +33,8 @@ from deploy.serving.resolving import ResolvedModel, resolve
 from deploy.spec import Resources
 from deploy.types import All, Latest, ServedModel, Specific, VersionPolicy, VersionStatus
 from deploy.waiting import Deadline
+from tests.support.docker_engine import NO_CONTAINERS, engine_that_says
+from tests.support.repository import savedmodel
 from tests.support.serving import AVAILABLE, END, UNLOADING, FakeClock, FakeControl, spec_at
 
 
@@ -123,6 +125,25 @@ def test_a_dry_run_pulls_nothing(tmp_path: Path) -> None:
     images = Images(here=False)
     made = choose_backend(spec_at(tmp_path), pull=False, candidates=auto(lambda: images))
     assert made.backend.name == "container" and "would be pulled" in made.why and images.pulled == 0
+
+
+LATER = {"image": "tensorflow/serving:2.8.0", "flags": {"enable_grpc_healthcheck_service": True}}
+
+
+def test_auto_asks_what_the_images_release_knows_only_where_the_image_would_run(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="2.8.* doesn't know --enable_grpc_healthcheck_service"):
+        choose_backend(spec_at(tmp_path, **LATER), candidates=auto(Images))
+    assert choose_backend(spec_at(tmp_path, **LATER), candidates=auto(no_engine)).backend.name == "embedded"
+
+
+def test_a_flag_of_a_later_release_is_told_before_an_engine_is_told_anything(tmp_path: Path,
+                                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/s")
+    Repository(tmp_path / "models").publish(savedmodel(tmp_path / "build" / "m"), "m")
+    with engine_that_says(NO_CONTAINERS, tmp_path) as asked, pytest.raises(SpecError) as caught:
+        serving.up(spec_at(tmp_path, backend="container", **LATER))
+    assert caught.value.id == "flag-of-later-release"
+    assert asked and all(request.startswith(b"GET ") for request in asked)
 
 
 @pytest.mark.parametrize("backend", backends.BACKENDS.values())
