@@ -18,9 +18,9 @@ from deploy.rollout.context import RolloutContext
 from deploy.rollout.goals import current
 from deploy.rollout.policy import PERMANENTLY_FAILED
 from deploy.savedmodel import diff
-from deploy.serving import ResolvedModel, preflight, resolving
+from deploy.serving import ResolvedModel, preflight
 from deploy.serving.preflight import number
-from deploy.serving.resolving import check_signed
+from deploy.serving.resolving import check_flags, check_signed
 from deploy.serving.taking_over import check_named
 from deploy.state.release import served_ever
 from deploy.types import ModelRef, Specific, VersionStatus
@@ -73,7 +73,7 @@ def check(context: RolloutContext, goal: Goal, *, allow_breaking: str = "",
     attempt("reading the config file", lambda: _config(context, findings))
     attempt("looking for models that nobody has named", lambda: findings.notes.extend(check_named(
         context.spec, context.client, context.live_server.file.read(), context.metrics)))
-    attempt("looking at the server's flags", lambda: check_flags(context, goal))
+    attempt("looking at the server's flags", lambda: _flags(context, findings))
     if not backend_of(context.server).capabilities.replicas:
         attempt("looking whether it is one server", context.server.pending)
     attempt("looking for it in the repository", lambda: _fetched(context, goal, progress))
@@ -122,9 +122,10 @@ def _config(context: RolloutContext, findings: Findings) -> None:
                         id="not-pinned")
 
 
-def check_flags(context: RolloutContext, goal: Goal) -> None:
-    """Raises SpecError for flags of the server that stand in the way of a release."""
+def _flags(context: RolloutContext, findings: Findings) -> None:
     flags = context.spec.server.flags
+    findings.notes.extend(f"{one.message}; it runs without" for one in serving.lacking(  # as before the release
+        context.spec, backend_of(context.server)))
     if number(flags, "model_config_file_poll_wait_seconds") > 0:
         raise SpecError("the server polls its config file, and would undo each step before it is written down",
                         path="server/flags/model_config_file_poll_wait_seconds",
@@ -133,8 +134,6 @@ def check_flags(context: RolloutContext, goal: Goal) -> None:
         raise SpecError("the server looks for versions only once, and would never find another one",
                         path="server/flags/file_system_poll_wait_seconds", hint="let it poll, then tfs down and tfs up",
                         id="looks-once")
-    if not goal.backward:  # nobody is kept from going back by a flag that the server has done without
-        serving.check_release(context.spec, backend_of(context.server))
 
 
 def _fetched(context: RolloutContext, goal: Goal, progress: Callable[[str], None]) -> None:
@@ -176,7 +175,7 @@ def _check_files(context: RolloutContext, goal: Goal, path: Path) -> None:
     """Once for all servers that want the same of the same files."""
     name, server, user = context.model.name, context.spec.server, backend_of(context.server).user
     flags = tuple(sorted((flag, str(value)) for flag, value in server.flags.items()))
-    context.once(("flags", path, name, flags), lambda: resolving.check_flags(context.spec, name, path))
+    context.once(("flags", path, name, flags), lambda: check_flags(context.spec, name, path))
     context.once(("readable", path, name, user), lambda: preflight.check_readable(
         [ResolvedModel(name, {goal.version: path})], user))
 

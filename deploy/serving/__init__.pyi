@@ -25,6 +25,7 @@ from .planning import target_of as target_of
 from .preflight import misspelled as misspelled
 from .proof import check_proof as check_proof
 from .release_flags import check_release as check_release
+from .release_flags import lacking as lacking
 from .resolving import ResolvedModel as ResolvedModel
 from .resolving import as_known_good as as_known_good
 from .resolving import wanted as wanted

@@ -24,26 +24,34 @@ KEYS = {"grpc_max_threads": "threads/grpc_max", "num_load_threads": "threads/loa
 
 
 def check_release(spec: Spec, backend: Backend, image: str = "") -> None:
-    """Raises SpecError for a flag that the spec asks for, by its name or by a key, and that the release in the server's
-    image is known to lack. Of images whose release isn't known nothing is said, nor of servers that don't run one.
+    """Raises SpecError for a flag that `lacking` tells of."""
+    error = next(iter(lacking(spec, backend, image)), None)
+    if error is not None:
+        raise error
+
+
+def lacking(spec: Spec, backend: Backend, image: str = "") -> list[SpecError]:
+    """What is wrong with flags that the spec asks for, by their names or by a key, and that the release in the server's
+    image is known to lack. Nothing for an image whose release isn't known, nor for a server that doesn't run one.
 
     image: what it is to run, if not what the spec says.
     """
     can = backend.capabilities
     if not image and not (can.starts and can.own_files):  # it is a program on this machine, or not ours to start
-        return
+        return []
     image = image or spec.server.image
     release = release_of(image)
-    if release is None:
-        return
-    for flag in _asked(spec):
-        between = lacked(flag, release)
-        if between is not None:
-            key = f"flags/{flag}" if flag in spec.server.flags else KEYS.get(flag, "flags")
-            raise SpecError(f"TensorFlow Serving {release}, which {spec.name!r} would run ({image}), doesn't know "
-                            f"--{flag}: it came after {between[0]}, and {between[1]} has it", path=f"server/{key}",
-                            hint=f"use an image of {between[1]} or later, or take this out: the server would print its "
-                                 "usage and go on without it", id="flag-of-later-release")
+    return [] if release is None else [
+        _error(spec, flag, between, release, image) for flag in _asked(spec)
+        if (between := lacked(flag, release)) is not None]
+
+
+def _error(spec: Spec, flag: str, between: tuple[str, str], release: str, image: str) -> SpecError:
+    key = f"flags/{flag}" if flag in spec.server.flags else KEYS.get(flag, "flags")
+    return SpecError(f"TensorFlow Serving {release}, which {spec.name!r} would run ({image}), doesn't know --{flag}: it "
+                     f"came after {between[0]}, and {between[1]} has it", path=f"server/{key}",
+                     hint=f"use an image of {between[1]} or later, or take this out: the server would print its usage "
+                          "and go on without it", id="flag-of-later-release")
 
 
 def _asked(spec: Spec) -> Iterable[str]:
