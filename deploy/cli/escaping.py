@@ -38,6 +38,11 @@ class Escaping:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
+    @property
+    def encoding(self) -> str:
+        """What may be written here: everything. Of a stream that says `ascii`, click writes past it, to its buffer."""
+        return "utf-8"
+
     def write(self, text: str) -> int:
         encoding = getattr(self.stream, "encoding", None) or "utf-8"
         safe = printable(text).encode(encoding, "backslashreplace").decode(encoding)

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from deploy.cli import escaping
@@ -114,3 +115,13 @@ def test_what_the_system_refuses_is_a_sentence() -> None:
     assert "nested too deeply" in str(as_deploy_error(RecursionError()))
     assert "more memory" in str(as_deploy_error(MemoryError()))
     assert sys.stdout is not None
+
+
+def test_a_locale_of_ascii_lets_nothing_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """click takes the stream below for one that is set up wrongly, and would write into that."""
+    below = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="surrogateescape")
+    monkeypatch.setattr(sys, "stdout", below)
+    with escaping.escaped_streams():
+        click.echo("\u202ea\u200bü, \udcc3\udc9cber")
+    below.flush()
+    assert below.buffer.getvalue() == b"\\u202ea\\u200b\\xfc, \\udcc3\\udc9cber\n"  # type: ignore[attr-defined]
