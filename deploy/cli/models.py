@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deploy.cli.checks import gate, gated
-from deploy.cli.options import bytes_bar, command, repository_option, steps, table, tell
+from deploy.cli.options import LocalPath, bytes_bar, command, repository_option, steps, table, tell
 from deploy.cli.signing import sign_with, vouch
 from deploy.cli.targets import named
 from deploy.errors import DigestMismatch, IncompleteVersion, Malformed, RepositoryError, VersionNotFound
@@ -40,7 +40,8 @@ def _publish(app: click.Group) -> None:
                                      "tfs publish build/saved_model --name digits --version 7\n"
                                      "tfs publish build/saved_model --name digits --sign-with signer.key\n"
                                      "tfs publish --from mlflow:models:/digits@champion")
-    @click.argument("directory", type=click.Path(path_type=Path), required=False)
+    @click.argument("directory", required=False, type=LocalPath(
+        "a version that is there comes by tfs pull MODEL/VERSION --from ADDRESS", either=True))
     @click.option("--from", "reference", metavar="REFERENCE",
                   help="A model of an MLflow registry: mlflow:models:/NAME@ALIAS or mlflow:models:/NAME/VERSION.")
     @click.option("--name", help="The model's name; with --from the registry's by default.")

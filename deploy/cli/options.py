@@ -45,10 +45,11 @@ class RepositoryPlace(click.Path):
 
 
 class LocalPath(click.Path):
-    """A path of this machine; addresses of stores are refused, not taken for its name. hint: what to do instead."""
+    """A path of this machine; addresses of stores are refused, not taken for its name. hint: what to do instead.
+    either: whoever gets the path says what it should be."""
 
-    def __init__(self, hint: str, *, directory: bool = True) -> None:
-        super().__init__(path_type=Path, file_okay=not directory, dir_okay=directory)
+    def __init__(self, hint: str, *, directory: bool = True, either: bool = False) -> None:
+        super().__init__(path_type=Path, file_okay=either or not directory, dir_okay=either or directory)
         self._hint, self._kind = hint, "directory" if directory else "file"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:

@@ -71,6 +71,8 @@ def test_an_address_isnt_taken_for_a_directory(tfs: Run, address: str) -> None:
     (Path("serving.yaml")).write_text("models: [{name: m, versions: [1]}]\n")
     told = tfs("configure", "--out", address)
     assert told.code == 2 and "expected a directory of this machine, got an address" in told.err, told
+    told = tfs("publish", address, "--name", "m")
+    assert told.code == 2 and "got an address; a version that is there comes by tfs pull" in told.err, told
 
 
 def test_a_files_address_and_a_name_with_a_colon_are_directories(tfs: Run) -> None:
