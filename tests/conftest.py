@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 collect_ignore = ["pytest_project"]  # somebody else's, run by test_pytest_plugin
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # as for what a shell starts in the background: then no process of a test would know Ctrl-C, either
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if "CI" not in os.environ:  # there it is the hundred examples of Hypothesis' own profile, the same ones each time
     settings.register_profile("quick", max_examples=30)

@@ -48,8 +48,8 @@ def lacking(spec: Spec, backend: Backend, image: str = "") -> list[SpecError]:
 
 def _error(spec: Spec, flag: str, between: tuple[str, str], release: str, image: str) -> SpecError:
     key = f"flags/{flag}" if flag in spec.server.flags else KEYS.get(flag, "flags")
-    return SpecError(f"TensorFlow Serving {release}, which {spec.name!r} would run ({image}), doesn't know --{flag}: it "
-                     f"came after {between[0]}, and {between[1]} has it", path=f"server/{key}",
+    return SpecError(f"TensorFlow Serving {release}, which {spec.name!r} would run ({image}), doesn't know --{flag}: "
+                     f"it came after {between[0]}, and {between[1]} has it", path=f"server/{key}",
                      hint=f"use an image of {between[1]} or later, or take this out: the server would print its usage "
                           "and go on without it", id="flag-of-later-release")
 

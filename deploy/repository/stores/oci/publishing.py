@@ -85,7 +85,9 @@ class _OciStage(ClaimedStage):
         return claim is not None
 
     def give_back(self, number: int) -> None:
-        claims.withdraw(self._remote, self._claims.pop(number))
+        claim = self._claims.pop(number, None)
+        if claim is not None:  # else it was interrupted while it forgot it, once the version was shown
+            claims.withdraw(self._remote, claim)
 
     def next_number(self) -> int:
         return claims.next_number(self._remote.tags())
