@@ -160,6 +160,12 @@ class Endpoint:
         return self.url or f"http://{bracketed(self.host)}:{self.rest_port}"
 
     @property
+    def addresses(self) -> dict[str, str]:
+        """Those that are offered, by protocol, as people and programs are told them."""
+        offered = {"REST": self.url or self.rest_port is not None, "gRPC": self.grpc_port is not None}
+        return {name: at for name, at in (("REST", self.rest_url), ("gRPC", self.grpc_target)) if offered[name]}
+
+    @property
     def ports(self) -> dict[str, int | None]:
         """By protocol, in the order in which they are named everywhere."""
         return {"gRPC": self.grpc_port, "REST": self.rest_port}

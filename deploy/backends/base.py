@@ -249,7 +249,7 @@ def _tls(label: str | None) -> Tls | None:
 def endpoint_json(endpoint: Endpoint) -> dict[str, Any]:
     """An endpoint as JSON data, without its TLS files."""
     return {"host": endpoint.host, "grpc_port": endpoint.grpc_port, "rest_port": endpoint.rest_port,
-            "grpc": endpoint.grpc_target, "rest": endpoint.rest_url}
+            "grpc": endpoint.addresses.get("gRPC"), "rest": endpoint.addresses.get("REST")}
 
 
 def described(server: Server, *, running: bool, since: str | None) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def _up_row(running: RunningServer) -> Row:
     at: Endpoint = running.endpoint
     models = [f"{m.name} {_numbers(m.versions)}{_labels(m.labels)}" for m in running.models]
     return (_good("up already" if running.already else "up"),
-            _where(running.backend, at.rest_url if at.rest_port else None, at.grpc_target if at.grpc_port else None),
+            _where(running.backend, at.addresses.get("REST"), at.addresses.get("gRPC")),
             f"{running.seconds:.1f}", _listed(models), "")
 
 

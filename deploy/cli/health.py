@@ -132,7 +132,8 @@ def status_table(status: ServerStatus) -> RenderableType:
 
     head = f"{status.name} is {_state(status)}"
     if status.running and (status.rest_url or status.grpc_target):
-        head += f"  ({status.backend}, REST {status.rest_url}, gRPC {status.grpc_target})"
+        offered = (f"{name} {at}" for name, at in (("REST", status.rest_url), ("gRPC", status.grpc_target)) if at)
+        head += f"  ({', '.join([status.backend, *offered])})"
     shown = table("", "model", "spec", "ledger", "file", "live", "states")
     for model in status.models:
         states = [f"{s.version} {s.state.name}" + (f": {s.error}" if s.error else "")

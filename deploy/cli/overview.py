@@ -82,7 +82,8 @@ class Overview:
                 "spec": self.spec, "models": list(self.models), "problem": self.problem,
                 "server": None if self.server is None else {
                     "backend": self.server, "running": not self.ended,
-                    "rest_url": endpoint and endpoint.rest_url, "grpc_target": endpoint and endpoint.grpc_target},
+                    "rest_url": endpoint and endpoint.addresses.get("REST"),
+                    "grpc_target": endpoint and endpoint.addresses.get("gRPC")},
                 **({"servers": {name: {"started": started} for name, started in self.servers.items()}}
                    if self.servers else {}),
                 "release": self.release and self.release.to_json(),
@@ -273,6 +274,4 @@ def _server_line(now: Overview) -> str:
         return f"not running; the last start failed: {now.failed}" if now.failed else "not running"
     if now.ended or now.endpoint is None:
         return f"ended by itself ({now.server})"
-    at = now.endpoint
-    ports = {f"REST {at.rest_url}": at.rest_port, f"gRPC {at.grpc_target}": at.grpc_port}
-    return f"runs ({now.server}): {', '.join(text for text, port in ports.items() if port)}"
+    return f"runs ({now.server}): {', '.join(f'{name} {at}' for name, at in now.endpoint.addresses.items())}"

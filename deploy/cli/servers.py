@@ -83,8 +83,8 @@ def _up(app: click.Group) -> None:
         if not backends.BACKENDS[running.backend].capabilities.starts:
             stop = "where it runs"
         tell(running.to_json() | {"warnings": warnings}, as_json,
-             lambda: f"{spec.name} is up ({running.backend}: {running.why})\n  REST  {running.endpoint.rest_url}\n"
-                     f"  gRPC  {running.endpoint.grpc_target}\n  stop  {stop}")
+             lambda: "\n".join([f"{spec.name} is up ({running.backend}: {running.why})", *(
+                 f"  {name:5} {at}" for name, at in (*running.endpoint.addresses.items(), ("stop", stop)))]))
         if ui:
             show_spec(spec_path, backend, image, chosen, as_json=as_json)
 

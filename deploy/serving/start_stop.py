@@ -189,7 +189,7 @@ def _started(spec: Spec, known_good: Spec, models: tuple[ResolvedModel, ...], li
         deadline = Deadline(spec.server.start_timeout)  # a pull has its own pace
         if not server.alive():
             raise startup.ended(server)
-        progress(f"started, gRPC {endpoint.grpc_target}, REST {endpoint.rest_url}")
+        progress(f"started, {', '.join(f'{name} {at}' for name, at in reversed(endpoint.addresses.items()))}")
         startup.await_replicas(server, deadline, progress)
         with all_connected(partial(_uninterrupted, connect), server) as controls:
             startup.wait(server, controls, models, deadline, progress)

@@ -147,6 +147,13 @@ def test_a_server_without_rest_is_asked_over_grpc_alone(there: Elsewhere, tmp_pa
     assert serving.status(alone).ready and ready(alone).ready and diagnosis.diagnose(alone).well
     assert rollout.roll_out(alone, "m", 2).release is not None and live(alone) == TWO
     assert rollout.watch(alone).outcome == "well"
+    seen = serving.status(alone)
+    assert seen.rest_url is None and seen.to_json()["endpoint"]["rest"] is None
+    place, grpc = tmp_path / "ops" / "serving.yaml", str(spec.server.remote.grpc)
+    place.write_text(place.read_text().replace(f"rest: '{spec.server.remote.rest}'", "rest: null"))
+    for verb in ("status", "up"):
+        said = CliRunner().invoke(app, [verb, "--spec", str(place)]).output
+        assert f"gRPC {grpc}" in said.replace("  ", " ") and "None" not in said and "REST" not in said, said
 
 
 def test_its_config_file_is_written_after_each_step(there: Elsewhere, tmp_path: Path) -> None:
