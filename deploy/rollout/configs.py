@@ -60,6 +60,10 @@ class ConfigFile:
 
     def _split(self) -> tuple[str, pb.ModelServerConfig]:
         text, path = self._text(), self._store.path(MODELS)
+        if text is None and self.lost_on_restart:  # it isn't the server's, but what we know of it
+            raise RolloutError(f"the server hasn't been taken over: there is no {path}, which says what it serves",
+                               hint="take it over: tfs up",
+                               id="config-unreadable")
         if text is None:
             raise RolloutError(f"can't read the server's config file {path}: it isn't there", hint=_WRITTEN,
                                id="config-unreadable")

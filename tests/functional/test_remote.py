@@ -137,6 +137,14 @@ def test_it_is_taken_over_and_gets_another_version(there: Elsewhere, tmp_path: P
     assert live(spec) == ONE, "nothing of version 1 is here, but the server has it"
 
 
+def test_a_release_before_it_was_taken_over(there: Elsewhere, tmp_path: Path) -> None:
+    published(tmp_path / "ops" / "models", 2)
+    with pytest.raises(RolloutError, match="the server hasn't been taken over") as error:
+        rollout.roll_out(there.spec(tmp_path / "ops", staged(there)), "m", 2)
+    assert "tfs up" in error.value.hint and "start the server" not in error.value.hint and live(
+        there.spec(tmp_path / "ops")) == ONE
+
+
 def test_a_server_without_rest_is_asked_over_grpc_alone(there: Elsewhere, tmp_path: Path) -> None:
     published(tmp_path / "ops" / "models", 2)
     spec = there.spec(tmp_path / "ops", staged(there))
