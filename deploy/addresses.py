@@ -23,6 +23,7 @@ _HOST = re.compile(r"(?:[A-Za-z0-9_.-]+@)?(?:[A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\])
 _SEGMENT = re.compile(r"[A-Za-z0-9_.=+@~ -]+")
 _GRPC_PORT, _REST_PORT = 8500, 8501  # TensorFlow Serving's
 _RESOLVED = re.compile(r"(dns|unix|unix-abstract|ipv4|ipv6|vsock):.+")  # gRPC's own forms of a target
+_RESOLVER = re.compile(r"^\w+:(//[^/]*/)?")  # what stands before the address in those that have a host
 _THIS_MACHINE = ("", "localhost", "127.0.0.1", "::1", "0.0.0.0", "::")  # noqa: S104 -- compared only
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[^\s/:\[\]@,?#]+):(?P<port>[0-9]{1,5})", re.ASCII)
 
@@ -146,6 +147,16 @@ def grpc_target(text: str) -> str:
         return f"{match['host']}:{int(match['port'])}"
     raise SpecError(f"expected host:port, got {text!r}: {_wrong_target(plain, match)}",
                     hint=f"for gRPC write host:{_GRPC_PORT}, for REST http://host:{_REST_PORT}", id="bad-address")
+
+
+def grpc_address(text: str) -> tuple[str, int]:
+    """Host, without brackets, and port of a target that names one machine. Raises SpecError."""
+    form = _RESOLVED.fullmatch(text)
+    if form and not form[1].startswith(("dns", "ip")):
+        raise SpecError(f"expected host:port, got {text!r}: a server that others reach has a port",
+                        hint=f"write host:{_GRPC_PORT}", id="bad-address")
+    host, _, port = grpc_target(_RESOLVER.sub("", text) if form else text).rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def _wrong_target(text: str, match: re.Match[str] | None) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from deploy import backends, render, repository
+from deploy.addresses import grpc_address
 from deploy.backends.backend import Capabilities, ConfigStore, Launch, Surroundings
 from deploy.backends.base import Inspected, MemoryUse, Progress, Replica, Scoped, Server, described, silent
 from deploy.backends.verified_copies import VerifiedCopies
@@ -38,14 +39,13 @@ def part_of(spec: Spec) -> RemotePart:
 
 def endpoint_of(part: RemotePart) -> Endpoint:
     """Where it answers."""
-    host, _, port = part.grpc.rpartition(":")
-    host = host.strip("[]")
+    host, port = grpc_address(part.grpc)
     tls = None if part.tls is None else Tls(part.tls.ca, part.tls.client_certificate, part.tls.client_key,
                                             part.tls.server_name)
     if part.rest is None:
-        return Endpoint(host, int(port), None, tls)
+        return Endpoint(host, port, None, tls)
     url = urlsplit(part.rest)
-    return Endpoint(host, int(port), url.port or _PORTS[url.scheme.lower()], tls, part.rest.rstrip("/"))
+    return Endpoint(host, port, url.port or _PORTS[url.scheme.lower()], tls, part.rest.rstrip("/"))
 
 
 class RemoteServer(Scoped):

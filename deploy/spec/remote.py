@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from deploy.addresses import Address, grpc_target, rest_url
+from deploy.addresses import Address, grpc_address, rest_url
 from deploy.errors import SpecError
 from deploy.spec.base import Struct
 
@@ -47,7 +47,7 @@ class RemotePart(Struct, frozen=True):
 
 def checked_remote(part: RemotePart, beside: Path) -> RemotePart:
     """The part with absolute paths. beside: what relative ones start from. Raises SpecError."""
-    _at("grpc", lambda: grpc_target(part.grpc))
+    _at("grpc", lambda: grpc_address(part.grpc))
     if part.rest is not None:
         rest = part.rest
         _at("rest", lambda: rest_url(rest))

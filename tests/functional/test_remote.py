@@ -112,7 +112,19 @@ def test_where_it_answers() -> None:
                                tls=RemoteTls(ca="/ca.pem", server_name="x")))
     assert (e.host, e.grpc_target, e.rest_port) == ("::1", "[::1]:8500", 443)
     assert e.rest_url == "https://front.example.com/models" and e.tls == Tls("/ca.pem", server_name="x")
+    for text, target in (("grpc://h:1/", "h:1"), ("dns:///h:1", "h:1"), ("dns:h:1", "h:1"),
+                         ("ipv4:127.0.0.1:1", "127.0.0.1:1"), ("ipv6:[::1]:1", "[::1]:1"),
+                         ("dns://8.8.8.8/h:1", "h:1")):
+        assert endpoint_of(RemotePart(grpc=text)).grpc_target == target
     assert endpoint_of(RemotePart(grpc="h:8500")).ports == {"gRPC": 8500, "REST": None}
+
+
+@pytest.mark.parametrize("text", ["dns:h", "unix:/run/s", "vsock:3:1", "h", "dns:///h"])
+def test_an_address_without_a_port_is_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="expected host:port, got") as error:
+        parse(f"models: [{{name: m, versions: [1]}}]\nserver: {{backend: remote, remote: {{grpc: '{text}'}}}}",
+              tmp_path / "serving.yaml")
+    assert "server/remote/grpc" in str(error.value)
 
 
 # -- a release
