@@ -131,7 +131,7 @@ packages: $(READY) ## build wheel and sdist; install and use them on every Pytho
 	@$(BIN)/python -m tests.packages $(ARGS)
 
 sizes: $(READY) ## measure what the base and each extra weigh, for docs/sizes.md (downloads all of them: minutes)
-	@$(PYTHON) -m venv .cache/sizes && .cache/sizes/bin/python -m pip install -qq --disable-pip-version-check '.[server,tensorflow,tflite,jax,keras2,sign,pytest,s3,gcs,azure,oci,ssh,kubernetes,mlflow,ui]'
+	@$(PYTHON) -m venv .cache/sizes && .cache/sizes/bin/python -m pip install -qq --disable-pip-version-check '.[server,bfloat16,tensorflow,tflite,jax,keras2,sign,pytest,s3,gcs,azure,oci,ssh,kubernetes,mlflow,ui,all]'
 	@.cache/sizes/bin/python docs/sizes.py > .cache/sizes.md && mv .cache/sizes.md docs/sizes.md
 
 release-check: $(READY) ## what has to hold before a release: changelog, version, packages, and nothing uncommitted

@@ -31,7 +31,9 @@ FOR = {
     "mlflow": "publishing from an MLflow registry",
     "sign": "signatures",
     "ui": "the page of servers and releases",
+    "all": "server, tensorflow, tflite, keras2, ui and sign together",
 }
+UNMEASURED = {"docs": "writes these pages as a site", "dev": "the tests' tools"}  # of who works on tfs-deploy itself
 
 
 @cache
@@ -69,9 +71,11 @@ def row(label: str, names: frozenset[str], purpose: str) -> str:
 
 def main() -> None:
     base = closure("tfs-deploy")
+    left_out = " and ".join(f"`{extra}` ({purpose})" for extra, purpose in UNMEASURED.items())
     print("# What the extras weigh\n\nWritten by `make sizes`: megabytes on the disk beside those of the base, on "
           f"{platform.system()} {platform.machine()}, Python {sys.version_info.major}.{sys.version_info.minor}.\n"
-          "`pip install 'tfs-deploy[server,s3]'` takes the base and those two.\n")
+          "`pip install 'tfs-deploy[server,s3]'` takes the base and those two. Left out is what only work on\n"
+          f"tfs-deploy itself needs: {left_out}.\n")
     print("| | size | packages | heaviest | for |\n|---|---:|---:|---|---|")
     print(row("base", base, "everything else"))
     for extra, purpose in FOR.items():
