@@ -162,8 +162,7 @@ class Endpoint:
     @property
     def addresses(self) -> dict[str, str]:
         """Those that are offered, by protocol, as people and programs are told them."""
-        offered = {"REST": self.url or self.rest_port is not None, "gRPC": self.grpc_port is not None}
-        return {name: at for name, at in (("REST", self.rest_url), ("gRPC", self.grpc_target)) if offered[name]}
+        return {name: at for name, at in (("REST", self.rest_url), ("gRPC", self.grpc_target)) if self.ports[name]}
 
     @property
     def ports(self) -> dict[str, int | None]:
