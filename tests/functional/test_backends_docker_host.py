@@ -196,7 +196,7 @@ def test_status_says_that_nobody_can_know(tmp_path: Path) -> None:
     assert data["problems"][0].startswith(SAID.format("serving", tmp_path))
     several = nobody(tmp_path, "models: [{name: half, versions: [1]}]\nserver: {backend: container}\nservers:\n"
                                f"- {{name: a, server: {{docker: 'unix://{tmp_path}/none.sock'}}}}\n"
-                               "- {name: b, server: {backend: embedded}}\n")
+                               "- {name: b, server: {backend: embedded, grpc_port: 8510, rest_port: 8511}}\n")
     done = CliRunner().invoke(app, ["status", "--spec", str(several)])
     assert done.exit_code == BackendMissing.exit_code and "not known" in done.output and "not running" in done.output
 
