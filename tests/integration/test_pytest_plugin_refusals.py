@@ -14,8 +14,8 @@ from deploy.locks import Owner
 from deploy.testing import runs, serve
 from deploy.testing.runs import OWNER, SPEC
 from deploy.testing.servers import start
-from tests.integration.test_pytest_plugin import SPEC as TEXT
-from tests.integration.test_pytest_plugin import Project
+from tests.support.plugin_project import SPEC as TEXT
+from tests.support.plugin_project import Project, project_in
 
 _STARTS = """#!/bin/sh
 case "$*" in *port=*) echo started >> "${0%/*}/starts" ;; esac
@@ -34,11 +34,8 @@ test_b = test_a
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    (tmp_path / "a project").mkdir()
-    project = Project(tmp_path / "a project", tmp_path / "runs")
-    yield project
-    for line in project.left():
-        assert not line, f"left over: {line}"
+    with project_in(tmp_path) as project:
+        yield project
 
 
 def spoken(output: str) -> str:
