@@ -23,7 +23,6 @@ _HOST = re.compile(r"(?:[A-Za-z0-9_.-]+@)?(?:[A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\])
 _SEGMENT = re.compile(r"[A-Za-z0-9_.=+@~ -]+")
 _GRPC_PORT, _REST_PORT = 8500, 8501  # TensorFlow Serving's
 _RESOLVED = re.compile(r"(dns|unix|unix-abstract|ipv4|ipv6|vsock):.+")  # gRPC's own forms of a target
-_RESOLVER = re.compile(r"^\w+:(//[^/]*/)?")  # what stands before the address in those that have a host
 _THIS_MACHINE = ("", "localhost", "127.0.0.1", "::1", "0.0.0.0", "::")  # noqa: S104 -- compared only
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%a-z]+\]|[^\s/:\[\]@,?#]+):(?P<port>[0-9]{1,5})", re.ASCII)
 
@@ -151,12 +150,21 @@ def grpc_target(text: str) -> str:
 
 def grpc_address(text: str) -> tuple[str, int]:
     """Host, without brackets, and port of a target that names one machine. Raises SpecError."""
-    form = _RESOLVED.fullmatch(text)
-    if form and not form[1].startswith(("dns", "ip")):
+    named = _named_host(text)
+    if named is None:
         raise SpecError(f"expected host:port, got {text!r}: a server that others reach has a port",
                         hint=f"write host:{_GRPC_PORT}", id="bad-address")
-    host, _, port = grpc_target(_RESOLVER.sub("", text) if form else text).rpartition(":")
+    host, _, port = grpc_target(named).rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def _named_host(text: str) -> str | None:
+    """The host in a target, and the port if it has one, without gRPC's own form: of dns://name-server/host:1 host:1.
+    None where it names none (unix:). Raises SpecError."""
+    form = _RESOLVED.fullmatch(text)
+    if form is None:
+        return grpc_target(text)
+    return None if form[1].startswith(("unix", "vsock")) else text.partition(":")[2].rpartition("/")[2]
 
 
 def _wrong_target(text: str, match: re.Match[str] | None) -> str:
@@ -225,12 +233,13 @@ def same_place(text: str) -> str:
         parts = urlsplit(text)
         port = parts.port or (443 if parts.scheme.lower() == "https" else 80)
         return f"{_same_host(parts.hostname or '')}:{port}{parts.path.rstrip('/')}"
-    scheme, _, rest = text.partition(":") if _RESOLVED.fullmatch(text) else ("", "", grpc_target(text))
-    if scheme.startswith(("unix", "vsock")):
+    named = _named_host(text)
+    if named is None:
+        scheme, _, rest = text.partition(":")
         return f"{scheme}:{re.sub('^/+', '/', rest)}"
-    host, colon, number = rest.rpartition("/")[2].rpartition(":")  # dns://name-server/host
+    host, colon, number = named.rpartition(":")
     if not colon or not number.isdecimal():  # gRPC's own default
-        host, number = rest.rpartition("/")[2], "443"
+        host, number = named, "443"
     return f"{_same_host(unquote(host))}:{int(number)}"
 
 

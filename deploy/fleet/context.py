@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from deploy.backends import Progress
@@ -182,10 +182,10 @@ class FleetContext:
         servers = [self.servers[name] for wave in release.waves for name in wave if name in self.servers]
         own, lines = next(filter(None, (_part(server, release) for server in servers)), (None, ()))
         nowhere = Serving(frozenset(), {})
-        told = Release(release.id, release.model, release.kind, release.version, own.before if own else nowhere,
-                       own.goal if own else nowhere, release.by, release.began, release.note,
-                       passed=own.passed if own else {}, ended=release.ended, outcome=release.outcome,
-                       reason=release.reason)
+        told = Release(release.id, release.model, release.kind, release.version, nowhere, nowhere, release.by,
+                       release.began, release.note, ended=release.ended, outcome=release.outcome, reason=release.reason)
+        if own is not None:
+            told = replace(told, before=own.before, goal=own.goal, passed=own.passed)
         if servers:
             leave_receipts(servers[0].spec, model_of(servers[0].spec, self.model), own or told, lines, self.progress,
                            of_all=(self.spec.name, told))
